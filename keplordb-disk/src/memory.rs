@@ -1,0 +1,261 @@
+//! `MemoryDisk`: files in memory, for engines that need no persistence.
+
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::{fmt, ptr};
+
+use crate::directories::{Directories, create_durably};
+use crate::lock::{parse_pid, pid_text};
+use crate::names::{Change, Names, Node};
+use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping, contents};
+
+/// A disk in memory. A clone is the same disk; when the last clone and the last handle are gone, so are the files.
+///
+/// Writing costs a copy of the bytes (and, as the file grows, an amortised second one), syncing nothing. A mapping shares
+/// the file's bytes and holds no lock; if the file is written all the same, the write goes to a copy. Files are locked one
+/// by one, names all together. Absolute and relative paths begin at one root; `..` and names that are not UTF-8 are
+/// `InvalidInput`.
+///
+/// ```
+/// use keplordb_disk::{Disk, MemoryDisk};
+/// # fn main() -> std::io::Result<()> {
+/// let disk = MemoryDisk::default();
+/// let file = disk.create("events".as_ref())?;
+/// file.write_at(b"hello", 0)?;
+/// assert_eq!(&*disk.map("events".as_ref(), 5)?, b"hello");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct MemoryDisk {
+    tree: Arc<Mutex<Tree>>,
+}
+
+#[derive(Default)]
+struct Tree {
+    names: Names<MemoryFile>,
+    /// The number of the newest directory.
+    directories: u64,
+    /// Which files are locked, by the address of their contents: the lock keeps them alive, so it is unique.
+    locked: BTreeSet<usize>,
+}
+
+/// The contents of a file, shared by its names and handles. The inner `Arc` is what mappings share.
+#[derive(Clone, Default)]
+struct MemoryFile(Arc<RwLock<Arc<Vec<u8>>>>);
+
+/// Identity, not equality of the bytes.
+impl PartialEq for MemoryFile {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl MemoryFile {
+    fn contents(&self) -> Arc<Vec<u8>> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the contents in place, or a copy if a mapping shares them.
+    fn change<T>(&self, change: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        change(Arc::make_mut(&mut self.0.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&[u8]) -> T) -> T {
+        read(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct MemoryHandle {
+    file: MemoryFile,
+    writable: bool,
+}
+
+/// Frees the lock of a file when dropped.
+struct Held {
+    disk: MemoryDisk,
+    file: MemoryFile,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.disk.tree().locked.remove(&address_of(&self.file));
+    }
+}
+
+fn address_of(file: &MemoryFile) -> usize {
+    ptr::from_ref(&*file.0).addr()
+}
+
+impl MemoryDisk {
+    /// No operation leaves the tree half changed, so a panic of another thread is no reason to refuse.
+    fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle(file: MemoryFile, writable: bool) -> Arc<dyn DiskFile> {
+        Arc::new(MemoryHandle { file, writable })
+    }
+
+    /// Checks a change against the names and makes it.
+    fn apply(
+        &self,
+        change: impl FnOnce(&mut Tree) -> io::Result<Option<Change<MemoryFile>>>,
+    ) -> io::Result<()> {
+        let mut tree = self.tree();
+        if let Some(change) = change(&mut tree)? {
+            tree.names.apply(&change);
+        }
+        Ok(())
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        create_durably(self, dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        let tree = self.tree();
+        let entries = tree.names.list(dir)?.map(|(name, node)| match node {
+            Node::File(file) => {
+                Entry { name: name.to_owned(), bytes: file.read(<[u8]>::len) as u64, is_dir: false }
+            }
+            Node::Directory(_) => Entry { name: name.to_owned(), bytes: 0, is_dir: true },
+        });
+        Ok(entries.collect())
+    }
+
+    fn bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        let found = self.tree().names.find_file(path);
+        match found {
+            Ok(file) => Ok(Some(file.read(<[u8]>::len) as u64)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = MemoryFile::default();
+        self.apply(|tree| tree.names.insert(path, Node::File(file.clone())).map(Some))?;
+        Ok(Self::handle(file, true))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Self::handle(self.tree().names.find_file(path)?, true))
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Self::handle(self.tree().names.find_file(path)?, false))
+    }
+
+    fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
+        self.apply(|tree| tree.names.rename(source, target))
+    }
+
+    fn link(&self, source: &Path, target: &Path) -> io::Result<()> {
+        self.apply(|tree| match tree.names.find(source)? {
+            Node::File(file) => tree.names.insert(target, Node::File(file)).map(Some),
+            Node::Directory(_) => Err(ErrorKind::PermissionDenied.into()),
+        })
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.apply(|tree| tree.names.remove(path).map(Some))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.tree().names.find_directory(dir).map(drop)
+    }
+
+    fn lock(&self, path: &Path) -> Result<Lock, LockError> {
+        let mut tree = self.tree();
+        let file = match tree.names.find_file(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let file = MemoryFile::default();
+                let change = tree.names.insert(path, Node::File(file.clone()))?;
+                tree.names.apply(&change);
+                file
+            }
+            found => found?,
+        };
+        if !tree.locked.insert(address_of(&file)) {
+            return Err(LockError::Held { pid: file.read(parse_pid) });
+        }
+        file.change(|contents| *contents = pid_text().into_bytes());
+        Ok(Lock::new(Held { disk: self.clone(), file }))
+    }
+
+    fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
+        let file = self.tree().names.find_file(path)?;
+        Mapping::owned(file.contents()).prefix(bytes)
+    }
+}
+
+impl Directories for MemoryDisk {
+    fn is_dir(&self, path: &Path) -> io::Result<bool> {
+        match self.tree().names.find(path) {
+            Ok(node) => Ok(matches!(node, Node::Directory(_))),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn make(&self, path: &Path) -> io::Result<()> {
+        self.apply(|tree| {
+            tree.directories += 1;
+            tree.names.insert(path, Node::Directory(tree.directories)).map(Some)
+        })
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        self.sync_dir(path)
+    }
+}
+
+impl MemoryHandle {
+    fn check_writable(&self) -> io::Result<()> {
+        if self.writable { Ok(()) } else { Err(ErrorKind::PermissionDenied.into()) }
+    }
+}
+
+impl DiskFile for MemoryHandle {
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.file.read(<[u8]>::len) as u64)
+    }
+
+    fn read_at(&self, target: &mut [u8], offset: u64) -> io::Result<usize> {
+        Ok(self.file.read(|contents| contents::read(contents, target, offset)))
+    }
+
+    fn write_at(&self, source: &[u8], offset: u64) -> io::Result<()> {
+        self.check_writable()?;
+        self.file.change(|contents| contents::write(contents, source, offset))
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.check_writable()?;
+        self.file.change(|contents| contents::resize(contents, bytes))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MemoryDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryDisk")
+            .field("names", &self.tree().names.files().count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for MemoryHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.file.read(<[u8]>::len);
+        f.debug_struct("MemoryFile").field("bytes", &bytes).field("writable", &self.writable).finish()
+    }
+}

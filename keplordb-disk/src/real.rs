@@ -1,0 +1,242 @@
+//! `RealDisk`: the operating system's files.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::directories::{Directories, create_durably};
+use crate::lock::{parse_pid, pid_text};
+use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping};
+
+/// The operating system. Has no state: all values are the same disk.
+///
+/// Each method is one or two system calls, as its contract in [`Disk`] says; an interrupted call is repeated. `sync` is
+/// `fdatasync` (`F_FULLFSYNC` on Apple systems).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RealDisk;
+
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+}
+
+impl Disk for RealDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        create_durably(self, dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            // Follows symbolic links, unlike `DirEntry::metadata`.
+            match fs::metadata(entry.path()) {
+                Ok(metadata) if metadata.is_dir() => entries.push(Entry { name, bytes: 0, is_dir: true }),
+                Ok(metadata) => entries.push(Entry { name, bytes: metadata.len(), is_dir: false }),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        entries.sort_unstable();
+        Ok(entries)
+    }
+
+    fn bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => Err(ErrorKind::IsADirectory.into()),
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        private_to_owner(&mut options);
+        Ok(Arc::new(RealFile { file: options.open(path)? }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Arc::new(RealFile { file }))
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile { file: open_to_read(path)? }))
+    }
+
+    fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
+        fs::rename(source, target)
+    }
+
+    fn link(&self, source: &Path, target: &Path) -> io::Result<()> {
+        fs::hard_link(source, target)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) }
+    }
+
+    #[cfg(unix)]
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let dir = File::open(dir)?;
+        // Syncing a file by mistake would succeed and leave the names as they are.
+        if dir.metadata()?.is_dir() { dir.sync_all() } else { Err(ErrorKind::NotADirectory.into()) }
+    }
+
+    #[cfg(not(unix))]
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::metadata(dir).map(drop)
+    }
+
+    fn lock(&self, path: &Path) -> Result<Lock, LockError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        private_to_owner(&mut options);
+        let file = options.open(path)?;
+        match file.try_lock() {
+            Ok(()) => {
+                // Only a courtesy to people and to `Held`: on a full disk the lock is held without it.
+                let text = pid_text();
+                let _ = write_all(&file, text.as_bytes(), 0).and_then(|()| file.set_len(text.len() as u64));
+                Ok(Lock::new(file))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut text = [0; 16];
+                let pid = read_most(&file, &mut text, 0).ok().and_then(|read| parse_pid(text.get(..read)?));
+                Err(LockError::Held { pid })
+            }
+            Err(TryLockError::Error(error)) => Err(LockError::Io(error)),
+        }
+    }
+
+    fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
+        Mapping::of_sealed(&open_to_read(path)?, bytes)
+    }
+}
+
+impl Directories for RealDisk {
+    fn is_dir(&self, path: &Path) -> io::Result<bool> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(metadata.is_dir()),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn make(&self, path: &Path) -> io::Result<()> {
+        let builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        let builder = {
+            use std::os::unix::fs::DirBuilderExt;
+            let mut builder = builder;
+            builder.mode(0o700);
+            builder
+        };
+        builder.create(path)
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        self.sync_dir(path)
+    }
+}
+
+impl DiskFile for RealFile {
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, target: &mut [u8], offset: u64) -> io::Result<usize> {
+        read_most(&self.file, target, offset)
+    }
+
+    fn write_at(&self, source: &[u8], offset: u64) -> io::Result<()> {
+        write_all(&self.file, source, offset)
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// Opens a file, and nothing else, for reading.
+fn open_to_read(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    // Opening a directory for reading succeeds on unix; only its use would fail, with an error of its own each time.
+    if file.metadata()?.is_dir() { Err(ErrorKind::IsADirectory.into()) } else { Ok(file) }
+}
+
+/// Reads until `target` is full or the file ends.
+fn read_most(file: &File, target: &mut [u8], offset: u64) -> io::Result<usize> {
+    let (mut rest, mut offset, mut total) = (target, offset, 0);
+    while !rest.is_empty() {
+        match read_once(file, rest, offset) {
+            Ok(0) => break,
+            Ok(read) => {
+                rest = rest.get_mut(read..).unwrap_or_default();
+                offset += read as u64;
+                total += read;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(total)
+}
+
+/// Writes all of `source`, however short the single writes are.
+fn write_all(file: &File, source: &[u8], offset: u64) -> io::Result<()> {
+    let (mut rest, mut offset) = (source, offset);
+    while !rest.is_empty() {
+        match write_once(file, rest, offset) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                rest = rest.get(written..).unwrap_or_default();
+                offset += written as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+use std::os::unix::fs::FileExt;
+
+#[cfg(unix)]
+fn read_once(file: &File, target: &mut [u8], offset: u64) -> io::Result<usize> {
+    file.read_at(target, offset)
+}
+
+#[cfg(unix)]
+fn write_once(file: &File, source: &[u8], offset: u64) -> io::Result<usize> {
+    file.write_at(source, offset)
+}
+
+#[cfg(unix)]
+fn private_to_owner(options: &mut OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.mode(0o600);
+}
+
+// These move the file's cursor too, which nothing here uses; reading at the end is 0 bytes, as on unix.
+#[cfg(windows)]
+fn read_once(file: &File, target: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, target, offset)
+}
+
+#[cfg(windows)]
+fn write_once(file: &File, source: &[u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_write(file, source, offset)
+}
+
+#[cfg(not(unix))]
+fn private_to_owner(_options: &mut OpenOptions) {}

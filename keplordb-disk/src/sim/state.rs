@@ -1,0 +1,202 @@
+//! All that a simulated disk holds: names and files, each as seen and as durable, and what a kill or a power cut leaves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Operation;
+use super::chance::Chance;
+use super::cut;
+use super::fault::{Demand, FaultKind, Plan};
+use super::file::SimFile;
+use crate::names::{Change, Names, Node};
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The names as the program sees them.
+    pub(super) live: Names<u64>,
+    /// The names as a power cut would leave them at worst.
+    durable: Names<u64>,
+    /// What lies between the two, oldest first.
+    pending: Vec<PendingName>,
+    pub(super) files: BTreeMap<u64, SimFile>,
+    /// The number of the newest file or directory.
+    newest: u64,
+    /// The clock when this copy was made.
+    began: u64,
+    pub(super) locked: BTreeSet<u64>,
+    pub(super) capacity_bytes: Option<u64>,
+    pub(super) plan: Plan,
+    pub(super) trace: Vec<Operation>,
+}
+
+#[derive(Debug, Clone)]
+struct PendingName {
+    change: Change<u64>,
+    /// A failed sync of the directory left it marked clean: no later sync makes it durable by itself.
+    lost: bool,
+}
+
+impl State {
+    /// The number of the newest operation.
+    pub(super) fn operations(&self) -> u64 {
+        self.trace.len() as u64
+    }
+
+    /// A moment that is later with every operation, also over kills.
+    pub(super) fn clock(&self) -> u64 {
+        self.began + self.operations()
+    }
+
+    /// A number for a new file or directory.
+    pub(super) fn number(&mut self) -> u64 {
+        self.newest += 1;
+        self.newest
+    }
+
+    /// Fails the present operation if the plan says so.
+    pub(super) fn strike(&mut self, demand: Demand) -> io::Result<()> {
+        let number = self.operations();
+        if let Some(kind) = self.plan.strike(number, demand) {
+            return Err(kind.error(number));
+        }
+        let full = self.capacity_bytes.is_some_and(|capacity_bytes| self.used_bytes() >= capacity_bytes);
+        if demand == Demand::Names && full { Err(FaultKind::Full.error(number)) } else { Ok(()) }
+    }
+
+    /// By how many bytes files may still grow.
+    pub(super) fn free_bytes(&self) -> u64 {
+        self.capacity_bytes
+            .map_or(u64::MAX, |capacity_bytes| capacity_bytes.saturating_sub(self.used_bytes()))
+    }
+
+    /// The bytes of all files that have a name or are open.
+    fn used_bytes(&self) -> u64 {
+        let named: BTreeSet<u64> = self.live.files().copied().collect();
+        let present =
+            |(number, file): &(&u64, &SimFile)| named.contains(number) || Arc::strong_count(&file.open) > 1;
+        self.files.iter().filter(present).map(|(_, file)| file.live().len() as u64).sum()
+    }
+
+    /// Makes a change of names: seen at once, durable later.
+    pub(super) fn change(&mut self, change: Change<u64>) {
+        self.live.apply(&change);
+        self.pending.push(PendingName { change, lost: false });
+    }
+
+    /// Makes the changes in this directory durable, and with them the earlier ones that touch the same names.
+    pub(super) fn sync_dir(&mut self, directory: u64) {
+        let mut needed = BTreeSet::new();
+        let mut synced = Vec::new();
+        let mut rest = Vec::new();
+        for pending in std::mem::take(&mut self.pending).into_iter().rev() {
+            let asked = pending.change.slot().directory == directory && !pending.lost;
+            if asked || pending.change.slots().any(|slot| needed.contains(slot)) {
+                needed.extend(pending.change.slots().cloned());
+                synced.push(pending.change);
+            } else {
+                rest.push(pending);
+            }
+        }
+        rest.reverse();
+        self.pending = rest;
+        for change in synced.iter().rev() {
+            self.durable.apply(change);
+        }
+        self.drop_unreachable();
+    }
+
+    /// A sync of this directory failed: its changes count as clean from now on.
+    pub(super) fn fail_sync_dir(&mut self, directory: u64) {
+        for pending in &mut self.pending {
+            pending.lost |= pending.change.slot().directory == directory;
+        }
+    }
+
+    /// How many changes of names and files a power cut could lose.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len() + self.files.values().map(SimFile::pending).sum::<usize>()
+    }
+
+    /// The disk after the process died: all that was written stays, and stays unsynced.
+    pub(super) fn after_kill(&self) -> Self {
+        let files = self.files.iter().map(|(&number, file)| (number, file.after_kill()));
+        let mut left = Self {
+            live: self.live.clone(),
+            durable: self.durable.clone(),
+            pending: self.pending.clone(),
+            files: files.collect(),
+            newest: self.newest,
+            began: self.clock(),
+            capacity_bytes: self.capacity_bytes,
+            ..Self::default()
+        };
+        left.drop_unreachable();
+        left
+    }
+
+    /// The disk after the power was cut: what was durable, and of the rest what the seed decides.
+    pub(super) fn after_cut(&self, seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let oldest = self.files.values().filter_map(SimFile::oldest_pending).min().unwrap_or(self.clock());
+        let moments = oldest.saturating_sub(1)..self.clock() + 1;
+        let (name_rule, rule) = cut::rules(seed, moments, &mut chance);
+        let mut names = self.durable.clone();
+        let pending: Vec<_> = self.pending.iter().map(|pending| &pending.change).collect();
+        for change in name_rule.survivors(&pending, &mut chance) {
+            names.apply(change);
+        }
+        names.drop_unreachable();
+        let mut files = BTreeMap::new();
+        for number in names.files() {
+            if let Some(file) = self.files.get(number) {
+                // One generator a file, so that its fate does not depend on which other names survive.
+                let mut chance = Chance::new(seed ^ number.rotate_left(32));
+                files.entry(*number).or_insert_with(|| file.after_cut(&rule, &mut chance));
+            }
+        }
+        Self {
+            live: names.clone(),
+            durable: names,
+            files,
+            newest: self.newest,
+            began: self.clock(),
+            capacity_bytes: self.capacity_bytes,
+            ..Self::default()
+        }
+    }
+
+    /// A hash of every path and all bytes that are seen.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash_below(Path::new(""), &mut hasher);
+        hasher.finish()
+    }
+
+    fn hash_below(&self, dir: &Path, hasher: &mut DefaultHasher) {
+        for (name, node) in self.live.list(dir).into_iter().flatten() {
+            name.hash(hasher);
+            match node {
+                Node::File(number) => self.files.get(number).map(SimFile::live).hash(hasher),
+                Node::Directory(_) => {
+                    // Marks where the directory begins and ends: `a/b` is not `a` beside `b`.
+                    "/".hash(hasher);
+                    self.hash_below(&dir.join(name), hasher);
+                    "..".hash(hasher);
+                }
+            }
+        }
+    }
+
+    /// Forgets files that have no handle and no name, not even one that a power cut could bring back.
+    fn drop_unreachable(&mut self) {
+        let mut reachable: BTreeSet<u64> = self.live.files().chain(self.durable.files()).copied().collect();
+        reachable.extend(self.pending.iter().filter_map(|pending| match pending.change.node() {
+            Node::File(number) => Some(*number),
+            Node::Directory(_) => None,
+        }));
+        self.files.retain(|number, file| reachable.contains(number) || Arc::strong_count(&file.open) > 1);
+    }
+}
