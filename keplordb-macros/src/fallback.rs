@@ -1,0 +1,138 @@
+//! Stands in for the code of a table with a mistake: the same names, so that the mistake is the one message shown.
+//!
+//! Nothing of it ever runs, since the mistake stops the build. Setters therefore take anything, conversions give what
+//! the caller expects, and all bodies are `unreachable!()`.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+use syn::{Error, Ident, parse_quote};
+
+use crate::ast::{Column, Table};
+use crate::attr::Role;
+use crate::{builtin, valid};
+
+/// The message of `error` and a stand-in for what `table` would have generated.
+pub(crate) fn expand(table: &Table<'_>, error: &Error) -> TokenStream {
+    let error = error.to_compile_error();
+    let (vis, ident) = (&table.input.vis, &table.input.ident);
+    let (krate, builder, filter, row) = (table.krate(), table.builder(), table.filter(), table.row());
+    let (impl_generics, ty_generics, where_clause) = table.input.generics.split_for_impl();
+    let ty = quote!(#ident #ty_generics);
+    let mut schema_generics = table.input.generics.clone();
+    if !schema_generics.params.is_empty() {
+        // What the trait asks of a schema, said of one whose parameters are not known to allow it.
+        let bound = parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static);
+        schema_generics.make_where_clause().predicates.push(bound);
+    }
+    let schema_where = &schema_generics.where_clause;
+    let getters = getters(table);
+    let columns = table.columns.iter().filter(|column| builtin::reserved(&column.name).is_none());
+    let columns: Vec<_> = columns.map(Column::method).collect();
+    let built_ins: Vec<_> =
+        builtin::NUMBERS.iter().map(builtin::Number::ident).chain([format_ident!("id")]).collect();
+    let from_row = conversion(&quote!(#impl_generics), &row, &ty, &quote!(#where_clause));
+    let size = quote!(::core::primitive::usize);
+    let shape = quote!(<const DIMS: #size, const COUNTERS: #size, const LABELS: #size>);
+    let from_builder =
+        conversion(&shape, &builder, &quote!(#krate::LogEvent<DIMS, COUNTERS, LABELS>), &TokenStream::new());
+    quote! {
+        #error
+
+        #[allow(dead_code)]
+        impl #impl_generics #ty #where_clause {
+            #vis fn new(_: ::core::primitive::i64) -> #builder { ::core::unreachable!() }
+            #vis fn at(self, _: ::core::primitive::i64) -> #builder { ::core::unreachable!() }
+            #vis fn filter() -> #filter { ::core::unreachable!() }
+            #vis fn default_config(_: ::std::path::PathBuf) -> #krate::EngineConfig { ::core::unreachable!() }
+        }
+
+        #[derive(::core::clone::Clone, ::core::fmt::Debug, ::core::cmp::PartialEq)]
+        #[doc(hidden)]
+        #vis struct #builder;
+
+        #[allow(dead_code)]
+        impl #builder {
+            #(#vis fn #columns<T>(self, _: T) -> Self { ::core::unreachable!() })*
+            #(#vis fn #built_ins<T>(self, _: T) -> Self { ::core::unreachable!() })*
+            #vis fn into_log_event #shape(self) -> #krate::LogEvent<DIMS, COUNTERS, LABELS> { ::core::unreachable!() }
+        }
+
+        #from_builder
+
+        #[derive(::core::clone::Clone, ::core::fmt::Debug, ::core::default::Default)]
+        #[doc(hidden)]
+        #vis struct #filter;
+
+        #[allow(dead_code)]
+        impl #filter {
+            #(#vis fn #columns<T>(self, _: T) -> Self { ::core::unreachable!() })*
+            #vis fn from<T>(self, _: T) -> Self { ::core::unreachable!() }
+            #vis fn to<T>(self, _: T) -> Self { ::core::unreachable!() }
+            #vis fn status<T>(self, _: T) -> Self { ::core::unreachable!() }
+            #vis fn cursor<T>(self, _: T) -> Self { ::core::unreachable!() }
+            #vis fn into_filter<const DIMS: #size>(self) -> #krate::QueryFilter<DIMS> {
+                ::core::unreachable!()
+            }
+        }
+
+        #[derive(::core::clone::Clone, ::core::fmt::Debug, ::core::cmp::PartialEq)]
+        #[doc(hidden)]
+        #vis struct #row;
+
+        #[allow(dead_code)]
+        impl #row {
+            #getters
+            #vis fn sequence(&self) -> ::core::primitive::u64 { ::core::unreachable!() }
+            #vis fn into_event #impl_generics(self) -> #ty #where_clause { ::core::unreachable!() }
+            #vis fn into_event_ref #shape(self) -> #krate::EventRef<DIMS, COUNTERS, LABELS> { ::core::unreachable!() }
+        }
+
+        #from_row
+
+        #[automatically_derived]
+        impl #impl_generics #krate::Schema for #ty #schema_where {
+            type Builder = #builder;
+            type Filter = #filter;
+            type Row = #row;
+            type Totals = #krate::Totals<0>;
+            type RollupValue = #krate::RollupValue<0>;
+            fn table_schema() -> #krate::TableSchema { ::core::unreachable!() }
+            fn default_config(_: ::std::path::PathBuf) -> #krate::EngineConfig { ::core::unreachable!() }
+            fn row_of(_: &#builder) -> #krate::RowRef<'_> { ::core::unreachable!() }
+            fn id_of(_: &mut #builder) -> &mut ::std::string::String { ::core::unreachable!() }
+            fn filter_of(_: &#filter) -> #krate::FilterRef<'_> { ::core::unreachable!() }
+            fn read_row(_: &#krate::RowView<'_>) -> ::core::result::Result<#row, #krate::DbError> {
+                ::core::unreachable!()
+            }
+        }
+    }
+}
+
+/// Getters of the built-ins, and of each column the type that it will have when the mistake is mended.
+fn getters(table: &Table<'_>) -> TokenStream {
+    let (vis, krate) = (&table.input.vis, table.krate());
+    let numbers = builtin::NUMBERS.iter().map(|number| (number.ident(), number.ty(&krate)));
+    let text = quote!(&::core::primitive::str);
+    let columns = table.columns.iter().filter(|column| builtin::reserved(&column.name).is_none());
+    let columns = columns.map(|column| {
+        let ty = if is_number(column) { quote!(::core::primitive::u32) } else { text.clone() };
+        (column.method(), ty)
+    });
+    let getters = numbers.chain([(format_ident!("id"), text.clone())]).chain(columns);
+    let getters = getters.map(|(name, ty)| quote!(#vis fn #name(&self) -> #ty { ::core::unreachable!() }));
+    quote!(#(#getters)*)
+}
+
+/// By its role; by its type if it lacks one.
+fn is_number(column: &Column<'_>) -> bool {
+    column.role().map_or_else(|| valid::is_u32(&column.field.ty), |role| role == Role::Counter)
+}
+
+fn conversion(generics: &TokenStream, from: &Ident, to: &TokenStream, bounds: &TokenStream) -> TokenStream {
+    quote! {
+        #[automatically_derived]
+        impl #generics ::core::convert::From<#from> for #to #bounds {
+            fn from(_: #from) -> Self { ::core::unreachable!() }
+        }
+    }
+}
