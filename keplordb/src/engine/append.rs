@@ -1,0 +1,229 @@
+//! Append: check, build the block and its frame without any lock, reserve sequences, write, show, sync.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use keplordb_log::frame::HEADER_BYTES;
+
+use super::Core;
+use super::shard::{self, Active, ShardState};
+use crate::config::Sync;
+use crate::error::{DbError, Result};
+use crate::event::RowRef;
+use crate::format::block::Block;
+use crate::format::{MAX_BATCH_BYTES, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_LABEL_BYTES};
+use crate::schema::Shape;
+use crate::state::memtable::LARGE_ROWS;
+use crate::storage::wal::Payload;
+
+/// A thread's buffers are given back when they grew beyond this: one large batch must not hold memory for ever.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// The sequences of what was appended.
+///
+/// Sequences are unique, never given twice, and increase within what one thread appends; they are not dense over the
+/// engine. Those of one batch are: `first..=last`. An empty batch has `last == first - 1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Sequence of the first event.
+    pub first: u64,
+    /// Sequence of the last event.
+    pub last: u64,
+}
+
+/// What a thread builds a batch in.
+#[derive(Default)]
+struct Scratch {
+    block: Block,
+    frame: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Core {
+    /// Appends a batch: all of it or nothing. On return it is in the log, seen by every query, and on disk as the sync
+    /// policy says, or at once where `durable`.
+    pub(crate) fn append<'a>(
+        &self,
+        rows: impl ExactSizeIterator<Item = RowRef<'a>> + Clone,
+        durable: bool,
+    ) -> Result<Appended> {
+        let shape = self.schema.shape();
+        check(rows.clone(), shape)?;
+        if rows.len() == 0 {
+            let next = self.next_sequence.load(Ordering::Relaxed);
+            return Ok(Appended { first: next, last: next - 1 });
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.frame.clear();
+            scratch.frame.resize(HEADER_BYTES, 0);
+            let appended = if rows.len() >= LARGE_ROWS {
+                let mut block = Block::with_capacity(shape, rows.len());
+                rows.for_each(|row| block.push(row));
+                self.commit(Batch::Large(Box::new(block)), &mut scratch.frame, durable)
+            } else {
+                if scratch.block.shape() != shape {
+                    scratch.block = Block::new(shape);
+                }
+                scratch.block.clear();
+                rows.for_each(|row| scratch.block.push(row));
+                self.commit(Batch::Small(&mut scratch.block), &mut scratch.frame, durable)
+            };
+            if scratch.frame.capacity() > KEPT_BYTES {
+                scratch.frame = Vec::new();
+            }
+            if scratch.block.memory_bytes() > KEPT_BYTES {
+                scratch.block = Block::default();
+            }
+            appended
+        })
+    }
+
+    fn commit(&self, mut batch: Batch<'_>, frame: &mut Vec<u8>, durable: bool) -> Result<Appended> {
+        let rows = batch.block().rows();
+        batch.block().encode(frame);
+        let row_count =
+            u32::try_from(rows).map_err(|_| DbError::invalid("batch", "more than 2^32 events"))?;
+        let payload = Payload::seal(frame, row_count)?;
+
+        let (index, mut state) = shard::lock_one(&self.shards);
+        self.wal.directory.poison().check()?;
+        self.reserve_sequences()?;
+        let active = self.active(index, &mut state)?;
+        let first = self.next_sequence.fetch_add(rows as u64, Ordering::Relaxed);
+        let end = active.wal.append(frame, &payload, first)?;
+        batch.block_mut().number(first);
+        match batch {
+            Batch::Large(block) => active.memtable.add(*block),
+            Batch::Small(block) => active.memtable.copy(block),
+        }
+        active.memtable.set_wal_bytes(end);
+        self.mark_changed();
+
+        let must_sync = durable | self.sync_is_due(active, rows as u64, frame.len() as u64);
+        let syncer = Arc::clone(active.wal.syncer());
+        let is_full = active.is_full(self.config.wal_max_events, self.options.memtable_bytes);
+        drop(state);
+        if must_sync {
+            syncer.sync_to(end)?;
+        }
+        if is_full && let Err(error) = self.rotate_full(index) {
+            // The rows are in the log and seen; only their move into a segment is put off.
+            self.note(error);
+        }
+        Ok(Appended { first, last: first + rows as u64 - 1 })
+    }
+
+    /// The generation of a shard that takes rows; made if there is none.
+    fn active<'a>(&self, index: usize, state: &'a mut ShardState) -> Result<&'a mut Active> {
+        if state.active.is_none() {
+            state.active = Some(self.create_generation(index)?);
+        }
+        match &mut state.active {
+            Some(active) => Ok(active),
+            None => unreachable!("made above"),
+        }
+    }
+
+    /// Counts an append against the sync policy.
+    fn sync_is_due(&self, active: &mut Active, events: u64, bytes: u64) -> bool {
+        match self.options.sync {
+            Sync::Always => true,
+            Sync::Os => false,
+            Sync::Every { events: max_events, bytes: max_bytes } => {
+                active.unsynced_events += events;
+                active.unsynced_bytes += bytes;
+                let by_count = max_events != u32::MAX && active.unsynced_events >= u64::from(max_events);
+                let due = by_count || active.unsynced_bytes >= max_bytes;
+                if due {
+                    (active.unsynced_events, active.unsynced_bytes) = (0, 0);
+                }
+                due
+            }
+        }
+    }
+
+    /// Syncs everything that was appended before the call.
+    pub(crate) fn sync(&self) -> Result<()> {
+        for shard in &self.shards {
+            let waiting = {
+                let state = shard.state.lock();
+                state.active.as_ref().map(|active| (Arc::clone(active.wal.syncer()), active.wal.end()))
+            };
+            if let Some((syncer, end)) = waiting {
+                syncer.sync_to(end)?;
+            }
+        }
+        self.wal.directory.poison().check()
+    }
+}
+
+/// A batch on its way: large ones become a block of the memtable, small ones are copied into it.
+enum Batch<'a> {
+    Large(Box<Block>),
+    Small(&'a mut Block),
+}
+
+impl Batch<'_> {
+    fn block(&self) -> &Block {
+        match self {
+            Self::Large(block) => block,
+            Self::Small(block) => block,
+        }
+    }
+
+    fn block_mut(&mut self) -> &mut Block {
+        match self {
+            Self::Large(block) => block,
+            Self::Small(block) => block,
+        }
+    }
+}
+
+/// Refuses what the format cannot hold, before anything is written.
+fn check<'a>(rows: impl Iterator<Item = RowRef<'a>>, shape: Shape) -> Result<()> {
+    let mut batch_bytes = 0_usize;
+    for (place, row) in rows.enumerate() {
+        let counts = [
+            ("dims", row.dims.len(), shape.dims),
+            ("counters", row.counters.len(), shape.counters),
+            ("labels", row.labels.len(), shape.labels),
+        ];
+        for (role, found, wanted) in counts {
+            if found != wanted {
+                let why = format!("event {place} has {found} {role}, the table {wanted}");
+                return Err(DbError::invalid(role, why));
+            }
+        }
+        let limit = |field: String, bytes: usize, max: usize| {
+            let why = format!("event {place} has {bytes} bytes of it, at most {max} are possible");
+            if bytes > max { Err(DbError::invalid(field, why)) } else { Ok(()) }
+        };
+        limit("id".into(), row.id.len(), MAX_KEY_BYTES)?;
+        let mut event_bytes = 64 + row.id.len();
+        for (column, dim) in row.dims.iter().enumerate() {
+            if dim.len() > MAX_KEY_BYTES {
+                limit(format!("dim {column}"), dim.len(), MAX_KEY_BYTES)?;
+            }
+            event_bytes += dim.len();
+        }
+        for (column, label) in row.labels.iter().enumerate() {
+            if label.len() > MAX_LABEL_BYTES {
+                limit(format!("label {column}"), label.len(), MAX_LABEL_BYTES)?;
+            }
+            event_bytes += label.len();
+        }
+        if event_bytes > MAX_EVENT_BYTES {
+            limit("event".into(), event_bytes, MAX_EVENT_BYTES)?;
+        }
+        batch_bytes += event_bytes;
+    }
+    if batch_bytes > MAX_BATCH_BYTES {
+        let why = format!("{batch_bytes} bytes, at most {MAX_BATCH_BYTES} are possible; append it in parts");
+        return Err(DbError::invalid("batch", why));
+    }
+    Ok(())
+}

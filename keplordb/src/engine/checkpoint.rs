@@ -1,0 +1,80 @@
+//! A coherent copy of the table in another directory, while the engine runs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Core;
+use crate::error::{DbError, IoContext, Result};
+use crate::format::manifest::{ListedSegment, Manifest};
+use crate::state::segment_rows::{Job, SegmentRows, encode};
+use crate::storage::directory::Directory;
+use crate::storage::{manifest, tombstones};
+
+impl Core {
+    /// Copies every row acknowledged before the call into `target`, an empty or missing directory on the same disk.
+    ///
+    /// Segments are shared by hard links where the file system can, rows that are only in logs are written as one segment,
+    /// and the manifest comes last: a copy that was cut short opens as a new, empty table, never as half of one.
+    pub(crate) fn checkpoint(&self, target: &Path) -> Result<()> {
+        let target = Directory::new(Arc::clone(self.wal.directory.disk()), target.to_owned());
+        target.create_root()?;
+        let _lock = target.lock()?;
+        if !target.list()?.is_new() {
+            let why = format!("{} is not empty", target.root().display());
+            return Err(DbError::invalid("target_dir", why));
+        }
+        target.create_folders()?;
+
+        // Nothing is published meanwhile: segments, tombstones and memtables belong together.
+        let publish = self.publish.lock();
+        let version = self.version.load_full();
+        let mut segments = Vec::new();
+        for entry in &version.segments {
+            let number = entry.segment.number();
+            self.link_or_copy(entry.segment.path(), &target.segment(number))?;
+            segments.push(ListedSegment { number, file_bytes: entry.segment.header().file_bytes });
+        }
+        let rows = SegmentRows::gather(&version.memtables);
+        if !rows.is_empty() {
+            let job = Job {
+                schema: &self.schema,
+                generations: &[],
+                bloom_dim: Some(self.config.bloom_dim).filter(|dim| *dim < self.schema.shape().dims),
+                rollup_dims: &self.config.rollup_dims,
+                pool: self.options.pool.as_deref(),
+            };
+            let bytes = encode(&job, &rows);
+            target.write_whole(&target.segment(publish.next_segment), &bytes)?;
+            segments.push(ListedSegment { number: publish.next_segment, file_bytes: bytes.len() as u64 });
+        }
+        let tombstone_bytes = publish.tombstones.synced_bytes();
+        if tombstone_bytes > 0 {
+            tombstones::copy(&self.wal.directory, &target, tombstone_bytes)?;
+        }
+        let disk = target.disk();
+        disk.sync_dir(&target.segment_dir()).at("sync", &target.segment_dir())?;
+        let copy = Manifest {
+            next_segment: publish.next_segment + 1,
+            tombstone_bytes,
+            segments,
+            wals: Vec::new(),
+            ..self.manifest_of(&publish, &version, |_| false)
+        };
+        manifest::replace(&target, &copy)
+    }
+
+    fn link_or_copy(&self, source: &Path, target: &Path) -> Result<()> {
+        let disk = self.wal.directory.disk();
+        match disk.link(source, target) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                Err(DbError::io("link", target, error))
+            }
+            // Another file system, or one without hard links.
+            Err(_) => {
+                let bytes = keplordb_disk::read_all(disk.as_ref(), source, u64::MAX).at("read", source)?;
+                keplordb_disk::replace(disk.as_ref(), target, &bytes).at("write", target)
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Closing: every log is synced, and the manifest says how long it is.
+
+use std::sync::atomic::Ordering;
+
+use super::Core;
+use crate::error::{IoContext, Result};
+use crate::storage::manifest;
+
+impl Core {
+    /// Syncs the logs, gives back what was filled ahead and writes their lengths into the manifest, so that the next open
+    /// can tell any later change of a file from a crash. Without changes since the manifest was written it does nothing.
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.wal.directory.poison().is_set() || !self.changed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let _rotation = self.rotation.lock();
+        for shard in &self.shards {
+            if let Some(active) = &mut shard.state.lock().active {
+                active.wal.trim()?;
+            }
+        }
+        let mut publish = self.publish.lock();
+        let version = self.version.load_full();
+        let manifest = self.manifest_of(&publish, &version, |_| true);
+        manifest::replace(&self.wal.directory, &manifest)?;
+        self.changed.store(false, Ordering::Relaxed);
+        self.unlink_replaced(&mut publish);
+        let wal_dir = self.wal.directory.wal_dir();
+        self.wal.directory.disk().sync_dir(&wal_dir).at("sync", &wal_dir)
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, dir = %self.wal.directory.root().display(), "the engine was not closed cleanly");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Deletes: a tombstone on disk, then a version without the row.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use roaring::{RoaringBitmap, RoaringTreemap};
+
+use super::Core;
+use crate::error::Result;
+use crate::format::tombstones::Tombstone;
+use crate::read::point::{find_row, rows_of_id};
+use crate::state::version::{MemtableEntry, SegmentEntry, Version};
+
+impl Core {
+    /// Deletes every live row of each id and returns how many of the ids had one. One sync; on return it is on disk and
+    /// seen by every query. Nothing is written when no id is there.
+    pub(crate) fn delete_events(&self, ids: &[&str]) -> Result<usize> {
+        // Held from the look-up on: a rotation that would move the rows publishes before or after.
+        let mut publish = self.publish.lock();
+        let view = self.view();
+        let mut tombstones = Vec::new();
+        let mut found = 0;
+        let mut seen = HashSet::new();
+        for id in ids.iter().filter(|id| seen.insert(**id)) {
+            let rows = rows_of_id(&view, id, &self.read)?;
+            found += usize::from(!rows.is_empty());
+            tombstones.extend(rows.iter().map(|row| Tombstone { ts_ns: row.ts, sequence: row.sequence }));
+        }
+        if tombstones.is_empty() {
+            return Ok(0);
+        }
+        publish.tombstones.append(&tombstones)?;
+        self.mark_changed();
+        let mut version = Version::clone(&self.version.load());
+        bury(&mut version, &tombstones)?;
+        self.version.store(Arc::new(version));
+        Ok(found)
+    }
+}
+
+/// Marks the rows of these tombstones as deleted. One whose row is nowhere says nothing.
+pub(crate) fn bury(version: &mut Version, tombstones: &[Tombstone]) -> Result<()> {
+    for entry in &mut version.segments {
+        bury_in_segment(entry, tombstones)?;
+    }
+    for entry in &mut version.memtables {
+        bury_in_memtable(entry, tombstones);
+    }
+    Ok(())
+}
+
+fn bury_in_segment(entry: &mut SegmentEntry, tombstones: &[Tombstone]) -> Result<()> {
+    let facts = &entry.segment.header().facts;
+    let may_hold = |tombstone: &&Tombstone| {
+        (facts.ts_min..=facts.ts_max).contains(&tombstone.ts_ns)
+            && (facts.sequence_min..=facts.sequence_max).contains(&tombstone.sequence)
+    };
+    let mut rows = RoaringBitmap::new();
+    let mut candidates = tombstones.iter().filter(may_hold).peekable();
+    if candidates.peek().is_none() {
+        return Ok(());
+    }
+    let open = entry.segment.read()?;
+    for tombstone in candidates {
+        if let Some(row) = find_row(&open, tombstone.ts_ns, tombstone.sequence)? {
+            rows.insert(row);
+        }
+    }
+    if !rows.is_empty() {
+        if let Some(before) = &entry.deleted {
+            rows |= before.as_ref();
+        }
+        entry.deleted = Some(Arc::new(rows));
+    }
+    Ok(())
+}
+
+fn bury_in_memtable(entry: &mut MemtableEntry, tombstones: &[Tombstone]) {
+    let blocks = entry.memtable.blocks();
+    let holds = |tombstone: &&Tombstone| {
+        blocks.iter().any(|block| block.sequence().binary_search(&tombstone.sequence).is_ok())
+    };
+    let mut sequences: RoaringTreemap = tombstones.iter().filter(holds).map(|row| row.sequence).collect();
+    if !sequences.is_empty() {
+        if let Some(before) = &entry.deleted {
+            sequences |= before.as_ref();
+        }
+        entry.deleted = Some(Arc::new(sequences));
+    }
+}

@@ -1,0 +1,136 @@
+//! Everything that changes state: the core of an engine, its fields and their locks.
+//!
+//! **Locks, in the order in which they are taken**: `rotation` → a shard's `state` → `publish` → leaves (a memtable's
+//! blocks, a syncer, the map cache). Who holds a later one never takes an earlier one. Syncs of appends happen outside all
+//! of them.
+
+mod append;
+mod checkpoint;
+mod close;
+mod delete;
+mod gc;
+mod publish;
+mod recover;
+mod report;
+mod rotate;
+mod shard;
+mod stats;
+
+pub use append::Appended;
+pub use gc::GcStats;
+pub use report::{OpenReport, TornTail};
+pub use rotate::Flushed;
+pub use stats::Stats;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use keplordb_disk::Lock;
+use parking_lot::Mutex;
+
+use crate::config::{EngineConfig, Options};
+use crate::error::DbError;
+use crate::filter::Predicate;
+use crate::read::ReadContext;
+use crate::read::aggregate::aggregate;
+use crate::read::point::newest_of_id;
+use crate::read::recent::recent;
+use crate::read::rollup::{RollupRow, rollups};
+use crate::read::row::RowView;
+use crate::read::select::Order;
+use crate::schema::TableSchema;
+use crate::state::version::{Version, View};
+use crate::storage::map_cache::MapCache;
+use crate::storage::wal::WalContext;
+use crate::sums::Sums;
+use publish::Publish;
+use shard::Shard;
+
+/// An open engine, whatever its columns: `Engine` and `Store` are typed shells over it.
+#[derive(Debug)]
+pub(crate) struct Core {
+    config: EngineConfig,
+    options: Options,
+    schema: TableSchema,
+    read: ReadContext,
+    /// The directory and the count of syncs.
+    wal: WalContext,
+    segments: Arc<MapCache>,
+    report: OpenReport,
+
+    shards: Vec<Shard>,
+    /// The sequence of the next row.
+    next_sequence: AtomicU64,
+    /// What readers see. Replaced under `publish` only.
+    version: ArcSwap<Version>,
+    /// Held from sealing to publishing: one rotation at a time, so that at most one sealed generation of a shard waits.
+    rotation: Mutex<()>,
+    /// The manifest's side of the state: next numbers, live WALs, tombstones, files to unlink.
+    publish: Mutex<Publish>,
+    /// The last failure of something that no caller was told of.
+    last_error: Mutex<Option<DbError>>,
+    /// Whether anything was written since the manifest was.
+    changed: AtomicBool,
+    /// Whether the manifest has reserved this run's sequences.
+    reserved: AtomicBool,
+    /// Released last.
+    _lock: Lock,
+}
+
+impl Core {
+    pub(crate) fn schema(&self) -> &TableSchema {
+        &self.schema
+    }
+
+    pub(crate) fn report(&self) -> &OpenReport {
+        &self.report
+    }
+
+    /// What a query reads from now on, however the engine changes.
+    pub(crate) fn view(&self) -> View {
+        View::new(self.version.load_full())
+    }
+
+    pub(crate) fn aggregate(&self, predicate: &Predicate<'_>) -> Result<Sums, DbError> {
+        aggregate(&self.view(), predicate, &self.read)
+    }
+
+    pub(crate) fn recent(
+        &self,
+        predicate: &Predicate<'_>,
+        limit: usize,
+        order: Order,
+        each: &mut dyn FnMut(&RowView<'_>) -> Result<(), DbError>,
+    ) -> Result<(), DbError> {
+        recent(&self.view(), predicate, limit, order, &self.read, each)
+    }
+
+    /// Calls `each` with the newest live row of an id; `false` when there is none.
+    pub(crate) fn newest_of_id(
+        &self,
+        id: &str,
+        each: &mut dyn FnMut(&RowView<'_>) -> Result<(), DbError>,
+    ) -> Result<bool, DbError> {
+        newest_of_id(&self.view(), id, &self.read, each)
+    }
+
+    pub(crate) fn rollups(
+        &self,
+        from_day: i64,
+        to_day: i64,
+        wanted: &[Option<&str>],
+    ) -> Result<Vec<RollupRow>, DbError> {
+        rollups(&self.view(), from_day, to_day, &self.config.rollup_dims, wanted, &self.read)
+    }
+
+    /// Records a failure that the caller at hand is not told of, because what he asked for succeeded.
+    fn note(&self, error: DbError) {
+        tracing::warn!(%error, "a rotation failed; its rows stay in the log and are tried again");
+        *self.last_error.lock() = Some(error);
+    }
+
+    fn mark_changed(&self) {
+        self.changed.store(true, Ordering::Relaxed);
+    }
+}

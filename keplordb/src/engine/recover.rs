@@ -1,0 +1,372 @@
+//! Open: find out what is there, and only when all of it makes sense change anything.
+//!
+//! *Looking* reads the manifest, every header and every WAL, and fails on the first thing that is wrong; a failed open has
+//! changed no byte but the lock's. *Mending* then cuts torn tails, syncs what it is about to show, removes leftovers and
+//! writes the manifest where it was missing or the schema has grown. A crash while mending leaves what looking accepts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use keplordb_log::frame::End;
+use parking_lot::Mutex;
+
+use super::Core;
+use super::delete::bury;
+use super::publish::{LiveWal, Publish};
+use super::report::{OpenReport, TornTail};
+use super::shard::{Active, Shard};
+use crate::config::{EngineConfig, Options};
+use crate::error::{DbError, Result};
+use crate::format::manifest::{ListedSegment, ListedWal, Manifest};
+use crate::kernels::Kernels;
+use crate::read::ReadContext;
+use crate::schema::TableSchema;
+use crate::state::memtable::{LARGE_ROWS, Memtable};
+use crate::state::version::{MemtableEntry, SegmentEntry, Version};
+use crate::storage::directory::{Directory, Listing};
+use crate::storage::manifest;
+use crate::storage::map_cache::MapCache;
+use crate::storage::segment_reader::Segment;
+use crate::storage::tombstones::{self, FoundTombstones, TombstoneLog};
+use crate::storage::wal::{self, FoundWal, Wal, WalContext};
+
+/// The first sequence ever.
+const FIRST_SEQUENCE: u64 = 1;
+/// What each run of an engine skips, so that no number that was lost with an unsynced tail is given again: a run would have
+/// to lose more appends than this. The first append of a run writes its start into the manifest, or a run that lost all
+/// its appends would leave no trace of the numbers they had.
+const SEQUENCE_GAP: u64 = 1 << 32;
+
+/// All that looking found.
+struct Found {
+    manifest: Manifest,
+    rebuilt: Option<String>,
+    segments: Vec<Arc<Segment>>,
+    /// Ascending by generation.
+    wals: Vec<FoundWal>,
+    tombstones: Option<FoundTombstones>,
+    leftovers: Vec<PathBuf>,
+}
+
+impl Core {
+    /// Opens or makes the table in `config.data_dir`.
+    pub(crate) fn open(config: EngineConfig, options: Options, schema: TableSchema) -> Result<Arc<Self>> {
+        config.validate()?;
+        options.validate()?;
+        schema.validate()?;
+        let dims = schema.shape().dims;
+        if let Some(dim) = config.rollup_dims.iter().find(|dim| **dim >= dims) {
+            return Err(DbError::invalid("rollup_dims", format!("dim {dim} of a table with {dims}")));
+        }
+        let directory = Directory::new(Arc::clone(&options.disk), config.data_dir.clone());
+        directory.create_root()?;
+        let lock = directory.lock()?;
+        let cache = Arc::new(MapCache::new(config.mmap_cache_capacity));
+        let listing = directory.list()?;
+        let is_new = listing.is_new();
+        let found = if is_new {
+            Found::nothing(schema.clone(), listing)
+        } else {
+            look(&directory, &listing, &cache, &options)?
+        };
+        if let Some(differences) = schema.differences_from(&found.manifest.schema) {
+            return Err(DbError::SchemaMismatch { dir: config.data_dir, differences });
+        }
+        let schema = schema.adopt_names(&found.manifest.schema);
+        schema.validate()?;
+
+        let wal = WalContext { directory, syncs: Arc::default() };
+        let report = OpenReport {
+            created: is_new,
+            replayed_rows: found.wals.iter().map(FoundWal::rows).sum(),
+            torn_tails: found.torn_tails(&wal.directory),
+            leftovers_removed: 0,
+            manifest_rebuilt: found.rebuilt.clone(),
+        };
+        let shape = schema.shape();
+        let publish = Publish {
+            next_generation: found.next_generation(),
+            next_segment: found.next_segment(),
+            wals: BTreeMap::new(),
+            tombstones: TombstoneLog::new(wal.directory.clone(), Arc::clone(&wal.syncs)),
+            unlink: Vec::new(),
+        };
+        let mut core = Self {
+            shards: (0..config.wal_shard_count).map(|_| Shard::default()).collect(),
+            read: ReadContext { kernels: Kernels::best(), pool: options.pool.clone(), shape },
+            config,
+            options,
+            wal,
+            segments: cache,
+            report,
+            next_sequence: AtomicU64::new(found.next_sequence(is_new)),
+            version: ArcSwap::from_pointee(Version::default()),
+            rotation: Mutex::new(()),
+            publish: Mutex::new(publish),
+            last_error: Mutex::new(None),
+            changed: AtomicBool::new(false),
+            reserved: AtomicBool::new(is_new),
+            _lock: lock,
+            schema,
+        };
+        core.mend(found, is_new)?;
+        Ok(Arc::new(core))
+    }
+
+    /// Makes what was found fit to be written on, and shows it.
+    fn mend(&mut self, found: Found, is_new: bool) -> Result<()> {
+        let directory = self.wal.directory.clone();
+        directory.create_folders()?;
+        for leftover in &found.leftovers {
+            self.report.leftovers_removed += u64::from(directory.remove_leftover(leftover));
+        }
+        let segments =
+            found.segments.into_iter().map(|segment| SegmentEntry { segment, deleted: None }).collect();
+        let mut version = Version { segments, memtables: Vec::new() };
+        let newest_of_shard: BTreeMap<u32, u64> =
+            found.wals.iter().map(|wal| (wal.header.shard, wal.header.generation)).collect();
+        for wal in found.wals {
+            let is_newest = newest_of_shard.get(&wal.header.shard) == Some(&wal.header.generation);
+            let entry = self.adopt(wal, is_newest)?;
+            version.memtables.extend(entry);
+        }
+        if let Some(tombstones) = &found.tombstones {
+            self.publish.get_mut().tombstones.resume(tombstones)?;
+            bury(&mut version, &tombstones.tombstones)?;
+        }
+        self.version.store(Arc::new(version));
+        if is_new || found.rebuilt.is_some() || found.manifest.schema != self.schema {
+            let publish = self.publish.lock();
+            let version = self.version.load_full();
+            manifest::replace(&directory, &self.manifest_of(&publish, &version, |_| true))?;
+        }
+        Ok(())
+    }
+
+    /// Takes a WAL over: a shard's newest one goes on taking rows where it can, every other one is sealed.
+    fn adopt(&mut self, mut found: FoundWal, is_newest: bool) -> Result<Option<MemtableEntry>> {
+        found.repair(self.wal.directory.disk().as_ref())?;
+        let generation = found.header.generation;
+        let end = found.end.at();
+        let memtable = Arc::new(Memtable::new(generation, self.schema.shape()));
+        memtable.set_wal_bytes(end);
+        for block in std::mem::take(&mut found.blocks) {
+            // Small batches are gathered as they were before; blocks of an older schema stay as they are.
+            let is_small = block.rows() < LARGE_ROWS && block.shape() == self.schema.shape();
+            if is_small { memtable.copy(&block) } else { memtable.add(block) }
+        }
+
+        let live = if found.is_closed() {
+            LiveWal::Found { synced_bytes: end }
+        } else {
+            let mut wal = Wal::resume(&self.wal, generation, found.header.salt, end)?;
+            let live = LiveWal::Open(Arc::clone(wal.syncer()));
+            let shard = self.shards.get_mut(found.header.shard as usize);
+            match shard.filter(|_| is_newest && found.header.schema == self.schema) {
+                Some(shard) => {
+                    shard.state.get_mut().active = Some(Active::new(wal, Arc::clone(&memtable)));
+                    self.publish.get_mut().wals.insert(generation, live);
+                    return Ok(Some(MemtableEntry { memtable, sealed: false, deleted: None }));
+                }
+                // Of a shard that there is no more, or with fewer columns than the table has now.
+                None => wal.seal(self.next_sequence.load(Ordering::Relaxed))?,
+            }
+            live
+        };
+        self.publish.get_mut().wals.insert(generation, live);
+        Ok(Some(MemtableEntry { memtable, sealed: true, deleted: None }))
+    }
+}
+
+impl Found {
+    /// A directory in which nothing was ever stored.
+    fn nothing(schema: TableSchema, listing: Listing) -> Self {
+        let manifest = Manifest {
+            schema,
+            next_sequence: FIRST_SEQUENCE,
+            next_generation: 1,
+            next_segment: 1,
+            tombstone_bytes: 0,
+            segments: Vec::new(),
+            wals: Vec::new(),
+        };
+        Self {
+            manifest,
+            rebuilt: None,
+            segments: Vec::new(),
+            wals: Vec::new(),
+            tombstones: None,
+            leftovers: listing.temporary,
+        }
+    }
+
+    fn next_sequence(&self, is_new: bool) -> u64 {
+        let segments = self.segments.iter().map(|segment| segment.header().facts.sequence_max + 1);
+        let wals = self.wals.iter().map(|wal| wal.next_sequence);
+        let next = segments.chain(wals).fold(self.manifest.next_sequence, u64::max);
+        if is_new { next } else { next + SEQUENCE_GAP }
+    }
+
+    fn next_generation(&self) -> u64 {
+        let wals = self.wals.iter().map(|wal| wal.header.generation + 1);
+        wals.fold(self.manifest.next_generation, u64::max)
+    }
+
+    fn next_segment(&self) -> u64 {
+        let segments = self.segments.iter().map(|segment| segment.number() + 1);
+        segments.fold(self.manifest.next_segment, u64::max)
+    }
+
+    fn torn_tails(&self, directory: &Directory) -> Vec<TornTail> {
+        let torn = |wal: &FoundWal| match wal.end {
+            End::Torn { at, bytes } => Some(TornTail { file: wal.path.clone(), offset: at, bytes }),
+            _ => None,
+        };
+        let mut tails: Vec<_> = self.wals.iter().filter_map(torn).collect();
+        if let Some(found) = self.tombstones.as_ref().filter(|found| found.torn_bytes > 0) {
+            let (offset, bytes) = (found.end(), found.torn_bytes);
+            tails.push(TornTail { file: directory.tombstones(), offset, bytes });
+        }
+        tails
+    }
+}
+
+/// Reads everything and changes nothing.
+fn look(directory: &Directory, listing: &Listing, cache: &Arc<MapCache>, options: &Options) -> Result<Found> {
+    let loaded = if listing.manifest {
+        manifest::load(directory)
+    } else {
+        Err(DbError::Missing { file: directory.manifest() })
+    };
+    let open = |number: u64| Segment::open(directory, number, cache, options.map_mode);
+    let (manifest, rebuilt) = match loaded {
+        Ok(manifest) => (manifest, None),
+        Err(error @ DbError::Missing { .. }) => {
+            (rebuild(directory, listing, &open)?, Some(error.to_string()))
+        }
+        Err(error) if manifest::is_damaged(&error) => {
+            (rebuild(directory, listing, &open)?, Some(error.to_string()))
+        }
+        Err(error) => return Err(error),
+    };
+    let mut leftovers = listing.temporary.clone();
+
+    let mut segments = Vec::with_capacity(manifest.segments.len());
+    for listed in &manifest.segments {
+        let segment = open(listed.number)?;
+        if segment.header().file_bytes != listed.file_bytes {
+            let what = format!(
+                "the manifest lists {} bytes, the header {}",
+                listed.file_bytes,
+                segment.header().file_bytes
+            );
+            return Err(DbError::corrupt(segment.path(), 0, what));
+        }
+        segments.push(segment);
+    }
+    let is_listed = |number: u64| manifest.segments.iter().any(|listed| listed.number == number);
+    let unlisted = listing.segments.iter().filter(|(number, _)| !is_listed(*number));
+    leftovers.extend(unlisted.map(|(number, _)| directory.segment(*number)));
+
+    let mut wals = Vec::new();
+    for listed in &manifest.wals {
+        wals.push((listed.generation, listed.synced_bytes));
+    }
+    for (generation, _) in &listing.wals {
+        if *generation >= manifest.next_generation {
+            wals.push((*generation, 0));
+        } else if !manifest.wals.iter().any(|listed| listed.generation == *generation) {
+            leftovers.push(directory.wal(*generation));
+        }
+    }
+    let disk = directory.disk().as_ref();
+    let mut found = Vec::with_capacity(wals.len());
+    for (generation, synced_bytes) in wals {
+        found.push(wal::find(disk, &directory.wal(generation), generation, synced_bytes)?);
+    }
+    check_order(&found)?;
+
+    let tombstones = match (listing.tombstones, manifest.tombstone_bytes) {
+        (true, synced_bytes) => Some(tombstones::find(directory, synced_bytes)?),
+        (false, 0) => None,
+        (false, _) => return Err(DbError::Missing { file: directory.tombstones() }),
+    };
+    Ok(Found { manifest, rebuilt, segments, wals: found, tombstones, leftovers })
+}
+
+/// A shard begins a generation only when the one before is closed and synced; so an older one that has lost its end was
+/// damaged, however well the rest of it reads.
+fn check_order(wals: &[FoundWal]) -> Result<()> {
+    for (place, wal) in wals.iter().enumerate() {
+        let followed = wals
+            .iter()
+            .skip(place + 1)
+            .find(|later| later.header.shard == wal.header.shard && later.rows() > 0);
+        if let Some(later) = followed.filter(|_| !wal.is_closed()) {
+            let what = format!(
+                "its closing frame is gone, although generation {} followed",
+                later.header.generation
+            );
+            return Err(DbError::corrupt(&wal.path, wal.end.at(), what));
+        }
+    }
+    Ok(())
+}
+
+/// The manifest that the other files imply: every segment that no other one supersedes, every WAL that no segment absorbed.
+fn rebuild(
+    directory: &Directory,
+    listing: &Listing,
+    open: &impl Fn(u64) -> Result<Arc<Segment>>,
+) -> Result<Manifest> {
+    let mut segments = Vec::new();
+    for (number, _) in &listing.segments {
+        segments.push(open(*number)?);
+    }
+    let superseded: Vec<u64> =
+        segments.iter().flat_map(|segment| segment.header().supersedes.clone()).collect();
+    let absorbed: Vec<u64> =
+        segments.iter().flat_map(|segment| segment.header().generations.clone()).collect();
+    segments.retain(|segment| !superseded.contains(&segment.number()));
+    let generations = listing.wals.iter().map(|(generation, _)| *generation);
+    let wals: Vec<u64> = generations.filter(|generation| !absorbed.contains(generation)).collect();
+
+    let mut schemas: Vec<TableSchema> =
+        segments.iter().map(|segment| segment.header().schema.clone()).collect();
+    for generation in &wals {
+        schemas.push(
+            wal::find(directory.disk().as_ref(), &directory.wal(*generation), *generation, 0)?.header.schema,
+        );
+    }
+    // Schemas only grow, so the one with most columns is the last.
+    let width = |schema: &TableSchema| {
+        let shape = schema.shape();
+        (shape.dims + shape.counters + shape.labels, schema.is_named())
+    };
+    let schema = schemas
+        .into_iter()
+        .max_by_key(width)
+        .ok_or_else(|| DbError::Missing { file: directory.manifest() })?;
+    let last_generation =
+        absorbed.iter().copied().chain(listing.wals.iter().map(|(generation, _)| *generation)).max();
+    let last_segment =
+        superseded.iter().copied().chain(listing.segments.iter().map(|(number, _)| *number)).max();
+    Ok(Manifest {
+        schema,
+        next_sequence: FIRST_SEQUENCE,
+        next_generation: last_generation.map_or(1, |last| last + 1),
+        next_segment: last_segment.map_or(1, |last| last + 1),
+        tombstone_bytes: 0,
+        segments: segments
+            .iter()
+            .map(|segment| ListedSegment {
+                number: segment.number(),
+                file_bytes: segment.header().file_bytes,
+            })
+            .collect(),
+        wals: wals.into_iter().map(|generation| ListedWal { generation, synced_bytes: 0 }).collect(),
+    })
+}

@@ -1,0 +1,188 @@
+//! What can go wrong: one typed error for the whole engine.
+//!
+//! Ground floor: every other module names it, it names none.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// The engine's result.
+pub type Result<T, E = DbError> = std::result::Result<T, E>;
+
+/// Everything an engine can refuse or fail with.
+///
+/// Each message says what happened, where, and what to do. The four kinds that callers act on are: the caller's
+/// argument ([`Invalid`](Self::Invalid), [`SchemaMismatch`](Self::SchemaMismatch)), the environment
+/// ([`AlreadyOpen`](Self::AlreadyOpen), [`Full`](Self::Full), [`Io`](Self::Io)), damaged files
+/// ([`Corrupt`](Self::Corrupt), [`Missing`](Self::Missing), [`Truncated`](Self::Truncated),
+/// [`TooNew`](Self::TooNew)) and an engine that stopped writing ([`Poisoned`](Self::Poisoned)).
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum DbError {
+    /// Another engine, in this or another process, has the directory open.
+    #[error(
+        "{dir} is already open by {}; one engine at a time may write a directory: close that one, or share it",
+        holder(*pid)
+    )]
+    AlreadyOpen {
+        /// The directory.
+        dir: PathBuf,
+        /// The process that holds it, where its lock file says so.
+        pid: Option<u32>,
+    },
+    /// The directory was written with columns that do not fit the ones given.
+    #[error(
+        "{dir} holds another schema: {differences}; open it with the schema that wrote it, or add new columns at \
+         the end of their role"
+    )]
+    SchemaMismatch {
+        /// The directory.
+        dir: PathBuf,
+        /// Each column or number that differs, in words.
+        differences: String,
+    },
+    /// Bytes that were once synced no longer have their checksum, or contradict each other.
+    #[error("{file} is damaged at byte {offset}: {what}; restore the file from a copy")]
+    Corrupt {
+        /// The file.
+        file: PathBuf,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// A file that the manifest lists is not there.
+    #[error(
+        "{file} is missing although the manifest lists it; put it back, or restore the directory from a copy"
+    )]
+    Missing {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A file is shorter than what is known to have been synced.
+    #[error("{file} has {found_bytes} of at least {expected_bytes} bytes; restore the file from a copy")]
+    Truncated {
+        /// The file.
+        file: PathBuf,
+        /// Its length, in bytes.
+        found_bytes: u64,
+        /// The length that was once synced, in bytes.
+        expected_bytes: u64,
+    },
+    /// A sync failed earlier: what the operating system holds can no longer be trusted, so nothing more is written.
+    #[error(
+        "writing stopped after a failure: {first}; reading goes on; find the cause, then close and open the engine again"
+    )]
+    Poisoned {
+        /// The first failure.
+        first: Arc<str>,
+    },
+    /// The file was written by a newer release.
+    #[error(
+        "{file} has format version {found}, this release reads up to {max}; open it with a newer release"
+    )]
+    TooNew {
+        /// The file.
+        file: PathBuf,
+        /// Its format version.
+        found: u32,
+        /// The newest version that this release reads.
+        max: u32,
+    },
+    /// No space was left; what was written of the operation has been taken back.
+    #[error("no space left for {file}; free some (gc works on a full disk) and try again")]
+    Full {
+        /// The file that could not grow.
+        file: PathBuf,
+    },
+    /// The operating system refused an operation.
+    #[error("{op} {file} failed: {source}; see to the file and its directory's permissions and disk")]
+    Io {
+        /// The file or directory.
+        file: PathBuf,
+        /// What was tried: `open`, `write`, `sync` …
+        op: &'static str,
+        /// The operating system's reason.
+        source: Arc<io::Error>,
+    },
+    /// An argument is out of its legal range.
+    #[error("{field} is not legal: {why}")]
+    Invalid {
+        /// The argument or field.
+        field: String,
+        /// The rule it breaks, with the values.
+        why: String,
+    },
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another engine".to_owned(), |pid| format!("process {pid}"))
+}
+
+impl DbError {
+    /// An I/O error of `op` on `file`; a full disk becomes [`DbError::Full`].
+    pub(crate) fn io(op: &'static str, file: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { file: file.to_owned() },
+            _ => Self::Io { file: file.to_owned(), op, source: Arc::new(source) },
+        }
+    }
+
+    pub(crate) fn corrupt(file: &Path, offset: u64, what: impl Into<String>) -> Self {
+        Self::Corrupt { file: file.to_owned(), offset, what: what.into() }
+    }
+
+    pub(crate) fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), why: why.into() }
+    }
+}
+
+/// Attaches the file and the operation to an `io::Result`.
+pub(crate) trait IoContext<T> {
+    fn at(self, op: &'static str, file: &Path) -> Result<T>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn at(self, op: &'static str, file: &Path) -> Result<T> {
+        self.map_err(|source| DbError::io(op, file, source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_what_where_and_what_to_do() {
+        let file = Path::new("events/wal/0000000000000001.kwal");
+        let full = DbError::io("write", file, io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(
+            full.to_string(),
+            "no space left for events/wal/0000000000000001.kwal; free some (gc works on a full disk) and try again"
+        );
+        let held = DbError::AlreadyOpen { dir: "events".into(), pid: Some(7) };
+        assert_eq!(
+            held.to_string(),
+            "events is already open by process 7; one engine at a time may write a directory: close that one, or \
+             share it"
+        );
+        let damaged = DbError::corrupt(file, 64, "the frame's checksum does not hold");
+        assert_eq!(
+            damaged.to_string(),
+            "events/wal/0000000000000001.kwal is damaged at byte 64: the frame's checksum does not hold; restore the \
+             file from a copy"
+        );
+        let newer = DbError::TooNew { file: "events/MANIFEST".into(), found: 3, max: 0 };
+        assert_eq!(
+            newer.to_string(),
+            "events/MANIFEST has format version 3, this release reads up to 0; open it with a newer release"
+        );
+        let truncated = DbError::Truncated { file: file.to_owned(), found_bytes: 10, expected_bytes: 64 };
+        assert_eq!(
+            truncated.to_string(),
+            "events/wal/0000000000000001.kwal has 10 of at least 64 bytes; restore the file from a copy"
+        );
+    }
+}

@@ -1,0 +1,490 @@
+//! The columns of one batch: in memory, and as the payload of a WAL frame.
+//!
+//! ```text
+//! payload of n rows, shape D, C, L, little-endian, without padding:
+//! time i64 × n | metric i64 × n | latency u32 × n | latency detail u32 × n | status u16 × n | flags u16 × n
+//! C × ( counter u32 × n )
+//! (1 + D + L) × ( length u32 × n | bytes )          id, dims, labels
+//! ```
+//! Sequences are not in it: the frame's header has the first, and they are dense within a batch.
+
+use std::hash::BuildHasher;
+use std::sync::OnceLock;
+
+use super::bytes::{ByteReader, ByteWriter, Malformed};
+use super::{MAX_KEY_BYTES, MAX_LABEL_BYTES};
+use crate::event::{EventFlags, RowRef};
+use crate::schema::Shape;
+use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC, Sums};
+
+/// Rows from which a block gets an index of its ids; below, a look at each row is quicker.
+const INDEXED_ROWS: usize = 64;
+/// Bytes of a row's numbers in memory, without counters: time, sequence, metric, two latencies, status, flags.
+const FIXED_ROW_BYTES: usize = 8 + 8 + 8 + 4 + 4 + 2 + 2;
+
+/// A column of strings, end to end.
+#[derive(Debug, Clone, Default)]
+struct Strings {
+    /// Where each string ends in `text`; a batch is limited far below 4 GiB.
+    ends: Vec<u32>,
+    text: String,
+}
+
+impl Strings {
+    fn push(&mut self, value: &str) {
+        self.text.push_str(value);
+        self.ends.push(u32::try_from(self.text.len()).expect("a block is limited to far below 4 GiB"));
+    }
+
+    fn get(&self, row: usize) -> &str {
+        let start = row.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let end = self.ends.get(row).copied().unwrap_or(start);
+        self.text.get(start as usize..end as usize).unwrap_or_default()
+    }
+
+    fn extend(&mut self, other: &Self) {
+        let base = u32::try_from(self.text.len()).expect("a block is limited to far below 4 GiB");
+        self.ends.extend(other.ends.iter().map(|end| base + end));
+        self.text.push_str(&other.text);
+    }
+
+    fn clear(&mut self) {
+        self.ends.clear();
+        self.text.clear();
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        let first = out.len();
+        put_column(&self.ends, u32::to_le_bytes, out);
+        // Ends become lengths in place: each less the one before.
+        let (lengths, _) = out.get_mut(first..).unwrap_or_default().as_chunks_mut::<4>();
+        for (length, start) in lengths.iter_mut().skip(1).zip(&self.ends) {
+            *length = (u32::from_le_bytes(*length) - start).to_le_bytes();
+        }
+        out.put(self.text.as_bytes());
+    }
+
+    fn decode(
+        reader: &mut ByteReader<'_>,
+        rows: usize,
+        limit_bytes: usize,
+        what: &str,
+    ) -> Result<Self, Malformed> {
+        let at = reader.position();
+        let lengths = reader.take(rows.saturating_mul(4), what)?;
+        let mut ends = Vec::with_capacity(rows);
+        let mut end = 0_u32;
+        for length in u32s(lengths) {
+            let next = end.checked_add(length).filter(|_| length as usize <= limit_bytes);
+            end = next
+                .ok_or_else(|| Malformed::new(at, format!("{what} of {length} bytes is over the limit")))?;
+            ends.push(end);
+        }
+        let at = reader.position();
+        let text = std::str::from_utf8(reader.take(end as usize, what)?)
+            .map_err(|_| Malformed::new(at, format!("{what} is not UTF-8")))?;
+        if ends.iter().any(|end| !text.is_char_boundary(*end as usize)) {
+            return Err(Malformed::new(at, format!("{what} ends inside a character")));
+        }
+        Ok(Self { ends, text: text.to_owned() })
+    }
+}
+
+fn u32s(bytes: &[u8]) -> impl Iterator<Item = u32> {
+    bytes.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes))
+}
+
+/// What a block's rows have in common; computed by its first reader.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    pub(crate) ts_min: i64,
+    pub(crate) ts_max: i64,
+    pub(crate) status_min: u16,
+    pub(crate) status_max: u16,
+    pub(crate) totals: Sums,
+}
+
+/// Rows in memory, column by column, in the order in which they were appended.
+///
+/// Columns that are younger than the block read as empty or 0.
+#[derive(Debug, Default)]
+pub(crate) struct Block {
+    shape: Shape,
+    sequence: Vec<u64>,
+    ts: Vec<i64>,
+    metric: Vec<i64>,
+    latency: Vec<u32>,
+    latency_detail: Vec<u32>,
+    status: Vec<u16>,
+    flags: Vec<u16>,
+    counters: Vec<Vec<u32>>,
+    /// id, dims, labels
+    strings: Vec<Strings>,
+    summary: OnceLock<Summary>,
+    /// (hash, row) of every id that is not empty, sorted.
+    ids: OnceLock<Vec<(u32, u32)>>,
+}
+
+impl Block {
+    pub(crate) fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            counters: vec![Vec::new(); shape.counters],
+            strings: vec![Strings::default(); 1 + shape.dims + shape.labels],
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn with_capacity(shape: Shape, rows: usize) -> Self {
+        let mut block = Self::new(shape);
+        block.sequence.reserve_exact(rows);
+        block.ts.reserve_exact(rows);
+        block.metric.reserve_exact(rows);
+        block.latency.reserve_exact(rows);
+        block.latency_detail.reserve_exact(rows);
+        block.status.reserve_exact(rows);
+        block.flags.reserve_exact(rows);
+        block.counters.iter_mut().for_each(|counter| counter.reserve_exact(rows));
+        block.strings.iter_mut().for_each(|strings| strings.ends.reserve_exact(rows));
+        block
+    }
+
+    /// Adds a row; it has no sequence before [`number`](Self::number).
+    pub(crate) fn push(&mut self, row: RowRef<'_>) {
+        self.ts.push(row.ts_ns);
+        self.metric.push(row.metric);
+        self.latency.push(row.latency_ms);
+        self.latency_detail.push(row.latency_detail_ms);
+        self.status.push(row.status);
+        self.flags.push(row.flags.0);
+        for (column, value) in self.counters.iter_mut().zip(row.counters) {
+            column.push(*value);
+        }
+        let values = std::iter::once(row.id).chain(row.dims.iter().chain(row.labels).map(String::as_str));
+        for (column, value) in self.strings.iter_mut().zip(values) {
+            column.push(value);
+        }
+    }
+
+    /// Gives all rows their sequences, from `first` on.
+    pub(crate) fn number(&mut self, first: u64) {
+        self.sequence.clear();
+        self.sequence.extend(first..first + self.ts.len() as u64);
+    }
+
+    /// Adds the rows of a block of the same shape, in their order.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        debug_assert_eq!(self.shape, other.shape, "blocks of one memtable have one shape");
+        self.sequence.extend_from_slice(&other.sequence);
+        self.ts.extend_from_slice(&other.ts);
+        self.metric.extend_from_slice(&other.metric);
+        self.latency.extend_from_slice(&other.latency);
+        self.latency_detail.extend_from_slice(&other.latency_detail);
+        self.status.extend_from_slice(&other.status);
+        self.flags.extend_from_slice(&other.flags);
+        for (mine, theirs) in self.counters.iter_mut().zip(&other.counters) {
+            mine.extend_from_slice(theirs);
+        }
+        for (mine, theirs) in self.strings.iter_mut().zip(&other.strings) {
+            mine.extend(theirs);
+        }
+        self.summary = OnceLock::new();
+        self.ids = OnceLock::new();
+    }
+
+    /// Drops the rows and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.sequence.clear();
+        self.ts.clear();
+        self.metric.clear();
+        self.latency.clear();
+        self.latency_detail.clear();
+        self.status.clear();
+        self.flags.clear();
+        self.counters.iter_mut().for_each(Vec::clear);
+        self.strings.iter_mut().for_each(Strings::clear);
+        self.summary = OnceLock::new();
+        self.ids = OnceLock::new();
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.ts.len()
+    }
+
+    /// Bytes that the rows take in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let strings: usize =
+            self.strings.iter().map(|strings| strings.text.len() + strings.ends.len() * 4).sum();
+        self.rows() * (FIXED_ROW_BYTES + 4 * self.shape.counters) + strings
+    }
+
+    pub(crate) fn sequence(&self) -> &[u64] {
+        &self.sequence
+    }
+
+    pub(crate) fn ts(&self) -> &[i64] {
+        &self.ts
+    }
+
+    pub(crate) fn metric(&self) -> &[i64] {
+        &self.metric
+    }
+
+    pub(crate) fn latency(&self) -> &[u32] {
+        &self.latency
+    }
+
+    pub(crate) fn latency_detail(&self) -> &[u32] {
+        &self.latency_detail
+    }
+
+    pub(crate) fn status(&self) -> &[u16] {
+        &self.status
+    }
+
+    pub(crate) fn flags(&self, row: usize) -> EventFlags {
+        EventFlags(self.flags.get(row).copied().unwrap_or(0))
+    }
+
+    /// The values of a counter; `None` when the block is older than the column.
+    pub(crate) fn counter(&self, column: usize) -> Option<&[u32]> {
+        self.counters.get(column).map(Vec::as_slice)
+    }
+
+    pub(crate) fn id(&self, row: usize) -> &str {
+        self.strings.first().map_or("", |ids| ids.get(row))
+    }
+
+    pub(crate) fn dim(&self, column: usize, row: usize) -> &str {
+        if column >= self.shape.dims {
+            return "";
+        }
+        self.strings.get(1 + column).map_or("", |dims| dims.get(row))
+    }
+
+    pub(crate) fn label(&self, column: usize, row: usize) -> &str {
+        self.strings.get(1 + self.shape.dims + column).map_or("", |labels| labels.get(row))
+    }
+
+    /// What the rows have in common; the first call reads every number.
+    pub(crate) fn summary(&self) -> &Summary {
+        self.summary.get_or_init(|| {
+            let mut totals = Sums::empty(self.shape);
+            totals.count = self.rows() as u64;
+            let (fixed, counters) = totals.measures.split_at_mut(FIXED_MEASURES);
+            for (place, measure) in fixed.iter_mut().enumerate() {
+                match place {
+                    METRIC => self.metric.iter().for_each(|value| measure.add(*value)),
+                    LATENCY => self.latency.iter().for_each(|value| measure.add(i64::from(*value))),
+                    LATENCY_DETAIL => {
+                        self.latency_detail.iter().for_each(|value| measure.add(i64::from(*value)))
+                    }
+                    _ => unreachable!("there are {FIXED_MEASURES} fixed measures"),
+                }
+            }
+            for (measure, values) in counters.iter_mut().zip(&self.counters) {
+                for value in values {
+                    measure.add(i64::from(*value));
+                }
+            }
+            Summary {
+                ts_min: self.ts.iter().copied().min().unwrap_or(i64::MAX),
+                ts_max: self.ts.iter().copied().max().unwrap_or(i64::MIN),
+                status_min: self.status.iter().copied().min().unwrap_or(u16::MAX),
+                status_max: self.status.iter().copied().max().unwrap_or(0),
+                totals,
+            }
+        })
+    }
+
+    /// The rows of an id that is not empty, oldest first; the first call on a large block indexes its ids.
+    pub(crate) fn rows_of_id(&self, id: &str) -> Vec<usize> {
+        if self.rows() < INDEXED_ROWS {
+            return (0..self.rows()).filter(|row| self.id(*row) == id).collect();
+        }
+        let index = self.ids.get_or_init(|| {
+            let entry = |row: usize| Some((hash(self.id(row)), u32::try_from(row).ok()?));
+            let mut index: Vec<_> =
+                (0..self.rows()).filter(|row| !self.id(*row).is_empty()).filter_map(entry).collect();
+            index.sort_unstable();
+            index
+        });
+        let wanted = hash(id);
+        let start = index.partition_point(|(hash, _)| *hash < wanted);
+        let same_hash = index.iter().skip(start).take_while(|(hash, _)| *hash == wanted);
+        same_hash.map(|(_, row)| *row as usize).filter(|row| self.id(*row) == id).collect()
+    }
+
+    /// Appends the payload of a frame.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_column(&self.ts, i64::to_le_bytes, out);
+        put_column(&self.metric, i64::to_le_bytes, out);
+        put_column(&self.latency, u32::to_le_bytes, out);
+        put_column(&self.latency_detail, u32::to_le_bytes, out);
+        put_column(&self.status, u16::to_le_bytes, out);
+        put_column(&self.flags, u16::to_le_bytes, out);
+        self.counters.iter().for_each(|counter| put_column(counter, u32::to_le_bytes, out));
+        self.strings.iter().for_each(|strings| strings.encode(out));
+    }
+
+    /// The block of a frame's payload.
+    pub(crate) fn decode(payload: &[u8], shape: Shape, rows: u32, first: u64) -> Result<Self, Malformed> {
+        let rows = rows as usize;
+        let mut reader = ByteReader::new(payload);
+        let mut block = Self::new(shape);
+        block.ts = i64_column(&mut reader, rows, "times")?;
+        block.metric = i64_column(&mut reader, rows, "metrics")?;
+        block.latency = u32_column(&mut reader, rows, "latencies")?;
+        block.latency_detail = u32_column(&mut reader, rows, "latency details")?;
+        block.status = u16_column(&mut reader, rows, "statuses")?;
+        block.flags = u16_column(&mut reader, rows, "flags")?;
+        for counter in &mut block.counters {
+            *counter = u32_column(&mut reader, rows, "counters")?;
+        }
+        for (place, strings) in block.strings.iter_mut().enumerate() {
+            let (limit_bytes, what) = match place {
+                0 => (MAX_KEY_BYTES, "id"),
+                place if place <= shape.dims => (MAX_KEY_BYTES, "dim"),
+                _ => (MAX_LABEL_BYTES, "label"),
+            };
+            *strings = Strings::decode(&mut reader, rows, limit_bytes, what)?;
+        }
+        reader.finish("the block")?;
+        first
+            .checked_add(rows as u64)
+            .ok_or_else(|| Malformed::new(0, "the sequences of the block run over"))?;
+        block.number(first);
+        Ok(block)
+    }
+}
+
+/// Appends all values at once: on little-endian machines the loop is a copy.
+fn put_column<T: Copy, const N: usize>(values: &[T], bytes_of: impl Fn(T) -> [u8; N], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + values.len() * N, 0);
+    let (places, _) = out.get_mut(start..).unwrap_or_default().as_chunks_mut::<N>();
+    for (place, value) in places.iter_mut().zip(values) {
+        *place = bytes_of(*value);
+    }
+}
+
+fn hash(id: &str) -> u32 {
+    // Only for this process: the index lives in memory.
+    (foldhash::fast::FixedState::default().hash_one(id) >> 32) as u32
+}
+
+fn i64_column(reader: &mut ByteReader<'_>, rows: usize, what: &str) -> Result<Vec<i64>, Malformed> {
+    let bytes = reader.take(rows.saturating_mul(8), what)?;
+    Ok(bytes.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
+}
+
+fn u32_column(reader: &mut ByteReader<'_>, rows: usize, what: &str) -> Result<Vec<u32>, Malformed> {
+    Ok(u32s(reader.take(rows.saturating_mul(4), what)?).collect())
+}
+
+fn u16_column(reader: &mut ByteReader<'_>, rows: usize, what: &str) -> Result<Vec<u16>, Malformed> {
+    let bytes = reader.take(rows.saturating_mul(2), what)?;
+    Ok(bytes.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::LogEvent;
+
+    fn event(row: usize) -> LogEvent<2, 1, 1> {
+        LogEvent {
+            id: format!("call-{row}"),
+            ts_ns: row as i64 * 7 - 20,
+            metric: i64::MAX - row as i64,
+            counters: [row as u32],
+            latency_ms: 3,
+            latency_detail_ms: 2,
+            status: 200 + row as u16,
+            flags: EventFlags(5),
+            dims: ["alice".into(), String::new()],
+            labels: ["größe".repeat(row % 3)],
+        }
+    }
+
+    fn block(rows: usize) -> Block {
+        let mut block = Block::new(Shape { dims: 2, counters: 1, labels: 1 });
+        (0..rows).for_each(|row| block.push(event(row).as_row()));
+        block.number(100);
+        block
+    }
+
+    #[test]
+    fn a_payload_decodes_to_the_same_rows() {
+        for rows in [0, 1, 5, 300] {
+            let mut payload = Vec::new();
+            block(rows).encode(&mut payload);
+            let decoded =
+                Block::decode(&payload, Shape { dims: 2, counters: 1, labels: 1 }, rows as u32, 100).unwrap();
+            assert_eq!(decoded.rows(), rows);
+            for row in 0..rows {
+                let event = event(row);
+                assert_eq!(decoded.id(row), event.id);
+                assert_eq!(decoded.sequence()[row], 100 + row as u64);
+                assert_eq!((decoded.ts()[row], decoded.metric()[row]), (event.ts_ns, event.metric));
+                assert_eq!(
+                    (decoded.dim(0, row), decoded.dim(1, row), decoded.dim(2, row)),
+                    ("alice", "", "")
+                );
+                assert_eq!((decoded.label(0, row), decoded.label(1, row)), (event.labels[0].as_str(), ""));
+                assert_eq!(decoded.counter(0).unwrap()[row], event.counters[0]);
+                assert_eq!((decoded.status()[row], decoded.flags(row)), (event.status, event.flags));
+            }
+        }
+    }
+
+    #[test]
+    fn every_truncation_and_flip_is_refused_or_read_without_panic() {
+        let shape = Shape { dims: 2, counters: 1, labels: 1 };
+        let mut payload = Vec::new();
+        block(3).encode(&mut payload);
+        for bytes in 0..payload.len() {
+            assert!(Block::decode(&payload[..bytes], shape, 3, 0).is_err());
+        }
+        for bit in 0..payload.len() * 8 {
+            let mut flipped = payload.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(block) = Block::decode(&flipped, shape, 3, 0) {
+                for row in 0..3 {
+                    let _ = (block.id(row), block.dim(0, row), block.label(0, row));
+                }
+            }
+        }
+        assert!(Block::decode(&payload, shape, u32::MAX, 0).is_err());
+        assert!(Block::decode(&payload, shape, 3, u64::MAX).is_err());
+    }
+
+    #[test]
+    fn ids_are_found_with_and_without_an_index() {
+        for rows in [10, 200] {
+            let mut block = block(rows);
+            let again = self::block(1);
+            block.extend(&again);
+            assert_eq!(block.rows_of_id("call-0"), [0, rows]);
+            assert_eq!(block.rows_of_id("call-7"), [7]);
+            assert!(block.rows_of_id("call-999").is_empty());
+        }
+    }
+
+    #[test]
+    fn summaries_are_exact() {
+        let block = block(5);
+        let summary = block.summary();
+        assert_eq!(
+            (summary.ts_min, summary.ts_max, summary.status_min, summary.status_max),
+            (-20, 8, 200, 204)
+        );
+        assert_eq!(summary.totals.measures[METRIC].sum, i128::from(i64::MAX) * 5 - 10);
+        assert_eq!(summary.totals.measures[LATENCY_DETAIL].sum, 10);
+        assert_eq!(summary.totals.measures[FIXED_MEASURES].max, 4);
+    }
+}

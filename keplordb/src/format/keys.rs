@@ -1,0 +1,1049 @@
+//! A column of keys (a dim, or the status): sorted dictionary, codes, and the value index with its sums and postings.
+//!
+//! A code is a value's place in the dictionary, so that codes order as their values do; the codes of the rows are a
+//! [numbers](super::numbers) column. The value index answers "what do the rows of this value add up to" and "which
+//! are they" without touching the rows. Knows bytes, not files.
+//!
+//! ```text
+//! section, all integers little-endian, offsets in bytes from its start; v = values, m = measures
+//! ┌───────────┬──────────────────────────────────────────────────────────────────────────────────────────────────┐
+//! │ 0         │ values u32                                                                                       │
+//! │ 4         │ value index u8: 1 = none, 2 = postings, 3 = postings and sums; 3 zero bytes                      │
+//! │ 8         │ measures u32: 0 without sums                                                                     │
+//! │ 12        │ dictionary text bytes u32                                                                        │
+//! │ 16        │ codes bytes u64                                                                                  │
+//! │ 24        │ 8 zero bytes                                                                                     │
+//! │ 32        │ with sums, per value: first time i64, last time i64 (ns), per measure sum i128, min i64, max i64 │
+//! │ + v(16+32m)│ with postings, per value: first posting unit u32, rows u32                                      │
+//! │ + 8v      │ dictionary: where each value's text begins u32 × (v + 1), the last one where it all ends         │
+//! │ + 4(v+1)  │ the values' texts, UTF-8, strictly ascending by their bytes                                      │
+//! │ to 64     │ codes: a numbers section without running sums                                                    │
+//! │           │ posting units u32, to the section's end: per value either its rows, ascending, or, where that is │
+//! │           │ not longer (8 units per chunk), a bitmap: bit r % 32 of unit r / 32                              │
+//! └───────────┴──────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Valid if and only if
+//! 1. each array has the length that the header gives it, gaps are zero, and nothing follows the last;
+//! 2. the texts are UTF-8, each for itself, and strictly ascending;
+//! 3. the codes are a valid numbers section, and every code is below the number of values;
+//! 4. each value has at least one row, postings follow each other without gaps, rows ascend below the segment's, a
+//!    bitmap has as many bits as the value rows, and all values together have the segment's rows;
+//! 5. each first time is at most its last, each sum lies between rows × minimum and rows × maximum.
+//!
+//! Cost decides what is stored: a column with at most rows / 32 values has the whole value index, one with at most
+//! rows / 2 postings, and any other only its codes. (A column of nearly distinct keys would be smaller and faster to
+//! look up as texts with a hash index; that encoding is not made yet.)
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::slice;
+
+use super::bytes::{ByteReader, ByteWriter, Malformed};
+use super::numbers::{self, Numbers, check_gap, check_zero};
+use crate::kernels::{CHUNK_ROWS, Mask};
+use crate::sums::{Measure, Sums};
+
+/// Bytes before the first array.
+const HEADER_BYTES: usize = 32;
+/// Codes begin at a cache line, as seen from the section's start.
+const CODES_ALIGN_BYTES: usize = 64;
+/// Rows per value from which sums cost less than 1 to 2 bytes a row.
+const ROWS_PER_VALUE_WITH_SUMS: usize = 32;
+/// Rows per value from which postings are worth their directory.
+const ROWS_PER_VALUE_WITH_POSTINGS: usize = 2;
+/// Posting units (4 bytes) of a chunk's 256 bits.
+const BITMAP_UNITS_PER_CHUNK: usize = CHUNK_ROWS / 32;
+/// Bytes of a value's first and last time, and of each of its measures.
+const TIMES_BYTES: usize = 16;
+const MEASURE_BYTES: usize = 32;
+/// Digits of the largest status.
+const STATUS_DIGITS: usize = 5;
+
+/// What a column's value index holds; the numbers are the tags on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum ValueIndex {
+    None = 1,
+    Postings = 2,
+    PostingsAndSums = 3,
+}
+
+impl ValueIndex {
+    /// The rule of cost.
+    fn for_column(values: usize, rows: usize) -> Self {
+        if values <= rows / ROWS_PER_VALUE_WITH_SUMS {
+            Self::PostingsAndSums
+        } else if values <= rows / ROWS_PER_VALUE_WITH_POSTINGS {
+            Self::Postings
+        } else {
+            Self::None
+        }
+    }
+
+    fn from_tag(tag: u8) -> Option<Self> {
+        match tag {
+            1 => Some(Self::None),
+            2 => Some(Self::Postings),
+            3 => Some(Self::PostingsAndSums),
+            _ => None,
+        }
+    }
+}
+
+/// The columns that a value index sums up, in the order of the rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyMeasures<'a> {
+    /// Times in nanoseconds.
+    pub(crate) ts: &'a [i64],
+    /// In the order of [`Sums::measures`].
+    pub(crate) measures: &'a [&'a [i64]],
+}
+
+/// The key of a status: five digits, so that keys order as numbers do.
+pub(crate) fn status_text(status: u16) -> String {
+    format!("{status:0STATUS_DIGITS$}")
+}
+
+/// The status of such a key; 0 for any other text.
+pub(crate) fn status_of(key: &str) -> u16 {
+    key.parse().unwrap_or(0)
+}
+
+/// What the header says, and where the arrays begin, in bytes from the section's start.
+struct Layout {
+    values: usize,
+    index: ValueIndex,
+    measures: usize,
+    /// Bytes of a value's sums; 0 without sums.
+    sums_bytes: usize,
+    directory: usize,
+    starts: usize,
+    text: usize,
+    text_bytes: usize,
+    codes: usize,
+    codes_bytes: usize,
+    postings: usize,
+}
+
+impl Layout {
+    /// `None` if the section would have 2⁶⁴ bytes.
+    fn new(
+        values: usize,
+        index: ValueIndex,
+        measures: usize,
+        text_bytes: usize,
+        codes_bytes: usize,
+    ) -> Option<Self> {
+        let sums_bytes = match index {
+            ValueIndex::PostingsAndSums => measures.checked_mul(MEASURE_BYTES)?.checked_add(TIMES_BYTES)?,
+            ValueIndex::Postings | ValueIndex::None => 0,
+        };
+        let directory_bytes = if index >= ValueIndex::Postings { values.checked_mul(8)? } else { 0 };
+        let directory = values.checked_mul(sums_bytes)?.checked_add(HEADER_BYTES)?;
+        let starts = directory.checked_add(directory_bytes)?;
+        let text = values.checked_add(1)?.checked_mul(4)?.checked_add(starts)?;
+        let codes = text.checked_add(text_bytes)?.checked_next_multiple_of(CODES_ALIGN_BYTES)?;
+        let postings = codes.checked_add(codes_bytes)?;
+        Some(Self {
+            values,
+            index,
+            measures,
+            sums_bytes,
+            directory,
+            starts,
+            text,
+            text_bytes,
+            codes,
+            codes_bytes,
+            postings,
+        })
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = ByteReader::new(bytes);
+        let values = reader.u32("values")? as usize;
+        let tag = reader.u8("value index")?;
+        let index = ValueIndex::from_tag(tag)
+            .ok_or_else(|| Malformed::new(4, format!("{tag} is no kind of value index")))?;
+        check_zero(&mut reader, 3, "the header")?;
+        let measures = reader.u32("measures")? as usize;
+        let text_bytes = reader.u32("dictionary text")? as usize;
+        let codes_bytes = reader.u64("codes")?;
+        check_zero(&mut reader, 8, "the header")?;
+        let codes_bytes = usize::try_from(codes_bytes).ok();
+        codes_bytes
+            .and_then(|codes_bytes| Self::new(values, index, measures, text_bytes, codes_bytes))
+            .filter(|layout| layout.postings <= bytes.len())
+            .ok_or_else(|| {
+                let what = format!("the arrays of {values} values do not fit into {} bytes", bytes.len());
+                Malformed::new(0, what)
+            })
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_count(self.values);
+        out.put_u8(self.index as u8);
+        out.put(&[0; 3]);
+        out.put_count(self.measures);
+        out.put_count(self.text_bytes);
+        out.put_u64(self.codes_bytes as u64);
+        out.put(&[0; 8]);
+    }
+}
+
+/// Appends the section of `values`.
+///
+/// Hashes each row once, unless it repeats the one before it; then one pass over the codes for the postings and one
+/// for each measure. Panics if the distinct values have 4 GiB or more, or the columns different lengths: our own
+/// mistakes, for a segment is far smaller.
+pub(crate) fn encode(values: &[&str], columns: KeyMeasures<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    let (dictionary, codes) = build_dictionary(values);
+    let index = ValueIndex::for_column(dictionary.len(), values.len());
+    let text_bytes: usize = dictionary.iter().map(|text| text.len()).sum();
+    let measures = if index == ValueIndex::PostingsAndSums { columns.measures.len() } else { 0 };
+    let mut codes_section = Vec::new();
+    let wide_codes: Vec<i64> = codes.iter().map(|code| i64::from(*code)).collect();
+    numbers::encode(&wide_codes, false, &mut codes_section);
+    let layout = Layout::new(dictionary.len(), index, measures, text_bytes, codes_section.len())
+        .expect("a section in memory has fewer than 2^64 bytes");
+
+    layout.put(out);
+    if index == ValueIndex::PostingsAndSums {
+        put_sums(&codes, dictionary.len(), columns, out);
+    }
+    let postings =
+        if index >= ValueIndex::Postings { put_directory(&codes, dictionary.len(), out) } else { Vec::new() };
+    let mut text_start = 0;
+    for text in &dictionary {
+        out.put_count(text_start);
+        text_start += text.len();
+    }
+    out.put_count(text_start);
+    for text in &dictionary {
+        out.put(text.as_bytes());
+    }
+    out.resize(start + layout.codes, 0);
+    out.put(&codes_section);
+    out.reserve(4 * postings.len());
+    for unit in postings {
+        out.put_u32(unit);
+    }
+}
+
+/// The distinct values, ascending, and the code of each row.
+fn build_dictionary<'a>(values: &[&'a str]) -> (Vec<&'a str>, Vec<u32>) {
+    let mut code_by_text: HashMap<&str, u32, foldhash::fast::RandomState> = HashMap::default();
+    let mut previous: Option<(&str, u32)> = None;
+    let mut codes: Vec<u32> = values
+        .iter()
+        .map(|&text| {
+            let code = match previous {
+                Some((before, code)) if before == text => code,
+                _ => {
+                    let next = u32::try_from(code_by_text.len()).expect("a segment has fewer than 2^32 rows");
+                    *code_by_text.entry(text).or_insert(next)
+                }
+            };
+            previous = Some((text, code));
+            code
+        })
+        .collect();
+
+    // Codes so far are in order of appearance; those on disk are in order of the texts.
+    let mut appeared: Vec<(&str, u32)> = code_by_text.into_iter().collect();
+    appeared.sort_unstable();
+    let mut sorted_code = vec![0; appeared.len()];
+    for (sorted, (_, code)) in (0_u32..).zip(&appeared) {
+        *slot(&mut sorted_code, *code) = sorted;
+    }
+    for code in &mut codes {
+        *code = *slot(&mut sorted_code, *code);
+    }
+    (appeared.into_iter().map(|(text, _)| text).collect(), codes)
+}
+
+/// The slot of a code that this module gave out.
+fn slot<T>(slots: &mut [T], code: u32) -> &mut T {
+    slots.get_mut(code as usize).expect("every code is below the number of values")
+}
+
+/// Appends, per value, first and last time and the measures.
+fn put_sums(codes: &[u32], values: usize, columns: KeyMeasures<'_>, out: &mut Vec<u8>) {
+    let by_value = |column: &[i64]| {
+        assert_eq!(column.len(), codes.len(), "all columns of a segment have the same rows");
+        let mut sums = vec![Measure::default(); values];
+        for (code, value) in codes.iter().zip(column) {
+            slot(&mut sums, *code).add(*value);
+        }
+        sums
+    };
+    let times = by_value(columns.ts);
+    let mut measures: Vec<_> = columns.measures.iter().map(|column| by_value(column).into_iter()).collect();
+    for time in times {
+        out.put_i64(time.min);
+        out.put_i64(time.max);
+        for measure in measures.iter_mut().filter_map(Iterator::next) {
+            out.put_i128(measure.sum);
+            out.put_i64(measure.min);
+            out.put_i64(measure.max);
+        }
+    }
+}
+
+/// The postings of a value while they are written.
+struct PostingsSlot {
+    /// Where the bitmap begins, or where the next row of the list goes.
+    unit: usize,
+    is_bitmap: bool,
+}
+
+/// Appends the directory of the postings and returns their units.
+fn put_directory(codes: &[u32], values: usize, out: &mut Vec<u8>) -> Vec<u32> {
+    let mut counts = vec![0_u32; values];
+    for code in codes {
+        *slot(&mut counts, *code) += 1;
+    }
+    let mut unit = 0;
+    let mut slots = Vec::with_capacity(values);
+    for count in counts {
+        out.put_count(unit);
+        out.put_u32(count);
+        let form = Form::of(count, codes.len());
+        slots.push(PostingsSlot { unit, is_bitmap: form == Form::Bitmap });
+        unit += form.units(count, codes.len());
+    }
+    let mut units = vec![0; unit];
+    for (row, code) in (0_u32..).zip(codes) {
+        let postings = slot(&mut slots, *code);
+        let at = if postings.is_bitmap { postings.unit + row as usize / 32 } else { postings.unit };
+        let unit = units.get_mut(at).expect("units were counted by the same codes");
+        if postings.is_bitmap {
+            *unit |= 1 << (row % 32);
+        } else {
+            *unit = row;
+            postings.unit += 1;
+        }
+    }
+    units
+}
+
+/// How the rows of a value are stored; follows from their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    List,
+    Bitmap,
+}
+
+impl Form {
+    /// The shorter one; a bitmap where both are equal.
+    fn of(count: u32, rows: usize) -> Self {
+        if count as usize >= Self::Bitmap.units(count, rows) { Self::Bitmap } else { Self::List }
+    }
+
+    fn units(self, count: u32, rows: usize) -> usize {
+        match self {
+            Self::List => count as usize,
+            Self::Bitmap => rows.div_ceil(CHUNK_ROWS) * BITMAP_UNITS_PER_CHUNK,
+        }
+    }
+}
+
+/// A column of keys, read in place.
+///
+/// Made from bytes that passed [`check`](Self::check), by a few dozen loads. Codes out of range have no sums and no
+/// postings, and the text "". Methods never panic in release builds, whatever the bytes are; over bytes that did not
+/// pass the check they return nonsense.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keys<'a> {
+    /// Empty without sums.
+    sums: &'a [u8],
+    /// Bytes of a value's sums.
+    sums_bytes: usize,
+    /// First unit and rows of each value; empty without postings.
+    directory: &'a [[u8; 8]],
+    starts: &'a [[u8; 4]],
+    text: &'a [u8],
+    codes: Numbers<'a>,
+    postings: &'a [[u8; 4]],
+}
+
+impl<'a> Keys<'a> {
+    /// Checks everything that the methods and whoever uses codes as places rely on: O(bytes). `measures` is what the
+    /// segment's schema says.
+    pub(crate) fn check(bytes: &[u8], rows: usize, measures: usize) -> Result<(), Malformed> {
+        let layout = Layout::read(bytes)?;
+        let expected_measures = if layout.index == ValueIndex::PostingsAndSums { measures } else { 0 };
+        if layout.measures != expected_measures {
+            let what = format!("sums of {} measures instead of {expected_measures}", layout.measures);
+            return Err(Malformed::new(8, what));
+        }
+        if layout.values > rows {
+            return Err(Malformed::new(0, format!("{} values in {rows} rows", layout.values)));
+        }
+        let postings_bytes = bytes.len() - layout.postings;
+        if !postings_bytes.is_multiple_of(4) || (layout.index == ValueIndex::None && postings_bytes != 0) {
+            return Err(Malformed::new(layout.postings, format!("{postings_bytes} bytes follow the codes")));
+        }
+        check_gap(bytes, layout.text + layout.text_bytes..layout.codes)?;
+        let codes = bytes.get(layout.codes..layout.postings).unwrap_or_default();
+        let in_codes = |malformed: Malformed| Malformed {
+            offset: malformed.offset + layout.codes as u64,
+            what: format!("codes: {}", malformed.what),
+        };
+        Numbers::check(codes, rows, false).map_err(in_codes)?;
+
+        let keys = Keys::new(bytes, rows);
+        keys.check_dictionary().map_err(|what| Malformed::new(layout.starts, what))?;
+        keys.codes.check_values().map_err(in_codes)?;
+        let (lowest, highest) = keys.codes.min_max(0..rows).unwrap_or_default();
+        if lowest < 0 || highest >= layout.values as i64 && rows > 0 {
+            return Err(Malformed::new(
+                layout.codes,
+                format!("a code is not below the {} values", layout.values),
+            ));
+        }
+        if layout.index >= ValueIndex::Postings {
+            keys.check_postings(rows).map_err(|what| Malformed::new(layout.directory, what))?;
+        }
+        if layout.index == ValueIndex::PostingsAndSums {
+            keys.check_sums(measures).map_err(|what| Malformed::new(HEADER_BYTES, what))?;
+        }
+        Ok(())
+    }
+
+    /// Checks that the values are texts, strictly ascending.
+    fn check_dictionary(&self) -> Result<(), String> {
+        if self.start_of(0) != Some(0) || self.start_of(self.values() as usize) != Some(self.text.len()) {
+            return Err("the values do not fill their text".to_owned());
+        }
+        let mut previous: Option<&[u8]> = None;
+        for code in 0..self.values() {
+            let Some(text) = self.value_bytes(code) else {
+                return Err(format!("value {code} ends before it begins or past the end of the text"));
+            };
+            if str::from_utf8(text).is_err() {
+                return Err(format!("value {code} is not UTF-8"));
+            }
+            if previous.is_some_and(|previous| previous >= text) {
+                return Err(format!("value {code} is not above the one before it"));
+            }
+            previous = Some(text);
+        }
+        Ok(())
+    }
+
+    /// Checks that postings lie one after the other and that each has the rows it says.
+    fn check_postings(&self, rows: usize) -> Result<(), String> {
+        let (mut next_unit, mut rows_seen) = (0, 0);
+        for code in 0..self.values() {
+            let (unit, count) = self.place(code).unwrap_or_default();
+            if unit != next_unit || count == 0 {
+                return Err(format!(
+                    "value {code} has {count} rows at posting unit {unit}, not at {next_unit}"
+                ));
+            }
+            next_unit += Form::of(count, rows).units(count, rows);
+            rows_seen += count as usize;
+            if !self.postings(code).is_some_and(|postings| postings.are_valid(count, rows)) {
+                return Err(format!(
+                    "the postings of value {code} are not {count} ascending rows below {rows}"
+                ));
+            }
+        }
+        if next_unit != self.postings.len() {
+            return Err(format!("{} posting units, the values have {next_unit}", self.postings.len()));
+        }
+        if rows_seen != rows {
+            return Err(format!("the values have {rows_seen} rows, the segment {rows}"));
+        }
+        Ok(())
+    }
+
+    /// Checks that times and sums can be true.
+    fn check_sums(&self, measures: usize) -> Result<(), String> {
+        for code in 0..self.values() {
+            if self.first_ts(code) > self.last_ts(code) {
+                return Err(format!("value {code} has its first time after its last"));
+            }
+            let count = self.count(code).unwrap_or(0);
+            for place in 0..measures {
+                let fits = self.measure(code, place).is_some_and(|measure| is_possible(&measure, count));
+                if !fits {
+                    return Err(format!(
+                        "the sum of measure {place} of value {code} does not fit its extremes"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The view of bytes that passed [`check`](Self::check) with the same rows. O(1).
+    pub(crate) fn new(bytes: &'a [u8], rows: usize) -> Self {
+        let Ok(layout) = Layout::read(bytes) else {
+            debug_assert!(false, "bytes that did not pass the check");
+            return Self::empty();
+        };
+        let array = |range: Range<usize>| bytes.get(range).unwrap_or_default();
+        Self {
+            sums: array(HEADER_BYTES..layout.directory),
+            sums_bytes: layout.sums_bytes,
+            directory: array(layout.directory..layout.starts).as_chunks().0,
+            starts: array(layout.starts..layout.text).as_chunks().0,
+            text: array(layout.text..layout.text + layout.text_bytes),
+            codes: Numbers::new(array(layout.codes..layout.postings), rows, false),
+            postings: array(layout.postings..bytes.len()).as_chunks().0,
+        }
+    }
+
+    fn empty() -> Self {
+        Self {
+            sums: &[],
+            sums_bytes: 0,
+            directory: &[],
+            starts: &[],
+            text: &[],
+            codes: Numbers::new(&[], 0, false),
+            postings: &[],
+        }
+    }
+
+    /// How many values there are; their codes are `0..values()`.
+    pub(crate) fn values(&self) -> u32 {
+        // There is one start more, and their number came from a u32.
+        u32::try_from(self.starts.len().saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+
+    /// The code of a value that some row has: a binary search.
+    pub(crate) fn code_of(&self, value: &str) -> Option<u32> {
+        let code = self.first_code_where(|text| text >= value.as_bytes());
+        (code < self.values() && self.value_bytes(code) == Some(value.as_bytes())).then_some(code)
+    }
+
+    /// The codes of the values in `lo..=hi`, in the order of their bytes.
+    pub(crate) fn codes_in(&self, lo: &str, hi: &str) -> Range<u32> {
+        let start = self.first_code_where(|text| text >= lo.as_bytes());
+        let end = self.first_code_where(|text| text > hi.as_bytes());
+        start..end.max(start)
+    }
+
+    /// The first code whose text fulfils `reached`, which all later ones do too.
+    fn first_code_where(&self, reached: impl Fn(&[u8]) -> bool) -> u32 {
+        let (mut low, mut high) = (0, self.values());
+        while low < high {
+            let middle = low.midpoint(high);
+            if reached(self.value_bytes(middle).unwrap_or_default()) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        low
+    }
+
+    /// The value of a code; "" if there is no such code.
+    pub(crate) fn value(&self, code: u32) -> &'a str {
+        self.value_bytes(code).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+    }
+
+    fn value_bytes(&self, code: u32) -> Option<&'a [u8]> {
+        let code = code as usize;
+        self.text.get(self.start_of(code)?..self.start_of(code + 1)?)
+    }
+
+    fn start_of(&self, code: usize) -> Option<usize> {
+        self.starts.get(code).map(|start| u32::from_le_bytes(*start) as usize)
+    }
+
+    /// The codes of the rows.
+    pub(crate) fn codes(&self) -> Numbers<'a> {
+        self.codes
+    }
+
+    /// The code of a row.
+    pub(crate) fn code(&self, row: usize) -> u32 {
+        u32::try_from(self.codes.get(row)).unwrap_or(u32::MAX)
+    }
+
+    /// The value of a row.
+    pub(crate) fn text(&self, row: usize) -> &'a str {
+        self.value(self.code(row))
+    }
+
+    /// Whether the section holds, per value, count, times and sums.
+    pub(crate) fn has_value_sums(&self) -> bool {
+        self.sums_bytes > 0
+    }
+
+    /// The rows of a value; `None` without postings.
+    pub(crate) fn count(&self, code: u32) -> Option<u32> {
+        self.place(code).map(|(_, count)| count)
+    }
+
+    /// The time of a value's first row, in nanoseconds; `None` without value sums.
+    pub(crate) fn first_ts(&self, code: u32) -> Option<i64> {
+        self.sums_of(code)?.first_chunk().map(|bytes| i64::from_le_bytes(*bytes))
+    }
+
+    /// The time of a value's last row, in nanoseconds; `None` without value sums.
+    pub(crate) fn last_ts(&self, code: u32) -> Option<i64> {
+        self.sums_of(code)?.get(8..)?.first_chunk().map(|bytes| i64::from_le_bytes(*bytes))
+    }
+
+    /// One measure of all rows of a value, by its place in [`Sums::measures`]; `None` without value sums, and for a
+    /// counter that is younger than the segment.
+    pub(crate) fn measure(&self, code: u32, place: usize) -> Option<Measure> {
+        let bytes = self.sums_of(code)?.get(TIMES_BYTES..)?.as_chunks::<MEASURE_BYTES>().0.get(place)?;
+        let (sum, extremes) = bytes.split_first_chunk()?;
+        let (min, rest) = extremes.split_first_chunk()?;
+        let max = rest.first_chunk()?;
+        Some(Measure {
+            sum: i128::from_le_bytes(*sum),
+            min: i64::from_le_bytes(*min),
+            max: i64::from_le_bytes(*max),
+        })
+    }
+
+    /// Adds all rows of a value to `sums`, without touching a row; counters younger than the segment count as 0.
+    /// `false`, and nothing is added, without value sums.
+    ///
+    /// `sums` has at least the segment's measures, as those of a table have.
+    pub(crate) fn add_value_sums(&self, code: u32, sums: &mut Sums) -> bool {
+        let (Some(count), true) = (self.count(code), self.has_value_sums()) else {
+            return false;
+        };
+        for (place, measure) in sums.measures.iter_mut().enumerate() {
+            measure.merge(&self.measure(code, place).unwrap_or(Measure { sum: 0, min: 0, max: 0 }));
+        }
+        sums.count += u64::from(count);
+        true
+    }
+
+    /// The rows of a value; `None` without postings.
+    pub(crate) fn postings(&self, code: u32) -> Option<Postings<'a>> {
+        let (unit, count) = self.place(code)?;
+        let rows = self.codes.rows();
+        let form = Form::of(count, rows);
+        let units = self.postings.get(unit..)?.get(..form.units(count, rows))?;
+        Some(match form {
+            Form::List => Postings::List(units),
+            Form::Bitmap => Postings::Bitmap { units, count },
+        })
+    }
+
+    fn sums_of(&self, code: u32) -> Option<&'a [u8]> {
+        let start = (code as usize).checked_mul(self.sums_bytes)?;
+        self.sums.get(start..)?.get(..self.sums_bytes)
+    }
+
+    /// First posting unit and rows of a value.
+    fn place(&self, code: u32) -> Option<(usize, u32)> {
+        let (unit, count) = self.directory.get(code as usize)?.split_first_chunk()?;
+        Some((u32::from_le_bytes(*unit) as usize, u32::from_le_bytes(*count.first_chunk()?)))
+    }
+}
+
+/// Whether `rows` rows can have these extremes and this sum.
+pub(super) fn is_possible(measure: &Measure, rows: u32) -> bool {
+    let Measure { sum, min, max } = *measure;
+    let count = i128::from(rows);
+    if rows == 0 {
+        return *measure == Measure::default();
+    }
+    min <= max && (count * i128::from(min)..=count * i128::from(max)).contains(&sum)
+}
+
+/// The rows of one value, read in place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Postings<'a> {
+    /// Ascending rows.
+    List(&'a [[u8; 4]]),
+    /// A bit per row, in 32-bit units that are also the words of the chunks' masks; and how many are set.
+    Bitmap { units: &'a [[u8; 4]], count: u32 },
+}
+
+impl<'a> Postings<'a> {
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> u32 {
+        match self {
+            Self::List(rows) => u32::try_from(rows.len()).unwrap_or(u32::MAX),
+            Self::Bitmap { count, .. } => *count,
+        }
+    }
+
+    /// Whether [`mask`](Self::mask) is a load rather than a search.
+    pub(crate) fn is_bitmap(&self) -> bool {
+        matches!(self, Self::Bitmap { .. })
+    }
+
+    /// The rows within a range, from either end. To begin costs a binary search in a list and nothing in a bitmap.
+    pub(crate) fn rows_in(&self, rows: Range<u32>) -> PostingRows<'a> {
+        match *self {
+            Self::List(list) => PostingRows::List(within(list, rows).iter()),
+            Self::Bitmap { units, .. } => PostingRows::Bitmap { units, start: rows.start, end: rows.end },
+        }
+    }
+
+    /// The rows within a chunk: a load from a bitmap, a binary search in a list.
+    pub(crate) fn mask(&self, chunk: usize) -> Mask {
+        let mut mask = Mask::default();
+        match *self {
+            Self::Bitmap { units, .. } => {
+                let units = units.as_chunks::<BITMAP_UNITS_PER_CHUNK>().0.get(chunk);
+                let words = units.map(|units| units.as_flattened().as_chunks().0).unwrap_or_default();
+                mask.iter_mut().zip(words).for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
+            }
+            Self::List(list) => {
+                let row_at = |chunk: usize| u32::try_from(chunk * CHUNK_ROWS).unwrap_or(u32::MAX);
+                let rows = row_at(chunk)..row_at(chunk + 1);
+                for row in within(list, rows.clone()) {
+                    let place = u32::from_le_bytes(*row) - rows.start;
+                    if let Some(word) = mask.get_mut(place as usize / 64) {
+                        *word |= 1 << (place % 64);
+                    }
+                }
+            }
+        }
+        mask
+    }
+
+    /// Whether these are `count` ascending rows of a segment of `rows`.
+    fn are_valid(&self, count: u32, rows: usize) -> bool {
+        match *self {
+            Self::List(list) => {
+                let below_rows = list.last().is_none_or(|last| (u32::from_le_bytes(*last) as usize) < rows);
+                below_rows && list.is_sorted_by(|a, b| u32::from_le_bytes(*a) < u32::from_le_bytes(*b))
+            }
+            Self::Bitmap { units, .. } => {
+                let set: u32 = units.iter().map(|unit| u32::from_le_bytes(*unit).count_ones()).sum();
+                let past_the_end =
+                    u32::try_from(rows).is_ok_and(|rows| self.rows_in(rows..u32::MAX).next().is_some());
+                set == count && !past_the_end
+            }
+        }
+    }
+}
+
+/// The part of an ascending list that lies in `rows`.
+fn within(list: &[[u8; 4]], rows: Range<u32>) -> &[[u8; 4]] {
+    let first_at_least = |row: u32| list.partition_point(|at| u32::from_le_bytes(*at) < row);
+    list.get(first_at_least(rows.start)..first_at_least(rows.end)).unwrap_or_default()
+}
+
+/// Rows of one value, ascending from the front and descending from the back.
+#[derive(Debug, Clone)]
+pub(crate) enum PostingRows<'a> {
+    List(slice::Iter<'a, [u8; 4]>),
+    /// The rows in `start..end` are still to come.
+    Bitmap {
+        units: &'a [[u8; 4]],
+        start: u32,
+        end: u32,
+    },
+}
+
+impl Iterator for PostingRows<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        let (units, start, end) = match self {
+            Self::List(rows) => return rows.next().map(|row| u32::from_le_bytes(*row)),
+            Self::Bitmap { units, start, end } => (units, start, end),
+        };
+        while *start < *end {
+            let unit = u32::from_le_bytes(*units.get(*start as usize / 32)?) >> (*start % 32);
+            if unit == 0 {
+                *start = (*start | 31).saturating_add(1);
+                continue;
+            }
+            let row = *start + unit.trailing_zeros();
+            *start = row.saturating_add(1);
+            return (row < *end).then_some(row);
+        }
+        None
+    }
+}
+
+impl DoubleEndedIterator for PostingRows<'_> {
+    fn next_back(&mut self) -> Option<u32> {
+        let (units, start, end) = match self {
+            Self::List(rows) => return rows.next_back().map(|row| u32::from_le_bytes(*row)),
+            Self::Bitmap { units, start, end } => (units, start, end),
+        };
+        // What lies past the last unit has no rows.
+        *end = (*end).min(u32::try_from(units.len() * 32).unwrap_or(u32::MAX));
+        while *start < *end {
+            let last = *end - 1;
+            let unit = u32::from_le_bytes(*units.get(last as usize / 32)?) << (31 - last % 32);
+            if unit == 0 {
+                *end = last & !31;
+                continue;
+            }
+            let row = last - unit.leading_zeros();
+            *end = row;
+            return (*start <= row).then_some(row);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The columns that the value index sums up, made from a seed; the second measure has extremes.
+    fn columns(rows: usize, seed: i64) -> (Vec<i64>, Vec<Vec<i64>>) {
+        let ts = (0..rows as i64).map(|row| row * 10 + seed % 100).collect();
+        let small = (0..rows as i64).map(|row| (row * seed) % 1000 - 500).collect();
+        let wide =
+            (0..rows as i64).map(|row| if row % 3 == 0 { i64::MIN + seed } else { i64::MAX - row }).collect();
+        (ts, vec![small, wide])
+    }
+
+    fn section(values: &[&str], seed: i64) -> Vec<u8> {
+        let (ts, measures) = columns(values.len(), seed);
+        let measures: Vec<&[i64]> = measures.iter().map(Vec::as_slice).collect();
+        let mut out = Vec::new();
+        encode(values, KeyMeasures { ts: &ts, measures: &measures }, &mut out);
+        out
+    }
+
+    /// Every method against plain loops over the values.
+    fn assert_equals_plain_loops(values: &[&str], seed: i64) {
+        let bytes = section(values, seed);
+        Keys::check(&bytes, values.len(), 2).unwrap();
+        let keys = Keys::new(&bytes, values.len());
+        let mut rows_by_value: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        for (row, value) in (0_u32..).zip(values) {
+            rows_by_value.entry(value).or_default().push(row);
+        }
+        assert_eq!(keys.values() as usize, rows_by_value.len());
+        assert_eq!(keys.codes().rows(), values.len());
+        assert_eq!((0..values.len()).map(|row| keys.text(row)).collect::<Vec<_>>(), values);
+        assert_eq!(keys.code_of("no such value"), None);
+        assert_eq!(keys.code_of("\u{10FFFF}"), None);
+        assert_eq!((keys.value(keys.values()), keys.value(u32::MAX)), ("", ""));
+        let all: Vec<&str> = rows_by_value.keys().copied().collect();
+        let every = all.len() / 40 + 1;
+        let columns = columns(values.len(), seed);
+        for (code, (value, rows)) in (0_u32..).zip(&rows_by_value) {
+            assert_eq!((keys.value(code), keys.code_of(value)), (*value, Some(code)));
+            if (code as usize).is_multiple_of(every) {
+                assert_range_of_codes(&keys, &all, value);
+            }
+            assert_postings(&keys, code, rows, values.len());
+            assert_sums(&keys, code, rows, &columns);
+        }
+    }
+
+    fn assert_range_of_codes(keys: &Keys<'_>, all: &[&str], lo: &str) {
+        for hi in [lo, "", "m", "\u{10FFFF}"] {
+            let expected: Vec<&str> =
+                all.iter().filter(|value| lo <= **value && **value <= hi).copied().collect();
+            let got: Vec<&str> = keys.codes_in(lo, hi).map(|code| keys.value(code)).collect();
+            assert_eq!(got, expected, "{lo:?}..={hi:?}");
+        }
+    }
+
+    fn assert_postings(keys: &Keys<'_>, code: u32, expected: &[u32], rows: usize) {
+        let with_postings = keys.values() as usize <= rows / ROWS_PER_VALUE_WITH_POSTINGS;
+        assert_eq!(keys.postings(code).is_some(), with_postings);
+        let Some(postings) = keys.postings(code) else {
+            return;
+        };
+        assert_eq!((postings.len() as usize, keys.count(code)), (expected.len(), Some(postings.len())));
+        assert_eq!(postings.is_bitmap(), expected.len() >= rows.div_ceil(256) * 8);
+        let end = u32::try_from(rows).unwrap();
+        let third = end / 3;
+        for range in
+            [0..end, 0..u32::MAX, third..2 * third, third..third, end..end, 31..32, 0..1, third + 1..end + 9]
+        {
+            let within: Vec<u32> = expected.iter().copied().filter(|row| range.contains(row)).collect();
+            assert_eq!(postings.rows_in(range.clone()).collect::<Vec<_>>(), within, "{range:?}");
+            let mut backward: Vec<u32> = postings.rows_in(range.clone()).rev().collect();
+            backward.reverse();
+            assert_eq!(backward, within, "{range:?} backward");
+            let mut both = postings.rows_in(range);
+            assert_eq!(both.next(), within.first().copied());
+            assert_eq!(both.next_back(), within.get(1..).and_then(|rest| rest.last()).copied());
+        }
+        for chunk in 0..=rows.div_ceil(CHUNK_ROWS) {
+            let mask = postings.mask(chunk);
+            let set = (0..CHUNK_ROWS).filter(|place| mask[place / 64] >> (place % 64) & 1 == 1);
+            let got: Vec<usize> = set.map(|place| chunk * CHUNK_ROWS + place).collect();
+            let all = expected.iter().map(|row| *row as usize);
+            assert_eq!(got, all.filter(|row| row / CHUNK_ROWS == chunk).collect::<Vec<_>>(), "chunk {chunk}");
+        }
+    }
+
+    fn assert_sums(keys: &Keys<'_>, code: u32, rows: &[u32], (ts, measures): &(Vec<i64>, Vec<Vec<i64>>)) {
+        let with_sums = keys.values() as usize <= ts.len() / ROWS_PER_VALUE_WITH_SUMS;
+        assert_eq!(keys.has_value_sums(), with_sums);
+        let before = Sums { count: 1, measures: vec![Measure { sum: 5, min: 5, max: 5 }; 3] };
+        let mut expected = before.clone();
+        for row in rows.iter().map(|row| *row as usize) {
+            expected.count += 1;
+            expected.measures[0].add(measures[0][row]);
+            expected.measures[1].add(measures[1][row]);
+            // A counter that the table got after this segment was written.
+            expected.measures[2].add(0);
+        }
+        let mut sums = before.clone();
+        assert_eq!(keys.add_value_sums(code, &mut sums), with_sums);
+        assert_eq!(sums, if with_sums { expected } else { before });
+        let time = |row: Option<&u32>| row.map(|row| ts[*row as usize]).filter(|_| with_sums);
+        assert_eq!((keys.first_ts(code), keys.last_ts(code)), (time(rows.first()), time(rows.last())));
+    }
+
+    /// `rows` rows of `distinct` values, among them the empty string; the first third of the rows has runs.
+    fn some_values(rows: usize, distinct: usize, seed: usize) -> Vec<String> {
+        let text = |n: usize| if n == 0 { String::new() } else { format!("{}ä{n}", n * 7919 % 97) };
+        (0..rows)
+            .map(|row| {
+                let n = if row < rows / 3 {
+                    row / 20 + seed % 7
+                } else {
+                    row.wrapping_mul(seed | 1) ^ (row >> 3)
+                };
+                text(n % distinct.max(1))
+            })
+            .collect()
+    }
+
+    fn assert_some_values(rows: usize, distinct: usize, seed: usize) {
+        let values = some_values(rows, distinct, seed);
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        assert_equals_plain_loops(&values, seed as i64);
+    }
+
+    #[test]
+    fn each_cardinality_equals_plain_loops() {
+        for rows in [0, 1, 2, 63, 64, 255, 256, 257, 1000, 3000] {
+            for distinct in [1, 2, 20, rows / 32, rows / 32 + 1, rows / 2, rows / 2 + 1, rows] {
+                assert_some_values(rows, distinct, 12_345);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn random_columns_equal_plain_loops(
+            rows in 0_usize..2000,
+            distinct in 1_usize..200,
+            seed in 0_usize..1_000_000,
+        ) {
+            assert_some_values(rows, distinct, seed);
+        }
+    }
+
+    #[test]
+    fn more_values_than_sixteen_bits_count() {
+        let values: Vec<String> = (0..140_000).map(|row| (row % 70_000).to_string()).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let bytes = section(&values, 1);
+        Keys::check(&bytes, values.len(), 2).unwrap();
+        let keys = Keys::new(&bytes, values.len());
+        assert_eq!(keys.values(), 70_000);
+        for row in [0, 1, 65_535, 65_536, 69_999, 70_000, 139_999] {
+            let code = keys.code_of(values[row]).unwrap();
+            assert_eq!((keys.code(row), keys.text(row)), (code, values[row]));
+            let rows = [row % 70_000, row % 70_000 + 70_000];
+            let got: Vec<usize> =
+                keys.postings(code).unwrap().rows_in(0..u32::MAX).map(|row| row as usize).collect();
+            assert_eq!(got, rows);
+        }
+    }
+
+    #[test]
+    fn statuses_order_as_numbers() {
+        let mut texts: Vec<String> = [u16::MAX, 0, 99, 200, 1000].map(status_text).into();
+        texts.sort();
+        assert_eq!(texts, ["00000", "00099", "00200", "01000", "65535"]);
+        assert_eq!(
+            texts.iter().map(|text| status_of(text)).collect::<Vec<_>>(),
+            [0, 99, 200, 1000, u16::MAX]
+        );
+        assert_eq!(status_of("65536"), 0);
+    }
+
+    /// Uses every method of a section that passes the check.
+    fn use_if_accepted(bytes: &[u8], rows: usize) -> bool {
+        if Keys::check(bytes, rows, 2).is_err() {
+            return false;
+        }
+        let keys = Keys::new(bytes, rows);
+        for code in 0..=keys.values() {
+            let _ =
+                (keys.value(code), keys.code_of(keys.value(code)), keys.first_ts(code), keys.last_ts(code));
+            keys.add_value_sums(code, &mut Sums { count: 0, measures: vec![Measure::default(); 3] });
+            if let Some(postings) = keys.postings(code) {
+                assert!(postings.rows_in(0..u32::MAX).all(|row| (row as usize) < rows));
+                assert_eq!(postings.rows_in(0..u32::MAX).rev().count(), postings.len() as usize);
+                for chunk in 0..rows.div_ceil(CHUNK_ROWS) {
+                    postings.mask(chunk);
+                }
+            }
+        }
+        assert!((0..rows).all(|row| keys.code(row) < keys.values()));
+        true
+    }
+
+    #[test]
+    fn truncated_and_flipped_sections_are_refused_or_harmless() {
+        for distinct in [3, 60, 250] {
+            let values = some_values(300, distinct, 77);
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            let bytes = section(&values, 5);
+            assert!(use_if_accepted(&bytes, 300));
+            assert!(!use_if_accepted(&bytes, 299));
+            for end in 0..bytes.len() {
+                assert!(!use_if_accepted(&bytes[..end], 300), "the first {end} bytes");
+            }
+            let mut longer = bytes.clone();
+            longer.extend([0; 4]);
+            assert!(!use_if_accepted(&longer, 300));
+            for at in 0..bytes.len() {
+                for flip in [1, 4, 0x80, 0xFF] {
+                    let mut damaged = bytes.clone();
+                    damaged[at] ^= flip;
+                    use_if_accepted(&damaged, 300);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_true_is_named() {
+        let values: Vec<&str> = (0..300).map(|row| if row % 100 == 0 { "b" } else { "a" }).collect();
+        let bytes = section(&values, 5);
+        let layout = Layout::read(&bytes).unwrap();
+        let refusal = |at: usize, byte: u8| {
+            let mut damaged = bytes.clone();
+            damaged[at] = byte;
+            Keys::check(&damaged, 300, 2).unwrap_err().what
+        };
+        assert_eq!(refusal(4, 9), "9 is no kind of value index");
+        assert_eq!(refusal(8, 3), "sums of 3 measures instead of 2");
+        let what = format!("the arrays of 255 values do not fit into {} bytes", bytes.len());
+        assert_eq!(refusal(0, 255), what);
+        assert_eq!(refusal(layout.text, b'c'), "value 1 is not above the one before it");
+        assert_eq!(refusal(layout.text, 0x80), "value 0 is not UTF-8");
+        assert_eq!(refusal(layout.starts + 8, 1), "the values do not fill their text");
+        assert_eq!(refusal(HEADER_BYTES + 7, 0x70), "value 0 has its first time after its last");
+        let misfit = "the sum of measure 0 of value 0 does not fit its extremes";
+        assert_eq!(refusal(HEADER_BYTES + TIMES_BYTES + 9, 1), misfit);
+        assert_eq!(refusal(layout.directory, 1), "value 0 has 297 rows at posting unit 1, not at 0");
+        assert_eq!(
+            refusal(layout.postings, 0),
+            "the postings of value 0 are not 297 ascending rows below 300"
+        );
+        assert!(refusal(layout.codes, 0).starts_with("codes: a column of"));
+    }
+}

@@ -1,0 +1,954 @@
+//! A column of integers: chunks of 256 rows as a base and residuals, with zone maps and running sums beside them.
+//!
+//! Residuals are read in place, never decoded into memory first; pruning and sums over ranges read only the arrays in
+//! front of them. Knows bytes, not files.
+//!
+//! ```text
+//! section, all integers little-endian, offsets in bytes from its start; c = chunks = rows / 256 rounded up
+//! ┌───────────────┬──────────────────────────────────────────────────────────────────────────────────────────────┐
+//! │ 0             │ rows u32                                                                                     │
+//! │ 4             │ running sums u8: 1 = absent, 2 = present; 3 zero bytes                                       │
+//! │ 8             │ data units u32 (256 bytes each); 4 zero bytes                                                │
+//! │ 16            │ chunk minima i64 × c: the base of each chunk, frame of reference and zone map at once        │
+//! │ + 8c          │ chunk maxima i64 × c                                                                         │
+//! │ + 8c          │ chunk places u32 × c: first data unit << 3 | width (1 = 0, 2 = 8, 3 = 16, 4 = 32, 5 = 64 bit)│
+//! │ + 4c, to 16   │ if present, running sums i128 × (c + 1): sum of the rows before chunk 0, 1, … c              │
+//! │ to 64         │ data: per chunk 256 residuals (value - base), those past the last row zero                   │
+//! └───────────────┴──────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Valid if and only if
+//! 1. rows are those of the segment, the mark of the sums is the expected one, and zero bytes and gaps are zero;
+//! 2. the chunks' data follow each other without gaps and fill the section to its end;
+//! 3. each minimum is at most its maximum, and their difference fits the chunk's width;
+//! 4. each chunk's sum (the difference of two running sums) lies between rows × minimum and rows × maximum;
+//! 5. the residuals past the last row are zero.
+//!
+//! That minima, maxima and sums are those of the rows is not checked at the door: it is what `verify` is for.
+
+use std::ops::Range;
+
+use super::bytes::{ByteReader, ByteWriter, Malformed};
+use crate::kernels::{CHUNK_ROWS, Kernels, Mask};
+
+/// Bytes before the chunk minima.
+const HEADER_BYTES: usize = 16;
+/// Bytes of a data unit: one residual byte for each row of a chunk, so that every chunk is 0, 1, 2, 4 or 8 units.
+const UNIT_BYTES: usize = CHUNK_ROWS;
+/// Bits of a chunk place that hold the width; the 29 others address 128 GiB, more than 2³² rows of 64 bits need.
+const WIDTH_BITS: u32 = 3;
+/// Running sums are aligned to their own size, data to a cache line, as seen from the section's start.
+const SUMS_ALIGN_BYTES: usize = 16;
+const DATA_ALIGN_BYTES: usize = 64;
+/// Marks in the header.
+const SUMS_ABSENT: u8 = 1;
+const SUMS_PRESENT: u8 = 2;
+
+/// How the residuals of a chunk are stored; the numbers are the tags on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Width {
+    Zero = 1,
+    Bits8 = 2,
+    Bits16 = 3,
+    Bits32 = 4,
+    Bits64 = 5,
+}
+
+impl Width {
+    /// The narrowest that holds residuals up to `residual_max`.
+    fn for_residual(residual_max: u64) -> Self {
+        match residual_max {
+            0 => Self::Zero,
+            1..=0xFF => Self::Bits8,
+            0x100..=0xFFFF => Self::Bits16,
+            0x1_0000..=0xFFFF_FFFF => Self::Bits32,
+            _ => Self::Bits64,
+        }
+    }
+
+    fn from_place(place: u32) -> Option<Self> {
+        match place & ((1 << WIDTH_BITS) - 1) {
+            1 => Some(Self::Zero),
+            2 => Some(Self::Bits8),
+            3 => Some(Self::Bits16),
+            4 => Some(Self::Bits32),
+            5 => Some(Self::Bits64),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a residual, which is also the data units of a chunk.
+    fn units(self) -> usize {
+        match self {
+            Self::Zero => 0,
+            Self::Bits8 => 1,
+            Self::Bits16 => 2,
+            Self::Bits32 => 4,
+            Self::Bits64 => 8,
+        }
+    }
+
+    fn residual_max(self) -> u64 {
+        match self {
+            Self::Zero => 0,
+            Self::Bits8 => u64::from(u8::MAX),
+            Self::Bits16 => u64::from(u16::MAX),
+            Self::Bits32 => u64::from(u32::MAX),
+            Self::Bits64 => u64::MAX,
+        }
+    }
+}
+
+/// Where the arrays of a section begin, in bytes from its start.
+struct Layout {
+    maxima: usize,
+    places: usize,
+    sums: usize,
+    /// Running sums in the section: none, or one more than there are chunks.
+    sums_count: usize,
+    data: usize,
+}
+
+impl Layout {
+    fn new(chunks: usize, with_sums: bool) -> Self {
+        let maxima = HEADER_BYTES + 8 * chunks;
+        let places = maxima + 8 * chunks;
+        let sums = (places + 4 * chunks).next_multiple_of(SUMS_ALIGN_BYTES);
+        let sums_count = if with_sums { chunks + 1 } else { 0 };
+        let data = (sums + 16 * sums_count).next_multiple_of(DATA_ALIGN_BYTES);
+        Self { maxima, places, sums, sums_count, data }
+    }
+}
+
+/// Appends the section of `values`; its gaps are laid out from where `out` ends now.
+///
+/// Two passes over the values, about 1 ms for a million of them. Panics at 2³² values or more: a segment has fewer.
+pub(crate) fn encode(values: &[i64], with_sums: bool, out: &mut Vec<u8>) {
+    let rows = u32::try_from(values.len()).expect("a segment has fewer than 2^32 rows");
+    let start = out.len();
+    let layout = Layout::new(values.len().div_ceil(CHUNK_ROWS), with_sums);
+    let zones: Vec<ChunkZone> = values.chunks(CHUNK_ROWS).map(ChunkZone::of).collect();
+    let units: usize = zones.iter().map(|zone| zone.width.units()).sum();
+    out.reserve(layout.data + units * UNIT_BYTES);
+
+    out.put_u32(rows);
+    out.put_u8(if with_sums { SUMS_PRESENT } else { SUMS_ABSENT });
+    out.put(&[0; 3]);
+    out.put_count(units);
+    out.put(&[0; 4]);
+    for zone in &zones {
+        out.put_i64(zone.min);
+    }
+    for zone in &zones {
+        out.put_i64(zone.max);
+    }
+    let mut unit = 0;
+    for zone in &zones {
+        out.put_count(unit << WIDTH_BITS | zone.width as usize);
+        unit += zone.width.units();
+    }
+    out.resize(start + layout.sums, 0);
+    if with_sums {
+        let mut sum = 0;
+        out.put_i128(sum);
+        for zone in &zones {
+            sum += zone.sum;
+            out.put_i128(sum);
+        }
+    }
+    out.resize(start + layout.data, 0);
+    for (zone, chunk) in zones.iter().zip(values.chunks(CHUNK_ROWS)) {
+        zone.put_residuals(chunk, out);
+    }
+}
+
+/// What the arrays say about one chunk.
+struct ChunkZone {
+    min: i64,
+    max: i64,
+    sum: i128,
+    width: Width,
+}
+
+impl ChunkZone {
+    fn of(chunk: &[i64]) -> Self {
+        let (min, max) = chunk.iter().fold((i64::MAX, i64::MIN), |(min, max), &v| (min.min(v), max.max(v)));
+        let residual_max = (max as u64).wrapping_sub(min as u64);
+        let width = Width::for_residual(residual_max);
+        // 256 residuals below 2³² fit a u64, which adds up four times as fast as an i128.
+        let sum = if width == Width::Bits64 {
+            chunk.iter().map(|&v| i128::from(v)).sum()
+        } else {
+            let residuals: u64 = chunk.iter().map(|&v| (v as u64).wrapping_sub(min as u64)).sum();
+            i128::from(min) * chunk.len() as i128 + i128::from(residuals)
+        };
+        Self { min, max, sum, width }
+    }
+
+    /// Appends 256 residuals; those past the end of `chunk` stay zero.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the width was chosen to hold every residual of the chunk"
+    )]
+    fn put_residuals(&self, chunk: &[i64], out: &mut Vec<u8>) {
+        let start = out.len();
+        out.resize(start + self.width.units() * UNIT_BYTES, 0);
+        let (_, data) = out.split_at_mut(start);
+        let residuals = chunk.iter().map(|&v| (v as u64).wrapping_sub(self.min as u64));
+        match self.width {
+            Width::Zero => {}
+            Width::Bits8 => data.iter_mut().zip(residuals).for_each(|(slot, r)| *slot = r as u8),
+            Width::Bits16 => {
+                let slots = data.as_chunks_mut::<2>().0.iter_mut();
+                slots.zip(residuals).for_each(|(slot, r)| *slot = (r as u16).to_le_bytes());
+            }
+            Width::Bits32 => {
+                let slots = data.as_chunks_mut::<4>().0.iter_mut();
+                slots.zip(residuals).for_each(|(slot, r)| *slot = (r as u32).to_le_bytes());
+            }
+            Width::Bits64 => {
+                let slots = data.as_chunks_mut::<8>().0.iter_mut();
+                slots.zip(residuals).for_each(|(slot, r)| *slot = r.to_le_bytes());
+            }
+        }
+    }
+}
+
+/// What a zone map says about a range of values in a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Zone {
+    /// No row of the chunk lies in the range.
+    None,
+    /// Every row of the chunk does.
+    All,
+    /// Only the rows themselves can tell.
+    Some,
+}
+
+/// The residuals of a chunk, as they lie in the section.
+enum Residuals<'a> {
+    Zero,
+    Bits8(&'a [u8; CHUNK_ROWS]),
+    Bits16(&'a [u8; 2 * CHUNK_ROWS]),
+    Bits32(&'a [u8; 4 * CHUNK_ROWS]),
+    Bits64(&'a [u8; 8 * CHUNK_ROWS]),
+}
+
+/// A column of integers, read in place.
+///
+/// Made from bytes that passed [`check`](Self::check), by a dozen loads. Rows and chunks out of range read as 0 and are
+/// a mistake of the caller's that debug builds catch. Methods never panic in release builds, whatever the bytes are;
+/// over bytes that did not pass the check they return nonsense.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Numbers<'a> {
+    rows: usize,
+    minima: &'a [[u8; 8]],
+    maxima: &'a [[u8; 8]],
+    places: &'a [[u8; 4]],
+    /// Empty without running sums.
+    sums: &'a [[u8; 16]],
+    units: &'a [[u8; UNIT_BYTES]],
+}
+
+impl<'a> Numbers<'a> {
+    /// Checks everything that the methods rely on, without reading the residuals: O(chunks).
+    pub(crate) fn check(bytes: &[u8], rows: usize, with_sums: bool) -> Result<(), Malformed> {
+        let mut reader = ByteReader::new(bytes);
+        let stored_rows = reader.u32("rows")?;
+        if stored_rows as usize != rows {
+            return Err(Malformed::new(0, format!("a column of {stored_rows} rows instead of {rows}")));
+        }
+        let expected_mark = if with_sums { SUMS_PRESENT } else { SUMS_ABSENT };
+        let mark = reader.u8("mark of the running sums")?;
+        if mark != expected_mark {
+            return Err(Malformed::new(
+                4,
+                format!("mark of the running sums is {mark} instead of {expected_mark}"),
+            ));
+        }
+        check_zero(&mut reader, 3, "the header")?;
+        let units = reader.u32("data units")? as usize;
+        check_zero(&mut reader, 4, "the header")?;
+
+        let chunks = rows.div_ceil(CHUNK_ROWS);
+        let layout = Layout::new(chunks, with_sums);
+        let expected_bytes = units.checked_mul(UNIT_BYTES).and_then(|data| data.checked_add(layout.data));
+        if expected_bytes != Some(bytes.len()) {
+            let what = format!("a column of {rows} rows and {units} data units in {} bytes", bytes.len());
+            return Err(Malformed::new(8, what));
+        }
+        check_gap(bytes, layout.places + 4 * chunks..layout.sums)?;
+        check_gap(bytes, layout.sums + 16 * layout.sums_count..layout.data)?;
+
+        let numbers = Numbers::new(bytes, rows, with_sums);
+        let mut next_unit = 0;
+        for chunk in 0..chunks {
+            let at = layout.places + 4 * chunk;
+            let place = numbers.place(chunk);
+            let Some(width) = Width::from_place(place) else {
+                return Err(Malformed::new(at, format!("chunk {chunk} has an unknown width in {place:#x}")));
+            };
+            if (place >> WIDTH_BITS) as usize != next_unit {
+                return Err(Malformed::new(
+                    at,
+                    format!("the data of chunk {chunk} is not at unit {next_unit}"),
+                ));
+            }
+            next_unit += width.units();
+            numbers
+                .check_zone(chunk, width)
+                .map_err(|what| Malformed::new(HEADER_BYTES + 8 * chunk, what))?;
+        }
+        if next_unit != units {
+            return Err(Malformed::new(8, format!("{units} data units, the chunks have {next_unit}")));
+        }
+        if with_sums && numbers.running_sum(0) != 0 {
+            return Err(Malformed::new(layout.sums, "the first running sum is not 0"));
+        }
+        numbers.check_padding().map_err(|what| Malformed::new(layout.data, what))
+    }
+
+    /// Checks that minimum, maximum, width and sum of a chunk can be true together.
+    fn check_zone(&self, chunk: usize, width: Width) -> Result<(), String> {
+        let (min, max) = (self.chunk_min(chunk), self.chunk_max(chunk));
+        if min > max {
+            return Err(format!("chunk {chunk} has minimum {min} above maximum {max}"));
+        }
+        if self.residual_max(chunk) > width.residual_max() {
+            return Err(format!("values {min} to {max} do not fit the width of chunk {chunk}"));
+        }
+        if !self.sums.is_empty() {
+            let rows = self.chunk_rows(chunk).len() as i128;
+            let sum = self.running_sum(chunk + 1).checked_sub(self.running_sum(chunk));
+            let possible = rows * i128::from(min)..=rows * i128::from(max);
+            if !sum.is_some_and(|sum| possible.contains(&sum)) {
+                return Err(format!("the running sums of chunk {chunk} do not fit its minimum and maximum"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the residuals past the last row are zero.
+    fn check_padding(&self) -> Result<(), String> {
+        let last = self.rows.div_ceil(CHUNK_ROWS).saturating_sub(1);
+        let padding = self.rows - last * CHUNK_ROWS..CHUNK_ROWS;
+        let all_zero = self.rows == 0 || self.fold_residuals(last, padding, true, |zero, r| zero && r == 0);
+        if all_zero { Ok(()) } else { Err("residuals past the last row are not zero".to_owned()) }
+    }
+
+    /// Checks that every row lies between the minimum and the maximum of its chunk: O(bytes). For columns whose values
+    /// are places in arrays.
+    pub(crate) fn check_values(&self) -> Result<(), Malformed> {
+        for chunk in 0..self.chunks() {
+            let largest = self.fold_residuals(chunk, 0..CHUNK_ROWS, 0, u64::max);
+            if largest > self.residual_max(chunk) {
+                let at = Layout::new(self.chunks(), !self.sums.is_empty()).data;
+                return Err(Malformed::new(at, format!("a value of chunk {chunk} is above its maximum")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The view of bytes that passed [`check`](Self::check) with the same arguments. O(1).
+    pub(crate) fn new(bytes: &'a [u8], rows: usize, with_sums: bool) -> Self {
+        let chunks = rows.div_ceil(CHUNK_ROWS);
+        let layout = Layout::new(chunks, with_sums);
+        let array = |start: usize, bytes_each: usize, count: usize| {
+            bytes.get(start..start + bytes_each * count).unwrap_or_default()
+        };
+        Self {
+            rows,
+            minima: array(HEADER_BYTES, 8, chunks).as_chunks().0,
+            maxima: array(layout.maxima, 8, chunks).as_chunks().0,
+            places: array(layout.places, 4, chunks).as_chunks().0,
+            sums: array(layout.sums, 16, layout.sums_count).as_chunks().0,
+            units: bytes.get(layout.data..).unwrap_or_default().as_chunks().0,
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn chunks(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The smallest value of a chunk.
+    pub(crate) fn chunk_min(&self, chunk: usize) -> i64 {
+        debug_assert!(chunk < self.minima.len(), "chunk {chunk} of {}", self.minima.len());
+        self.minima.get(chunk).map_or(0, |bytes| i64::from_le_bytes(*bytes))
+    }
+
+    /// The largest value of a chunk.
+    pub(crate) fn chunk_max(&self, chunk: usize) -> i64 {
+        debug_assert!(chunk < self.maxima.len(), "chunk {chunk} of {}", self.maxima.len());
+        self.maxima.get(chunk).map_or(0, |bytes| i64::from_le_bytes(*bytes))
+    }
+
+    /// The rows of a chunk: 256, but for the last one.
+    pub(crate) fn chunk_rows(&self, chunk: usize) -> Range<usize> {
+        let start = (chunk * CHUNK_ROWS).min(self.rows);
+        start..(start + CHUNK_ROWS).min(self.rows)
+    }
+
+    /// The value of a row.
+    pub(crate) fn get(&self, row: usize) -> i64 {
+        debug_assert!(row < self.rows, "row {row} of {}", self.rows);
+        let (chunk, place) = (row / CHUNK_ROWS, row % CHUNK_ROWS);
+        let residual = self.fold_residuals(chunk, place..place + 1, 0, |_, r| r);
+        self.chunk_min(chunk).wrapping_add(residual as i64)
+    }
+
+    /// Decodes a chunk: `values[i]` becomes the value of its row `i`; those past the last row are meaningless.
+    pub(crate) fn read_chunk(&self, chunk: usize, values: &mut [i64; CHUNK_ROWS]) {
+        let min = self.chunk_min(chunk);
+        let value = |residual: u64| min.wrapping_add(residual as i64);
+        match self.residuals(chunk) {
+            Residuals::Zero => values.fill(min),
+            Residuals::Bits8(data) => {
+                values.iter_mut().zip(data).for_each(|(slot, r)| *slot = value(u64::from(*r)));
+            }
+            Residuals::Bits16(data) => {
+                let residuals = data.as_chunks().0.iter().map(|r| u64::from(u16::from_le_bytes(*r)));
+                values.iter_mut().zip(residuals).for_each(|(slot, r)| *slot = value(r));
+            }
+            Residuals::Bits32(data) => {
+                let residuals = data.as_chunks().0.iter().map(|r| u64::from(u32::from_le_bytes(*r)));
+                values.iter_mut().zip(residuals).for_each(|(slot, r)| *slot = value(r));
+            }
+            Residuals::Bits64(data) => {
+                let residuals = data.as_chunks().0.iter().map(|r| u64::from_le_bytes(*r));
+                values.iter_mut().zip(residuals).for_each(|(slot, r)| *slot = value(r));
+            }
+        }
+    }
+
+    /// The exact sum of a range of rows: two running sums and what the range has of its first and last chunk, whatever
+    /// its length. Without running sums, O(rows).
+    pub(crate) fn sum(&self, rows: Range<usize>) -> i128 {
+        self.debug_assert_range(&rows);
+        if rows.is_empty() {
+            return 0;
+        }
+        let (first, last) = (rows.start / CHUNK_ROWS, (rows.end - 1) / CHUNK_ROWS);
+        if first == last {
+            return self.sum_within(first, rows);
+        }
+        let head = self.sum_within(first, rows.start..(first + 1) * CHUNK_ROWS);
+        let tail = self.sum_within(last, last * CHUNK_ROWS..rows.end);
+        let inner = if self.sums.is_empty() {
+            (first + 1..last).map(|chunk| self.sum_within(chunk, self.chunk_rows(chunk))).sum()
+        } else {
+            self.running_sum(last).wrapping_sub(self.running_sum(first + 1))
+        };
+        head + inner + tail
+    }
+
+    /// The exact sum of rows of one chunk.
+    fn sum_within(&self, chunk: usize, rows: Range<usize>) -> i128 {
+        let count = rows.len() as i128;
+        if !self.sums.is_empty() && rows == self.chunk_rows(chunk) {
+            return self.running_sum(chunk + 1).wrapping_sub(self.running_sum(chunk));
+        }
+        let places = rows.start - chunk * CHUNK_ROWS..rows.end - chunk * CHUNK_ROWS;
+        let residuals = if matches!(self.residuals(chunk), Residuals::Bits64(_)) {
+            self.fold_residuals(chunk, places, 0_i128, |sum, r| sum + i128::from(r))
+        } else {
+            // 256 residuals below 2³² fit.
+            i128::from(self.fold_residuals(chunk, places, 0_u64, |sum, r| sum + r))
+        };
+        i128::from(self.chunk_min(chunk)) * count + residuals
+    }
+
+    /// The smallest and the largest value of a range of rows: zone maps for the chunks inside it, residuals for those
+    /// it cuts. `None` for an empty range.
+    pub(crate) fn min_max(&self, rows: Range<usize>) -> Option<(i64, i64)> {
+        self.debug_assert_range(&rows);
+        if rows.is_empty() {
+            return None;
+        }
+        let chunks = rows.start / CHUNK_ROWS..rows.end.div_ceil(CHUNK_ROWS);
+        chunks.map(|chunk| self.min_max_within(chunk, &rows)).reduce(merge_min_max)
+    }
+
+    /// The smallest and the largest of the rows that `rows` has in `chunk`: at least one.
+    fn min_max_within(&self, chunk: usize, rows: &Range<usize>) -> (i64, i64) {
+        let own = self.chunk_rows(chunk);
+        let min = self.chunk_min(chunk);
+        if rows.start <= own.start && own.end <= rows.end {
+            return (min, self.chunk_max(chunk));
+        }
+        let places = rows.start.max(own.start) - own.start..rows.end.min(own.end) - own.start;
+        let low_high = |(low, high): (u64, u64), r: u64| (low.min(r), high.max(r));
+        let (low, high) = self.fold_residuals(chunk, places, (u64::MAX, 0), low_high);
+        (min.wrapping_add(low as i64), min.wrapping_add(high as i64))
+    }
+
+    /// What the zone map says about the values `lo..=hi` in a chunk.
+    pub(crate) fn zone(&self, chunk: usize, lo: i64, hi: i64) -> Zone {
+        let (min, max) = (self.chunk_min(chunk), self.chunk_max(chunk));
+        if lo > hi || max < lo || hi < min {
+            Zone::None
+        } else if lo <= min && max <= hi {
+            Zone::All
+        } else {
+            Zone::Some
+        }
+    }
+
+    /// The rows of a chunk whose value is in `lo..=hi`: from the zone map if it decides, else by one kernel over the
+    /// residuals.
+    pub(crate) fn range_mask(&self, kernels: &Kernels, chunk: usize, lo: i64, hi: i64) -> Mask {
+        let rows = self.rows_mask(chunk);
+        match self.zone(chunk, lo, hi) {
+            Zone::None => Mask::default(),
+            Zone::All => rows,
+            Zone::Some => and(rows, self.scan_mask(kernels, chunk, lo, hi)),
+        }
+    }
+
+    /// `lo..=hi` overlaps the chunk's zone; the mask may have bits past the last row.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "in a checked chunk no residual is above its width, and both ends lie in the chunk's zone"
+    )]
+    fn scan_mask(&self, kernels: &Kernels, chunk: usize, lo: i64, hi: i64) -> Mask {
+        let (min, max) = (self.chunk_min(chunk), self.chunk_max(chunk));
+        let low = (lo.max(min) as u64).wrapping_sub(min as u64);
+        let high = (hi.min(max) as u64).wrapping_sub(min as u64);
+        match self.residuals(chunk) {
+            // The zone map of equal values always decides.
+            Residuals::Zero => [u64::MAX; 4],
+            Residuals::Bits8(data) => (kernels.range_mask_u8)(data, low as u8, high as u8),
+            Residuals::Bits16(data) => (kernels.range_mask_u16)(data, low as u16, high as u16),
+            Residuals::Bits32(data) => (kernels.range_mask_u32)(data, low as u32, high as u32),
+            Residuals::Bits64(data) => (kernels.range_mask_u64)(data, low, high),
+        }
+    }
+
+    /// The exact sum of the rows of a chunk that are set in `mask`; bits past the last row do not count.
+    pub(crate) fn masked_sum(&self, kernels: &Kernels, chunk: usize, mask: &Mask) -> i128 {
+        let mask = and(*mask, self.rows_mask(chunk));
+        let count: u32 = mask.iter().map(|word| word.count_ones()).sum();
+        let residuals = match self.residuals(chunk) {
+            Residuals::Zero => 0,
+            Residuals::Bits8(data) => i128::from((kernels.masked_sum_u8)(data, &mask)),
+            Residuals::Bits16(data) => i128::from((kernels.masked_sum_u16)(data, &mask)),
+            Residuals::Bits32(data) => i128::from((kernels.masked_sum_u32)(data, &mask)),
+            Residuals::Bits64(data) => (kernels.masked_sum_u64)(data, &mask) as i128,
+        };
+        i128::from(self.chunk_min(chunk)) * i128::from(count) + residuals
+    }
+
+    /// The smallest and the largest of the rows of a chunk that are set in `mask`; bits past the last row do not count.
+    /// `None` if none is set.
+    pub(crate) fn masked_min_max(&self, kernels: &Kernels, chunk: usize, mask: &Mask) -> Option<(i64, i64)> {
+        let mask = and(*mask, self.rows_mask(chunk));
+        let min = self.chunk_min(chunk);
+        let (low, high) = match self.residuals(chunk) {
+            Residuals::Zero => (mask != Mask::default()).then_some((0, 0)),
+            Residuals::Bits8(data) => (kernels.masked_min_max_u8)(data, &mask),
+            Residuals::Bits16(data) => (kernels.masked_min_max_u16)(data, &mask),
+            Residuals::Bits32(data) => (kernels.masked_min_max_u32)(data, &mask),
+            Residuals::Bits64(data) => (kernels.masked_min_max_u64)(data, &mask),
+        }?;
+        let value = |residual: u64| min.wrapping_add(residual as i64);
+        Some((value(low), value(high)))
+    }
+
+    /// The first row of `rows` whose value is at least `value`, in a column that ascends; the range's end if there is
+    /// none. A binary search over the chunk maxima, then one within a chunk.
+    pub(crate) fn partition_point(&self, value: i64, rows: Range<usize>) -> usize {
+        self.debug_assert_range(&rows);
+        if rows.is_empty() {
+            return rows.end;
+        }
+        let first = rows.start / CHUNK_ROWS;
+        let maxima = self.maxima.get(first..rows.end.div_ceil(CHUNK_ROWS)).unwrap_or_default();
+        let chunk = first + maxima.partition_point(|max| i64::from_le_bytes(*max) < value);
+        let own = self.chunk_rows(chunk);
+        let (mut low, mut high) =
+            (own.start.clamp(rows.start, rows.end), own.end.clamp(rows.start, rows.end));
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.get(middle) < value {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// The rows that a chunk has, as a mask.
+    pub(crate) fn rows_mask(&self, chunk: usize) -> Mask {
+        first_rows(self.chunk_rows(chunk).len())
+    }
+
+    fn place(&self, chunk: usize) -> u32 {
+        self.places.get(chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    }
+
+    /// The sum of all rows before `chunk`.
+    fn running_sum(&self, chunk: usize) -> i128 {
+        self.sums.get(chunk).map_or(0, |bytes| i128::from_le_bytes(*bytes))
+    }
+
+    /// The largest residual that the zone map allows.
+    fn residual_max(&self, chunk: usize) -> u64 {
+        (self.chunk_max(chunk) as u64).wrapping_sub(self.chunk_min(chunk) as u64)
+    }
+
+    fn residuals(&self, chunk: usize) -> Residuals<'a> {
+        let place = self.place(chunk);
+        let data = self.units.get((place >> WIDTH_BITS) as usize..).unwrap_or_default().as_flattened();
+        let residuals = match Width::from_place(place) {
+            None | Some(Width::Zero) => None,
+            Some(Width::Bits8) => data.first_chunk().map(Residuals::Bits8),
+            Some(Width::Bits16) => data.first_chunk().map(Residuals::Bits16),
+            Some(Width::Bits32) => data.first_chunk().map(Residuals::Bits32),
+            Some(Width::Bits64) => data.first_chunk().map(Residuals::Bits64),
+        };
+        residuals.unwrap_or(Residuals::Zero)
+    }
+
+    /// Folds the residuals at `places` of a chunk.
+    fn fold_residuals<B>(
+        &self,
+        chunk: usize,
+        places: Range<usize>,
+        init: B,
+        fold: impl Fn(B, u64) -> B,
+    ) -> B {
+        match self.residuals(chunk) {
+            Residuals::Zero => places.fold(init, |so_far, _| fold(so_far, 0)),
+            Residuals::Bits8(data) => {
+                let residuals = data.get(places).unwrap_or_default().iter();
+                residuals.fold(init, |so_far, r| fold(so_far, u64::from(*r)))
+            }
+            Residuals::Bits16(data) => {
+                let residuals = data.as_chunks().0.get(places).unwrap_or_default().iter();
+                residuals.fold(init, |so_far, r| fold(so_far, u64::from(u16::from_le_bytes(*r))))
+            }
+            Residuals::Bits32(data) => {
+                let residuals = data.as_chunks().0.get(places).unwrap_or_default().iter();
+                residuals.fold(init, |so_far, r| fold(so_far, u64::from(u32::from_le_bytes(*r))))
+            }
+            Residuals::Bits64(data) => {
+                let residuals = data.as_chunks().0.get(places).unwrap_or_default().iter();
+                residuals.fold(init, |so_far, r| fold(so_far, u64::from_le_bytes(*r)))
+            }
+        }
+    }
+
+    fn debug_assert_range(&self, rows: &Range<usize>) {
+        debug_assert!(rows.is_empty() || rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+    }
+}
+
+/// Reserved bytes must be zero, so that a later release may give them a meaning.
+pub(super) fn check_zero(reader: &mut ByteReader<'_>, count: usize, what: &str) -> Result<(), Malformed> {
+    let at = reader.position();
+    let zero = reader.take(count, what)?.iter().all(|byte| *byte == 0);
+    if zero { Ok(()) } else { Err(Malformed::new(at, format!("reserved bytes of {what} are not zero"))) }
+}
+
+/// What aligns an array must be zero: a section has one form only.
+pub(super) fn check_gap(bytes: &[u8], gap: Range<usize>) -> Result<(), Malformed> {
+    let zero = bytes.get(gap.clone()).is_some_and(|gap| gap.iter().all(|byte| *byte == 0));
+    if zero { Ok(()) } else { Err(Malformed::new(gap.start, "a gap between two arrays is not zero")) }
+}
+
+fn merge_min_max(a: (i64, i64), b: (i64, i64)) -> (i64, i64) {
+    (a.0.min(b.0), a.1.max(b.1))
+}
+
+fn and(a: Mask, b: Mask) -> Mask {
+    let mut both = a;
+    both.iter_mut().zip(b).for_each(|(word, other)| *word &= other);
+    both
+}
+
+/// The mask of the first `count` rows of a chunk.
+fn first_rows(count: usize) -> Mask {
+    let mut mask = Mask::default();
+    for (place, word) in mask.iter_mut().enumerate() {
+        let bits = count.saturating_sub(64 * place).min(64);
+        *word = if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
+    }
+    mask
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn section(values: &[i64], with_sums: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(values, with_sums, &mut out);
+        Numbers::check(&out, values.len(), with_sums).unwrap();
+        out
+    }
+
+    fn bit(mask: &Mask, place: usize) -> bool {
+        mask[place / 64] >> (place % 64) & 1 == 1
+    }
+
+    /// Every method against a plain loop over the values.
+    fn assert_equals_plain_loops(values: &[i64], seed: u64) {
+        for with_sums in [false, true] {
+            let bytes = section(values, with_sums);
+            let numbers = Numbers::new(&bytes, values.len(), with_sums);
+            assert_eq!((numbers.rows(), numbers.chunks()), (values.len(), values.len().div_ceil(CHUNK_ROWS)));
+            assert_eq!(numbers.check_values(), Ok(()));
+            let got: Vec<i64> = (0..values.len()).map(|row| numbers.get(row)).collect();
+            assert_eq!(got, values);
+            assert_chunks_equal(&numbers, values, seed);
+            assert_ranges_equal(&numbers, values, seed);
+        }
+    }
+
+    fn assert_chunks_equal(numbers: &Numbers<'_>, values: &[i64], seed: u64) {
+        let mut bounds = vec![i64::MIN, -1, 0, 1, i64::MAX];
+        bounds.extend(values.iter().step_by(values.len() / 4 + 1));
+        bounds.extend(values.iter().max().map(|max| max.saturating_sub(1)));
+        let masks =
+            [[0; 4], [u64::MAX; 4], [1, 0, 0, 0], [0, 0, 0, 1 << 63], [seed, !seed, seed << 7, seed >> 3]];
+        for (chunk, plain) in values.chunks(CHUNK_ROWS).enumerate() {
+            assert_eq!(numbers.chunk_rows(chunk), chunk * CHUNK_ROWS..chunk * CHUNK_ROWS + plain.len());
+            assert_eq!(Some(&numbers.chunk_min(chunk)), plain.iter().min());
+            assert_eq!(Some(&numbers.chunk_max(chunk)), plain.iter().max());
+            let mut decoded = [0; CHUNK_ROWS];
+            numbers.read_chunk(chunk, &mut decoded);
+            assert_eq!(&decoded[..plain.len()], plain);
+            for kernels in Kernels::all_available() {
+                for (&lo, &hi) in bounds.iter().flat_map(|lo| bounds.iter().map(move |hi| (lo, hi))) {
+                    let mask = numbers.range_mask(kernels, chunk, lo, hi);
+                    let expected: Vec<bool> = plain.iter().map(|v| lo <= *v && *v <= hi).collect();
+                    let got: Vec<bool> = (0..CHUNK_ROWS).map(|place| bit(&mask, place)).collect();
+                    assert_eq!(&got[..plain.len()], expected, "{lo}..={hi}");
+                    assert!(got[plain.len()..].iter().all(|set| !set), "rows past the end");
+                    match numbers.zone(chunk, lo, hi) {
+                        Zone::None => assert!(expected.iter().all(|within| !within)),
+                        Zone::All => assert!(expected.iter().all(|within| *within)),
+                        Zone::Some => {}
+                    }
+                }
+                for mask in &masks {
+                    let picked = || plain.iter().enumerate().filter(|(i, _)| bit(mask, *i)).map(|(_, v)| *v);
+                    let sum: i128 = picked().map(i128::from).sum();
+                    assert_eq!(numbers.masked_sum(kernels, chunk, mask), sum);
+                    let expected = picked().min().zip(picked().max());
+                    assert_eq!(numbers.masked_min_max(kernels, chunk, mask), expected);
+                }
+            }
+        }
+    }
+
+    fn assert_ranges_equal(numbers: &Numbers<'_>, values: &[i64], seed: u64) {
+        let rows = values.len();
+        let mut ends = vec![0, 1, 3, 255, 256, 257, 511, 512, 513, rows / 2, rows.saturating_sub(1), rows];
+        ends.push((seed >> 40) as usize % (rows + 1));
+        ends.retain(|end| *end <= rows);
+        for (&start, &end) in ends.iter().flat_map(|start| ends.iter().map(move |end| (start, end))) {
+            let plain = values.get(start..end).unwrap_or_default();
+            assert_eq!(numbers.sum(start..end), plain.iter().map(|v| i128::from(*v)).sum(), "{start}..{end}");
+            let expected = plain.iter().min().copied().zip(plain.iter().max().copied());
+            assert_eq!(numbers.min_max(start..end), expected, "{start}..{end}");
+        }
+    }
+
+    fn assert_partition_points_equal(values: &[i64]) {
+        let bytes = section(values, false);
+        let numbers = Numbers::new(&bytes, values.len(), false);
+        let rows = values.len();
+        let ends = [0, 1, 255, 256, 257, rows / 3, rows / 2, rows];
+        let wanted =
+            values.iter().step_by(rows / 20 + 1).flat_map(|v| [v.saturating_sub(1), *v, v.saturating_add(1)]);
+        for value in wanted.chain([i64::MIN, 0, i64::MAX]) {
+            for (&start, &end) in ends.iter().flat_map(|start| ends.iter().map(move |end| (start, end))) {
+                if start <= end && end <= rows {
+                    let expected = start + values[start..end].partition_point(|v| *v < value);
+                    assert_eq!(
+                        numbers.partition_point(value, start..end),
+                        expected,
+                        "{value} in {start}..{end}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Each width, each edge of a chunk.
+    fn spread() -> impl Strategy<Value = (i64, i64)> {
+        prop_oneof![
+            Just((7, 7)),
+            Just((0, 1)),
+            Just((-100, 155)),
+            Just((-100, 156)),
+            Just((1_000_000, 1_065_535)),
+            Just((-5, 4_294_967_290)),
+            Just((0, 4_294_967_296)),
+            Just((i64::MIN, i64::MAX)),
+            Just((i64::MAX - 1, i64::MAX)),
+            Just((i64::MIN, i64::MIN + 70_000)),
+        ]
+    }
+
+    fn column() -> impl Strategy<Value = Vec<i64>> {
+        let rows = prop_oneof![Just(1_usize), Just(255), Just(256), Just(257), Just(1000), 0_usize..1500];
+        (rows, spread(), spread(), any::<u64>()).prop_map(|(rows, first, second, seed)| {
+            let mut state = seed;
+            let value = |row: usize| {
+                let (lo, hi) = if (row / CHUNK_ROWS).is_multiple_of(2) { first } else { second };
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let values = i128::from(hi) - i128::from(lo) + 1;
+                match state >> 60 {
+                    0 => lo,
+                    1 => hi,
+                    _ => i64::try_from(i128::from(lo) + i128::from(state.rotate_left(32)) % values).unwrap(),
+                }
+            };
+            (0..rows).map(value).collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn every_method_equals_a_plain_loop(values in column(), seed in any::<u64>()) {
+            assert_equals_plain_loops(&values, seed);
+        }
+
+        #[test]
+        fn partition_points_of_ascending_columns_are_those_of_the_slice(mut values in column()) {
+            values.sort_unstable();
+            assert_partition_points_equal(&values);
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic(
+            values in column(),
+            flips in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
+            with_sums in any::<bool>(),
+        ) {
+            let mut bytes = section(&values, with_sums);
+            let head_bytes = Layout::new(values.len().div_ceil(CHUNK_ROWS), with_sums).data;
+            for (at, byte) in flips {
+                bytes[at.index(head_bytes)] = byte;
+            }
+            use_if_accepted(&bytes, values.len(), with_sums);
+        }
+    }
+
+    fn use_if_accepted(bytes: &[u8], rows: usize, with_sums: bool) -> bool {
+        let accepted = Numbers::check(bytes, rows, with_sums).is_ok();
+        let numbers = Numbers::new(bytes, rows, with_sums);
+        if accepted {
+            let _ = numbers.check_values();
+            for chunk in 0..numbers.chunks() {
+                let mut decoded = [0; CHUNK_ROWS];
+                numbers.read_chunk(chunk, &mut decoded);
+                for kernels in Kernels::all_available() {
+                    let mask = numbers.range_mask(kernels, chunk, -5, decoded[0]);
+                    numbers.masked_sum(kernels, chunk, &mask);
+                    numbers.masked_min_max(kernels, chunk, &mask);
+                }
+            }
+            for end in [0, 1, rows / 2, rows].into_iter().filter(|end| *end <= rows) {
+                numbers.sum(end / 2..end);
+                numbers.min_max(end / 2..end);
+                assert!(numbers.partition_point(5, end / 2..end) <= end);
+            }
+            (0..rows).for_each(|row| {
+                numbers.get(row);
+            });
+        }
+        accepted
+    }
+
+    #[test]
+    fn edge_lengths_and_extremes_equal_plain_loops() {
+        for rows in [0, 1, 2, 255, 256, 257, 1000] {
+            assert_equals_plain_loops(&vec![-3; rows], 9);
+            let both_ends: Vec<i64> =
+                (0..rows).map(|row| if row % 2 == 0 { i64::MIN } else { i64::MAX }).collect();
+            assert_equals_plain_loops(&both_ends, 0xDEAD_BEEF_F00D_CAFE);
+            assert_partition_points_equal(&(0..rows as i64).map(|row| row / 3).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn residuals_take_the_narrowest_width() {
+        let bytes_of = |hi: i64| section(&[0, hi], false).len() - Layout::new(1, false).data;
+        assert_eq!(bytes_of(0), 0);
+        assert_eq!((bytes_of(255), bytes_of(256)), (256, 512));
+        assert_eq!((bytes_of(65_535), bytes_of(65_536)), (512, 1024));
+        assert_eq!((bytes_of(u32::MAX.into()), bytes_of(1 << 32)), (1024, 2048));
+    }
+
+    #[test]
+    fn a_section_may_begin_anywhere_in_the_buffer() {
+        let mut out = vec![0xAA; 24];
+        encode(&[1, 2, 3], true, &mut out);
+        Numbers::check(&out[24..], 3, true).unwrap();
+        assert_eq!(Numbers::new(&out[24..], 3, true).sum(0..3), 6);
+    }
+
+    #[test]
+    fn truncated_and_flipped_sections_are_refused_or_harmless() {
+        let values: Vec<i64> = (0..300).map(|row| row * 7 % 300).collect();
+        for with_sums in [false, true] {
+            let bytes = section(&values, with_sums);
+            for end in 0..bytes.len() {
+                assert!(Numbers::check(&bytes[..end], 300, with_sums).is_err());
+                Numbers::new(&bytes[..end], 300, with_sums);
+            }
+            for at in 0..bytes.len() {
+                for flip in [1, 0x80, 0xFF] {
+                    let mut damaged = bytes.clone();
+                    damaged[at] ^= flip;
+                    use_if_accepted(&damaged, 300, with_sums);
+                }
+            }
+            assert!(!use_if_accepted(&bytes, 301, with_sums));
+            assert!(!use_if_accepted(&bytes, 300, !with_sums));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_true_is_named() {
+        let bytes = section(&[1, 2, 3], true);
+        let layout = Layout::new(1, true);
+        let refusal = |at: usize, byte: u8| {
+            let mut damaged = bytes.clone();
+            damaged[at] = byte;
+            Numbers::check(&damaged, 3, true).unwrap_err().what
+        };
+        assert_eq!(refusal(0, 4), "a column of 4 rows instead of 3");
+        assert_eq!(refusal(4, 1), "mark of the running sums is 1 instead of 2");
+        assert_eq!(refusal(5, 1), "reserved bytes of the header are not zero");
+        assert_eq!(refusal(8, 2), "a column of 3 rows and 2 data units in 384 bytes");
+        assert_eq!(refusal(HEADER_BYTES, 9), "chunk 0 has minimum 9 above maximum 3");
+        assert_eq!(refusal(layout.maxima + 1, 9), "values 1 to 2307 do not fit the width of chunk 0");
+        assert_eq!(refusal(layout.places, 7), "chunk 0 has an unknown width in 0x7");
+        assert_eq!(refusal(layout.places, 8 | 2), "the data of chunk 0 is not at unit 0");
+        assert_eq!(
+            refusal(layout.sums + 16, 10),
+            "the running sums of chunk 0 do not fit its minimum and maximum"
+        );
+        assert_eq!(refusal(layout.sums, 1), "the first running sum is not 0");
+        assert_eq!(refusal(layout.data - 1, 1), "a gap between two arrays is not zero");
+        assert_eq!(refusal(layout.data + 3, 1), "residuals past the last row are not zero");
+
+        let mut damaged = bytes.clone();
+        damaged[layout.data + 1] = 200;
+        Numbers::check(&damaged, 3, true).unwrap();
+        let what = Numbers::new(&damaged, 3, true).check_values().unwrap_err().what;
+        assert_eq!(what, "a value of chunk 0 is above its maximum");
+    }
+}

@@ -1,0 +1,146 @@
+//! The first bytes of a WAL, of the tombstone log, and all bytes of a manifest: who wrote this, in which version, whole?
+//!
+//! ```text
+//!  0  magic       8 bytes, per kind of file
+//!  8  version     u32   FORMAT_VERSION
+//! 12  bytes       u32   of the whole preface, padding included; a multiple of 8
+//! 16  crc         u32   CRC-32 of all other bytes of the preface, in their order
+//! 20  reserved    u32   zero
+//! 24  content, then zeros up to `bytes`
+//! ```
+//! Checked in this order, each with its own message: length, magic, version, checksum, reserved bytes. An unknown version
+//! is not damage.
+
+use std::path::Path;
+
+use super::FORMAT_VERSION;
+use super::bytes::{ByteReader, ByteWriter, Malformed, align};
+use crate::error::DbError;
+
+/// Bytes before the content.
+const FIXED_BYTES: usize = 24;
+/// Prefaces and frames begin at multiples of this.
+const ALIGN_BYTES: usize = 8;
+
+/// The kind of a file, by its first eight bytes: not ASCII, and changed by a copy in text mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Magic(pub(crate) [u8; 8]);
+
+pub(crate) const WAL_MAGIC: Magic = Magic(*b"\x89KWAL\r\n\x1a");
+pub(crate) const MANIFEST_MAGIC: Magic = Magic(*b"\x89KMAN\r\n\x1a");
+pub(crate) const TOMBSTONES_MAGIC: Magic = Magic(*b"\x89KTMB\r\n\x1a");
+
+/// Why a preface cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PrefaceError {
+    /// A newer release wrote it.
+    TooNew { found: u32 },
+    /// It is damaged, or another kind of file.
+    Malformed(Malformed),
+}
+
+impl From<Malformed> for PrefaceError {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl PrefaceError {
+    pub(crate) fn in_file(self, file: &Path) -> DbError {
+        match self {
+            Self::TooNew { found } => DbError::TooNew { file: file.to_owned(), found, max: FORMAT_VERSION },
+            Self::Malformed(malformed) => malformed.in_file(file, 0),
+        }
+    }
+}
+
+/// A preface with this content.
+pub(crate) fn encode(magic: Magic, content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(FIXED_BYTES + content.len() + ALIGN_BYTES);
+    out.put(&magic.0);
+    out.put_u32(FORMAT_VERSION);
+    out.put_count((FIXED_BYTES + content.len()).next_multiple_of(ALIGN_BYTES));
+    let crc_at = out.len();
+    out.put_u32(0);
+    out.put_u32(0);
+    out.put(content);
+    align(&mut out, ALIGN_BYTES);
+    let crc = crc(&out);
+    out.splice(crc_at..crc_at + 4, crc.to_le_bytes());
+    out
+}
+
+/// The content at the front of `bytes`, and the length of the whole preface.
+pub(crate) fn decode(bytes: &[u8], magic: Magic) -> Result<(&[u8], usize), PrefaceError> {
+    let mut reader = ByteReader::new(bytes);
+    if reader.take(8, "the magic number")? != magic.0 {
+        return Err(Malformed::new(0, "the file does not begin with its kind's magic number").into());
+    }
+    let found = reader.u32("the format version")?;
+    if found > FORMAT_VERSION {
+        return Err(PrefaceError::TooNew { found });
+    }
+    let preface_bytes = reader.u32("the length of the preface")? as usize;
+    let stored_crc = reader.u32("the checksum of the preface")?;
+    let reserved = reader.u32("the reserved bytes")?;
+    let whole = bytes.get(..preface_bytes).filter(|_| preface_bytes >= FIXED_BYTES);
+    let whole = whole.ok_or_else(|| {
+        Malformed::new(12, format!("the preface says {preface_bytes} bytes, the file has {}", bytes.len()))
+    })?;
+    if crc(whole) != stored_crc {
+        return Err(Malformed::new(16, "the preface does not have its checksum").into());
+    }
+    if reserved != 0 || !preface_bytes.is_multiple_of(ALIGN_BYTES) {
+        return Err(
+            Malformed::new(20, "reserved bytes are not zero, or the length is no multiple of 8").into()
+        );
+    }
+    Ok((whole.get(FIXED_BYTES..).unwrap_or_default(), preface_bytes))
+}
+
+/// The content may be followed by the preface's padding and nothing else.
+pub(crate) fn finish(mut reader: ByteReader<'_>, what: &str) -> Result<(), Malformed> {
+    let at = reader.position();
+    let padding = reader.take(reader.remaining(), what)?;
+    if padding.len() >= ALIGN_BYTES || padding.iter().any(|byte| *byte != 0) {
+        return Err(Malformed::new(
+            FIXED_BYTES + at,
+            format!("{} bytes follow the end of {what}", padding.len()),
+        ));
+    }
+    Ok(())
+}
+
+fn crc(whole: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(whole.get(..16).unwrap_or_default());
+    hasher.update(whole.get(20..).unwrap_or_default());
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_and_truncation_is_refused() {
+        let whole = encode(WAL_MAGIC, b"content");
+        assert_eq!(decode(&whole, WAL_MAGIC).unwrap(), (&b"content\0"[..], 32));
+        assert!(decode(&whole, MANIFEST_MAGIC).is_err());
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&flipped, WAL_MAGIC).is_err(), "bit {bit}");
+        }
+        for bytes in 0..whole.len() {
+            assert!(decode(&whole[..bytes], WAL_MAGIC).is_err(), "{bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_not_damage() {
+        let mut newer = encode(WAL_MAGIC, b"");
+        newer[8] = 9;
+        assert_eq!(decode(&newer, WAL_MAGIC), Err(PrefaceError::TooNew { found: 9 }));
+    }
+}

@@ -1,0 +1,246 @@
+//! Texts of one length as a template and a few bits for each character that varies: ids, hashes, numbers.
+//!
+//! ```text
+//! offset   bytes
+//!      0       1  length of each row
+//!      1       1  varying: how many places differ from row to row
+//!      2       1  bits of a code, 0 to 6; 0 if and only if no place varies
+//!      3  length  template: the character of each place, 0x80 where it varies
+//!      …  2^bits  alphabet: the character of each code (none if bits is 0)
+//!      …       …  codes: rows × varying × bits, without gaps, low bits first; zeros up to a multiple of 4 bytes
+//!      …       8  zero, so that 8 bytes can be loaded wherever a code begins
+//! ```
+//!
+//! Valid if and only if template and alphabet are ASCII but for the 0x80s, of which there are as many as places that
+//! vary, what is said to be zero is, and nothing follows. Then every code has a character and every row is ASCII.
+
+use crate::format::bytes::ByteWriter;
+
+/// Longest row, in bytes: its length has one byte, and it is unpacked on the stack to be compared.
+pub(super) const MAX_PACKED_BYTES: usize = 255;
+/// Most characters of an alphabet: what 6 bits tell apart; with 7 there is nothing to gain over plain ASCII.
+const MAX_ALPHABET: usize = 64;
+/// Stands in a template where rows differ; no ASCII character.
+const VARIES: u8 = 0x80;
+
+/// Some texts and how they are packed.
+pub(super) struct Packing {
+    template: Vec<u8>,
+    /// How many places vary.
+    varying: usize,
+    /// What stands in these places, row by row.
+    characters: Vec<u8>,
+    /// Ascending; as long as codes are possible, the last character repeated.
+    alphabet: Vec<u8>,
+    bits: u8,
+}
+
+impl Packing {
+    /// `None` if rows differ in length, are too long, or have too many or other than ASCII characters.
+    pub(super) fn of(values: &[&str]) -> Option<Self> {
+        let first = values.first()?.as_bytes();
+        let one_length = values.iter().all(|value| value.len() == first.len());
+        if !one_length || first.len() > MAX_PACKED_BYTES || !first.is_ascii() {
+            return None;
+        }
+        let mut differing = vec![0; first.len()];
+        for value in values {
+            for ((differs, a), b) in differing.iter_mut().zip(first).zip(value.as_bytes()) {
+                *differs |= a ^ b;
+            }
+        }
+        // The first row is ASCII, so a difference in the highest bit is a character that is not.
+        if !differing.is_ascii() {
+            return None;
+        }
+        let template = differing.iter().zip(first).map(|(&d, &c)| if d == 0 { c } else { VARIES }).collect();
+        let places: Vec<usize> =
+            (0..).zip(&differing).filter(|(_, d)| **d != 0).map(|(place, _)| place).collect();
+
+        let mut characters = vec![0; values.len() * places.len()];
+        let mut seen = [false; 256];
+        for (row, value) in characters.chunks_exact_mut(places.len().max(1)).zip(values) {
+            for (character, place) in row.iter_mut().zip(&places) {
+                *character = value.as_bytes().get(*place).copied().unwrap_or_default();
+                if let Some(seen) = seen.get_mut(usize::from(*character)) {
+                    *seen = true;
+                }
+            }
+        }
+        let mut alphabet: Vec<u8> = (0..=255).zip(seen).filter(|(_, seen)| *seen).map(|(c, _)| c).collect();
+        if alphabet.len() > MAX_ALPHABET {
+            return None;
+        }
+        let (codes, bits) = match alphabet.len() {
+            0 => (0, 0),
+            symbols => (symbols.next_power_of_two(), byte(symbols.next_power_of_two().ilog2() as usize)),
+        };
+        alphabet.resize(codes, alphabet.last().copied().unwrap_or_default());
+        Some(Self { template, varying: places.len(), characters, alphabet, bits })
+    }
+
+    /// Appends the packed texts.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.put(&[byte(self.template.len()), byte(self.varying), self.bits]);
+        out.put(&self.template);
+        out.put(&self.alphabet);
+
+        let mut codes = [0u8; 256];
+        for (code, &character) in (0..).zip(&self.alphabet) {
+            if let Some(slot) = codes.get_mut(usize::from(character)) {
+                *slot = code;
+            }
+        }
+        let code_of = |character: &u8| codes.get(usize::from(*character)).copied().unwrap_or_default();
+
+        // As many codes at a time as 32 bits hold: one test for a full window in five or more.
+        let bits = usize::from(self.bits);
+        let (mut window, mut filled) = (0u64, 0);
+        for group in self.characters.chunks(32 / bits.max(1)) {
+            let together =
+                group.iter().rfold(0, |codes, character| codes << bits | u64::from(code_of(character)));
+            window |= together << filled;
+            filled += bits * group.len();
+            if filled >= 32 {
+                #[expect(clippy::cast_possible_truncation, reason = "the upper half stays in the window")]
+                out.put_u32(window as u32);
+                window >>= 32;
+                filled -= 32;
+            }
+        }
+        if filled > 0 {
+            out.put_u32(u32::try_from(window).expect("less than 32 bits are left"));
+        }
+        out.put_u64(0);
+    }
+}
+
+fn byte(count: usize) -> u8 {
+    u8::try_from(count).expect("a packed row has at most 255 bytes")
+}
+
+/// Packed texts, read in place.
+pub(super) struct Packed<'a> {
+    pub(super) template: &'a [u8],
+    alphabet: &'a [u8],
+    codes: &'a [u8],
+    bits: usize,
+    varying: usize,
+}
+
+impl<'a> Packed<'a> {
+    /// Cuts the bytes into their parts; O(1).
+    pub(super) fn view(bytes: &'a [u8]) -> Option<Self> {
+        let (&[length, varying, bits], rest) = bytes.split_first_chunk()?;
+        let symbols = match bits {
+            0 => 0,
+            1..=6 => 1 << bits,
+            _ => return None,
+        };
+        let (template, rest) = rest.split_at_checked(length.into())?;
+        let (alphabet, codes) = rest.split_at_checked(symbols)?;
+        Some(Self { template, alphabet, codes, bits: bits.into(), varying: varying.into() })
+    }
+
+    /// Whether the bytes are valid for that many rows; O(1), for codes may be any.
+    pub(super) fn is_sound(&self, rows: usize) -> bool {
+        let code_bits = rows * self.varying * self.bits;
+        let words_end = code_bits.div_ceil(32) * 4;
+        let zeros = self.codes.split_at_checked(words_end).is_some_and(|(words, padding)| {
+            let used = code_bits % 32;
+            let last_word = words.last_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+            padding == [0; 8] && (used == 0 || last_word >> used == 0)
+        });
+        let places = self.template.iter().filter(|character| !character.is_ascii());
+        (self.bits == 0) == (self.varying == 0)
+            && places.clone().all(|character| *character == VARIES)
+            && places.count() == self.varying
+            && self.alphabet.is_ascii()
+            && zeros
+    }
+
+    /// Fills in what varies in `text`, a copy of the template.
+    pub(super) fn unpack(&self, index: usize, text: &mut [u8]) {
+        let mask = (1 << self.bits) - 1;
+        let mut at = index * self.varying * self.bits;
+        let (mut window, mut left) = (0u64, 0);
+        for place in text.iter_mut().filter(|character| **character == VARIES) {
+            if left < self.bits {
+                // At least 57 bits from the one at `at` on.
+                let loaded = self.codes.get(at / 8..).and_then(|codes| codes.first_chunk());
+                window = loaded.map_or(0, |bytes| u64::from_le_bytes(*bytes)) >> (at % 8);
+                left = 64 - at % 8;
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "the mask leaves 6 bits at most")]
+            let code = (window & mask) as usize;
+            *place = self.alphabet.get(code).copied().unwrap_or_default();
+            window >>= self.bits;
+            left -= self.bits;
+            at += self.bits;
+        }
+    }
+
+    /// Whether row `index` is `text`; allocates nothing.
+    pub(super) fn equals(&self, index: usize, text: &[u8]) -> bool {
+        if text.len() != self.template.len() {
+            return false;
+        }
+        let mut buffer = [0; MAX_PACKED_BYTES];
+        let Some(unpacked) = buffer.get_mut(..text.len()) else { return false };
+        unpacked.copy_from_slice(self.template);
+        self.unpack(index, unpacked);
+        unpacked == text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(values: &[&str]) -> Vec<u8> {
+        let mut out = Vec::new();
+        Packing::of(values).unwrap().put(&mut out);
+        out
+    }
+
+    #[test]
+    fn the_layout_is_the_documented_one() {
+        let bytes = packed(&["a0-x", "a1-z", "a2-y"]);
+        // Six characters 0 1 2 x y z: three bits each; rows (0, x), (1, z), (2, y) are codes 0 3, 1 7, 2 4, since
+        // the last character also has the codes that are left.
+        let codes = 3 << 3 | 1 << 6 | 7 << 9 | 2 << 12 | 4 << 15_u32;
+        let mut expected = b"\x04\x02\x03a\x80-\x80012xyzzz".to_vec();
+        expected.put_u32(codes);
+        expected.put_u64(0);
+        assert_eq!(bytes, expected);
+        assert_eq!(packed(&["ab", "ab"]), b"\x02\0\0ab\0\0\0\0\0\0\0\0");
+    }
+
+    #[test]
+    fn what_cannot_be_packed_is_said() {
+        let long = "x".repeat(MAX_PACKED_BYTES + 1);
+        for values in [&["a", "ab"][..], &["a", "\u{80}"], &["ab", "é"], &["é"], &[&long], &[]] {
+            assert!(Packing::of(values).is_none(), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn each_rule_is_checked() {
+        let whole = packed(&["a0-x", "a1-z", "a2-y"]);
+        assert!(Packed::view(&whole).unwrap().is_sound(3));
+        // Bytes beyond the rows' codes, a byte too many, a byte too few.
+        assert!(!Packed::view(&whole).unwrap().is_sound(2));
+        assert!(!Packed::view(&[&whole[..], &[0]].concat()).unwrap().is_sound(3));
+        assert!(!Packed::view(&whole[..whole.len() - 1]).unwrap().is_sound(3));
+        // Varying, a bit less per code, template, alphabet, bits behind the last code, padding.
+        let rules = [(1, 1), (2, 2), (3, 0x81), (5, 0x80), (7, 0x80), (17, 0xFF), (25, 1)];
+        for (place, byte) in rules {
+            let mut damaged = whole.clone();
+            damaged[place] = byte;
+            assert!(!Packed::view(&damaged).is_some_and(|packed| packed.is_sound(3)), "byte {place}");
+        }
+        let mut seven_bits = whole;
+        seven_bits[2] = 7;
+        assert!(Packed::view(&seven_bits).is_none());
+    }
+}

@@ -1,0 +1,70 @@
+//! Kernels: loops over one chunk of 256 values, in as many versions as there are instruction sets.
+//!
+//! They know numbers and masks, and nothing of files, columns or queries. A query takes the table of functions once, by
+//! [`Kernels::best`], and hands it down; nothing is detected inside a loop.
+//!
+//! Values are unsigned and little-endian, as they lie in a file, at any alignment. A [`Mask`] has one bit per row.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+use std::sync::OnceLock;
+
+/// Rows of a chunk.
+pub(crate) const CHUNK_ROWS: usize = 256;
+
+/// Some rows of a chunk: bit `r % 64` of word `r / 64` stands for row `r`.
+pub(crate) type Mask = [u64; CHUNK_ROWS / 64];
+
+/// The smallest and the largest of some values; `None` of no values.
+pub(crate) type MinMax = Option<(u64, u64)>;
+
+/// One version of every kernel. All versions give the same answers; `scalar.rs` says which.
+///
+/// - `range_mask`: the rows whose value `v` is in `lo <= v && v <= hi`; none if `lo > hi`.
+/// - `masked_sum`: the exact sum of the rows in the mask. The result type holds the sum of any 256 values.
+/// - `masked_min_max`: the smallest and the largest value of the rows in the mask.
+pub(crate) struct Kernels {
+    /// The instruction set, as `KEPLORDB_KERNELS` names it.
+    pub(crate) name: &'static str,
+    pub(crate) range_mask_u8: fn(&[u8; 256], lo: u8, hi: u8) -> Mask,
+    pub(crate) range_mask_u16: fn(&[u8; 512], lo: u16, hi: u16) -> Mask,
+    pub(crate) range_mask_u32: fn(&[u8; 1024], lo: u32, hi: u32) -> Mask,
+    pub(crate) range_mask_u64: fn(&[u8; 2048], lo: u64, hi: u64) -> Mask,
+    pub(crate) masked_sum_u8: fn(&[u8; 256], &Mask) -> u64,
+    pub(crate) masked_sum_u16: fn(&[u8; 512], &Mask) -> u64,
+    pub(crate) masked_sum_u32: fn(&[u8; 1024], &Mask) -> u64,
+    pub(crate) masked_sum_u64: fn(&[u8; 2048], &Mask) -> u128,
+    pub(crate) masked_min_max_u8: fn(&[u8; 256], &Mask) -> MinMax,
+    pub(crate) masked_min_max_u16: fn(&[u8; 512], &Mask) -> MinMax,
+    pub(crate) masked_min_max_u32: fn(&[u8; 1024], &Mask) -> MinMax,
+    pub(crate) masked_min_max_u64: fn(&[u8; 2048], &Mask) -> MinMax,
+}
+
+impl Kernels {
+    /// The fastest version that this processor can run, or the one that the environment variable `KEPLORDB_KERNELS`
+    /// names (`scalar`, `avx2`), if it can run that. Looked up once per process.
+    pub(crate) fn best() -> &'static Self {
+        static BEST: OnceLock<&'static Kernels> = OnceLock::new();
+        BEST.get_or_init(|| Self::choose(std::env::var("KEPLORDB_KERNELS").ok().as_deref()))
+    }
+
+    /// All versions that this processor can run: scalar first, the fastest last.
+    pub(crate) fn all_available() -> Vec<&'static Self> {
+        #[cfg(target_arch = "x86_64")]
+        let fast = avx2::table();
+        #[cfg(not(target_arch = "x86_64"))]
+        let fast = None;
+        std::iter::once(&scalar::TABLE).chain(fast).collect()
+    }
+
+    /// The version called `wanted`, or the fastest if there is none of that name here.
+    fn choose(wanted: Option<&str>) -> &'static Self {
+        let available = Self::all_available();
+        let named = available.iter().find(|kernels| Some(kernels.name) == wanted);
+        named.or(available.last()).copied().unwrap_or(&scalar::TABLE)
+    }
+}

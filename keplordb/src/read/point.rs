@@ -1,0 +1,127 @@
+//! Rows by id, and one row by its key.
+
+use super::ReadContext;
+use super::row::{RowView, SegmentRows};
+use crate::error::Result;
+use crate::format::block::Block;
+use crate::state::version::{MemtableView, SegmentEntry, View};
+use crate::storage::segment_reader::OpenSegment;
+
+/// What names a row across blocks and segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RowKey {
+    pub(crate) ts: i64,
+    pub(crate) sequence: u64,
+}
+
+/// Gives the newest live row of an id to `each`; whether there is one. The empty id names no row.
+///
+/// A hash per segment, and a look at the rows whose fingerprint fits: the cost grows with the segments, not with their
+/// rows.
+pub(crate) fn newest_of_id(
+    view: &View,
+    id: &str,
+    context: &ReadContext,
+    each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
+) -> Result<bool> {
+    if id.is_empty() {
+        return Ok(false);
+    }
+    let in_memory = memory_rows(view.memtables(), id).max_by_key(|(key, ..)| *key);
+    let mut newest = in_memory.map(|(key, ..)| key);
+    let mut in_segment = None;
+    // The last segments are likely the newest ones, and rule out the others.
+    for entry in view.segments().iter().rev() {
+        if newest.is_some_and(|newest| entry.segment.header().facts.ts_max < newest.ts) {
+            continue;
+        }
+        let open = entry.segment.read()?;
+        // Rows of a segment are in the order of their keys, and candidates come from their end.
+        let Some(row) = live_rows(entry, &open, id)?.next().transpose()? else { continue };
+        let key = Some(key_of(&open, row)?);
+        if newest < key {
+            newest = key;
+            in_segment = Some((open, row));
+        }
+    }
+    match (in_segment, in_memory) {
+        (Some((open, row)), _) => {
+            each(&RowView::of_segment(&SegmentRows::open(&open, context.shape)?, row as usize))?;
+        }
+        (None, Some((_, block, row))) => each(&RowView::of_block(block, row))?,
+        (None, None) => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// The keys of all live rows of an id, in no order. The empty id names no row.
+pub(crate) fn rows_of_id(view: &View, id: &str, _context: &ReadContext) -> Result<Vec<RowKey>> {
+    if id.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut keys: Vec<RowKey> = memory_rows(view.memtables(), id).map(|(key, ..)| key).collect();
+    for entry in view.segments() {
+        let open = entry.segment.read()?;
+        for row in live_rows(entry, &open, id)? {
+            keys.push(key_of(&open, row?)?);
+        }
+    }
+    Ok(keys)
+}
+
+/// The row of a segment that has this key: a binary search for its time, then one for its sequence.
+pub(crate) fn find_row(open: &OpenSegment<'_>, ts: i64, sequence: u64) -> Result<Option<u32>> {
+    let (time, sequences) = (open.time()?, open.sequence()?);
+    let start = time.partition_point(ts, 0..time.rows());
+    let end = ts.checked_add(1).map_or(time.rows(), |after| time.partition_point(after, start..time.rows()));
+    // Sequences ascend among rows of one time only, so chunk extremes cannot guide this search.
+    let (mut low, mut high) = (start, end);
+    while low < high {
+        let middle = low.midpoint(high);
+        if (sequences.get(middle) as u64) < sequence {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    let found = low < end && sequences.get(low) as u64 == sequence;
+    Ok(if found { u32::try_from(low).ok() } else { None })
+}
+
+fn key_of(open: &OpenSegment<'_>, row: u32) -> Result<RowKey> {
+    let row = row as usize;
+    Ok(RowKey { ts: open.time()?.get(row), sequence: open.sequence()?.get(row) as u64 })
+}
+
+/// The live rows of an id in a segment, newest first.
+fn live_rows<'s>(
+    entry: &'s SegmentEntry,
+    open: &'s OpenSegment<'_>,
+    id: &'s str,
+) -> Result<impl Iterator<Item = Result<u32>>> {
+    let mut candidates = open.id_index()?.candidates(id).peekable();
+    // A miss leaves the ids untouched.
+    let ids = candidates.peek().map(|_| open.id()).transpose()?;
+    let same = candidates.filter_map(move |row| match ids?.equals(row as usize, id) {
+        Ok(same) => (same && !entry.is_deleted(row)).then_some(Ok(row)),
+        Err(malformed) => Some(Err(open.corrupt(malformed))),
+    });
+    Ok(same)
+}
+
+/// The live rows of an id in memory.
+fn memory_rows<'v>(
+    memtables: &'v [MemtableView],
+    id: &'v str,
+) -> impl Iterator<Item = (RowKey, &'v Block, usize)> {
+    let blocks =
+        memtables.iter().flat_map(|memtable| memtable.blocks.iter().map(move |block| (memtable, &**block)));
+    let rows = blocks.flat_map(move |(memtable, block)| {
+        block.rows_of_id(id).into_iter().map(move |row| (memtable, block, row))
+    });
+    rows.filter_map(|(memtable, block, row)| {
+        let key = RowKey { ts: block.ts()[row], sequence: block.sequence()[row] };
+        let deleted = memtable.deleted.as_ref().is_some_and(|deleted| deleted.contains(key.sequence));
+        (!deleted).then_some((key, block, row))
+    })
+}

@@ -1,0 +1,372 @@
+//! The rows of one segment or block that a predicate asks for: as 256-bit masks, as ascending rows, or walked from an
+//! end. Deleted rows are never among them.
+
+use std::ops::Range;
+
+use roaring::{RoaringBitmap, RoaringTreemap};
+
+use crate::filter::Predicate;
+use crate::format::block::Block;
+use crate::format::keys::{Keys, PostingRows, Postings};
+use crate::format::numbers::Numbers;
+use crate::kernels::{CHUNK_ROWS, Kernels, Mask};
+use crate::state::version::MemtableView;
+
+/// A mask without rows.
+const NO_ROWS: Mask = [0; CHUNK_ROWS / 64];
+
+/// The order in which rows are returned: by (time, sequence).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    NewestFirst,
+    /// The exact reverse.
+    OldestFirst,
+}
+
+/// The codes that one key column must have.
+#[derive(Debug, Clone)]
+pub(crate) struct Condition<'s> {
+    pub(crate) keys: Keys<'s>,
+    /// Not empty, and not all of the dictionary.
+    pub(crate) codes: Range<u32>,
+    column: Numbers<'s>,
+    /// The rows of the one code, where the segment has them.
+    postings: Option<Postings<'s>>,
+}
+
+impl<'s> Condition<'s> {
+    pub(crate) fn new(keys: Keys<'s>, codes: Range<u32>) -> Self {
+        let postings = if codes.len() == 1 { keys.postings(codes.start) } else { None };
+        Self { column: keys.codes(), keys, codes, postings }
+    }
+
+    fn holds(&self, row: usize) -> bool {
+        u32::try_from(self.column.get(row)).is_ok_and(|code| self.codes.contains(&code))
+    }
+
+    fn mask(&self, kernels: &Kernels, chunk: usize) -> Mask {
+        match &self.postings {
+            Some(postings) if postings.is_bitmap() => postings.mask(chunk),
+            _ => {
+                let (lo, hi) = (i64::from(self.codes.start), i64::from(self.codes.end) - 1);
+                self.column.range_mask(kernels, chunk, lo, hi)
+            }
+        }
+    }
+
+    /// The rows as a list, where they are few enough to be stored so: less than one in 32.
+    fn list(&self) -> Option<Postings<'s>> {
+        self.postings.filter(|postings| !postings.is_bitmap())
+    }
+}
+
+/// The rows of a segment that a predicate asks for, resolved to rows and codes.
+#[derive(Debug, Clone)]
+pub(crate) struct Selection<'s> {
+    /// Rows within the time range; the segment is sorted by time. Not empty.
+    pub(crate) rows: Range<usize>,
+    /// All must hold; none that holds for every row.
+    pub(crate) conditions: Vec<Condition<'s>>,
+    pub(crate) deleted: Option<&'s RoaringBitmap>,
+}
+
+impl<'s> Selection<'s> {
+    /// The chunks that have rows of the time range.
+    pub(crate) fn chunks(&self) -> Range<usize> {
+        self.rows.start / CHUNK_ROWS..self.rows.end.div_ceil(CHUNK_ROWS)
+    }
+
+    /// The rows of a chunk that are selected.
+    pub(crate) fn mask(&self, kernels: &Kernels, chunk: usize) -> Mask {
+        let first = chunk * CHUNK_ROWS;
+        let place = |row: usize| row.saturating_sub(first).min(CHUNK_ROWS);
+        let mut mask = bits(place(self.rows.start)..place(self.rows.end));
+        for condition in &self.conditions {
+            mask = and(mask, condition.mask(kernels, chunk));
+            if mask == NO_ROWS {
+                return mask;
+            }
+        }
+        for row in self.deleted_in(first..first + CHUNK_ROWS) {
+            clear_bit(&mut mask, row as usize - first);
+        }
+        mask
+    }
+
+    /// Whether the conditions hold for a row of the time range, deleted or not.
+    pub(crate) fn holds(&self, row: usize) -> bool {
+        self.conditions.iter().all(|condition| condition.holds(row))
+    }
+
+    fn is_live(&self, row: u32) -> bool {
+        self.deleted.is_none_or(|deleted| !deleted.contains(row))
+    }
+
+    /// The deleted rows of a range, whether or not they are selected, ascending.
+    pub(crate) fn deleted_in(&self, rows: Range<usize>) -> impl Iterator<Item = u32> + 's {
+        self.deleted.into_iter().flat_map(move |deleted| deleted.range(row_range(&rows)))
+    }
+
+    /// The selected rows, ascending, where a value's rows are stored as a list: the rarest value gives the candidates.
+    ///
+    /// Such a value has at most eight rows per chunk on average, and looking at eight rows costs less than one mask and
+    /// its masked sums: so the list is used whenever there is one.
+    pub(crate) fn listed_rows(&self) -> Option<impl Iterator<Item = u32>> {
+        let (candidates, place) = self.rarest_list()?;
+        Some(candidates.filter(move |row| self.is_wanted(*row, place)))
+    }
+
+    /// Candidates within the time range, and the condition that they fulfil by themselves.
+    fn rarest_list(&self) -> Option<(PostingRows<'s>, usize)> {
+        let lists = self
+            .conditions
+            .iter()
+            .enumerate()
+            .filter_map(|(place, condition)| Some((condition.list()?, place)));
+        let (postings, place) = lists.min_by_key(|(postings, _)| postings.len())?;
+        Some((postings.rows_in(row_range(&self.rows)), place))
+    }
+
+    /// Whether a candidate of the condition at `place` fulfils the others, and lives.
+    fn is_wanted(&self, row: u32, place: usize) -> bool {
+        let others = self.conditions.iter().enumerate().filter(|(other, _)| *other != place);
+        others.map(|(_, condition)| condition).all(|condition| condition.holds(row as usize))
+            && self.is_live(row)
+    }
+
+    /// The smallest and the largest selected value; `None` when no row is selected. `known` are bounds that no selected
+    /// value lies beyond; the search ends when it has met them, and looks only into chunks that could widen what it has.
+    pub(crate) fn min_max(
+        &self,
+        kernels: &Kernels,
+        values: &Numbers<'_>,
+        known: (i64, i64),
+    ) -> Option<(i64, i64)> {
+        let mut found: Option<(i64, i64)> = None;
+        for chunk in self.chunks() {
+            let (chunk_min, chunk_max) = (values.chunk_min(chunk), values.chunk_max(chunk));
+            if found.is_some_and(|(min, max)| min <= chunk_min && chunk_max <= max) {
+                continue;
+            }
+            if let Some((min, max)) = values.masked_min_max(kernels, chunk, &self.mask(kernels, chunk)) {
+                found = found.map_or(Some((min, max)), |so_far| Some((so_far.0.min(min), so_far.1.max(max))));
+            }
+            if found == Some(known) {
+                break;
+            }
+        }
+        found
+    }
+}
+
+/// Row numbers fit: a segment has fewer than 2³² rows.
+fn row_range(rows: &Range<usize>) -> Range<u32> {
+    let row = |row: usize| u32::try_from(row).unwrap_or(u32::MAX);
+    row(rows.start)..row(rows.end)
+}
+
+/// Selected rows one after the other, from one end of a segment.
+#[derive(Debug)]
+pub(crate) struct Walk<'s> {
+    selection: Selection<'s>,
+    order: Order,
+    candidates: Candidates<'s>,
+}
+
+#[derive(Debug)]
+enum Candidates<'s> {
+    /// The rows of the rarest value, and the place of its condition.
+    List(PostingRows<'s>, usize),
+    /// Chunks not yet looked at, and what is left of the one that was.
+    Chunks { left: Range<usize>, chunk: usize, mask: Mask },
+}
+
+impl<'s> Walk<'s> {
+    pub(crate) fn new(selection: Selection<'s>, order: Order) -> Self {
+        let candidates = match selection.rarest_list() {
+            Some((rows, place)) => Candidates::List(rows, place),
+            None => Candidates::Chunks { left: selection.chunks(), chunk: 0, mask: NO_ROWS },
+        };
+        Self { selection, order, candidates }
+    }
+
+    /// The next row, in the order given.
+    pub(crate) fn next(&mut self, kernels: &Kernels) -> Option<u32> {
+        let (selection, order) = (&self.selection, self.order);
+        match &mut self.candidates {
+            Candidates::List(rows, place) => {
+                let wanted = |row: &u32| selection.is_wanted(*row, *place);
+                match order {
+                    Order::NewestFirst => rows.rfind(wanted),
+                    Order::OldestFirst => rows.find(wanted),
+                }
+            }
+            Candidates::Chunks { left, chunk, mask } => loop {
+                if let Some(place) = take_bit(mask, order) {
+                    return row_number(*chunk, place);
+                }
+                *chunk = match order {
+                    Order::NewestFirst => left.next_back()?,
+                    Order::OldestFirst => left.next()?,
+                };
+                *mask = selection.mask(kernels, *chunk);
+            },
+        }
+    }
+}
+
+/// The rows of a block that a predicate asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockSelection<'v> {
+    pub(crate) block: &'v Block,
+    /// `None` when no condition is left.
+    predicate: Option<&'v Predicate<'v>>,
+    /// `None` when no row of the block is deleted.
+    deleted: Option<&'v RoaringTreemap>,
+}
+
+impl<'v> BlockSelection<'v> {
+    /// `None` when the block's summary proves that no row matches.
+    fn new(
+        block: &'v Block,
+        deleted: Option<&'v RoaringTreemap>,
+        predicate: &'v Predicate<'v>,
+    ) -> Option<Self> {
+        let summary = block.summary();
+        if block.rows() == 0
+            || summary.ts_max < predicate.from_ts_ns
+            || predicate.to_ts_ns < summary.ts_min
+            || summary.status_max < predicate.status_min
+            || predicate.status_max < summary.status_min
+        {
+            return None;
+        }
+        let every_row = predicate.from_ts_ns <= summary.ts_min
+            && summary.ts_max <= predicate.to_ts_ns
+            && predicate.status_min <= summary.status_min
+            && summary.status_max <= predicate.status_max
+            && predicate.dims.is_empty();
+        let deleted = deleted.filter(|deleted| has_any(deleted, block.sequence()));
+        Some(Self { block, predicate: (!every_row).then_some(predicate), deleted })
+    }
+
+    /// Whether every row is selected.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.predicate.is_none() && self.deleted.is_none()
+    }
+
+    pub(crate) fn rows(self) -> impl Iterator<Item = usize> + 'v {
+        (0..self.block.rows()).filter(move |row| self.is_selected(*row))
+    }
+
+    fn is_selected(&self, row: usize) -> bool {
+        let block = self.block;
+        let matches = self.predicate.is_none_or(|predicate| {
+            (predicate.from_ts_ns..=predicate.to_ts_ns).contains(&block.ts()[row])
+                && (predicate.status_min..=predicate.status_max).contains(&block.status()[row])
+                && predicate.dims.iter().all(|(dim, value)| block.dim(*dim, row) == *value)
+        });
+        matches && self.deleted.is_none_or(|deleted| !deleted.contains(block.sequence()[row]))
+    }
+}
+
+/// The blocks in memory that may have rows of a predicate.
+pub(crate) fn blocks<'v>(
+    memtables: &'v [MemtableView],
+    predicate: &'v Predicate<'v>,
+) -> impl Iterator<Item = BlockSelection<'v>> {
+    memtables.iter().flat_map(move |memtable| {
+        let deleted = memtable.deleted.as_deref();
+        memtable.blocks.iter().filter_map(move |block| BlockSelection::new(block, deleted, predicate))
+    })
+}
+
+/// Whether one of the sequences may be deleted. They ascend, as all sequences of a shard do.
+fn has_any(deleted: &RoaringTreemap, sequences: &[u64]) -> bool {
+    let (Some(&first), Some(&last)) = (sequences.first(), sequences.last()) else { return false };
+    let before = first.checked_sub(1).map_or(0, |before| deleted.rank(before));
+    deleted.rank(last) > before
+}
+
+fn and(a: Mask, b: Mask) -> Mask {
+    std::array::from_fn(|word| a[word] & b[word])
+}
+
+/// The mask whose bits are set at `places`, all within a chunk.
+fn bits(places: Range<usize>) -> Mask {
+    // Bits below `end` of each word, less those below `start`.
+    let below = |end: usize, word: usize| match end.saturating_sub(64 * word) {
+        count @ 0..64 => (1_u64 << count) - 1,
+        _ => u64::MAX,
+    };
+    std::array::from_fn(|word| below(places.end, word) & !below(places.start, word))
+}
+
+fn clear_bit(mask: &mut Mask, place: usize) {
+    mask[place / 64] &= !(1 << (place % 64));
+}
+
+/// The rows that a mask of `chunk` has, ascending.
+pub(crate) fn rows_of(mut mask: Mask, chunk: usize) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || row_number(chunk, take_bit(&mut mask, Order::OldestFirst)?))
+}
+
+/// `None` is impossible: a segment has fewer than 2³² rows.
+fn row_number(chunk: usize, place: usize) -> Option<u32> {
+    u32::try_from(chunk * CHUNK_ROWS + place).ok()
+}
+
+/// Takes the first or the last set bit out of a mask.
+fn take_bit(mask: &mut Mask, order: Order) -> Option<usize> {
+    let word = match order {
+        Order::NewestFirst => mask.iter().rposition(|word| *word != 0)?,
+        Order::OldestFirst => mask.iter().position(|word| *word != 0)?,
+    };
+    let bit = match order {
+        Order::NewestFirst => 63 - mask[word].leading_zeros() as usize,
+        Order::OldestFirst => mask[word].trailing_zeros() as usize,
+    };
+    let place = 64 * word + bit;
+    clear_bit(mask, place);
+    Some(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_have_exactly_the_places_asked_for() {
+        for (start, end) in [(0, 0), (0, 1), (0, 256), (63, 65), (64, 128), (1, 255), (255, 256), (128, 128)]
+        {
+            let mask = bits(start..end);
+            for place in 0..CHUNK_ROWS {
+                let set = mask[place / 64] >> (place % 64) & 1 == 1;
+                assert_eq!(set, (start..end).contains(&place), "{place} of {start}..{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn bits_are_taken_from_either_end() {
+        let places = [0, 1, 63, 64, 130, 255];
+        let mut mask = NO_ROWS;
+        for place in places {
+            mask[place / 64] |= 1 << (place % 64);
+        }
+        let mut ascending = mask;
+        let taken: Vec<_> = std::iter::from_fn(|| take_bit(&mut ascending, Order::OldestFirst)).collect();
+        assert_eq!(taken, places);
+        let taken: Vec<_> = std::iter::from_fn(|| take_bit(&mut mask, Order::NewestFirst)).collect();
+        assert_eq!(taken, places.iter().rev().copied().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn deleted_sequences_are_looked_for_in_the_span_of_a_block() {
+        let deleted: RoaringTreemap = [5, 9].into_iter().collect();
+        assert!(has_any(&deleted, &[5]) && has_any(&deleted, &[0, 5]) && has_any(&deleted, &[9, 12]));
+        assert!(!has_any(&deleted, &[6, 8]) && !has_any(&deleted, &[0, 4]) && !has_any(&deleted, &[10]));
+        assert!(!has_any(&deleted, &[]));
+        assert!(has_any(&[0].into_iter().collect(), &[0, 1]));
+    }
+}

@@ -1,0 +1,203 @@
+//! The rows of one WAL generation, readable while they are written.
+//!
+//! Large batches come as blocks and stay as they are. Small ones are gathered in a *tail*, which a reader freezes into
+//! a block of its own when it comes by (a swap, no copy); the next writer merges frozen blocks that are too many. So a
+//! writer copies each row a bounded number of times, a reader never copies one, and a batch appears whole, because it
+//! is added under the lock that readers take for the swap.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::format::block::Block;
+use crate::schema::Shape;
+
+/// Rows from which a block stays as it is.
+pub(crate) const LARGE_ROWS: usize = 256;
+/// Bytes from which a block stays as it is, however few its rows.
+const LARGE_BYTES: usize = 1 << 20;
+/// Rows after which the tail becomes a block.
+const TAIL_ROWS: usize = 4096;
+/// Frozen small blocks that a writer leaves alone; a query looks at each of them, and merging copies them all.
+const SMALL_BLOCKS: usize = 16;
+
+/// The rows of one generation.
+#[derive(Debug)]
+pub(crate) struct Memtable {
+    generation: u64,
+    blocks: Mutex<Blocks>,
+    /// Written under the lock of `blocks`; read without it by whoever only wants a number.
+    rows: AtomicU64,
+    memory_bytes: AtomicUsize,
+    /// Bytes of the WAL file that has the same rows.
+    wal_bytes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Blocks {
+    /// Shared with readers; grows by large blocks only, so it is rarely copied.
+    large: Arc<Vec<Arc<Block>>>,
+    /// Frozen by readers, oldest first.
+    small: Vec<Arc<Block>>,
+    tail: Block,
+}
+
+impl Memtable {
+    pub(crate) fn new(generation: u64, shape: Shape) -> Self {
+        let blocks = Blocks { large: Arc::default(), small: Vec::new(), tail: Block::new(shape) };
+        Self {
+            generation,
+            blocks: Mutex::new(blocks),
+            rows: AtomicU64::new(0),
+            memory_bytes: AtomicUsize::new(0),
+            wal_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// The generation of the WAL file that has the same rows.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn wal_bytes(&self) -> u64 {
+        self.wal_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_wal_bytes(&self, bytes: u64) {
+        self.wal_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds a batch as a block of its own. One writer at a time: the shard's lock.
+    pub(crate) fn add(&self, block: Block) {
+        let (rows, bytes) = (block.rows() as u64, block.memory_bytes());
+        let mut blocks = self.blocks.lock();
+        Arc::make_mut(&mut blocks.large).push(Arc::new(block));
+        self.count(rows, bytes);
+    }
+
+    /// Copies a small batch into the tail. One writer at a time: the shard's lock.
+    pub(crate) fn copy(&self, batch: &Block) {
+        let mut blocks = self.blocks.lock();
+        if blocks.small.len() >= SMALL_BLOCKS {
+            blocks.merge_small();
+        }
+        blocks.tail.extend(batch);
+        if blocks.tail.rows() >= TAIL_ROWS || blocks.tail.memory_bytes() >= LARGE_BYTES {
+            let full = blocks.take_tail();
+            Arc::make_mut(&mut blocks.large).push(Arc::new(full));
+        }
+        self.count(batch.rows() as u64, batch.memory_bytes());
+    }
+
+    fn count(&self, rows: u64, bytes: usize) {
+        self.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // Release: who sees the count takes the lock and finds the rows.
+        self.rows.fetch_add(rows, Ordering::Release);
+    }
+
+    /// Every block as of now, each batch whole.
+    pub(crate) fn blocks(&self) -> MemtableBlocks {
+        let mut blocks = self.blocks.lock();
+        if blocks.tail.rows() > 0 {
+            let frozen = blocks.take_tail();
+            blocks.small.push(Arc::new(frozen));
+        }
+        MemtableBlocks { large: Arc::clone(&blocks.large), small: blocks.small.clone() }
+    }
+}
+
+impl Blocks {
+    fn take_tail(&mut self) -> Block {
+        let empty = Block::new(self.tail.shape());
+        std::mem::replace(&mut self.tail, empty)
+    }
+
+    fn merge_small(&mut self) {
+        let mut merged = Block::new(self.tail.shape());
+        self.small.drain(..).for_each(|block| merged.extend(&block));
+        if merged.rows() >= LARGE_ROWS || merged.memory_bytes() >= LARGE_BYTES {
+            Arc::make_mut(&mut self.large).push(Arc::new(merged));
+        } else {
+            self.small.push(Arc::new(merged));
+        }
+    }
+}
+
+/// The blocks of a memtable at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct MemtableBlocks {
+    large: Arc<Vec<Arc<Block>>>,
+    small: Vec<Arc<Block>>,
+}
+
+impl MemtableBlocks {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Block>> {
+        self.large.iter().chain(&self.small)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::LogEvent;
+
+    fn batch(rows: usize, first: u64) -> Block {
+        let mut block = Block::new(Shape::default());
+        for row in 0..rows {
+            block.push(LogEvent::<0, 0, 0> { ts_ns: row as i64, ..LogEvent::default() }.as_row());
+        }
+        block.number(first);
+        block
+    }
+
+    fn sequences(memtable: &Memtable) -> Vec<u64> {
+        let mut all: Vec<u64> =
+            memtable.blocks().iter().flat_map(|block| block.sequence().to_vec()).collect();
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn every_row_is_there_once_however_often_readers_come_by() {
+        for reads in [1, 3, 100] {
+            let memtable = Memtable::new(1, Shape::default());
+            let mut next = 0;
+            for step in 0..3000_usize {
+                let rows = if step % 500 == 499 { 300 } else { 1 + step % 3 };
+                let batch = batch(rows, next);
+                next += rows as u64;
+                if rows >= LARGE_ROWS {
+                    memtable.add(batch)
+                } else {
+                    memtable.copy(&batch)
+                }
+                if step % reads == 0 {
+                    assert_eq!(memtable.blocks().iter().map(|block| block.rows() as u64).sum::<u64>(), next);
+                }
+            }
+            assert_eq!(memtable.rows(), next);
+            assert_eq!(sequences(&memtable), (0..next).collect::<Vec<_>>());
+            let blocks = memtable.blocks();
+            assert!(blocks.small.len() <= SMALL_BLOCKS + 1, "{} small blocks", blocks.small.len());
+        }
+    }
+
+    #[test]
+    fn a_snapshot_does_not_grow() {
+        let memtable = Memtable::new(1, Shape::default());
+        memtable.copy(&batch(2, 0));
+        let before = memtable.blocks();
+        memtable.copy(&batch(2, 2));
+        memtable.add(batch(300, 4));
+        assert_eq!(before.iter().map(|block| block.rows()).sum::<usize>(), 2);
+    }
+}

@@ -1,0 +1,143 @@
+//! From the rows of memtables to the bytes of a segment: gather the live ones, sort them, lay out their columns.
+
+use std::sync::Arc;
+
+use rayon::slice::ParallelSliceMut;
+
+use crate::format::block::Block;
+use crate::format::segment::{self, Columns, SegmentInput};
+use crate::schema::TableSchema;
+use crate::state::memtable::MemtableBlocks;
+use crate::state::version::MemtableEntry;
+
+/// Rows from which sorting and encoding spread over threads; below, waking them costs more than it saves.
+const PARALLEL_ROWS: usize = 32 << 10;
+
+/// What a segment is to be besides its rows.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    pub(crate) schema: &'a TableSchema,
+    /// The WAL generations whose rows it absorbs.
+    pub(crate) generations: &'a [u64],
+    pub(crate) bloom_dim: Option<usize>,
+    pub(crate) rollup_dims: &'a [usize],
+    pub(crate) pool: Option<&'a rayon::ThreadPool>,
+}
+
+/// A row's place in time, and where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    ts: i64,
+    sequence: u64,
+    block: u32,
+    row: u32,
+}
+
+/// The live rows of some memtables, in the order of (time, sequence).
+#[derive(Debug)]
+pub(crate) struct SegmentRows {
+    blocks: Vec<Arc<Block>>,
+    places: Vec<Place>,
+}
+
+impl SegmentRows {
+    /// Takes the rows that are not deleted as of the entries given.
+    pub(crate) fn gather(entries: &[MemtableEntry]) -> Self {
+        let (mut blocks, mut places) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let of_entry: MemtableBlocks = entry.memtable.blocks();
+            for block in of_entry.iter() {
+                let number = u32::try_from(blocks.len()).expect("a memtable has far less than 2^32 blocks");
+                let rows = block.ts().iter().zip(block.sequence()).enumerate();
+                let live = rows.filter(|(_, (_, sequence))| {
+                    entry.deleted.as_ref().is_none_or(|deleted| !deleted.contains(**sequence))
+                });
+                places.extend(live.map(|(row, (ts, sequence))| Place {
+                    ts: *ts,
+                    sequence: *sequence,
+                    block: number,
+                    row: u32::try_from(row).expect("a block has less than 2^32 rows"),
+                }));
+                blocks.push(Arc::clone(block));
+            }
+        }
+        // Events come mostly in order; seeing that they do costs a fraction of sorting them.
+        if !places.is_sorted() {
+            if places.len() >= PARALLEL_ROWS {
+                places.par_sort_unstable();
+            } else {
+                places.sort_unstable();
+            }
+        }
+        Self { blocks, places }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// The rows' sequences, in the order of the segment.
+    pub(crate) fn sequences(&self) -> impl Iterator<Item = u64> {
+        self.places.iter().map(|place| place.sequence)
+    }
+
+    /// One value of every row.
+    fn column<'a, T>(&'a self, value: impl Fn(&'a Block, usize) -> T) -> Vec<T> {
+        let of = |place: &Place| {
+            let block = self.blocks.get(place.block as usize).expect("places name blocks gathered with them");
+            value(block, place.row as usize)
+        };
+        self.places.iter().map(of).collect()
+    }
+
+    fn numbers<'a, T: Copy + Default + Into<i64> + 'a>(
+        &'a self,
+        values: impl Fn(&'a Block) -> &'a [T],
+    ) -> Vec<i64> {
+        self.column(|block, row| values(block).get(row).copied().unwrap_or_default().into())
+    }
+
+    fn columns(&self, schema: &TableSchema) -> Columns<'_> {
+        let shape = schema.shape();
+        Columns {
+            ts: self.places.iter().map(|place| place.ts).collect(),
+            sequence: self.places.iter().map(|place| place.sequence as i64).collect(),
+            metric: self.numbers(Block::metric),
+            latency: self.numbers(Block::latency),
+            latency_detail: self.numbers(Block::latency_detail),
+            flags: self.column(|block, row| i64::from(block.flags(row).0)),
+            status: self.column(|block, row| block.status().get(row).copied().unwrap_or_default()),
+            counters: (0..shape.counters)
+                .map(|counter| self.numbers(|block| block.counter(counter).unwrap_or_default()))
+                .collect(),
+            id: self.column(Block::id),
+            dims: (0..shape.dims).map(|dim| self.column(|block, row| block.dim(dim, row))).collect(),
+            labels: (0..shape.labels)
+                .map(|label| self.column(|block, row| block.label(label, row)))
+                .collect(),
+        }
+    }
+}
+
+/// The bytes of a segment file.
+pub(crate) fn encode(job: &Job<'_>, rows: &SegmentRows) -> Vec<u8> {
+    let encode = || {
+        let input = SegmentInput {
+            schema: job.schema,
+            generations: job.generations,
+            supersedes: &[],
+            bloom_dim: job.bloom_dim,
+            rollup_dims: job.rollup_dims,
+            columns: rows.columns(job.schema),
+        };
+        segment::encode(&input, rows.len() >= PARALLEL_ROWS)
+    };
+    match job.pool {
+        Some(pool) if rows.len() >= PARALLEL_ROWS => pool.install(encode),
+        _ => encode(),
+    }
+}

@@ -1,0 +1,106 @@
+//! What readers see: one immutable list of segments and memtables with their deleted rows, and the view that a query
+//! takes of it.
+
+use std::sync::Arc;
+
+use roaring::{RoaringBitmap, RoaringTreemap};
+
+use super::memtable::{Memtable, MemtableBlocks};
+use crate::storage::segment_reader::Segment;
+
+/// A segment and its deleted rows.
+#[derive(Debug, Clone)]
+pub(crate) struct SegmentEntry {
+    pub(crate) segment: Arc<Segment>,
+    /// Row numbers; `None` when no row is deleted.
+    pub(crate) deleted: Option<Arc<RoaringBitmap>>,
+}
+
+impl SegmentEntry {
+    pub(crate) fn live_rows(&self) -> u64 {
+        u64::from(self.segment.header().rows) - self.deleted.as_ref().map_or(0, |deleted| deleted.len())
+    }
+
+    pub(crate) fn is_deleted(&self, row: u32) -> bool {
+        self.deleted.as_ref().is_some_and(|deleted| deleted.contains(row))
+    }
+}
+
+/// A memtable and its deleted rows.
+#[derive(Debug, Clone)]
+pub(crate) struct MemtableEntry {
+    pub(crate) memtable: Arc<Memtable>,
+    /// Takes no more rows and waits to be written as a segment.
+    pub(crate) sealed: bool,
+    /// Sequences; `None` when no row is deleted.
+    pub(crate) deleted: Option<Arc<RoaringTreemap>>,
+}
+
+/// One state of the engine; every change makes a new one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Version {
+    /// In the order of their numbers.
+    pub(crate) segments: Vec<SegmentEntry>,
+    /// The active memtable of each shard that has one, and the sealed ones.
+    pub(crate) memtables: Vec<MemtableEntry>,
+}
+
+impl Version {
+    /// Rows that are not deleted.
+    pub(crate) fn live_rows(&self) -> u64 {
+        let sealed: u64 = self.segments.iter().map(SegmentEntry::live_rows).sum();
+        let deleted: u64 =
+            self.memtables.iter().filter_map(|entry| Some(entry.deleted.as_ref()?.len())).sum();
+        sealed + self.unsealed_rows() - deleted
+    }
+
+    /// Bytes of the segments' files.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segments.iter().map(|entry| entry.segment.header().file_bytes).sum()
+    }
+
+    /// Bytes of the logs whose rows are not yet in a segment.
+    pub(crate) fn wal_bytes(&self) -> u64 {
+        self.memtables.iter().map(|entry| entry.memtable.wal_bytes()).sum()
+    }
+
+    /// Rows that are not yet in a segment.
+    pub(crate) fn unsealed_rows(&self) -> u64 {
+        self.memtables.iter().map(|entry| entry.memtable.rows()).sum()
+    }
+}
+
+/// What one query reads: a version, and the rows that its memtables had when the query began.
+///
+/// Every batch is in it whole or not at all, and whatever was acknowledged before it was taken is in it.
+#[derive(Debug)]
+pub(crate) struct View {
+    version: Arc<Version>,
+    memtables: Vec<MemtableView>,
+}
+
+/// The blocks of a memtable, and which of their rows are deleted.
+#[derive(Debug)]
+pub(crate) struct MemtableView {
+    pub(crate) blocks: MemtableBlocks,
+    /// Sequences.
+    pub(crate) deleted: Option<Arc<RoaringTreemap>>,
+}
+
+impl View {
+    pub(crate) fn new(version: Arc<Version>) -> Self {
+        let with_rows = version.memtables.iter().filter(|entry| entry.memtable.rows() > 0);
+        let memtables = with_rows
+            .map(|entry| MemtableView { blocks: entry.memtable.blocks(), deleted: entry.deleted.clone() })
+            .collect();
+        Self { version, memtables }
+    }
+
+    pub(crate) fn segments(&self) -> &[SegmentEntry] {
+        &self.version.segments
+    }
+
+    pub(crate) fn memtables(&self) -> &[MemtableView] {
+        &self.memtables
+    }
+}

@@ -1,0 +1,237 @@
+//! The names in an engine's directory, its lock, and what crashes leave behind.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use keplordb_disk::{Disk, Lock, LockError};
+
+use super::poison::Poison;
+use crate::error::{DbError, IoContext, Result};
+
+const LOCK: &str = "LOCK";
+const MANIFEST: &str = "MANIFEST";
+const TOMBSTONES: &str = "tombstones";
+const WAL_DIR: &str = "wal";
+const SEGMENT_DIR: &str = "segments";
+const WAL_SUFFIX: &str = ".kwal";
+const SEGMENT_SUFFIX: &str = ".kseg";
+/// What a file is called until it is complete.
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// An engine's directory on its disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Directory {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    poison: Poison,
+}
+
+/// The files of a directory, by what their names say.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) manifest: bool,
+    pub(crate) tombstones: bool,
+    /// (generation, bytes), ascending.
+    pub(crate) wals: Vec<(u64, u64)>,
+    /// (number, bytes), ascending.
+    pub(crate) segments: Vec<(u64, u64)>,
+    /// Files that were never completed.
+    pub(crate) temporary: Vec<PathBuf>,
+}
+
+impl Listing {
+    /// Whether nothing was ever stored here: a new directory, or one whose making was cut short.
+    pub(crate) fn is_new(&self) -> bool {
+        !self.manifest && !self.tombstones && self.wals.is_empty() && self.segments.is_empty()
+    }
+}
+
+impl Directory {
+    pub(crate) fn new(disk: Arc<dyn Disk>, root: PathBuf) -> Self {
+        Self { disk, root, poison: Poison::default() }
+    }
+
+    /// Set when a sync of anything in the directory has failed.
+    pub(crate) fn poison(&self) -> &Poison {
+        &self.poison
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.root.join(MANIFEST)
+    }
+
+    pub(crate) fn tombstones(&self) -> PathBuf {
+        self.root.join(TOMBSTONES)
+    }
+
+    pub(crate) fn wal_dir(&self) -> PathBuf {
+        self.root.join(WAL_DIR)
+    }
+
+    pub(crate) fn segment_dir(&self) -> PathBuf {
+        self.root.join(SEGMENT_DIR)
+    }
+
+    pub(crate) fn wal(&self, generation: u64) -> PathBuf {
+        self.wal_dir().join(format!("{generation:016x}{WAL_SUFFIX}"))
+    }
+
+    pub(crate) fn segment(&self, number: u64) -> PathBuf {
+        self.segment_dir().join(format!("{number:016x}{SEGMENT_SUFFIX}"))
+    }
+
+    /// Makes the directory, for the lock to have a place.
+    pub(crate) fn create_root(&self) -> Result<()> {
+        self.disk.create_dir(&self.root).at("create", &self.root)
+    }
+
+    /// Makes the folders inside, durably.
+    pub(crate) fn create_folders(&self) -> Result<()> {
+        for dir in [self.wal_dir(), self.segment_dir()] {
+            self.disk.create_dir(&dir).at("create", &dir)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the directory for this engine alone.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        let path = self.root.join(LOCK);
+        self.disk.lock(&path).map_err(|error| match error {
+            LockError::Held { pid } => DbError::AlreadyOpen { dir: self.root.clone(), pid },
+            LockError::Io(source) => DbError::io("lock", &path, source),
+        })
+    }
+
+    /// What is there now. Names that are not ours are left alone.
+    pub(crate) fn list(&self) -> Result<Listing> {
+        let mut listing = Listing::default();
+        for entry in self.disk.list(&self.root).at("list", &self.root)? {
+            match entry.name.as_str() {
+                MANIFEST => listing.manifest = true,
+                TOMBSTONES => listing.tombstones = true,
+                name if is_temporary(name, &[MANIFEST, TOMBSTONES]) => {
+                    listing.temporary.push(self.root.join(name));
+                }
+                _ => {}
+            }
+        }
+        for (dir, suffix, found) in [
+            (self.wal_dir(), WAL_SUFFIX, &mut listing.wals),
+            (self.segment_dir(), SEGMENT_SUFFIX, &mut listing.segments),
+        ] {
+            let entries = match self.disk.list(&dir) {
+                Ok(entries) => entries,
+                // A half-made directory.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+                Err(error) => return Err(DbError::io("list", &dir, error)),
+            };
+            for entry in entries {
+                if let Some(number) = number_of(&entry.name, suffix) {
+                    found.push((number, entry.bytes));
+                } else if let Some(complete) = entry.name.strip_suffix(TEMPORARY_SUFFIX)
+                    && number_of(complete, suffix).is_some()
+                {
+                    listing.temporary.push(dir.join(&entry.name));
+                }
+            }
+            found.sort_unstable();
+        }
+        Ok(listing)
+    }
+
+    /// Writes a file that is there whole or not at all: under a temporary name, synced, renamed, its directory synced.
+    ///
+    /// On an error the file is what it was, or, when only the sync of its name failed, writing has stopped.
+    pub(crate) fn write_whole(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.poison.check()?;
+        let disk = self.disk.as_ref();
+        keplordb_disk::replace(disk, path, bytes).map_err(|source| {
+            let error = DbError::io("write", path, source);
+            let is_renamed =
+                keplordb_disk::read_all(disk, path, bytes.len() as u64).is_ok_and(|found| found == bytes);
+            // Whether a power cut would keep the name is unknown, and a second sync would prove nothing.
+            if is_renamed { self.poison.set(&error) } else { error }
+        })
+    }
+
+    /// Removes a file that nothing needs any more. That it fails is no error: the next open finds it as a leftover.
+    pub(crate) fn remove_leftover(&self, path: &Path) -> bool {
+        match self.disk.remove(path) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "a leftover file could not be removed");
+                false
+            }
+        }
+    }
+}
+
+fn is_temporary(name: &str, complete: &[&str]) -> bool {
+    name.strip_suffix(TEMPORARY_SUFFIX).is_some_and(|name| complete.contains(&name))
+}
+
+/// The number in a name like `000000000000001f.kwal`.
+fn number_of(name: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_suffix(suffix)?;
+    let well_formed =
+        digits.len() == 16 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    well_formed.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use keplordb_disk::MemoryDisk;
+
+    use super::*;
+
+    #[test]
+    fn names_are_recognised_and_foreign_ones_left_alone() {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+        let directory = Directory::new(Arc::clone(&disk), "events".into());
+        directory.create_root().unwrap();
+        assert!(directory.list().unwrap().is_new(), "folders may be missing");
+        directory.create_folders().unwrap();
+        for path in [
+            directory.wal(31),
+            directory.wal(2),
+            directory.segment(7),
+            directory.manifest(),
+            "events/MANIFEST.tmp".into(),
+            "events/segments/0000000000000008.kseg.tmp".into(),
+            "events/segments/8.kseg".into(),
+            "events/segments/notes.txt".into(),
+            "events/wal/000000000000001F.kwal".into(),
+        ] {
+            disk.create(&path).unwrap();
+        }
+        let listing = directory.list().unwrap();
+        assert_eq!(listing.wals, [(2, 0), (31, 0)]);
+        assert_eq!(listing.segments, [(7, 0)]);
+        assert_eq!(
+            listing.temporary,
+            [
+                PathBuf::from("events/MANIFEST.tmp"),
+                PathBuf::from("events/segments/0000000000000008.kseg.tmp")
+            ]
+        );
+        assert!(listing.manifest && !listing.tombstones);
+    }
+
+    #[test]
+    fn a_directory_has_one_holder() {
+        let directory = Directory::new(Arc::new(MemoryDisk::default()), "events".into());
+        directory.create_root().unwrap();
+        let held = directory.lock().unwrap();
+        assert!(matches!(directory.lock().unwrap_err(), DbError::AlreadyOpen { .. }));
+        drop(held);
+        assert!(directory.lock().is_ok());
+    }
+}

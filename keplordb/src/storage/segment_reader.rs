@@ -1,0 +1,350 @@
+//! A segment file that is open for reading: mapped when it is asked, each section checked before its first use.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use keplordb_disk::{Disk, Mapping};
+use parking_lot::Mutex;
+
+use super::directory::Directory;
+use super::map_cache::MapCache;
+use crate::config::MapMode;
+use crate::error::{DbError, IoContext, Result};
+use crate::format::bloom::Bloom;
+use crate::format::bytes::Malformed;
+use crate::format::ids::HashIndex;
+use crate::format::keys::Keys;
+use crate::format::numbers::Numbers;
+use crate::format::rollups::Rollups;
+use crate::format::segment::{self, HEADER_FIXED_BYTES, SectionKind, SegmentHeader, SegmentView};
+use crate::format::texts::Texts;
+use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC};
+
+/// Bytes read at a time while a section is checked.
+const CHECK_BYTES: usize = 1 << 20;
+/// Longest header: names, sections and lists of a table with the most columns stay far below.
+const MAX_HEADER_BYTES: usize = 16 << 20;
+
+/// An immutable segment: its header in memory, its sections on disk.
+///
+/// A section's checksum and structure are verified once, by `read`, before it is first used through the map: a bad sector
+/// is then an error and not a signal, and what passed can be read without further checks.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    number: u64,
+    path: PathBuf,
+    header: SegmentHeader,
+    disk: Arc<dyn Disk>,
+    mode: MapMode,
+    cache: Arc<MapCache>,
+    mapping: Mutex<Option<Mapping>>,
+    last_used: AtomicU64,
+    /// Per section: whether it was verified since the segment was opened.
+    verified: Vec<AtomicBool>,
+    /// So that two readers do not verify the same section twice.
+    verifying: Mutex<()>,
+    computed_rollups: OnceLock<Vec<u8>>,
+    /// Whether the file goes with the last reader.
+    is_dropped: AtomicBool,
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if *self.is_dropped.get_mut()
+            && let Err(error) = self.disk.remove(&self.path)
+        {
+            tracing::warn!(file = %self.path.display(), %error, "a dropped segment could not be removed");
+        }
+    }
+}
+
+impl Segment {
+    /// Reads and checks the header of a segment; its sections stay on disk.
+    pub(crate) fn open(
+        directory: &Directory,
+        number: u64,
+        cache: &Arc<MapCache>,
+        mode: MapMode,
+    ) -> Result<Arc<Self>> {
+        let path = directory.segment(number);
+        let disk = Arc::clone(directory.disk());
+        let header = read_header(disk.as_ref(), &path)?;
+        let verified = header.sections.iter().map(|_| AtomicBool::new(false)).collect();
+        Ok(Arc::new(Self {
+            number,
+            path,
+            header,
+            disk,
+            mode,
+            cache: Arc::clone(cache),
+            mapping: Mutex::new(None),
+            last_used: AtomicU64::new(0),
+            verified,
+            verifying: Mutex::new(()),
+            computed_rollups: OnceLock::new(),
+            is_dropped: AtomicBool::new(false),
+        }))
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn header(&self) -> &SegmentHeader {
+        &self.header
+    }
+
+    /// When it was last asked, on the cache's clock.
+    pub(crate) fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
+    }
+
+    /// Lets go of the map; readers at work keep it until they are done.
+    pub(crate) fn unmap(&self) {
+        *self.mapping.lock() = None;
+    }
+
+    /// The manifest lists the segment no more: its file goes when the last reader does, and if a crash prevents that, as a
+    /// leftover at the next open.
+    pub(crate) fn remove_when_unused(&self) {
+        self.is_dropped.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes the sections readable, mapping the file if it is not.
+    pub(crate) fn read(self: &Arc<Self>) -> Result<OpenSegment<'_>> {
+        self.last_used.store(self.cache.now(), Ordering::Relaxed);
+        if let Some(mapping) = &*self.mapping.lock() {
+            return Ok(OpenSegment { segment: self, mapping: mapping.clone() });
+        }
+        let mapping = match self.mode {
+            MapMode::Map => self.disk.map(&self.path, self.header.file_bytes),
+            MapMode::Read => keplordb_disk::read_all(self.disk.as_ref(), &self.path, self.header.file_bytes)
+                .map(Mapping::owned),
+        };
+        let mapping = match mapping {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Err(self.too_short()),
+            mapping => mapping.at("map", &self.path)?,
+        };
+        if mapping.len() as u64 != self.header.file_bytes {
+            return Err(self.too_short());
+        }
+        *self.mapping.lock() = Some(mapping.clone());
+        self.cache.mapped(self);
+        Ok(OpenSegment { segment: self, mapping })
+    }
+
+    /// Day rollups for dims other than the stored ones: made by the first who asks, kept while the segment is open.
+    pub(crate) fn computed_rollups(&self, make: impl FnOnce() -> Result<Vec<u8>>) -> Result<&[u8]> {
+        if let Some(computed) = self.computed_rollups.get() {
+            return Ok(computed);
+        }
+        let computed = make()?;
+        Ok(self.computed_rollups.get_or_init(|| computed))
+    }
+
+    fn too_short(&self) -> DbError {
+        let found_bytes = self.disk.bytes(&self.path).ok().flatten().unwrap_or(0);
+        DbError::Truncated { file: self.path.clone(), found_bytes, expected_bytes: self.header.file_bytes }
+    }
+
+    /// Verifies a section unless that was done since the segment was opened.
+    fn verify(&self, index: usize, mapping: &Mapping) -> Result<()> {
+        let Some(verified) = self.verified.get(index) else { return Ok(()) };
+        if verified.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _guard = self.verifying.lock();
+        if verified.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.check(index, mapping)?;
+        verified.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn check(&self, index: usize, mapping: &Mapping) -> Result<()> {
+        let Some(section) = self.header.sections.get(index) else { return Ok(()) };
+        let crc = match self.mode {
+            MapMode::Read => crc32fast::hash(section_bytes(mapping, section.offset, section.bytes)),
+            MapMode::Map => self.read_crc(section.offset, section.bytes)?,
+        };
+        if crc != section.crc {
+            let what = format!("the section {} does not have its checksum", section.name());
+            return Err(DbError::corrupt(&self.path, section.offset, what));
+        }
+        let bytes = section_bytes(mapping, section.offset, section.bytes);
+        segment::check_section(&self.header, index, bytes)
+            .map_err(|malformed| malformed.in_file(&self.path, section.offset))
+    }
+
+    /// The checksum of what the disk says, not the map.
+    fn read_crc(&self, offset: u64, bytes: u64) -> Result<u32> {
+        let file = self.disk.open_read(&self.path).at("open", &self.path)?;
+        let mut hasher = crc32fast::Hasher::new();
+        let mut buffer = vec![0; CHECK_BYTES.min(usize::try_from(bytes).unwrap_or(CHECK_BYTES))];
+        let end = offset + bytes;
+        let mut at = offset;
+        while at < end {
+            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+            let target = buffer.get_mut(..wanted).unwrap_or_default();
+            let read = file.read_at(target, at).at("read", &self.path)?;
+            if read < wanted {
+                return Err(self.too_short());
+            }
+            hasher.update(target);
+            at += wanted as u64;
+        }
+        Ok(hasher.finalize())
+    }
+}
+
+fn section_bytes(mapping: &Mapping, offset: u64, bytes: u64) -> &[u8] {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    let end = usize::try_from(offset.saturating_add(bytes)).unwrap_or(usize::MAX);
+    mapping.get(start..end).unwrap_or_default()
+}
+
+fn read_header(disk: &dyn Disk, path: &Path) -> Result<SegmentHeader> {
+    let file = match disk.open_read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(DbError::Missing { file: path.to_owned() });
+        }
+        file => file.at("open", path)?,
+    };
+    let found_bytes = file.bytes().at("measure", path)?;
+    let mut bytes = vec![0; HEADER_FIXED_BYTES];
+    let read = file.read_at(&mut bytes, 0).at("read", path)?;
+    bytes.truncate(read);
+    let (header_bytes, expected_bytes) =
+        segment::header_lengths(&bytes).map_err(|error| error.in_file(path))?;
+    if found_bytes < expected_bytes {
+        return Err(DbError::Truncated { file: path.to_owned(), found_bytes, expected_bytes });
+    }
+    if found_bytes > expected_bytes || header_bytes > MAX_HEADER_BYTES || header_bytes as u64 > found_bytes {
+        let what = format!(
+            "the header says {expected_bytes} bytes and {header_bytes} for itself, the file has {found_bytes}"
+        );
+        return Err(DbError::corrupt(path, 0, what));
+    }
+    bytes.resize(header_bytes, 0);
+    let read = file.read_at(&mut bytes, 0).at("read", path)?;
+    bytes.truncate(read);
+    SegmentHeader::parse(&bytes).map_err(|error| error.in_file(path))
+}
+
+/// A segment whose sections can be read; each is verified on its first touch.
+#[derive(Debug)]
+pub(crate) struct OpenSegment<'a> {
+    segment: &'a Segment,
+    mapping: Mapping,
+}
+
+impl OpenSegment<'_> {
+    /// What is wrong with a section that was verified: a value that its checksum could not know to be impossible.
+    pub(crate) fn corrupt(&self, malformed: Malformed) -> DbError {
+        malformed.in_file(&self.segment.path, 0)
+    }
+
+    fn view(&self) -> SegmentView<'_> {
+        SegmentView { header: &self.segment.header, bytes: &self.mapping }
+    }
+
+    /// Verifies the section of this kind and column; `false` when the segment has none.
+    fn verified(&self, kind: SectionKind, column: usize) -> Result<bool> {
+        match self.segment.header.section(kind, column) {
+            Some(index) => self.segment.verify(index, &self.mapping).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    pub(crate) fn time(&self) -> Result<Numbers<'_>> {
+        self.verified(SectionKind::Time, 0)?;
+        Ok(self.view().time())
+    }
+
+    pub(crate) fn sequence(&self) -> Result<Numbers<'_>> {
+        self.verified(SectionKind::Sequence, 0)?;
+        Ok(self.view().sequence())
+    }
+
+    pub(crate) fn metric(&self) -> Result<Numbers<'_>> {
+        self.verified(SectionKind::Metric, 0)?;
+        Ok(self.view().metric())
+    }
+
+    pub(crate) fn latency(&self) -> Result<Numbers<'_>> {
+        self.verified(SectionKind::Latency, 0)?;
+        Ok(self.view().latency())
+    }
+
+    pub(crate) fn latency_detail(&self) -> Result<Numbers<'_>> {
+        self.verified(SectionKind::LatencyDetail, 0)?;
+        Ok(self.view().latency_detail())
+    }
+
+    pub(crate) fn flags(&self) -> Result<Numbers<'_>> {
+        self.verified(SectionKind::Flags, 0)?;
+        Ok(self.view().flags())
+    }
+
+    /// `None` when the segment is older than the column; so in all that follow.
+    pub(crate) fn counter(&self, column: usize) -> Result<Option<Numbers<'_>>> {
+        let has = self.verified(SectionKind::Counter, column)?;
+        Ok(has.then(|| self.view().counter(column)).flatten())
+    }
+
+    /// A measure by its place among the sums.
+    pub(crate) fn measure(&self, place: usize) -> Result<Option<Numbers<'_>>> {
+        match place {
+            METRIC => self.metric().map(Some),
+            LATENCY => self.latency().map(Some),
+            LATENCY_DETAIL => self.latency_detail().map(Some),
+            place => self.counter(place - FIXED_MEASURES),
+        }
+    }
+
+    pub(crate) fn status(&self) -> Result<Keys<'_>> {
+        self.verified(SectionKind::Status, 0)?;
+        Ok(self.view().status())
+    }
+
+    pub(crate) fn dim(&self, column: usize) -> Result<Option<Keys<'_>>> {
+        let has = self.verified(SectionKind::Dim, column)?;
+        Ok(has.then(|| self.view().dim(column)).flatten())
+    }
+
+    pub(crate) fn id(&self) -> Result<Texts<'_>> {
+        self.verified(SectionKind::Id, 0)?;
+        Ok(self.view().id())
+    }
+
+    pub(crate) fn id_index(&self) -> Result<HashIndex<'_>> {
+        self.verified(SectionKind::IdIndex, 0)?;
+        Ok(self.view().id_index())
+    }
+
+    pub(crate) fn label(&self, column: usize) -> Result<Option<Texts<'_>>> {
+        let has = self.verified(SectionKind::Label, column)?;
+        Ok(has.then(|| self.view().label(column)).flatten())
+    }
+
+    /// The filter over the values of the header's bloom dim.
+    pub(crate) fn bloom(&self) -> Result<Option<Bloom<'_>>> {
+        let has = match self.segment.header.bloom_dim {
+            Some(_) => self.verified(SectionKind::Bloom, 0)?,
+            None => false,
+        };
+        Ok(has.then(|| self.view().bloom()).flatten())
+    }
+
+    /// The day rollups over the header's rollup dims, where they are stored.
+    pub(crate) fn rollups(&self) -> Result<Option<Rollups<'_>>> {
+        let has = self.verified(SectionKind::Rollups, 0)?;
+        Ok(has.then(|| self.view().rollups()).flatten())
+    }
+}

@@ -1,0 +1,432 @@
+//! `Store<S>`: the typed face of an engine, for events declared by `#[derive(Schema)]`.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::RangeBounds;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::config::{EngineConfig, Options};
+use crate::engine::{Appended, Core, Flushed, GcStats, OpenReport, Stats};
+use crate::error::Result;
+use crate::event::RowRef;
+use crate::filter::{FilterRef, Predicate};
+use crate::read::query::{RollupKey, RollupValue, Totals};
+use crate::read::rollup::RollupRow;
+use crate::read::row::RowView;
+use crate::read::select::Order;
+use crate::schema::TableSchema;
+use crate::storage::wal::random_salt;
+use crate::sums::Sums;
+
+/// An event type: what `#[derive(Schema)]` implements. Programs name it in bounds and need not call it.
+pub trait Schema: Sized + Send + Sync + 'static {
+    /// An event on its way in.
+    type Builder: Send;
+    /// Which events a query asks for.
+    type Filter: Clone + Send + Sync;
+    /// An event on its way out.
+    type Row: Send;
+    /// Count, sums and extremes: [`Totals`] of the type's number of counters.
+    type Totals: From<ExactSums>;
+    /// Count and sums of a day: [`RollupValue`] of the type's number of counters.
+    type RollupValue: From<ExactRollup>;
+
+    /// The columns.
+    fn table_schema() -> TableSchema;
+    /// The configuration with this type's id, bloom filter and rollups.
+    fn default_config(data_dir: PathBuf) -> EngineConfig;
+    /// The event in a builder.
+    fn row_of(builder: &Self::Builder) -> RowRef<'_>;
+    /// The id in a builder, to be made where it is empty.
+    fn id_of(builder: &mut Self::Builder) -> &mut String;
+    /// The conditions of a filter.
+    fn filter_of(filter: &Self::Filter) -> FilterRef<'_>;
+    /// Copies a row out of the engine.
+    ///
+    /// # Errors
+    /// [`DbError::Corrupt`](crate::DbError::Corrupt) when an id or a label cannot be decoded.
+    fn read_row(row: &RowView<'_>) -> Result<Self::Row>;
+}
+
+/// What an aggregation added up, before it is clamped into [`Totals`].
+#[derive(Debug)]
+pub struct ExactSums(Sums);
+
+impl<const C: usize> From<ExactSums> for Totals<C> {
+    fn from(sums: ExactSums) -> Self {
+        Self::new(&sums.0)
+    }
+}
+
+/// What a day adds up to, before it is clamped into [`RollupValue`].
+#[derive(Debug)]
+pub struct ExactRollup(RollupRow);
+
+impl<const C: usize> From<ExactRollup> for RollupValue<C> {
+    fn from(rollup: ExactRollup) -> Self {
+        rollup.0.into_pair().1
+    }
+}
+
+/// An open table of events of type `S`.
+///
+/// A handle: clones share one engine, which closes when the last of them is dropped. `Send` and `Sync`, all `&self`.
+/// By default an append returns when its event is on disk; appends at the same time share a sync.
+///
+/// ```
+/// use keplordb::{Schema, Store};
+///
+/// #[derive(Schema)]
+/// #[keplordb(id = 1)]
+/// pub struct AiCall {
+///     #[dim(bloom, rollup)]
+///     pub user: String,
+///     #[dim]
+///     pub model: String,
+///     #[counter]
+///     pub tokens: u32,
+/// }
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let (dir, ts_ns) = (dir.path().join("calls"), 1_700_000_000_000_000_000);
+/// let store = Store::<AiCall>::open(dir)?;
+/// store.append(AiCall::new(ts_ns).user("alice").model("gpt-4o").tokens(1200))?;
+/// let rows = store.query(AiCall::filter().user("alice")).newest_first().limit(10).rows()?;
+/// assert_eq!((rows[0].user(), rows[0].tokens()), ("alice", 1200));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Store<S> {
+    core: Arc<Core>,
+    ids: Arc<Ids>,
+    events: PhantomData<fn() -> S>,
+}
+
+impl<S> Clone for Store<S> {
+    fn clone(&self) -> Self {
+        Self { core: Arc::clone(&self.core), ids: Arc::clone(&self.ids), events: PhantomData }
+    }
+}
+
+impl<S> fmt::Debug for Store<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("core", &self.core).finish_non_exhaustive()
+    }
+}
+
+impl<S: Schema> Store<S> {
+    /// Opens the table in this directory, or makes it, with the type's own configuration; every append is on disk when it
+    /// returns.
+    ///
+    /// # Errors
+    /// As [`Engine::open`](crate::Engine::open).
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(S::default_config(dir.as_ref().to_owned()), Options::default())
+    }
+
+    /// Opens with a configuration and options of your own; names, id and columns are the type's.
+    ///
+    /// # Errors
+    /// As [`Engine::open`](crate::Engine::open).
+    pub fn open_with(config: EngineConfig, options: Options) -> Result<Self> {
+        let schema = S::table_schema();
+        let config = EngineConfig { schema_id: schema.id(), ..config };
+        let core = Core::open(config, options, schema)?;
+        Ok(Self { core, ids: Arc::new(Ids::new()), events: PhantomData })
+    }
+
+    /// What the open found: rows replayed, torn tails cut, leftovers removed.
+    pub fn open_report(&self) -> &OpenReport {
+        self.core.report()
+    }
+
+    /// Appends an event; one without an id gets one. Visible to every query and on disk as the sync policy says on return.
+    ///
+    /// # Errors
+    /// As [`Engine::append`](crate::Engine::append).
+    pub fn append(&self, event: impl Into<S::Builder>) -> Result<Appended> {
+        let mut event = event.into();
+        self.ids.fill::<S>(&mut event);
+        self.core.append(std::iter::once(S::row_of(&event)), false)
+    }
+
+    /// Appends an event; on return it is on disk, whatever the sync policy.
+    ///
+    /// # Errors
+    /// As [`Engine::append`](crate::Engine::append).
+    pub fn append_durable(&self, event: impl Into<S::Builder>) -> Result<Appended> {
+        let mut event = event.into();
+        self.ids.fill::<S>(&mut event);
+        self.core.append(std::iter::once(S::row_of(&event)), true)
+    }
+
+    /// Appends events, all or nothing. Those without an id get one.
+    ///
+    /// # Errors
+    /// As [`Engine::append_batch`](crate::Engine::append_batch).
+    pub fn append_batch(&self, events: impl IntoIterator<Item = impl Into<S::Builder>>) -> Result<Appended> {
+        self.append_all(events, false)
+    }
+
+    /// Appends events, all or nothing; on return they are on disk.
+    ///
+    /// # Errors
+    /// As [`Engine::append_batch`](crate::Engine::append_batch).
+    pub fn append_batch_durable(
+        &self,
+        events: impl IntoIterator<Item = impl Into<S::Builder>>,
+    ) -> Result<Appended> {
+        self.append_all(events, true)
+    }
+
+    fn append_all(
+        &self,
+        events: impl IntoIterator<Item = impl Into<S::Builder>>,
+        durable: bool,
+    ) -> Result<Appended> {
+        let mut events: Vec<S::Builder> = events.into_iter().map(Into::into).collect();
+        for event in &mut events {
+            self.ids.fill::<S>(event);
+        }
+        self.core.append(events.iter().map(S::row_of), durable)
+    }
+
+    /// Brings everything that was appended before the call to disk.
+    ///
+    /// # Errors
+    /// [`Poisoned`](crate::DbError::Poisoned) when a sync failed, now or earlier.
+    pub fn sync(&self) -> Result<()> {
+        self.core.sync()
+    }
+
+    /// A question about the events that a filter matches; nothing happens before it is asked for rows or totals.
+    pub fn query(&self, filter: impl Into<S::Filter>) -> Query<'_, S> {
+        Query {
+            store: self,
+            filter: filter.into(),
+            order: Order::NewestFirst,
+            limit: usize::MAX,
+            from_ts_ns: i64::MIN,
+            to_ts_ns: i64::MAX,
+        }
+    }
+
+    /// The newest live event with this id.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
+    pub fn get(&self, id: &str) -> Result<Option<S::Row>> {
+        let mut found = None;
+        self.core.newest_of_id(id, &mut |row| {
+            found = Some(S::read_row(row)?);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Count and sums per UTC day and combination of the `rollup` dims, for the days from `from_day` to `to_day`, both
+    /// inclusive and in epoch **seconds** of UTC midnight. `dims` follows the rollup dims in the order of their fields;
+    /// `None` is any value. Sorted by day and dims.
+    ///
+    /// # Errors
+    /// As [`Engine::query_rollups`](crate::Engine::query_rollups).
+    pub fn rollups(
+        &self,
+        from_day: i64,
+        to_day: i64,
+        dims: &[Option<&str>],
+    ) -> Result<Vec<(RollupKey, S::RollupValue)>> {
+        let rows = self.core.rollups(from_day, to_day, dims)?;
+        let keyed =
+            |row: RollupRow| (RollupKey { day: row.day, dims: row.dims.clone() }, ExactRollup(row).into());
+        Ok(rows.into_iter().map(keyed).collect())
+    }
+
+    /// Deletes every event with one of these ids and returns how many of the ids were there.
+    ///
+    /// # Errors
+    /// As [`Engine::delete_events`](crate::Engine::delete_events).
+    pub fn delete(&self, ids: &[&str]) -> Result<usize> {
+        self.core.delete_events(ids)
+    }
+
+    /// Removes every segment whose newest event is before `cutoff_ts_ns`.
+    ///
+    /// # Errors
+    /// As [`Engine::gc`](crate::Engine::gc).
+    pub fn gc(&self, cutoff_ts_ns: i64) -> Result<GcStats> {
+        self.core.gc(cutoff_ts_ns)
+    }
+
+    /// A barrier: every event appended before the call is in a segment when it returns.
+    ///
+    /// # Errors
+    /// As [`Engine::flush`](crate::Engine::flush).
+    pub fn flush(&self) -> Result<Flushed> {
+        self.core.flush()
+    }
+
+    /// Copies the table as it is now into an empty or missing directory.
+    ///
+    /// # Errors
+    /// As [`Engine::checkpoint`](crate::Engine::checkpoint).
+    pub fn checkpoint(&self, target_dir: impl AsRef<Path>) -> Result<()> {
+        self.core.checkpoint(target_dir.as_ref())
+    }
+
+    /// Syncs and closes the store, if this is its last handle, and says when that failed; dropping it does the same, but can
+    /// only log a failure.
+    ///
+    /// # Errors
+    /// As [`Engine::close`](crate::Engine::close).
+    pub fn close(self) -> Result<()> {
+        match Arc::into_inner(self.core) {
+            Some(core) => core.close(),
+            None => Ok(()),
+        }
+    }
+
+    /// All numbers of the engine at once.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+}
+
+/// A question about a store's events; made by [`Store::query`].
+#[derive(Debug, Clone)]
+#[must_use = "a query does nothing before it is asked for rows or totals"]
+pub struct Query<'a, S: Schema> {
+    store: &'a Store<S>,
+    filter: S::Filter,
+    order: Order,
+    limit: usize,
+    from_ts_ns: i64,
+    to_ts_ns: i64,
+}
+
+impl<S: Schema> Query<'_, S> {
+    /// Only events in this range of times, in nanoseconds since the Unix epoch, besides what the filter says.
+    pub fn between(mut self, range: impl RangeBounds<i64>) -> Self {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        // A bound beyond the last number leaves nothing: an empty range.
+        let empty = (i64::MAX, i64::MIN);
+        let from = match range.start_bound() {
+            Included(from) => Some(*from),
+            Excluded(before) => before.checked_add(1),
+            Unbounded => Some(i64::MIN),
+        };
+        let to = match range.end_bound() {
+            Included(to) => Some(*to),
+            Excluded(limit) => limit.checked_sub(1),
+            Unbounded => Some(i64::MAX),
+        };
+        (self.from_ts_ns, self.to_ts_ns) = match (from, to) {
+            (Some(from), Some(to)) => (from.max(self.from_ts_ns), to.min(self.to_ts_ns)),
+            _ => empty,
+        };
+        self
+    }
+
+    /// Newest first, by (time, sequence); the default.
+    pub fn newest_first(mut self) -> Self {
+        self.order = Order::NewestFirst;
+        self
+    }
+
+    /// Oldest first, by (time, sequence).
+    pub fn oldest_first(mut self) -> Self {
+        self.order = Order::OldestFirst;
+        self
+    }
+
+    /// At most so many rows.
+    pub fn limit(mut self, rows: usize) -> Self {
+        self.limit = rows;
+        self
+    }
+
+    /// The rows, owned.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
+    pub fn rows(&self) -> Result<Vec<S::Row>> {
+        let mut rows = Vec::new();
+        if let Some(predicate) = self.predicate() {
+            self.store.core.recent(&predicate, self.limit, self.order, &mut |row| {
+                rows.push(S::read_row(row)?);
+                Ok(())
+            })?;
+        }
+        Ok(rows)
+    }
+
+    /// Count, sums and extremes of all events that match; order and limit play no part.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
+    pub fn totals(&self) -> Result<S::Totals> {
+        let sums = match self.predicate() {
+            Some(predicate) => self.store.core.aggregate(&predicate)?,
+            None => Sums::empty(self.store.core.schema().shape()),
+        };
+        Ok(ExactSums(sums).into())
+    }
+
+    fn predicate(&self) -> Option<Predicate<'_>> {
+        let mut predicate = Predicate::new(S::filter_of(&self.filter))?;
+        predicate.from_ts_ns = predicate.from_ts_ns.max(self.from_ts_ns);
+        predicate.to_ts_ns = predicate.to_ts_ns.min(self.to_ts_ns);
+        (predicate.from_ts_ns <= predicate.to_ts_ns).then_some(predicate)
+    }
+}
+
+/// Makes ids for events that have none: 26 characters of Crockford's base 32 that sort by the event's time and then by
+/// when they were made, and that no other run of a program makes, in all likelihood.
+#[derive(Debug)]
+struct Ids {
+    /// 24 random bits of this run above a counter of 40 bits.
+    next: AtomicU64,
+}
+
+/// Crockford's alphabet, in ascending order of its characters.
+const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// Characters for 64 bits.
+const WORD_CHARS: u32 = 13;
+
+impl Ids {
+    fn new() -> Self {
+        Self { next: AtomicU64::new(random_salt(0) << 40) }
+    }
+
+    fn fill<S: Schema>(&self, event: &mut S::Builder) {
+        if S::id_of(event).is_empty() {
+            let ts_ns = S::row_of(event).ts_ns;
+            *S::id_of(event) = self.id(ts_ns);
+        }
+    }
+
+    fn id(&self, ts_ns: i64) -> String {
+        // With the sign flipped, times before 1970 sort first.
+        let time = (ts_ns as u64) ^ (1 << 63);
+        let unique = self.next.fetch_add(1, Ordering::Relaxed);
+        let digits = [time, unique].into_iter().flat_map(|word| {
+            (0..WORD_CHARS).rev().map(move |place| char::from(BASE32[((word >> (5 * place)) & 31) as usize]))
+        });
+        digits.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_sort_by_time_and_never_repeat() {
+        let ids = Ids::new();
+        let made: Vec<String> =
+            [i64::MIN, -1, 0, 0, 1, i64::MAX].iter().map(|ts_ns| ids.id(*ts_ns)).collect();
+        assert!(made.is_sorted() && made.iter().all(|id| id.len() == 26), "{made:?}");
+        assert_eq!(made.iter().collect::<std::collections::HashSet<_>>().len(), made.len());
+    }
+}
