@@ -102,7 +102,7 @@ impl Disk for RealDisk {
                 // Only a courtesy to people and to `Held`: on a full disk the lock is held without it.
                 let text = pid_text();
                 let _ = write_all(&file, text.as_bytes(), 0).and_then(|()| file.set_len(text.len() as u64));
-                Ok(Lock::new(file))
+                Ok(Lock::new(Held(file)))
             }
             Err(TryLockError::WouldBlock) => {
                 let mut text = [0; 16];
@@ -141,6 +141,18 @@ impl Directories for RealDisk {
 
     fn sync(&self, path: &Path) -> io::Result<()> {
         self.sync_dir(path)
+    }
+}
+
+/// A lock file whose lock is held.
+#[derive(Debug)]
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that another thread is just spawning has a copy of the descriptor until it
+        // executes its program, and the lock would live as long as that.
+        let _ = self.0.unlock();
     }
 }
 

@@ -20,6 +20,9 @@ use crate::storage::wal::Payload;
 /// A thread's buffers are given back when they grew beyond this: one large batch must not hold memory for ever.
 const KEPT_BYTES: usize = 1 << 20;
 
+/// Bytes of an event's numbers, without counters, for the limits on events and batches.
+const EVENT_NUMBER_BYTES: usize = 64;
+
 /// The sequences of what was appended.
 ///
 /// Sequences are unique, never given twice, and increase within what one thread appends; they are not dense over the
@@ -198,26 +201,21 @@ fn check<'a>(rows: impl Iterator<Item = RowRef<'a>>, shape: Shape) -> Result<()>
                 return Err(DbError::invalid(role, why));
             }
         }
-        let limit = |field: String, bytes: usize, max: usize| {
-            let why = format!("event {place} has {bytes} bytes of it, at most {max} are possible");
-            if bytes > max { Err(DbError::invalid(field, why)) } else { Ok(()) }
-        };
-        limit("id".into(), row.id.len(), MAX_KEY_BYTES)?;
-        let mut event_bytes = 64 + row.id.len();
-        for (column, dim) in row.dims.iter().enumerate() {
-            if dim.len() > MAX_KEY_BYTES {
-                limit(format!("dim {column}"), dim.len(), MAX_KEY_BYTES)?;
+        let id = std::iter::once(("id", 0, row.id.len(), MAX_KEY_BYTES));
+        let dims = row.dims.iter().enumerate().map(|(dim, text)| ("dim", dim, text.len(), MAX_KEY_BYTES));
+        let labels =
+            row.labels.iter().enumerate().map(|(label, text)| ("label", label, text.len(), MAX_LABEL_BYTES));
+        let mut event_bytes = EVENT_NUMBER_BYTES + 4 * row.counters.len();
+        for (role, column, bytes, max) in id.chain(dims).chain(labels) {
+            if bytes > max {
+                let why = format!("event {place} has {bytes} bytes in column {column}, at most {max} are possible");
+                return Err(DbError::invalid(role, why));
             }
-            event_bytes += dim.len();
-        }
-        for (column, label) in row.labels.iter().enumerate() {
-            if label.len() > MAX_LABEL_BYTES {
-                limit(format!("label {column}"), label.len(), MAX_LABEL_BYTES)?;
-            }
-            event_bytes += label.len();
+            event_bytes += bytes;
         }
         if event_bytes > MAX_EVENT_BYTES {
-            limit("event".into(), event_bytes, MAX_EVENT_BYTES)?;
+            let why = format!("event {place} has {event_bytes} bytes, at most {MAX_EVENT_BYTES} are possible");
+            return Err(DbError::invalid("event", why));
         }
         batch_bytes += event_bytes;
     }

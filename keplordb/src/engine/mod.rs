@@ -22,6 +22,7 @@ pub use report::{OpenReport, TornTail};
 pub use rotate::Flushed;
 pub use stats::Stats;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -48,7 +49,6 @@ use publish::Publish;
 use shard::Shard;
 
 /// An open engine, whatever its columns: `Engine` and `Store` are typed shells over it.
-#[derive(Debug)]
 pub(crate) struct Core {
     config: EngineConfig,
     options: Options,
@@ -76,6 +76,14 @@ pub(crate) struct Core {
     reserved: AtomicBool,
     /// Released last.
     _lock: Lock,
+}
+
+impl fmt::Debug for Core {
+    /// Where and how much; never an event's contents.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("Core");
+        text.field("dir", &self.config.data_dir).field("stats", &self.stats()).finish_non_exhaustive()
+    }
 }
 
 impl Core {

@@ -15,7 +15,7 @@ use super::bytes::{ByteReader, ByteWriter, Malformed};
 use super::{MAX_KEY_BYTES, MAX_LABEL_BYTES};
 use crate::event::{EventFlags, RowRef};
 use crate::schema::Shape;
-use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC, Sums};
+use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC, Measure, Sums};
 
 /// Rows from which a block gets an index of its ids; below, a look at each row is quicker.
 const INDEXED_ROWS: usize = 64;
@@ -275,20 +275,12 @@ impl Block {
         self.summary.get_or_init(|| {
             let mut totals = Sums::empty(self.shape);
             totals.count = self.rows() as u64;
-            let (fixed, counters) = totals.measures.split_at_mut(FIXED_MEASURES);
-            for (place, measure) in fixed.iter_mut().enumerate() {
+            for (place, measure) in totals.measures.iter_mut().enumerate() {
                 match place {
-                    METRIC => self.metric.iter().for_each(|value| measure.add(*value)),
-                    LATENCY => self.latency.iter().for_each(|value| measure.add(i64::from(*value))),
-                    LATENCY_DETAIL => {
-                        self.latency_detail.iter().for_each(|value| measure.add(i64::from(*value)))
-                    }
-                    _ => unreachable!("there are {FIXED_MEASURES} fixed measures"),
-                }
-            }
-            for (measure, values) in counters.iter_mut().zip(&self.counters) {
-                for value in values {
-                    measure.add(i64::from(*value));
+                    METRIC => add_all(measure, &self.metric),
+                    LATENCY => add_all(measure, &self.latency),
+                    LATENCY_DETAIL => add_all(measure, &self.latency_detail),
+                    place => add_all(measure, self.counter(place - FIXED_MEASURES).unwrap_or_default()),
                 }
             }
             Summary {
@@ -359,6 +351,12 @@ impl Block {
             .ok_or_else(|| Malformed::new(0, "the sequences of the block run over"))?;
         block.number(first);
         Ok(block)
+    }
+}
+
+fn add_all<T: Copy + Into<i64>>(measure: &mut Measure, values: &[T]) {
+    for value in values {
+        measure.add((*value).into());
     }
 }
 

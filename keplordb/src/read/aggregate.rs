@@ -20,10 +20,11 @@ use crate::storage::segment_reader::OpenSegment;
 use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC, Measure, Sums};
 
 /// Rows to scan from which a query fans out. One core scans 1 to 2 rows per nanosecond where the zone maps decide
-/// nothing, so this is 250 µs and more: ten times what waking threads costs.
-const FAN_OUT_ROWS: usize = 512 << 10;
-/// Chunks that one task scans, 60 to 130 µs: large segments are shared out too.
-const TASK_CHUNKS: usize = 512;
+/// nothing, so this is 1 to 2 ms. Less gains little: scans of 0.5 ms came back no sooner from two cores that had other
+/// work too, and callers who ask in parallel lose by it.
+const FAN_OUT_ROWS: usize = 2 << 20;
+/// Chunks that one task scans, 130 to 260 µs: large segments are shared out too.
+const TASK_CHUNKS: usize = 1024;
 /// Rows of a chunk up to which reading each costs less than a kernel over the chunk: a value takes about 3 ns, the two
 /// kernels of a measure about 50 ns.
 const SPARSE_ROWS: u32 = 16;

@@ -2,13 +2,13 @@
 //! engine above it.
 //!
 //! What is decided in which order, and where:
-//! 1. [`plan`]: the segment's own facts (header): no row can match, or every row does; then its dictionaries, bloom
-//!    filter and sorted times resolve the predicate to a [`select::Selection`]: a range of rows and the codes they must
+//! 1. `plan`: the segment's own facts (header): no row can match, or every row does; then its dictionaries, bloom
+//!    filter and sorted times resolve the predicate to a `select::Selection`: a range of rows and the codes they must
 //!    have. Every skip is a proof; doubt never skips.
-//! 2. [`aggregate`]: sums that the segment already has, in the order of their cost: totals, running sums, value sums;
+//! 2. `aggregate`: sums that the segment already has, in the order of their cost: totals, running sums, value sums;
 //!    then the rows of the rarest value; then chunks, by masks.
-//! 3. [`recent`] merges the ends of the segments, opened only when their time has come; [`point`] asks the hash indexes;
-//!    [`rollup`] adds up what segments carry per day.
+//! 3. `recent` merges the ends of the segments, opened only when their time has come; `point` asks the hash indexes;
+//!    `rollup` adds up what segments carry per day.
 //!
 //! Deleted rows are taken out everywhere: masked where rows are looked at, subtracted where sums answer.
 

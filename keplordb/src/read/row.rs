@@ -17,8 +17,9 @@ use crate::storage::segment_reader::OpenSegment;
 /// One row that a query found, not copied: each getter reads its column where it lies.
 ///
 /// Numbers and dims cost a few nanoseconds and never fail, because their sections were checked before the row was
-/// handed out. The id and the labels are decoded when asked for. A column that is younger than the row reads as 0 or
-/// empty.
+/// handed out. The id and the labels are decoded when asked for; rows read in order share what that costs. A column that
+/// is younger than the row reads as 0 or empty. A row stays on its thread, and is gone when the callback it was given to
+/// returns.
 #[derive(Clone, Copy)]
 pub struct RowView<'a> {
     place: Place<'a>,

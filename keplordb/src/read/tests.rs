@@ -1,12 +1,12 @@
 //! Every question against a plain list of rows.
 //!
 //! Random tables (segments that overlap in time, some older than the newest columns, blocks in memory, deleted rows) are
-//! asked random questions; a `Vec` and closures give the answers that must come back. The slow twin, [`aggregate::scan`],
+//! asked random questions; a `Vec` and closures give the answers that must come back. The slow twin, `aggregate::scan`,
 //! is held to the same answers as the fast paths.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use keplordb_disk::{Disk, MemoryDisk};
 use roaring::{RoaringBitmap, RoaringTreemap};
@@ -90,6 +90,8 @@ struct Habits {
     statuses: Vec<u16>,
     metric_below: usize,
     ids: usize,
+    /// Long ones are stored compressed.
+    label_bytes: usize,
     days: usize,
 }
 
@@ -101,6 +103,7 @@ impl Habits {
             statuses: statuses[random.below::<usize>(3)].clone(),
             metric_below: random.pick(&[2, 1000, 1 << 40]),
             ids: random.pick(&[20, 100_000]),
+            label_bytes: random.pick(&[9, 9, 700]),
             days: random.pick(&[1, 4, 40]),
         }
     }
@@ -127,7 +130,7 @@ impl Habits {
             status: random.pick(&self.statuses),
             flags: EventFlags(random.below(1 << 16)),
             dims: std::array::from_fn(|dim| value(random, dim)),
-            labels: [format!("label {}", "x".repeat(random.below::<usize>(9)))],
+            labels: [format!("label {}", "x".repeat(random.below(self.label_bytes)))],
         };
         event.dims[shape.dims..].fill(String::new());
         event.counters[shape.counters..].fill(0);
@@ -312,9 +315,12 @@ fn encode(rows: &[Row], shape: Shape, random: &mut Random, rollup_dims: &[usize]
     segment::encode(&input, false)
 }
 
+static POOL: LazyLock<Arc<rayon::ThreadPool>> =
+    LazyLock::new(|| Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap()));
+
 fn context(random: &mut Random) -> ReadContext {
     let kernels = random.pick(&Kernels::all_available());
-    ReadContext { kernels, pool: None, shape: SHAPE }
+    ReadContext { kernels, pool: random.one_in(2).then(|| Arc::clone(&POOL)), shape: SHAPE }
 }
 
 /// Runs a test on many tables; a failure names the seed that shows it alone.
@@ -374,7 +380,7 @@ fn add_plainly(sums: &mut Sums, event: &Event) {
 
 #[test]
 fn totals_are_those_of_the_matching_rows_however_they_are_found() {
-    on_tables(150, |random, table| {
+    on_tables(100, |random, table| {
         let context = context(random);
         for _ in 0..40 {
             let wanted = Wanted::random(random, table);
@@ -402,7 +408,7 @@ fn aggregate_of_memory(table: &Table, predicate: &Predicate<'_>, context: &ReadC
 
 #[test]
 fn totals_without_conditions_stay_true_when_extremes_are_deleted() {
-    on_tables(200, |random, table| {
+    on_tables(150, |random, table| {
         let context = context(random);
         let all = Predicate::all();
         let mut expected = Sums::empty(SHAPE);
@@ -437,7 +443,7 @@ fn assert_same(found: &[Row], expected: &[&Row], what: &str) {
 
 #[test]
 fn rows_come_in_the_order_of_time_and_sequence() {
-    on_tables(150, |random, table| {
+    on_tables(100, |random, table| {
         let context = context(random);
         for _ in 0..20 {
             let wanted = Wanted::random(random, table);
@@ -477,7 +483,7 @@ fn an_error_of_the_caller_ends_the_walk() {
 
 #[test]
 fn an_id_names_its_newest_live_row_and_all_of_them() {
-    on_tables(150, |random, table| {
+    on_tables(100, |random, table| {
         let context = context(random);
         for _ in 0..30 {
             let id = match random.below::<usize>(6) {
@@ -526,7 +532,7 @@ fn a_key_is_found_in_the_segment_that_has_it_and_nowhere_else() {
 
 #[test]
 fn rollups_are_the_sums_of_the_live_rows_of_each_day() {
-    on_tables(150, |random, table| {
+    on_tables(100, |random, table| {
         let context = context(random);
         for _ in 0..12 {
             let wanted: Vec<Option<String>> = table.rollup_dims

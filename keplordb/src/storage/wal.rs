@@ -1,7 +1,8 @@
 //! One WAL file: append a frame, cut back a failed write, seal; and read one again after a crash.
 //!
-//! A file in use is zero-filled ahead in growing steps: overwriting blocks that are already allocated and written spares
-//! every later `fdatasync` the journal entry that a longer file costs (okaywal shows the gain). Zeros are never a frame.
+//! A file in use is zero-filled ahead in growing steps. Overwriting blocks that are already allocated and written spares
+//! every later `fdatasync` the journal entry that a longer file costs (okaywal shows the gain), and every small write the
+//! price of a new page: writing zeros by 64 KiB costs 0.1 µs per 150 bytes and saves 0.3. Zeros are never a frame.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -49,6 +50,7 @@ pub(crate) struct Wal {
     end: u64,
     /// Up to where the file is allocated and written, with frames or zeros.
     filled: u64,
+    /// By how much to fill next.
     fill_step: u64,
 }
 
@@ -212,6 +214,8 @@ pub(crate) struct FoundWal {
     /// The number after the highest that a frame gives or, in a closing frame, names.
     pub(crate) next_sequence: u64,
     pub(crate) end: End,
+    /// The valid bytes that nothing proves to have been synced, and where they begin.
+    in_doubt: (u64, Vec<u8>),
 }
 
 impl FoundWal {
@@ -224,14 +228,25 @@ impl FoundWal {
         matches!(self.end, End::Closed { .. })
     }
 
-    /// Cuts a torn tail off. What stays is synced, for it is about to be shown.
+    /// Cuts a torn tail off and syncs what stays, for it is about to be shown.
     pub(crate) fn repair(&self, disk: &dyn Disk) -> Result<()> {
-        let file = disk.open(&self.path).at("open", &self.path)?;
-        if let End::Torn { at, .. } = self.end {
-            file.truncate(at).at("truncate", &self.path)?;
-        }
-        file.sync().at("sync", &self.path)
+        let (offset, in_doubt) = &self.in_doubt;
+        make_durable(disk, &self.path, *offset, in_doubt)
     }
+}
+
+/// Cuts a log to `offset` and the bytes `in_doubt` there, and brings these to disk.
+///
+/// They are written once more: if a sync of an earlier run failed, their pages count as clean although the disk never got
+/// them, and only pages that were written again are synced for certain.
+pub(crate) fn make_durable(disk: &dyn Disk, path: &Path, offset: u64, in_doubt: &[u8]) -> Result<()> {
+    let file = disk.open(path).at("open", path)?;
+    file.write_at(in_doubt, offset).at("write", path)?;
+    let end = offset + in_doubt.len() as u64;
+    if file.bytes().at("measure", path)? > end {
+        file.truncate(end).at("truncate", path)?;
+    }
+    file.sync().at("sync", path)
 }
 
 /// Reads a WAL file; changes nothing. `synced_bytes` is what is known to have been synced.
@@ -257,10 +272,12 @@ pub(crate) fn find(disk: &dyn Disk, path: &Path, generation: u64, synced_bytes: 
     }
     let mut walk = frame::walk(&bytes, header_bytes, header.salt, synced_bytes);
     let (mut blocks, mut next_sequence) = (Vec::new(), 0);
+    let mut durable_upto = synced_bytes.max(header_bytes as u64);
     for frame in walk.by_ref() {
         let block = Block::decode(frame.payload, header.schema.shape(), frame.rows, frame.first)
             .map_err(|malformed| malformed.in_file(path, frame.offset + HEADER_BYTES as u64))?;
         next_sequence = next_sequence.max(frame.first + u64::from(frame.rows));
+        durable_upto = durable_upto.max(frame.durable_upto);
         blocks.push(block);
     }
     let end = walk.end();
@@ -276,7 +293,15 @@ pub(crate) fn find(disk: &dyn Disk, path: &Path, generation: u64, synced_bytes: 
         End::Closed { first, .. } => next_sequence = next_sequence.max(first),
         End::Clean { .. } | End::Torn { .. } => {}
     }
-    Ok(FoundWal { path: path.to_owned(), header, blocks, next_sequence, end })
+    let in_doubt = in_doubt(&bytes, durable_upto, end.at());
+    Ok(FoundWal { path: path.to_owned(), header, blocks, next_sequence, end, in_doubt })
+}
+
+/// The bytes from `durable_upto` to `end`, and where they begin.
+pub(crate) fn in_doubt(bytes: &[u8], durable_upto: u64, end: u64) -> (u64, Vec<u8>) {
+    let start = durable_upto.min(end);
+    let place = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+    (start, bytes.get(place(start)..place(end)).unwrap_or_default().to_vec())
 }
 
 /// A salt that no other file has, in all likelihood: frames of one file mean nothing in another.
