@@ -1,0 +1,81 @@
+//! Each example program runs to its end with every check passed. They are run as processes, as a user does; `cargo
+//! test` builds them before it runs tests.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// The program, built beside this test: `target/debug/deps/<this>`, `target/debug/examples/<program>`.
+fn program(name: &str) -> Command {
+    let this = std::env::current_exe().unwrap();
+    let profile: PathBuf = this.ancestors().nth(2).unwrap().to_owned();
+    let path = profile.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    assert!(path.is_file(), "{} is not there: build it, `cargo build --examples`", path.display());
+    Command::new(path)
+}
+
+fn stdout(output: &Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", output.status);
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Runs to the end and returns what was printed, after looking at the last line.
+fn run(command: &mut Command) -> String {
+    let printed = stdout(&command.output().unwrap());
+    let last = printed.lines().last().unwrap_or_default();
+    assert!(last.starts_with("all ") && last.ends_with(" checks passed"), "{printed}");
+    printed
+}
+
+#[test]
+fn flights_loads_asks_and_opens_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let flights = |rows: &str| {
+        let mut command = program("flights");
+        command.args(["--rows", rows, "--dir"]).arg(dir.path().join("flights"));
+        command
+    };
+    let loaded = run(&mut flights("20000"));
+    assert!(loaded.contains("appended 20,000 flights"), "{loaded}");
+    let kept = run(&mut flights("20000"));
+    assert!(kept.contains("all 20,000 flights are there already"), "{kept}");
+    let continued = run(&mut flights("30000"));
+    assert!(continued.contains("appended 10,000 flights"), "{continued}");
+
+    let too_few = flights("100").output().unwrap();
+    assert!(!too_few.status.success());
+    assert!(String::from_utf8_lossy(&too_few.stderr).contains("already holds 30000 events"));
+}
+
+#[test]
+fn flights_says_what_is_wrong_with_its_arguments() {
+    let refused = |arguments: &[&str]| {
+        let output = program("flights").args(arguments).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(refused(&["--row"]).contains("unknown argument --row"));
+    assert!(refused(&["--rows", "0"]).contains("--rows needs a number from 1, not 0"));
+    assert!(refused(&["--dir"]).contains("--dir needs a directory"));
+    assert!(stdout(&program("flights").arg("--help").output().unwrap()).contains("--rows N"));
+}
+
+#[test]
+fn llm_calls_answers_what_its_comment_says() {
+    let printed = run(&mut program("llm_calls"));
+    for heading in
+        ["the day", "model ", "who spent most", "by quarter of the day", "that failed", "request request-"]
+    {
+        assert!(printed.contains(heading), "no {heading} in {printed}");
+    }
+}
+
+#[test]
+fn http_access_answers_what_its_comment_says() {
+    let printed = run(&mut program("http_access"));
+    for heading in
+        ["60,000 requests", "server errors", "the slowest", "pages of 25", "by day and route", "deleted"]
+    {
+        assert!(printed.contains(heading), "no {heading} in {printed}");
+    }
+}
