@@ -208,13 +208,15 @@ fn check<'a>(rows: impl Iterator<Item = RowRef<'a>>, shape: Shape) -> Result<()>
         let mut event_bytes = EVENT_NUMBER_BYTES + 4 * row.counters.len();
         for (role, column, bytes, max) in id.chain(dims).chain(labels) {
             if bytes > max {
-                let why = format!("event {place} has {bytes} bytes in column {column}, at most {max} are possible");
+                let why =
+                    format!("event {place} has {bytes} bytes in column {column}, at most {max} are possible");
                 return Err(DbError::invalid(role, why));
             }
             event_bytes += bytes;
         }
         if event_bytes > MAX_EVENT_BYTES {
-            let why = format!("event {place} has {event_bytes} bytes, at most {MAX_EVENT_BYTES} are possible");
+            let why =
+                format!("event {place} has {event_bytes} bytes, at most {MAX_EVENT_BYTES} are possible");
             return Err(DbError::invalid("event", why));
         }
         batch_bytes += event_bytes;

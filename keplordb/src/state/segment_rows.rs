@@ -101,9 +101,18 @@ impl SegmentRows {
         self.column(|block, row| values(block).get(row).copied().unwrap_or_default().into())
     }
 
+    /// The rows column by column; on two threads where there are many.
     fn columns(&self, schema: &TableSchema) -> Columns<'_> {
         let shape = schema.shape();
-        Columns {
+        let id = || self.column(Block::id);
+        let dim = |dim| self.column(move |block, row| block.dim(dim, row));
+        let label = |label| self.column(move |block, row| block.label(label, row));
+        let texts = || {
+            let dims: Vec<_> = (0..shape.dims).map(dim).collect();
+            let labels: Vec<_> = (0..shape.labels).map(label).collect();
+            (id(), dims, labels)
+        };
+        let numbers = || Columns {
             ts: self.places.iter().map(|place| place.ts).collect(),
             sequence: self.places.iter().map(|place| place.sequence as i64).collect(),
             metric: self.numbers(Block::metric),
@@ -114,12 +123,16 @@ impl SegmentRows {
             counters: (0..shape.counters)
                 .map(|counter| self.numbers(|block| block.counter(counter).unwrap_or_default()))
                 .collect(),
-            id: self.column(Block::id),
-            dims: (0..shape.dims).map(|dim| self.column(|block, row| block.dim(dim, row))).collect(),
-            labels: (0..shape.labels)
-                .map(|label| self.column(|block, row| block.label(label, row)))
-                .collect(),
-        }
+            ..Columns::default()
+        };
+        let ((id, dims, labels), numbers) =
+            if self.is_large() { rayon::join(texts, numbers) } else { (texts(), numbers()) };
+        Columns { id, dims, labels, ..numbers }
+    }
+
+    /// Whether spreading over threads pays.
+    fn is_large(&self) -> bool {
+        self.len() >= PARALLEL_ROWS
     }
 }
 
@@ -134,10 +147,10 @@ pub(crate) fn encode(job: &Job<'_>, rows: &SegmentRows) -> Vec<u8> {
             rollup_dims: job.rollup_dims,
             columns: rows.columns(job.schema),
         };
-        segment::encode(&input, rows.len() >= PARALLEL_ROWS)
+        segment::encode(&input, rows.is_large())
     };
     match job.pool {
-        Some(pool) if rows.len() >= PARALLEL_ROWS => pool.install(encode),
+        Some(pool) if rows.is_large() => pool.install(encode),
         _ => encode(),
     }
 }
