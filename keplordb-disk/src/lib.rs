@@ -58,7 +58,7 @@ pub use memory::MemoryDisk;
 pub use real::RealDisk;
 #[cfg(feature = "sim")]
 pub use sim::SimDisk;
-pub use whole::{read_all, replace};
+pub use whole::{put_in_place, read_all, replace};
 
 use std::fmt;
 use std::io;

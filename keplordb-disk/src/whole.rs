@@ -45,6 +45,19 @@ pub fn read_all(disk: &dyn Disk, path: &Path, limit_bytes: u64) -> io::Result<Ve
 /// # Panics
 /// If the path has no file name.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put_in_place(disk, path, bytes)?;
+    disk.sync_dir(parent_of(path))
+}
+
+/// [`replace`] without its last step: for callers that must tell a failure before the rename, after which the file is what
+/// it was, from one of the sync of its directory, after which that is unknown.
+///
+/// # Errors
+/// What a step says; the file is then what it was, and `NAME.tmp` is removed if that is possible.
+///
+/// # Panics
+/// If the path has no file name.
+pub fn put_in_place(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_of(path);
     let written = create_anew(disk, &temporary)
         .and_then(|file| {
@@ -52,12 +65,11 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
             file.sync()
         })
         .and_then(|()| disk.rename(&temporary, path));
-    if let Err(error) = written {
+    if written.is_err() {
         // So that it does not take up a full disk; if it stays, the next replace removes it.
         let _ = disk.remove(&temporary);
-        return Err(error);
     }
-    disk.sync_dir(parent_of(path))
+    written
 }
 
 /// Creates the file, after removing what has its name.

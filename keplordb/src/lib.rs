@@ -3,6 +3,70 @@
 //! A program declares an event type, appends events that are in the log when the call returns, and asks millions of
 //! them in microseconds: no server, no SQL, no background threads.
 //!
+//! ```
+//! use keplordb::{Schema, Store, Totals};
+//!
+//! #[derive(Schema)]
+//! #[keplordb(id = 1)]
+//! pub struct AiCall {
+//!     #[dim(bloom, rollup)]
+//!     pub user: String,
+//!     #[dim]
+//!     pub model: String,
+//!     #[counter]
+//!     pub tokens: u32,
+//! }
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let (dir, ts_ns) = (dir.path().join("calls"), 1_700_000_000_000_000_000);
+//! let store = Store::<AiCall>::open(dir)?;
+//! let call = AiCall::new(ts_ns).user("alice").model("gpt-4o").tokens(1200).metric(5_000_000).status(200);
+//! store.append(call)?; // seen by every query now, and on disk
+//!
+//! let of_alice = store.query(AiCall::filter().user("alice").status(200..300));
+//! let totals: Totals<1> = of_alice.totals()?;
+//! assert_eq!((totals.event_count, totals.metric, totals.counters), (1, 5_000_000, [1200]));
+//! let rows = of_alice.newest_first().limit(10).rows()?;
+//! assert_eq!(rows[0].model(), "gpt-4o");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # An event
+//! Every event has a time (`ts_ns`, any `i64` of nanoseconds, in any order), an id, a metric, two latencies, a status and
+//! sixteen flags. A schema adds **dims** (strings to filter by), **counters** (`u32` to sum) and **labels** (strings that
+//! are only stored).
+//!
+//! # Two faces
+//! | | events | an append is on disk |
+//! | --- | --- | --- |
+//! | [`Store<S>`](Store) | a struct with [`#[derive(Schema)]`](derive@Schema) | when it returns, unless [`Options::sync`] says otherwise |
+//! | [`Engine<D, C, L>`](Engine) | [`LogEvent`], by position | as [`EngineConfig`] says: by default every 64 events or 256 KiB of a shard |
+//!
+//! Both are shells over the same engine and can open each other's directories. [`Engine::open_with`] takes its sync mode from
+//! [`Options`], whose default is [`Sync::Always`], and leaves `wal_sync_interval` and `wal_sync_bytes` aside.
+//!
+//! # What holds
+//! - When an append returns, every query sees its events, and a killed process loses none of them, in every mode. What a power cut can
+//!   take is a matter of [`Sync`]; the `*_durable` calls are on disk when they return.
+//! - A batch is all or nothing: no query sees a part of it, and no crash leaves one.
+//! - Sums saturate and never wrap. Times may be any `i64`.
+//! - Damage is an error that names the file and the place ([`DbError`]), never an empty answer; a tail that a crash tore is cut
+//!   and said in [`OpenReport`].
+//! - After a failed sync nothing more is written ([`DbError::Poisoned`]); queries go on.
+//!
+//! # Threads, processes, memory
+//! Every method takes `&self`; one engine serves all threads of a program. It starts none of its own: the caller who fills a shard
+//! writes its segment. Large scans and large segments are spread over rayon's pool, or the one given by [`Options::pool`]. One
+//! process at a time may open a directory ([`DbError::AlreadyOpen`]).
+//!
+//! Rows that are not yet in a segment are in memory, up to [`Options::memtable_bytes`] for each shard; writing a segment takes
+//! a few times the bytes of its rows while it lasts. Segments are mapped, not loaded.
+//!
+//! # Features
+//! `sim`: the simulated disk of [`disk`], which counts and fails operations and cuts the power, for tests of programs that embed
+//! the engine.
+//!
+//! # Inside
 //! The modules stand in floors; each names only lower ones, and `tests/layers.rs` holds it.
 
 #![deny(unsafe_code)]
@@ -44,3 +108,8 @@ pub use read::query::{Cursor, RollupKey, RollupValue, Totals};
 pub use read::row::RowView;
 pub use schema::{MAX_COUNTERS, MAX_DIMS, MAX_LABELS, MAX_NAME_BYTES, TableSchema};
 pub use store::{ExactRollup, ExactSums, Query, Schema, Store};
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -8,7 +8,8 @@ use crate::error::{DbError, IoContext, Result};
 use crate::format::manifest::{ListedSegment, Manifest};
 use crate::state::segment_rows::{Job, SegmentRows, encode};
 use crate::storage::directory::Directory;
-use crate::storage::{manifest, tombstones};
+use crate::storage::manifest::ManifestFile;
+use crate::storage::tombstones;
 
 impl Core {
     /// Copies every row acknowledged before the call into `target`, an empty or missing directory on the same disk.
@@ -60,7 +61,7 @@ impl Core {
             wals: Vec::new(),
             ..self.manifest_of(&publish, &version, |_| false)
         };
-        manifest::replace(&target, &copy)
+        ManifestFile::new(target).replace(&copy)
     }
 
     fn link_or_copy(&self, source: &Path, target: &Path) -> Result<()> {

@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 
 use super::Core;
 use crate::error::{IoContext, Result};
-use crate::storage::manifest;
 
 impl Core {
     /// Syncs the logs, gives back what was filled ahead and writes their lengths into the manifest, so that the next open
@@ -22,7 +21,7 @@ impl Core {
         let mut publish = self.publish.lock();
         let version = self.version.load_full();
         let manifest = self.manifest_of(&publish, &version, |_| true);
-        manifest::replace(&self.wal.directory, &manifest)?;
+        publish.manifest.replace(&manifest)?;
         self.changed.store(false, Ordering::Relaxed);
         self.unlink_replaced(&mut publish);
         let wal_dir = self.wal.directory.wal_dir();

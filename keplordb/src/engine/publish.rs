@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::format::manifest::{ListedSegment, ListedWal, Manifest};
 use crate::state::memtable::Memtable;
 use crate::state::version::{MemtableEntry, Version};
-use crate::storage::manifest;
+use crate::storage::manifest::ManifestFile;
 use crate::storage::syncer::Syncer;
 use crate::storage::tombstones::TombstoneLog;
 use crate::storage::wal::Wal;
@@ -27,6 +27,7 @@ pub(crate) struct Publish {
     pub(crate) next_segment: u64,
     /// Every WAL whose rows are in no segment yet.
     pub(crate) wals: BTreeMap<u64, LiveWal>,
+    pub(crate) manifest: ManifestFile,
     pub(crate) tombstones: TombstoneLog,
     /// Replaced files and when they were.
     pub(crate) unlink: Vec<(Instant, PathBuf)>,
@@ -82,7 +83,7 @@ impl Core {
     pub(crate) fn commit_version(&self, publish: &mut Publish, version: Version) -> Result<()> {
         let live: Vec<u64> = version.memtables.iter().map(|entry| entry.memtable.generation()).collect();
         let manifest = self.manifest_of(publish, &version, |generation| live.contains(&generation));
-        manifest::replace(&self.wal.directory, &manifest)?;
+        publish.manifest.replace(&manifest)?;
         self.wal.syncs.fetch_add(2, Ordering::Relaxed);
         publish.wals.retain(|generation, _| live.contains(generation));
         self.version.store(Arc::new(version));

@@ -27,7 +27,7 @@ use crate::schema::TableSchema;
 use crate::state::memtable::{LARGE_ROWS, Memtable};
 use crate::state::version::{MemtableEntry, SegmentEntry, Version};
 use crate::storage::directory::{Directory, Listing};
-use crate::storage::manifest;
+use crate::storage::manifest::{self, ManifestFile};
 use crate::storage::map_cache::MapCache;
 use crate::storage::segment_reader::Segment;
 use crate::storage::tombstones::{self, FoundTombstones, TombstoneLog};
@@ -91,6 +91,7 @@ impl Core {
             next_generation: found.next_generation(),
             next_segment: found.next_segment(),
             wals: BTreeMap::new(),
+            manifest: ManifestFile::new(wal.directory.clone()),
             tombstones: TombstoneLog::new(wal.directory.clone(), Arc::clone(&wal.syncs)),
             unlink: Vec::new(),
         };
@@ -139,16 +140,16 @@ impl Core {
         }
         self.version.store(Arc::new(version));
         if is_new || found.rebuilt.is_some() || found.manifest.schema != self.schema {
-            let publish = self.publish.lock();
-            let version = self.version.load_full();
-            manifest::replace(&directory, &self.manifest_of(&publish, &version, |_| true))?;
+            let mut publish = self.publish.lock();
+            let manifest = self.manifest_of(&publish, &self.version.load(), |_| true);
+            publish.manifest.replace(&manifest)?;
         }
         Ok(())
     }
 
     /// Takes a WAL over: a shard's newest one goes on taking rows where it can, every other one is sealed.
     fn adopt(&mut self, mut found: FoundWal, is_newest: bool) -> Result<Option<MemtableEntry>> {
-        found.repair(self.wal.directory.disk().as_ref())?;
+        found.repair(&self.wal.directory)?;
         let generation = found.header.generation;
         let end = found.end.at();
         let memtable = Arc::new(Memtable::new(generation, self.schema.shape()));

@@ -10,6 +10,7 @@ use crate::error::{DbError, IoContext, Result};
 
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "MANIFEST";
+const SPARE_MANIFEST: &str = "MANIFEST.spare";
 const TOMBSTONES: &str = "tombstones";
 const WAL_DIR: &str = "wal";
 const SEGMENT_DIR: &str = "segments";
@@ -68,6 +69,10 @@ impl Directory {
         self.root.join(MANIFEST)
     }
 
+    pub(crate) fn spare_manifest(&self) -> PathBuf {
+        self.root.join(SPARE_MANIFEST)
+    }
+
     pub(crate) fn tombstones(&self) -> PathBuf {
         self.root.join(TOMBSTONES)
     }
@@ -117,7 +122,7 @@ impl Directory {
             match entry.name.as_str() {
                 MANIFEST => listing.manifest = true,
                 TOMBSTONES => listing.tombstones = true,
-                name if is_temporary(name, &[MANIFEST, TOMBSTONES]) => {
+                name if is_temporary(name, &[MANIFEST, SPARE_MANIFEST, TOMBSTONES]) => {
                     listing.temporary.push(self.root.join(name));
                 }
                 _ => {}
@@ -152,14 +157,10 @@ impl Directory {
     /// On an error the file is what it was, or, when only the sync of its name failed, writing has stopped.
     pub(crate) fn write_whole(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         self.poison.check()?;
-        let disk = self.disk.as_ref();
-        keplordb_disk::replace(disk, path, bytes).map_err(|source| {
-            let error = DbError::io("write", path, source);
-            let is_renamed =
-                keplordb_disk::read_all(disk, path, bytes.len() as u64).is_ok_and(|found| found == bytes);
-            // Whether a power cut would keep the name is unknown, and a second sync would prove nothing.
-            if is_renamed { self.poison.set(&error) } else { error }
-        })
+        keplordb_disk::put_in_place(self.disk.as_ref(), path, bytes).at("write", path)?;
+        let dir = path.parent().unwrap_or(&self.root);
+        // Whether a power cut would keep the name is unknown then, and a second sync would prove nothing.
+        self.disk.sync_dir(dir).at("sync", dir).map_err(|error| self.poison.set(&error))
     }
 
     /// Removes a file that nothing needs any more. That it fails is no error: the next open finds it as a leftover.

@@ -1,4 +1,5 @@
-//! The manifest file: load it, and replace it in one step, which is the commit point of every change of the table.
+//! The manifest file: load it, and replace it in one step, which is the commit point of every change of the table, also on
+//! a full disk.
 
 use crate::error::{DbError, IoContext, Result};
 use crate::format::manifest::Manifest;
@@ -6,6 +7,9 @@ use crate::storage::directory::Directory;
 
 /// A manifest is a few bytes per segment and WAL; this bounds what a damaged length can make us allocate.
 const MAX_MANIFEST_BYTES: u64 = 1 << 30;
+
+/// The spare is this many times as long as the manifest: as the manifest grows, half of it must still do.
+const SPARE_FACTOR: u64 = 4;
 
 /// Reads the manifest of a directory that has one.
 pub(crate) fn load(directory: &Directory) -> Result<Manifest> {
@@ -15,10 +19,63 @@ pub(crate) fn load(directory: &Directory) -> Result<Manifest> {
     Manifest::decode(&bytes).map_err(|error| error.in_file(&path))
 }
 
-/// Replaces the manifest. On return the new one is on disk; on an error the old one is, or writing has stopped.
-pub(crate) fn replace(directory: &Directory, manifest: &Manifest) -> Result<()> {
-    let path = directory.manifest();
-    directory.write_whole(&path, &manifest.encode())
+/// The manifest of an open engine, and its *spare*: a file whose blocks were written while there was space, so that the
+/// manifest can be replaced on a full disk too, for `gc` to make room.
+#[derive(Debug)]
+pub(crate) struct ManifestFile {
+    directory: Directory,
+    /// Length of the spare; 0 when there is none.
+    spare_bytes: u64,
+}
+
+impl ManifestFile {
+    /// Takes over the spare that an earlier run left.
+    pub(crate) fn new(directory: Directory) -> Self {
+        let spare_bytes = directory.disk().bytes(&directory.spare_manifest()).ok().flatten().unwrap_or(0);
+        Self { directory, spare_bytes }
+    }
+
+    /// Replaces the manifest in one step. On return the new one is on disk; on an error the old one is, or writing has
+    /// stopped.
+    pub(crate) fn replace(&mut self, manifest: &Manifest) -> Result<()> {
+        let bytes = manifest.encode();
+        match self.directory.write_whole(&self.directory.manifest(), &bytes) {
+            Err(full @ DbError::Full { .. }) => {
+                return self.replace_by_spare(&bytes).map_err(|error| error.unwrap_or(full));
+            }
+            written => written?,
+        }
+        let wanted = bytes.len() as u64 * SPARE_FACTOR;
+        if self.spare_bytes < wanted / 2 {
+            // Without a spare a full disk can only be helped from outside; that is no reason to fail now.
+            let zeros = vec![0; usize::try_from(wanted).unwrap_or(0)];
+            match self.directory.write_whole(&self.directory.spare_manifest(), &zeros) {
+                Ok(()) => self.spare_bytes = wanted,
+                Err(error) => tracing::warn!(%error, "the spare manifest could not be written"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Overwrites the spare, which needs no space, and renames it. `None`: the spare does not serve.
+    fn replace_by_spare(&mut self, bytes: &[u8]) -> Result<(), Option<DbError>> {
+        if (bytes.len() as u64) > self.spare_bytes {
+            return Err(None);
+        }
+        let (spare, target) = (self.directory.spare_manifest(), self.directory.manifest());
+        let disk = self.directory.disk();
+        let renamed = disk.open(&spare).and_then(|file| {
+            file.write_at(bytes, 0)?;
+            file.truncate(bytes.len() as u64)?;
+            file.sync()?;
+            disk.rename(&spare, &target)
+        });
+        self.spare_bytes = 0;
+        renamed.map_err(|_| None)?;
+        let root = self.directory.root();
+        let synced = disk.sync_dir(root).at("sync", root);
+        synced.map_err(|error| Some(self.directory.poison().set(&error)))
+    }
 }
 
 /// Whether a load failed because the manifest's bytes are no good, so that it may be rebuilt from the other files.

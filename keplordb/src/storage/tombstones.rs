@@ -33,8 +33,8 @@ pub(crate) struct FoundTombstones {
     pub(crate) tombstones: Vec<Tombstone>,
     salt: u64,
     end: u64,
-    /// The valid bytes that nothing proves to have been synced, and where they begin.
-    in_doubt: (u64, Vec<u8>),
+    /// How far the log is proved to have been synced.
+    durable_upto: u64,
     /// Bytes of a torn frame at its end.
     pub(crate) torn_bytes: u64,
 }
@@ -53,9 +53,9 @@ pub(crate) fn find(directory: &Directory, synced_bytes: u64) -> Result<FoundTomb
     let (salt, header_bytes) = tombstones::decode_header(&bytes).map_err(|error| error.in_file(&path))?;
     let mut found = FoundTombstones { salt, ..FoundTombstones::default() };
     let mut walk = frame::walk(&bytes, header_bytes, salt, synced_bytes);
-    let mut durable_upto = synced_bytes.max(header_bytes as u64);
+    found.durable_upto = synced_bytes.max(header_bytes as u64);
     for frame in walk.by_ref() {
-        durable_upto = durable_upto.max(frame.durable_upto);
+        found.durable_upto = found.durable_upto.max(frame.durable_upto);
         tombstones::decode(frame.payload, frame.rows, &mut found.tombstones)
             .map_err(|malformed| malformed.in_file(&path, frame.offset + HEADER_BYTES as u64))?;
     }
@@ -71,7 +71,6 @@ pub(crate) fn find(directory: &Directory, synced_bytes: u64) -> Result<FoundTomb
             return Err(DbError::Truncated { file: path, found_bytes, expected_bytes: covered_upto });
         }
     }
-    found.in_doubt = wal::in_doubt(&bytes, durable_upto, found.end);
     Ok(found)
 }
 
@@ -92,8 +91,7 @@ impl TombstoneLog {
     /// Goes on with a log that was found: cuts a torn frame off and syncs what is about to be shown.
     pub(crate) fn resume(&mut self, found: &FoundTombstones) -> Result<()> {
         let path = self.directory.tombstones();
-        let (offset, in_doubt) = &found.in_doubt;
-        wal::make_durable(self.directory.disk().as_ref(), &path, *offset, in_doubt)?;
+        wal::make_durable(&self.directory, &path, found.durable_upto, found.end)?;
         let file = self.directory.disk().open(&path).at("open", &path)?;
         self.open = Some(OpenLog { file, salt: found.salt, end: found.end });
         Ok(())

@@ -214,8 +214,8 @@ pub(crate) struct FoundWal {
     /// The number after the highest that a frame gives or, in a closing frame, names.
     pub(crate) next_sequence: u64,
     pub(crate) end: End,
-    /// The valid bytes that nothing proves to have been synced, and where they begin.
-    in_doubt: (u64, Vec<u8>),
+    /// How far the file is proved to have been synced.
+    durable_upto: u64,
 }
 
 impl FoundWal {
@@ -228,21 +228,29 @@ impl FoundWal {
         matches!(self.end, End::Closed { .. })
     }
 
-    /// Cuts a torn tail off and syncs what stays, for it is about to be shown.
-    pub(crate) fn repair(&self, disk: &dyn Disk) -> Result<()> {
-        let (offset, in_doubt) = &self.in_doubt;
-        make_durable(disk, &self.path, *offset, in_doubt)
+    /// Cuts a torn tail off and brings what stays to disk, for it is about to be shown.
+    pub(crate) fn repair(&self, directory: &Directory) -> Result<()> {
+        make_durable(directory, &self.path, self.durable_upto, self.end.at())
     }
 }
 
-/// Cuts a log to `offset` and the bytes `in_doubt` there, and brings these to disk.
+/// Cuts a log to `end` and brings all of it to disk, of which nothing beyond `durable_upto` is proved to be there.
 ///
-/// They are written once more: if a sync of an earlier run failed, their pages count as clean although the disk never got
-/// them, and only pages that were written again are synced for certain.
-pub(crate) fn make_durable(disk: &dyn Disk, path: &Path, offset: u64, in_doubt: &[u8]) -> Result<()> {
+/// What is in doubt may be in the page cache only, on pages that count as clean because a sync of an earlier run failed:
+/// syncing the file would then do nothing, and writing the same bytes in place would endanger those that are on disk. So
+/// the log is copied, and the copy put in its place in one step. A full disk must not keep anybody from his events:
+/// there the file itself is cut and synced.
+pub(crate) fn make_durable(directory: &Directory, path: &Path, durable_upto: u64, end: u64) -> Result<()> {
+    let disk = directory.disk().as_ref();
+    if durable_upto < end {
+        let mut bytes = keplordb_disk::read_all(disk, path, u64::MAX).at("read", path)?;
+        bytes.truncate(usize::try_from(end).unwrap_or(usize::MAX));
+        match directory.write_whole(path, &bytes) {
+            Err(DbError::Full { .. }) => {}
+            written => return written,
+        }
+    }
     let file = disk.open(path).at("open", path)?;
-    file.write_at(in_doubt, offset).at("write", path)?;
-    let end = offset + in_doubt.len() as u64;
     if file.bytes().at("measure", path)? > end {
         file.truncate(end).at("truncate", path)?;
     }
@@ -293,15 +301,7 @@ pub(crate) fn find(disk: &dyn Disk, path: &Path, generation: u64, synced_bytes: 
         End::Closed { first, .. } => next_sequence = next_sequence.max(first),
         End::Clean { .. } | End::Torn { .. } => {}
     }
-    let in_doubt = in_doubt(&bytes, durable_upto, end.at());
-    Ok(FoundWal { path: path.to_owned(), header, blocks, next_sequence, end, in_doubt })
-}
-
-/// The bytes from `durable_upto` to `end`, and where they begin.
-pub(crate) fn in_doubt(bytes: &[u8], durable_upto: u64, end: u64) -> (u64, Vec<u8>) {
-    let start = durable_upto.min(end);
-    let place = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
-    (start, bytes.get(place(start)..place(end)).unwrap_or_default().to_vec())
+    Ok(FoundWal { path: path.to_owned(), header, blocks, next_sequence, end, durable_upto })
 }
 
 /// A salt that no other file has, in all likelihood: frames of one file mean nothing in another.
