@@ -1,0 +1,745 @@
+//! Open after anything: each state that a crash, a stranger or another program may leave has a named test. Directories are
+//! made by an engine on a disk in memory, changed as files, and opened; what is damaged must be refused with its file and
+//! place and without changing a byte, what a crash leaves must be mended, said in the report, and lose nothing.
+#![expect(clippy::cast_possible_truncation, reason = "counts of a test are small")]
+
+#[allow(dead_code, reason = "each test file uses a part of the oracle")]
+mod naive;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use keplordb::disk::sim::{Fault, FaultKind};
+use keplordb::disk::{Disk, MemoryDisk, RealDisk, SimDisk};
+use keplordb::{
+    DbError, Engine, EngineConfig, LogEvent, OpenReport, Options, QueryFilter, Schema, Store, Sync,
+    TableSchema,
+};
+use naive::crowded::CrowdedDisk;
+use naive::files::{Files, disk_of, files_of, only, put};
+
+type Db = Engine<1, 1, 1>;
+type Event = LogEvent<1, 1, 1>;
+
+const DIR: &str = "events";
+const FIRST_WAL: &str = "events/wal/0000000000000001.kwal";
+
+fn config() -> EngineConfig {
+    EngineConfig { data_dir: DIR.into(), schema_id: 3, rollup_dims: vec![0], ..EngineConfig::default() }
+}
+
+fn open_on(disk: &Arc<impl Disk + 'static>) -> Result<Db, DbError> {
+    // Without grace only what is needed stays, so that each file that goes must be missed.
+    let options = Options::default().disk(Arc::clone(disk) as Arc<dyn Disk>).unlink_grace(Duration::ZERO);
+    Db::open_with(config(), options)
+}
+
+/// Opens a disk with these files.
+fn open_files(files: &Files) -> Result<Db, DbError> {
+    open_on(&disk_of(files))
+}
+
+fn event(id: &str, ts_ns: i64) -> Event {
+    Event {
+        id: id.to_owned(),
+        ts_ns,
+        metric: 1,
+        dims: ["alice".to_owned()],
+        labels: ["x".into()],
+        ..Event::default()
+    }
+}
+
+fn ids(db: &Db) -> Vec<String> {
+    db.query_recent(&QueryFilter::default(), usize::MAX).unwrap().into_iter().map(|row| row.id).collect()
+}
+
+/// What must be the same however the directory came to be.
+fn answers(db: &Db) -> String {
+    let rows = db.query_recent(&QueryFilter::default(), usize::MAX).unwrap();
+    let totals = db.aggregate(&QueryFilter::default()).unwrap();
+    let rollups = db.query_rollups(i64::MIN, i64::MAX, &[]).unwrap();
+    format!("{rows:?} {totals:?} {rollups:?} {}", db.total_events())
+}
+
+/// A directory with two segments, a log, and deletes in each of them.
+fn fill(disk: &Arc<impl Disk + 'static>) -> Db {
+    let db = open_on(disk).unwrap();
+    for (round, name) in ["a", "b", "c"].into_iter().enumerate() {
+        for number in 0..20 {
+            db.append(&event(&format!("{name}{number}"), 100 * number + round as i64)).unwrap();
+        }
+        if name != "c" {
+            db.flush().unwrap();
+        }
+    }
+    assert_eq!(db.delete_events(&["a3", "b19", "c0"]).unwrap(), 3);
+    db
+}
+
+/// [`fill`], closed cleanly.
+fn closed() -> (Files, String) {
+    let disk = Arc::new(MemoryDisk::default());
+    let db = fill(&disk);
+    let answers = answers(&db);
+    db.close().unwrap();
+    (files_of(disk.as_ref(), Path::new(DIR)), answers)
+}
+
+/// [`fill`], killed.
+fn killed() -> (Files, String) {
+    let sim = Arc::new(SimDisk::default());
+    let db = fill(&sim);
+    (files_of(&sim.kill(), Path::new(DIR)), answers(&db))
+}
+
+#[test]
+fn a_second_open_says_which_process_has_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    for disk in [Arc::new(RealDisk) as Arc<dyn Disk>, Arc::new(MemoryDisk::default())] {
+        let config = EngineConfig { data_dir: dir.path().join("events"), ..config() };
+        let open = || Db::open_with(config.clone(), Options::default().disk(Arc::clone(&disk)));
+        let first = open().unwrap();
+        let error = open().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "{} is already open by process {}; one engine at a time may write a directory: close that one, or share it",
+                config.data_dir.display(),
+                std::process::id()
+            )
+        );
+        assert!(matches!(error, DbError::AlreadyOpen { pid: Some(pid), .. } if pid == std::process::id()));
+        drop(first);
+        open().unwrap();
+    }
+}
+
+#[test]
+fn another_schema_is_refused_in_words() {
+    let disk = Arc::new(MemoryDisk::default());
+    let stored = TableSchema::new(3).dim("user").dim("model").counter("tokens").label("prompt");
+    let differences = |schema: TableSchema| {
+        fn open<const D: usize, const C: usize, const L: usize>(
+            disk: &Arc<MemoryDisk>,
+            schema: TableSchema,
+        ) -> Result<u64, DbError> {
+            let config =
+                EngineConfig { schema_id: schema.id(), data_dir: DIR.into(), ..EngineConfig::default() };
+            let options = Options::default().disk(Arc::clone(disk) as Arc<dyn Disk>).schema(schema);
+            Engine::<D, C, L>::open_with(config, options).map(|db| db.total_events())
+        }
+        let shape = (schema.dims().len(), schema.counters().len(), schema.labels().len());
+        let opened = match shape {
+            (2, 1, 1) => open::<2, 1, 1>(&disk, schema),
+            (1, 1, 1) => open::<1, 1, 1>(&disk, schema),
+            (2, 0, 0) => open::<2, 0, 0>(&disk, schema),
+            other => panic!("{other:?}"),
+        };
+        match opened {
+            Ok(_) => String::new(),
+            Err(DbError::SchemaMismatch { dir, differences }) => {
+                assert_eq!(dir, Path::new(DIR));
+                differences
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(differences(stored.clone()), "");
+    let before = files_of(disk.as_ref(), Path::new(DIR));
+    let base = || TableSchema::new(3);
+    for (schema, expected) in [
+        (
+            TableSchema::new(4).dim("user").dim("model").counter("tokens").label("prompt"),
+            "schema id 4 instead of the stored 3",
+        ),
+        (
+            base().dim("model").dim("user").counter("tokens").label("prompt"),
+            "dim 0 is \"model\" instead of the stored \"user\"; dim 1 is \"user\" instead of the stored \"model\"",
+        ),
+        (
+            base().dim("user").dim("model").counter("retries").label("prompt"),
+            "counter 0 is \"retries\" instead of the stored \"tokens\"",
+        ),
+        (
+            base().dim("user").counter("tokens").label("prompt"),
+            "1 dim columns instead of at least the stored 2 (lacking: model)",
+        ),
+        (
+            base().dim("user").dim("model"),
+            "0 counter columns instead of at least the stored 1 (lacking: tokens); \
+             0 label columns instead of at least the stored 1 (lacking: prompt)",
+        ),
+    ] {
+        assert_eq!(differences(schema), expected);
+    }
+    assert_eq!(files_of(disk.as_ref(), Path::new(DIR)), before, "a refusal changes nothing");
+}
+
+mod old {
+    /// The event type before it grew.
+    #[derive(keplordb::Schema)]
+    #[keplordb(id = 5)]
+    pub(crate) struct Call {
+        #[dim(rollup)]
+        pub(crate) user: String,
+        #[counter]
+        pub(crate) tokens: u32,
+        #[label]
+        pub(crate) prompt: String,
+    }
+}
+
+mod new {
+    /// The event type with a column more in each role.
+    #[derive(keplordb::Schema)]
+    #[keplordb(id = 5)]
+    pub(crate) struct Call {
+        #[dim(rollup)]
+        pub(crate) user: String,
+        #[dim(rollup)]
+        pub(crate) model: String,
+        #[counter]
+        pub(crate) tokens: u32,
+        #[counter]
+        pub(crate) retries: u32,
+        #[label]
+        pub(crate) prompt: String,
+        #[label]
+        pub(crate) answer: String,
+    }
+}
+
+#[test]
+fn rows_from_before_a_column_was_added_read_as_empty_and_zero() {
+    fn open<S: Schema>(disk: &Arc<dyn Disk>) -> Result<Store<S>, DbError> {
+        Store::open_with(S::default_config(DIR.into()), Options::default().disk(Arc::clone(disk)))
+    }
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+    {
+        let store = open::<old::Call>(&disk).unwrap();
+        store.append(old::Call::new(1).user("in a segment").tokens(10).prompt("p")).unwrap();
+        store.flush().unwrap();
+        store.append(old::Call::new(2).user("in a log").tokens(20).prompt("q")).unwrap();
+    }
+    for reopened in 0..3_u32 {
+        let store = open::<new::Call>(&disk).unwrap();
+        store
+            .append(new::Call::new(3).user("new").model("opus").tokens(1).retries(7).prompt("r").answer("s"))
+            .unwrap();
+        let rows = store.query(new::Call::filter().model("")).oldest_first().rows().unwrap();
+        let old: Vec<_> = rows
+            .iter()
+            .map(|row| (row.user(), row.model(), row.tokens(), row.retries(), row.prompt(), row.answer()))
+            .collect();
+        assert_eq!(old, [("in a segment", "", 10, 0, "p", ""), ("in a log", "", 20, 0, "q", "")]);
+        let totals = store.query(new::Call::filter()).totals().unwrap();
+        let fresh = u64::from(reopened) + 1;
+        assert_eq!((totals.event_count, totals.counters), (2 + fresh, [30 + fresh, 7 * fresh]));
+        assert_eq!((totals.counters_min, totals.counters_max), ([Some(1), Some(0)], [Some(20), Some(7)]));
+        let rollups = store.rollups(0, 0, &[None, Some("")]).unwrap();
+        assert_eq!(
+            rollups.iter().map(|(key, _)| key.dims[0].as_str()).collect::<Vec<_>>(),
+            ["in a log", "in a segment"]
+        );
+        if reopened == 1 {
+            store.flush().unwrap();
+        }
+    }
+    match open::<old::Call>(&disk) {
+        Err(DbError::SchemaMismatch { differences, .. }) => assert_eq!(
+            differences,
+            "1 dim columns instead of at least the stored 2 (lacking: model); \
+             1 counter columns instead of at least the stored 2 (lacking: retries); \
+             1 label columns instead of at least the stored 2 (lacking: answer)"
+        ),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_clean_close_and_a_kill_open_alike() {
+    let (files, expected) = closed();
+    let db = open_files(&files).unwrap();
+    assert_eq!(answers(&db), expected);
+    let report = db.open_report();
+    assert_eq!((report.created, report.replayed_rows, report.torn_tails.len()), (false, 20, 0), "{report:?}");
+
+    let (files, expected) = killed();
+    let disk = disk_of(&files);
+    for _ in 0..3 {
+        let db = open_on(&disk).unwrap();
+        assert_eq!(answers(&db), expected);
+        assert_eq!((db.open_report().torn_tails.len(), &db.open_report().manifest_rebuilt), (0, &None));
+    }
+}
+
+/// The manifest, which the other files imply, and its spare, which means nothing before it takes the manifest's place.
+fn is_manifest(path: &Path) -> bool {
+    path.ends_with("MANIFEST") || path.ends_with("MANIFEST.spare")
+}
+
+#[test]
+fn a_file_that_the_manifest_lists_and_that_is_gone_is_missing() {
+    let (files, _) = closed();
+    for lost in files.keys().filter(|path| !is_manifest(path)) {
+        let mut files = files.clone();
+        files.remove(lost);
+        match open_files(&files) {
+            Err(DbError::Missing { file }) => assert_eq!(&file, lost),
+            other => panic!("{} is lost: {:?}", lost.display(), other.map(drop)),
+        }
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_after_a_clean_close_is_truncated_or_corrupt() {
+    let (files, _) = closed();
+    for (cut, bytes) in files.iter().filter(|(path, _)| !is_manifest(path)) {
+        for length in [0, 7, 40, bytes.len() / 2, bytes.len() - 1] {
+            let mut files = files.clone();
+            files.insert(cut.clone(), bytes[..length].to_vec());
+            match open_files(&files) {
+                Err(DbError::Truncated { file, found_bytes, expected_bytes }) => {
+                    assert_eq!((&file, found_bytes), (cut, length as u64));
+                    assert!(expected_bytes > found_bytes && expected_bytes <= bytes.len() as u64);
+                }
+                Err(DbError::Corrupt { file, .. }) => assert_eq!(&file, cut),
+                other => panic!("{} of {} bytes: {:?}", cut.display(), length, other.map(drop)),
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_below_the_watermark_is_corrupt_with_file_and_offset() {
+    let sim = Arc::new(SimDisk::default());
+    let db = open_on(&sim).unwrap();
+    let mut frames = Vec::new();
+    for number in 0..4 {
+        db.append(&event(&number.to_string(), number)).unwrap();
+        frames.push(db.total_bytes());
+    }
+    let files = files_of(&sim.kill(), Path::new(DIR));
+    // The first frame ends where the log ended after the first append; the frame behind says that it was synced.
+    let first = frames[0] - (frames[1] - frames[0]);
+    for (offset, frame) in
+        [(first, first), (first + 20, first), (frames[0] - 9, first), (frames[0], frames[0])]
+    {
+        let mut files = files.clone();
+        files.get_mut(Path::new(FIRST_WAL)).unwrap()[offset as usize] ^= 1;
+        match open_files(&files) {
+            Err(DbError::Corrupt { file, offset: found, what }) => {
+                assert_eq!((file.as_path(), found), (Path::new(FIRST_WAL), frame), "{what}");
+            }
+            other => panic!("flip at {offset}: {:?}", other.map(drop)),
+        }
+    }
+}
+
+#[test]
+fn a_torn_tail_is_cut_back_reported_and_written_on() {
+    let sim = Arc::new(SimDisk::default());
+    let options = Options::default().disk(Arc::clone(&sim) as Arc<dyn Disk>).sync(Sync::Os);
+    let db = Db::open_with(config(), options).unwrap();
+    db.append_durable(&event("kept", 1)).unwrap();
+    let kept_bytes = db.total_bytes();
+    db.append_batch(&[event("torn", 2), event("torn", 3)]).unwrap();
+    let bytes = db.total_bytes();
+    let files = files_of(&sim.kill(), Path::new(DIR));
+    for (torn, bit) in [(kept_bytes, 1), (kept_bytes + 13, 1), (bytes - 9, 0x80), (kept_bytes + 40, 4)] {
+        let mut files = files.clone();
+        files.get_mut(Path::new(FIRST_WAL)).unwrap()[torn as usize] ^= bit;
+        let disk = disk_of(&files);
+        let db = open_on(&disk).unwrap();
+        let [tail] = &db.open_report().torn_tails[..] else { panic!("{:?}", db.open_report()) };
+        assert_eq!((tail.file.as_path(), tail.offset), (Path::new(FIRST_WAL), kept_bytes));
+        // Zeros at its end cannot be told from space that was never written.
+        assert!((1..=bytes - kept_bytes).contains(&tail.bytes), "{tail:?}");
+        assert_eq!(ids(&db), ["kept"]);
+        // What is written where it was survives, and nothing of it comes back.
+        db.append(&event("after", 4)).unwrap();
+        drop(db);
+        let db = open_on(&disk).unwrap();
+        assert_eq!(ids(&db), ["after", "kept"]);
+        assert!(db.open_report().torn_tails.is_empty());
+    }
+    // Cut instead of damaged: at every length of the tail.
+    for length in kept_bytes..bytes {
+        let mut files = files.clone();
+        files.get_mut(Path::new(FIRST_WAL)).unwrap().truncate(length as usize);
+        let db = open_files(&files).unwrap();
+        assert_eq!(ids(&db), ["kept"]);
+        assert_eq!(db.open_report().torn_tails.len(), usize::from(length > kept_bytes), "{length}");
+    }
+}
+
+#[test]
+fn a_log_that_lost_its_closing_frame_is_corrupt_when_another_followed() {
+    let (files, expected) = two_live_logs();
+    assert_eq!(answers(&open_files(&files).unwrap()), expected);
+    let mut files = files;
+    let first = files.get_mut(Path::new(FIRST_WAL)).unwrap();
+    first.truncate(first.len() - 32);
+    match open_files(&files) {
+        Err(DbError::Corrupt { file, .. } | DbError::Truncated { file, .. }) => {
+            assert_eq!(file, Path::new(FIRST_WAL));
+        }
+        other => panic!("{:?}", other.map(drop)),
+    }
+}
+
+/// A rotation that could not write its segment, rows that came after it, and a kill.
+fn two_live_logs() -> (Files, String) {
+    let sim = Arc::new(SimDisk::default());
+    let config = EngineConfig { wal_max_events: 10, ..config() };
+    let options = Options::default().disk(Arc::clone(&sim) as Arc<dyn Disk>);
+    let db = Db::open_with(config, options).unwrap();
+    for number in 0..9 {
+        db.append(&event(&number.to_string(), number)).unwrap();
+    }
+    // Making the segment's file is the first operation of the rotation that needs a new name.
+    let before = sim.operations();
+    let full = Fault { at: before + 1, kind: FaultKind::Io, forever: false };
+    let rotation = sim.kill();
+    {
+        // Find the operation on a copy.
+        let rotation = Arc::new(rotation);
+        let db = Db::open_with(
+            EngineConfig { wal_max_events: 10, ..self::config() },
+            Options::default().disk(Arc::clone(&rotation) as Arc<dyn Disk>),
+        )
+        .unwrap();
+        let before_append = rotation.operations();
+        db.append(&event("9", 9)).unwrap();
+        let trace = rotation.trace();
+        let create = trace.iter().find(|operation| {
+            operation.number > before_append && operation.path.to_string_lossy().contains(".kseg")
+        });
+        let steps = create.expect("the rotation makes a segment").number - before_append;
+        sim.fail(Fault { at: before + steps, ..full });
+    }
+    db.append(&event("9", 9)).unwrap();
+    assert_eq!(sim.faults_hit(), 1);
+    assert!(db.stats().last_error.is_some(), "a failed rotation is said in the statistics");
+    assert_eq!((db.segment_count(), db.wal_count()), (0, 10));
+    db.append(&event("10", 10)).unwrap();
+    (files_of(&sim.kill(), Path::new(DIR)), answers(&db))
+}
+
+#[test]
+fn two_live_logs_of_a_shard_are_both_replayed() {
+    let (files, expected) = two_live_logs();
+    assert_eq!(files.keys().filter(|path| path.extension().is_some_and(|end| end == "kwal")).count(), 2);
+    let disk = disk_of(&files);
+    let db = open_on(&disk).unwrap();
+    assert_eq!((answers(&db), db.open_report().replayed_rows), (expected.clone(), 11));
+    assert_eq!(db.flush().unwrap().rows, 11);
+    assert_eq!(answers(&db), expected);
+    drop(db);
+    assert_eq!(answers(&open_on(&disk).unwrap()), expected);
+}
+
+#[test]
+fn a_kill_at_any_moment_of_a_rotation_loses_and_doubles_nothing() {
+    let sim = Arc::new(SimDisk::default());
+    let db = fill(&sim);
+    let expected = answers(&db);
+    let moments = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let found = Arc::clone(&moments);
+    sim.after_each(move |_, copy| found.lock().unwrap().push(Arc::new(copy)));
+    db.flush().unwrap();
+    drop(db);
+    let moments = std::mem::take(&mut *moments.lock().unwrap());
+    assert!(moments.len() > 5, "{} moments", moments.len());
+    for (number, moment) in moments.iter().enumerate() {
+        for disk in
+            [Arc::clone(moment), Arc::new(moment.power_cut(0)), Arc::new(moment.power_cut(number as u64))]
+        {
+            let first = open_on(&disk).unwrap_or_else(|error| panic!("moment {number}: {error}"));
+            assert_eq!(answers(&first), expected, "moment {number}");
+            drop(first);
+            assert_eq!(answers(&open_on(&disk).unwrap()), expected, "moment {number}, again");
+        }
+    }
+}
+
+#[test]
+fn a_plain_copy_of_a_live_directory_opens_with_every_row_once() {
+    // The copy reads file by file while a rotation happens between any two of them.
+    let options = |sim: &Arc<SimDisk>| {
+        Options::default().disk(Arc::clone(sim) as Arc<dyn Disk>).unlink_grace(Duration::from_secs(60))
+    };
+    let names = |sim: &SimDisk| files_of(sim, Path::new(DIR)).into_keys().collect::<Vec<PathBuf>>();
+    let files_at_start = {
+        let sim = Arc::new(SimDisk::default());
+        let _db = fill(&sim);
+        names(&sim).len()
+    };
+    for split in 0..=files_at_start {
+        for manifest_first in [true, false] {
+            let sim = Arc::new(SimDisk::default());
+            let db = fill(&sim);
+            let expected = answers(&db);
+            let mut paths = names(&sim);
+            paths.sort_by_key(|path| path.ends_with("MANIFEST") != manifest_first);
+            let before = files_of(sim.as_ref(), Path::new(DIR));
+            drop(db);
+            let db = Db::open_with(config(), options(&sim)).unwrap();
+            let before_rotation = files_of(sim.as_ref(), Path::new(DIR));
+            assert_eq!(before.len(), before_rotation.len());
+            db.flush().unwrap();
+            let after = files_of(sim.as_ref(), Path::new(DIR));
+            let mut copy = Files::new();
+            for (number, path) in paths.iter().enumerate() {
+                let source = if number < split { &before_rotation } else { &after };
+                copy.extend(source.get(path).map(|bytes| (path.clone(), bytes.clone())));
+            }
+            // A copying program lists each directory when it comes to it: the new segment is seen or not.
+            for with_segment in [false, true] {
+                let mut copy = copy.clone();
+                if with_segment || split < paths.len() {
+                    copy.extend(
+                        after
+                            .iter()
+                            .filter(|(path, _)| !paths.contains(path))
+                            .map(|(p, b)| (p.clone(), b.clone())),
+                    );
+                }
+                let opened =
+                    open_files(&copy).unwrap_or_else(|error| panic!("{split} of {paths:?}: {error}"));
+                assert_eq!(answers(&opened), expected, "{split} of {paths:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lost_or_damaged_manifest_is_rebuilt_and_reported() {
+    for (files, expected) in [closed(), killed()] {
+        let manifest = only(&files, "MANIFEST");
+        let mut lost = files.clone();
+        lost.remove(&manifest);
+        let mut flipped = files.clone();
+        flipped.get_mut(&manifest).unwrap()[30] ^= 1;
+        let mut cut = files.clone();
+        cut.get_mut(&manifest).unwrap().truncate(20);
+        let mut empty = files;
+        empty.insert(manifest, Vec::new());
+        for files in [lost, flipped, cut, empty] {
+            let disk = disk_of(&files);
+            let db = open_on(&disk).unwrap();
+            let why = db.open_report().manifest_rebuilt.clone().expect("it is reported");
+            assert!(why.contains("MANIFEST"), "{why}");
+            assert_eq!(answers(&db), expected);
+            db.append(&event("after", 9999)).unwrap();
+            let expected = answers(&db);
+            drop(db);
+            let db = open_on(&disk).unwrap();
+            assert_eq!(db.open_report().manifest_rebuilt, None);
+            assert_eq!(answers(&db), expected);
+        }
+    }
+}
+
+#[test]
+fn a_rebuilt_manifest_brings_back_nothing_that_gc_removed() {
+    let sim = Arc::new(SimDisk::default());
+    let db = open_on(&sim).unwrap();
+    db.append(&event("old", 1)).unwrap();
+    db.flush().unwrap();
+    db.append(&event("new", 100)).unwrap();
+    assert_eq!(db.gc(50).unwrap().events_deleted, 1);
+    let mut files = files_of(&sim.kill(), Path::new(DIR));
+    files.remove(&only(&files, "MANIFEST"));
+    assert_eq!(ids(&open_files(&files).unwrap()), ["new"]);
+}
+
+#[test]
+fn a_newer_format_is_not_damage() {
+    let (files, _) = closed();
+    for path in files.keys().filter(|path| !path.ends_with("MANIFEST.spare")) {
+        let mut files = files.clone();
+        files.get_mut(path).unwrap()[8] = 9;
+        match open_files(&files) {
+            Err(DbError::TooNew { file, found: 9, .. }) => assert_eq!(&file, path),
+            other => panic!("{}: {:?}", path.display(), other.map(drop)),
+        }
+    }
+}
+
+#[test]
+fn leftovers_of_a_crash_are_removed_and_strange_files_are_left_alone() {
+    let (mut files, expected) = closed();
+    let ours = [
+        "events/MANIFEST.tmp",
+        "events/tombstones.tmp",
+        "events/wal/00000000000000ff.kwal.tmp",
+        "events/segments/00000000000000ff.kseg.tmp",
+        // Never listed: its publish did not happen.
+        "events/segments/00000000000000fe.kseg",
+    ];
+    let foreign = ["events/README", "events/segments/notes.txt", "events/wal/1.kwal"];
+    for path in ours.iter().chain(&foreign) {
+        files.insert(path.into(), b"half of something".to_vec());
+    }
+    let disk = disk_of(&files);
+    let db = open_on(&disk).unwrap();
+    assert_eq!(db.open_report().leftovers_removed, ours.len() as u64);
+    assert_eq!(answers(&db), expected);
+    drop(db);
+    let left = files_of(disk.as_ref(), Path::new(DIR));
+    assert!(ours.iter().all(|path| !left.contains_key(Path::new(path))), "{:?}", left.keys());
+    assert!(foreign.iter().all(|path| left.contains_key(Path::new(path))), "{:?}", left.keys());
+}
+
+#[test]
+fn a_half_made_directory_opens_as_new() {
+    let made: [fn(&MemoryDisk); 4] = [
+        |disk| disk.create_dir(Path::new(DIR)).unwrap(),
+        |disk| disk.create_dir(Path::new("events/wal")).unwrap(),
+        |disk| put(disk, Path::new("events/LOCK"), b"12345\n"),
+        |disk| put(disk, Path::new("events/MANIFEST.tmp"), b"half"),
+    ];
+    for make in made {
+        let disk = Arc::new(MemoryDisk::default());
+        make(&disk);
+        let db = open_on(&disk).unwrap();
+        assert!(db.open_report().created);
+        db.append(&event("a", 1)).unwrap();
+        drop(db);
+        assert_eq!(ids(&open_on(&disk).unwrap()), ["a"]);
+    }
+    // And so does each moment of making one.
+    let sim = Arc::new(SimDisk::default());
+    let moments = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let found = Arc::clone(&moments);
+    sim.after_each(move |_, copy| found.lock().unwrap().push(copy));
+    drop(open_on(&sim).unwrap());
+    for moment in moments.lock().unwrap().iter() {
+        for seed in 0..6 {
+            let disk = Arc::new(moment.power_cut(seed));
+            let db = open_on(&disk).unwrap();
+            assert_eq!((db.total_events(), db.open_report().replayed_rows), (0, 0));
+            db.append(&event("a", 1)).unwrap();
+            drop(db);
+            assert_eq!(ids(&open_on(&disk).unwrap()), ["a"]);
+        }
+    }
+}
+
+#[test]
+fn a_failed_open_changes_no_byte() {
+    type Damage = fn(&mut Files);
+    fn first(files: &Files, suffix: &str) -> PathBuf {
+        files.keys().find(|path| path.to_string_lossy().ends_with(suffix)).unwrap().clone()
+    }
+    let damages: [(&str, Damage); 8] = [
+        ("a segment is gone", |files| drop(files.remove(&first(files, ".kseg")))),
+        ("a log is gone", |files| drop(files.remove(&first(files, ".kwal")))),
+        ("the deletes are gone", |files| drop(files.remove(&first(files, "tombstones")))),
+        ("a segment's header is damaged", |files| {
+            files.get_mut(&first(files, ".kseg")).unwrap()[25] ^= 1;
+        }),
+        ("a log's header is damaged", |files| files.get_mut(&first(files, ".kwal")).unwrap()[25] ^= 1),
+        ("a log is damaged in the middle", |files| {
+            let log = files.get_mut(&first(files, ".kwal")).unwrap();
+            let middle = log.len() / 3;
+            log[middle] ^= 1;
+        }),
+        ("the deletes are damaged", |files| {
+            let log = files.get_mut(&first(files, "tombstones")).unwrap();
+            let end = log.len() - 9;
+            log[end] ^= 1;
+        }),
+        ("the manifest is newer", |files| files.get_mut(&first(files, "MANIFEST")).unwrap()[8] = 9),
+    ];
+    for (what, damage) in damages {
+        let (mut files, _) = closed();
+        // What a good open would clean up.
+        files.insert("events/MANIFEST.tmp".into(), b"half".to_vec());
+        files.insert("events/segments/00000000000000ff.kseg".into(), b"half".to_vec());
+        damage(&mut files);
+        let disk = disk_of(&files);
+        for _ in 0..2 {
+            let error = open_on(&disk).expect_err(what);
+            assert!(!matches!(error, DbError::Io { .. }), "{what}: {error}");
+            assert_eq!(files_of(disk.as_ref(), Path::new(DIR)), files, "{what}");
+        }
+    }
+    // A schema that does not fit: refused before anything is mended.
+    let (mut files, _) = killed();
+    files.insert("events/MANIFEST.tmp".into(), b"half".to_vec());
+    let disk = disk_of(&files);
+    let options = Options::default().disk(Arc::clone(&disk) as Arc<dyn Disk>);
+    let other = Db::open_with(EngineConfig { schema_id: 4, ..config() }, options);
+    assert!(matches!(other, Err(DbError::SchemaMismatch { .. })), "{:?}", other.map(drop));
+    assert_eq!(files_of(disk.as_ref(), Path::new(DIR)), files);
+}
+
+#[test]
+fn rows_of_all_shards_come_back_whatever_the_shard_count() {
+    let disk = CrowdedDisk::new(Arc::new(MemoryDisk::default()));
+    let open = |shards: usize| {
+        let config = EngineConfig { wal_shard_count: shards, ..config() };
+        Db::open_with(config, Options::default().disk(Arc::new(disk.clone()))).unwrap()
+    };
+    let append = |db: &Db, round: i64| {
+        disk.set_crowded(true);
+        let barrier = Barrier::new(6);
+        std::thread::scope(|scope| {
+            for thread in 0..6 {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    barrier.wait();
+                    for number in 0..5 {
+                        let ts_ns = round * 100 + thread * 10 + number;
+                        db.append(&event(&ts_ns.to_string(), ts_ns)).unwrap();
+                    }
+                });
+            }
+        });
+        disk.set_crowded(false);
+    };
+    let logs = || files_of(&disk, Path::new("events/wal")).len();
+    let db = open(6);
+    append(&db, 0);
+    assert!(logs() > 1, "all threads met in one shard");
+    let mut expected = answers(&db);
+    drop(db);
+    for (round, shards) in (1..).zip([1, 8, 3, 64, 2]) {
+        let db = open(shards);
+        assert_eq!(answers(&db), expected, "{shards} shards");
+        append(&db, round);
+        expected = answers(&db);
+    }
+    let db = open(4);
+    assert_eq!((answers(&db), db.total_events()), (expected, 180));
+    db.flush().unwrap();
+    drop(db);
+    let db = Db::open_with(
+        EngineConfig { wal_shard_count: 4, ..config() },
+        Options::default().disk(Arc::new(disk.clone())).unlink_grace(Duration::ZERO),
+    )
+    .unwrap();
+    assert_eq!(logs(), 0, "what a segment holds is a leftover");
+    assert_eq!(db.open_report(), &{
+        let mut report = OpenReport::default();
+        report.leftovers_removed = db.open_report().leftovers_removed;
+        report
+    });
+}
+
+#[test]
+fn oversized_strings_are_refused_and_leave_no_trace() {
+    let disk = Arc::new(MemoryDisk::default());
+    let db = open_on(&disk).unwrap();
+    let before = files_of(disk.as_ref(), Path::new(DIR));
+    let error = db.append(&event(&"x".repeat(70_000), 1)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "id is not legal: event 0 has 70000 bytes in column 0, at most 65536 are possible"
+    );
+    assert_eq!(files_of(disk.as_ref(), Path::new(DIR)), before);
+}

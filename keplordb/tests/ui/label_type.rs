@@ -1,0 +1,12 @@
+// A label is a `String`.
+
+use keplordb::Schema;
+
+#[derive(Schema)]
+#[keplordb(id = 1)]
+struct Call {
+    #[label]
+    trace: &'static str,
+}
+
+fn main() {}

@@ -1,0 +1,22 @@
+// A program that knows `keplordb` only through another crate's re-export names it by `crate = "…"`.
+
+mod platform {
+    pub mod storage {
+        pub use ::keplordb as events;
+    }
+}
+
+// Whatever `::keplordb` were, `crate = "…"` alone decides.
+use platform::storage::events::Schema;
+
+#[derive(Schema)]
+#[keplordb(id = 1, crate = "crate::platform::storage::events")]
+pub struct Call {
+    #[dim(bloom)]
+    pub user: String,
+}
+
+fn main() {
+    let event = Call::new(5).user("alice").into_log_event();
+    assert_eq!((event.ts_ns, event.dims), (5, ["alice".to_owned()]));
+}
