@@ -596,3 +596,26 @@ fn a_disk_that_takes_nothing_refuses_an_open_with_its_operation() {
     disk.heal();
     assert!(open(&disk).unwrap().open_report().created);
 }
+
+#[test]
+fn every_bounds_what_a_power_cut_takes_however_many_write() {
+    const LIMIT: u32 = 8;
+    let disk = SimDisk::default();
+    let config = EngineConfig { wal_shard_count: 1, ..EngineConfig::in_dir("events") };
+    let options = Options::default().sync(Sync::Every { events: LIMIT, bytes: u64::MAX });
+    let db = Db::open_with(config, options.disk(Arc::new(disk.clone()))).unwrap();
+    let (writers, appends) = (4, 301);
+    std::thread::scope(|scope| {
+        for _ in 0..writers {
+            scope.spawn(|| {
+                for _ in 0..appends {
+                    db.append(&Event::default()).unwrap();
+                }
+            });
+        }
+    });
+    let kept = open(&disk.power_cut(0)).unwrap().total_events();
+    let lost = writers * appends - kept;
+    assert!(lost < u64::from(LIMIT), "{lost} acknowledged events are lost");
+    assert!(db.stats().syncs < writers * appends, "every append was synced");
+}

@@ -743,3 +743,30 @@ fn oversized_strings_are_refused_and_leave_no_trace() {
     );
     assert_eq!(files_of(disk.as_ref(), Path::new(DIR)), before);
 }
+
+#[test]
+fn a_checkpoint_that_was_cut_short_does_not_open() {
+    let mut refused = 0;
+    for step in 1.. {
+        let disk = Arc::new(SimDisk::default());
+        let db = fill(&disk);
+        let wanted = answers(&db);
+        disk.fail(Fault { at: disk.operations() + step, kind: FaultKind::Io, forever: true });
+        let is_complete = db.checkpoint("copy").is_ok();
+        let copy = EngineConfig { data_dir: "copy".into(), ..config() };
+        match Db::open_with(copy, Options::default().disk(Arc::new(disk.kill()))) {
+            // The manifest is there, which is the last thing that a copy needs, or nothing is there yet.
+            Ok(copy) => {
+                assert!(answers(&copy) == wanted || !is_complete && copy.total_events() == 0, "step {step}")
+            }
+            Err(error) => {
+                assert!(!is_complete && error.to_string().contains("cut short"), "step {step}: {error}");
+                refused += 1;
+            }
+        }
+        if is_complete {
+            assert!(refused > 3, "the copy was never seen half-made");
+            return;
+        }
+    }
+}

@@ -64,8 +64,7 @@ impl Core {
             scratch.frame.clear();
             scratch.frame.resize(HEADER_BYTES, 0);
             let appended = if rows.len() >= LARGE_ROWS {
-                let mut block = Block::with_capacity(shape, rows.len());
-                rows.for_each(|row| block.push(row));
+                let block = Block::for_rows(shape, rows);
                 self.commit(Batch::Large(Box::new(block)), &mut scratch.frame, durable)
             } else {
                 if scratch.block.shape() != shape {
@@ -106,7 +105,7 @@ impl Core {
         active.memtable.set_wal_bytes(end);
         self.mark_changed();
 
-        let must_sync = durable | self.sync_is_due(active, rows as u64, frame.len() as u64);
+        let must_sync = durable || self.sync_is_due(active);
         let syncer = Arc::clone(active.wal.syncer());
         let is_full = active.is_full(self.config.wal_max_events, self.options.memtable_bytes);
         drop(state);
@@ -131,20 +130,16 @@ impl Core {
         }
     }
 
-    /// Counts an append against the sync policy.
-    fn sync_is_due(&self, active: &mut Active, events: u64, bytes: u64) -> bool {
+    /// Whether the caller must wait for a sync. What a running one does not cover yet counts, so however many threads write,
+    /// no more than the policy allows is ever acknowledged and not on disk.
+    fn sync_is_due(&self, active: &Active) -> bool {
         match self.options.sync {
             Sync::Always => true,
             Sync::Os => false,
             Sync::Every { events: max_events, bytes: max_bytes } => {
-                active.unsynced_events += events;
-                active.unsynced_bytes += bytes;
-                let by_count = max_events != u32::MAX && active.unsynced_events >= u64::from(max_events);
-                let due = by_count || active.unsynced_bytes >= max_bytes;
-                if due {
-                    (active.unsynced_events, active.unsynced_bytes) = (0, 0);
-                }
-                due
+                let unsynced = active.wal.syncer().unsynced();
+                let by_count = max_events != u32::MAX && unsynced.events >= u64::from(max_events);
+                by_count || unsynced.bytes >= max_bytes
             }
         }
     }

@@ -15,7 +15,7 @@ impl Core {
     /// Copies every row acknowledged before the call into `target`, an empty or missing directory on the same disk.
     ///
     /// Segments are shared by hard links where the file system can, rows that are only in logs are written as one segment,
-    /// and the manifest comes last: a copy that was cut short opens as a new, empty table, never as half of one.
+    /// and the manifest comes last. A mark stands in the directory until then: a copy that was cut short does not open.
     pub(crate) fn checkpoint(&self, target: &Path) -> Result<()> {
         let target = Directory::new(Arc::clone(self.wal.directory.disk()), target.to_owned());
         target.create_root()?;
@@ -24,6 +24,7 @@ impl Core {
             let why = format!("{} is not empty", target.root().display());
             return Err(DbError::invalid("target_dir", why));
         }
+        target.write_whole(&target.incomplete(), b"")?;
         target.create_folders()?;
 
         // Nothing is published meanwhile: segments, tombstones and memtables belong together.
@@ -35,7 +36,7 @@ impl Core {
             self.link_or_copy(entry.segment.path(), &target.segment(number))?;
             segments.push(ListedSegment { number, file_bytes: entry.segment.header().file_bytes });
         }
-        let rows = SegmentRows::gather(&version.memtables);
+        let rows = SegmentRows::gather(&version.memtables, self.options.pool.as_deref());
         if !rows.is_empty() {
             let job = Job {
                 schema: &self.schema,
@@ -61,7 +62,10 @@ impl Core {
             wals: Vec::new(),
             ..self.manifest_of(&publish, &version, |_| false)
         };
-        ManifestFile::new(target).replace(&copy)
+        ManifestFile::new(target.clone()).replace(&copy)?;
+        let disk = target.disk();
+        disk.remove(&target.incomplete()).at("remove", &target.incomplete())?;
+        disk.sync_dir(target.root()).at("sync", target.root())
     }
 
     fn link_or_copy(&self, source: &Path, target: &Path) -> Result<()> {

@@ -9,7 +9,8 @@ impl Core {
     /// Syncs the logs, gives back what was filled ahead and writes their lengths into the manifest, so that the next open
     /// can tell any later change of a file from a crash. Without changes since the manifest was written it does nothing.
     pub(crate) fn close(&self) -> Result<()> {
-        if self.wal.directory.poison().is_set() || !self.changed.load(Ordering::Relaxed) {
+        self.wal.directory.poison().check()?;
+        if !self.changed.load(Ordering::Relaxed) {
             return Ok(());
         }
         let _rotation = self.rotation.lock();

@@ -39,7 +39,7 @@ impl Core {
 }
 
 /// Marks the rows of these tombstones as deleted. One whose row is nowhere says nothing.
-pub(crate) fn bury(version: &mut Version, tombstones: &[Tombstone]) -> Result<()> {
+fn bury(version: &mut Version, tombstones: &[Tombstone]) -> Result<()> {
     for entry in &mut version.segments {
         bury_in_segment(entry, tombstones)?;
     }
@@ -49,7 +49,8 @@ pub(crate) fn bury(version: &mut Version, tombstones: &[Tombstone]) -> Result<()
     Ok(())
 }
 
-fn bury_in_segment(entry: &mut SegmentEntry, tombstones: &[Tombstone]) -> Result<()> {
+/// As [`bury`], in one segment.
+pub(crate) fn bury_in_segment(entry: &mut SegmentEntry, tombstones: &[Tombstone]) -> Result<()> {
     let facts = &entry.segment.header().facts;
     let may_hold = |tombstone: &&Tombstone| {
         (facts.ts_min..=facts.ts_max).contains(&tombstone.ts_ns)
@@ -75,7 +76,8 @@ fn bury_in_segment(entry: &mut SegmentEntry, tombstones: &[Tombstone]) -> Result
     Ok(())
 }
 
-fn bury_in_memtable(entry: &mut MemtableEntry, tombstones: &[Tombstone]) {
+/// As [`bury`], in one memtable.
+pub(crate) fn bury_in_memtable(entry: &mut MemtableEntry, tombstones: &[Tombstone]) {
     let blocks = entry.memtable.blocks();
     let holds = |tombstone: &&Tombstone| {
         blocks.iter().any(|block| block.sequence().binary_search(&tombstone.sequence).is_ok())

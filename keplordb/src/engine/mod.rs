@@ -129,6 +129,11 @@ impl Core {
         to_day: i64,
         wanted: &[Option<&str>],
     ) -> Result<Vec<RollupRow>, DbError> {
+        let slots = self.config.rollup_dims.len();
+        if wanted.len() > slots {
+            let why = format!("{} values for {slots} rollup dims", wanted.len());
+            return Err(DbError::invalid("dims", why));
+        }
         rollups(&self.view(), from_day, to_day, &self.config.rollup_dims, wanted, &self.read)
     }
 

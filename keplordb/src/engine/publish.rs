@@ -61,7 +61,7 @@ impl Core {
             deleted: None,
         });
         self.version.store(Arc::new(version));
-        Ok(Active::new(wal, memtable))
+        Ok(Active { wal, memtable })
     }
 
     /// Writes into the manifest where this run's sequences begin, once, before the first of them is given.

@@ -14,7 +14,7 @@ use keplordb_log::frame::End;
 use parking_lot::Mutex;
 
 use super::Core;
-use super::delete::bury;
+use super::delete::{bury_in_memtable, bury_in_segment};
 use super::publish::{LiveWal, Publish};
 use super::report::{OpenReport, TornTail};
 use super::shard::{Active, Shard};
@@ -44,7 +44,8 @@ const SEQUENCE_GAP: u64 = 1 << 32;
 struct Found {
     manifest: Manifest,
     rebuilt: Option<String>,
-    segments: Vec<Arc<Segment>>,
+    /// With their deleted rows.
+    segments: Vec<SegmentEntry>,
     /// Ascending by generation.
     wals: Vec<FoundWal>,
     tombstones: Option<FoundTombstones>,
@@ -124,9 +125,7 @@ impl Core {
         for leftover in &found.leftovers {
             self.report.leftovers_removed += u64::from(directory.remove_leftover(leftover));
         }
-        let segments =
-            found.segments.into_iter().map(|segment| SegmentEntry { segment, deleted: None }).collect();
-        let mut version = Version { segments, memtables: Vec::new() };
+        let mut version = Version { segments: found.segments, memtables: Vec::new() };
         let newest_of_shard: BTreeMap<u32, u64> =
             found.wals.iter().map(|wal| (wal.header.shard, wal.header.generation)).collect();
         for wal in found.wals {
@@ -136,7 +135,7 @@ impl Core {
         }
         if let Some(tombstones) = &found.tombstones {
             self.publish.get_mut().tombstones.resume(tombstones)?;
-            bury(&mut version, &tombstones.tombstones)?;
+            version.memtables.iter_mut().for_each(|entry| bury_in_memtable(entry, &tombstones.tombstones));
         }
         self.version.store(Arc::new(version));
         if is_new || found.rebuilt.is_some() || found.manifest.schema != self.schema {
@@ -168,7 +167,7 @@ impl Core {
             let shard = self.shards.get_mut(found.header.shard as usize);
             match shard.filter(|_| is_newest && found.header.schema == self.schema) {
                 Some(shard) => {
-                    shard.state.get_mut().active = Some(Active::new(wal, Arc::clone(&memtable)));
+                    shard.state.get_mut().active = Some(Active { wal, memtable: Arc::clone(&memtable) });
                     self.publish.get_mut().wals.insert(generation, live);
                     return Ok(Some(MemtableEntry { memtable, sealed: false, deleted: None }));
                 }
@@ -205,7 +204,7 @@ impl Found {
     }
 
     fn next_sequence(&self, is_new: bool) -> u64 {
-        let segments = self.segments.iter().map(|segment| segment.header().facts.sequence_max + 1);
+        let segments = self.segments.iter().map(|entry| entry.segment.header().facts.sequence_max + 1);
         let wals = self.wals.iter().map(|wal| wal.next_sequence);
         let next = segments.chain(wals).fold(self.manifest.next_sequence, u64::max);
         if is_new { next } else { next + SEQUENCE_GAP }
@@ -217,7 +216,7 @@ impl Found {
     }
 
     fn next_segment(&self) -> u64 {
-        let segments = self.segments.iter().map(|segment| segment.number() + 1);
+        let segments = self.segments.iter().map(|entry| entry.segment.number() + 1);
         segments.fold(self.manifest.next_segment, u64::max)
     }
 
@@ -237,23 +236,27 @@ impl Found {
 
 /// Reads everything and changes nothing.
 fn look(directory: &Directory, listing: &Listing, cache: &Arc<MapCache>, options: &Options) -> Result<Found> {
-    let loaded = if listing.manifest {
-        manifest::load(directory)
-    } else {
-        Err(DbError::Missing { file: directory.manifest() })
-    };
     let open = |number: u64| Segment::open(directory, number, cache, options.map_mode);
+    let loaded = match (listing.manifest, listing.incomplete) {
+        (true, _) => manifest::load(directory),
+        (false, false) => Err(DbError::Missing { file: directory.manifest() }),
+        (false, true) => {
+            let what =
+                "a checkpoint into this directory was cut short; remove the directory and make it again";
+            return Err(DbError::corrupt(&directory.incomplete(), 0, what));
+        }
+    };
     let (manifest, rebuilt) = match loaded {
         Ok(manifest) => (manifest, None),
-        Err(error @ DbError::Missing { .. }) => {
-            (rebuild(directory, listing, &open)?, Some(error.to_string()))
-        }
-        Err(error) if manifest::is_damaged(&error) => {
+        Err(error @ (DbError::Missing { .. } | DbError::Corrupt { .. })) => {
             (rebuild(directory, listing, &open)?, Some(error.to_string()))
         }
         Err(error) => return Err(error),
     };
     let mut leftovers = listing.temporary.clone();
+    if listing.incomplete {
+        leftovers.push(directory.incomplete());
+    }
 
     let mut segments = Vec::with_capacity(manifest.segments.len());
     for listed in &manifest.segments {
@@ -266,7 +269,7 @@ fn look(directory: &Directory, listing: &Listing, cache: &Arc<MapCache>, options
             );
             return Err(DbError::corrupt(segment.path(), 0, what));
         }
-        segments.push(segment);
+        segments.push(SegmentEntry { segment, deleted: None });
     }
     let is_listed = |number: u64| manifest.segments.iter().any(|listed| listed.number == number);
     let unlisted = listing.segments.iter().filter(|(number, _)| !is_listed(*number));
@@ -295,6 +298,12 @@ fn look(directory: &Directory, listing: &Listing, cache: &Arc<MapCache>, options
         (false, 0) => None,
         (false, _) => return Err(DbError::Missing { file: directory.tombstones() }),
     };
+    // Here and not while mending, for it reads sections of segments, which may be damaged.
+    if let Some(found) = &tombstones {
+        for entry in &mut segments {
+            bury_in_segment(entry, &found.tombstones)?;
+        }
+    }
     Ok(Found { manifest, rebuilt, segments, wals: found, tombstones, leftovers })
 }
 

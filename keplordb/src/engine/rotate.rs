@@ -76,7 +76,7 @@ impl Core {
             return Ok(Flushed::default());
         }
         // Step 2. Rows that are deleted by now are left out.
-        let rows = SegmentRows::gather(&sealed);
+        let rows = SegmentRows::gather(&sealed, self.options.pool.as_deref());
         let written = if rows.is_empty() { None } else { Some(self.write_segment(&sealed, &rows)?) };
 
         // Step 3.

@@ -26,16 +26,9 @@ pub(crate) struct ShardState {
 pub(crate) struct Active {
     pub(crate) wal: Wal,
     pub(crate) memtable: Arc<Memtable>,
-    /// Events and bytes since a sync was last asked for.
-    pub(crate) unsynced_events: u64,
-    pub(crate) unsynced_bytes: u64,
 }
 
 impl Active {
-    pub(crate) fn new(wal: Wal, memtable: Arc<Memtable>) -> Self {
-        Self { wal, memtable, unsynced_events: 0, unsynced_bytes: 0 }
-    }
-
     /// Whether the generation is due to become a segment.
     pub(crate) fn is_full(&self, max_rows: u32, max_bytes: usize) -> bool {
         self.memtable.rows() >= u64::from(max_rows) || self.memtable.memory_bytes() >= max_bytes

@@ -135,7 +135,26 @@ impl Block {
         }
     }
 
-    pub(crate) fn with_capacity(shape: Shape, rows: usize) -> Self {
+    /// A block with room for exactly these rows: a large batch touches no page of memory twice.
+    pub(crate) fn for_rows<'a>(
+        shape: Shape,
+        rows: impl ExactSizeIterator<Item = RowRef<'a>> + Clone,
+    ) -> Self {
+        let mut block = Self::with_capacity(shape, rows.len());
+        let mut text_bytes = vec![0; block.strings.len()];
+        for row in rows.clone() {
+            for (bytes, value) in text_bytes.iter_mut().zip(texts(row)) {
+                *bytes += value.len();
+            }
+        }
+        for (strings, bytes) in block.strings.iter_mut().zip(text_bytes) {
+            strings.text.reserve_exact(bytes);
+        }
+        rows.for_each(|row| block.push(row));
+        block
+    }
+
+    fn with_capacity(shape: Shape, rows: usize) -> Self {
         let mut block = Self::new(shape);
         block.sequence.reserve_exact(rows);
         block.ts.reserve_exact(rows);
@@ -160,8 +179,7 @@ impl Block {
         for (column, value) in self.counters.iter_mut().zip(row.counters) {
             column.push(*value);
         }
-        let values = std::iter::once(row.id).chain(row.dims.iter().chain(row.labels).map(String::as_str));
-        for (column, value) in self.strings.iter_mut().zip(values) {
+        for (column, value) in self.strings.iter_mut().zip(texts(row)) {
             column.push(value);
         }
     }
@@ -352,6 +370,11 @@ impl Block {
         block.number(first);
         Ok(block)
     }
+}
+
+/// A row's strings in the order of a block's columns: id, dims, labels.
+fn texts(row: RowRef<'_>) -> impl Iterator<Item = &str> {
+    std::iter::once(row.id).chain(row.dims.iter().chain(row.labels).map(String::as_str))
 }
 
 fn add_all<T: Copy + Into<i64>>(measure: &mut Measure, values: &[T]) {

@@ -42,7 +42,7 @@ pub(crate) struct SegmentRows {
 
 impl SegmentRows {
     /// Takes the rows that are not deleted as of the entries given.
-    pub(crate) fn gather(entries: &[MemtableEntry]) -> Self {
+    pub(crate) fn gather(entries: &[MemtableEntry], pool: Option<&rayon::ThreadPool>) -> Self {
         let (mut blocks, mut places) = (Vec::new(), Vec::new());
         for entry in entries {
             let of_entry: MemtableBlocks = entry.memtable.blocks();
@@ -63,10 +63,10 @@ impl SegmentRows {
         }
         // Events come mostly in order; seeing that they do costs a fraction of sorting them.
         if !places.is_sorted() {
-            if places.len() >= PARALLEL_ROWS {
-                places.par_sort_unstable();
-            } else {
-                places.sort_unstable();
+            match pool {
+                _ if places.len() < PARALLEL_ROWS => places.sort_unstable(),
+                Some(pool) => pool.install(|| places.par_sort_unstable()),
+                None => places.par_sort_unstable(),
             }
         }
         Self { blocks, places }

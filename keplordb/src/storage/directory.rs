@@ -12,6 +12,8 @@ const LOCK: &str = "LOCK";
 const MANIFEST: &str = "MANIFEST";
 const SPARE_MANIFEST: &str = "MANIFEST.spare";
 const TOMBSTONES: &str = "tombstones";
+/// Says that a checkpoint into this directory has begun; removed when it is complete.
+const INCOMPLETE: &str = "INCOMPLETE";
 const WAL_DIR: &str = "wal";
 const SEGMENT_DIR: &str = "segments";
 const WAL_SUFFIX: &str = ".kwal";
@@ -32,6 +34,7 @@ pub(crate) struct Directory {
 pub(crate) struct Listing {
     pub(crate) manifest: bool,
     pub(crate) tombstones: bool,
+    pub(crate) incomplete: bool,
     /// (generation, bytes), ascending.
     pub(crate) wals: Vec<(u64, u64)>,
     /// (number, bytes), ascending.
@@ -43,7 +46,11 @@ pub(crate) struct Listing {
 impl Listing {
     /// Whether nothing was ever stored here: a new directory, or one whose making was cut short.
     pub(crate) fn is_new(&self) -> bool {
-        !self.manifest && !self.tombstones && self.wals.is_empty() && self.segments.is_empty()
+        !self.manifest
+            && !self.tombstones
+            && !self.incomplete
+            && self.wals.is_empty()
+            && self.segments.is_empty()
     }
 }
 
@@ -71,6 +78,10 @@ impl Directory {
 
     pub(crate) fn spare_manifest(&self) -> PathBuf {
         self.root.join(SPARE_MANIFEST)
+    }
+
+    pub(crate) fn incomplete(&self) -> PathBuf {
+        self.root.join(INCOMPLETE)
     }
 
     pub(crate) fn tombstones(&self) -> PathBuf {
@@ -122,6 +133,7 @@ impl Directory {
             match entry.name.as_str() {
                 MANIFEST => listing.manifest = true,
                 TOMBSTONES => listing.tombstones = true,
+                INCOMPLETE => listing.incomplete = true,
                 name if is_temporary(name, &[MANIFEST, SPARE_MANIFEST, TOMBSTONES]) => {
                     listing.temporary.push(self.root.join(name));
                 }

@@ -77,8 +77,3 @@ impl ManifestFile {
         synced.map_err(|error| Some(self.directory.poison().set(&error)))
     }
 }
-
-/// Whether a load failed because the manifest's bytes are no good, so that it may be rebuilt from the other files.
-pub(crate) fn is_damaged(error: &DbError) -> bool {
-    matches!(error, DbError::Corrupt { .. })
-}

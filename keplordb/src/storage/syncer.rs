@@ -22,13 +22,25 @@ pub(crate) struct Syncer {
     poison: Poison,
     /// Bytes that were written; set by the writer after each write returned.
     written: AtomicU64,
+    /// Events that were written since the file was opened; set after `written`, so that whoever reads this first and
+    /// `written` then has bytes for all the events.
+    written_events: AtomicU64,
     /// Bytes that a completed sync covers: the watermark.
     durable: AtomicU64,
+    /// Events that a completed sync covers.
+    durable_events: AtomicU64,
     /// Whether somebody syncs at the moment.
     running: Mutex<bool>,
     done: Condvar,
     /// Syncs of the whole engine, for its statistics.
     syncs: Arc<AtomicU64>,
+}
+
+/// What a power cut could take of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unsynced {
+    pub(crate) events: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Syncer {
@@ -40,13 +52,35 @@ impl Syncer {
         poison: Poison,
         syncs: Arc<AtomicU64>,
     ) -> Self {
-        let (written, durable) = (AtomicU64::new(durable), AtomicU64::new(durable));
-        Self { path, file, poison, written, durable, running: Mutex::new(false), done: Condvar::new(), syncs }
+        Self {
+            path,
+            file,
+            poison,
+            written: AtomicU64::new(durable),
+            written_events: AtomicU64::new(0),
+            durable: AtomicU64::new(durable),
+            durable_events: AtomicU64::new(0),
+            running: Mutex::new(false),
+            done: Condvar::new(),
+            syncs,
+        }
     }
 
-    /// The writer says how far the file reaches. All that is read under `durable_upto` must have been written before.
-    pub(crate) fn wrote(&self, end: u64) {
+    /// The one writer says how far the file reaches, after its write returned, and how many events that added.
+    pub(crate) fn wrote(&self, end: u64, events: u64) {
         self.written.store(end, Ordering::Release);
+        self.written_events.fetch_add(events, Ordering::Release);
+    }
+
+    /// What was written and is not covered by a completed sync.
+    pub(crate) fn unsynced(&self) -> Unsynced {
+        let since = |written: &AtomicU64, durable: &AtomicU64| {
+            written.load(Ordering::Relaxed).saturating_sub(durable.load(Ordering::Relaxed))
+        };
+        Unsynced {
+            events: since(&self.written_events, &self.durable_events),
+            bytes: since(&self.written, &self.durable),
+        }
     }
 
     /// Bytes that a completed sync covers.
@@ -71,11 +105,13 @@ impl Syncer {
         drop(running);
 
         // Before the sync begins: what is written from now on is the next one's.
+        let covers_events = self.written_events.load(Ordering::Acquire);
         let covers = self.written.load(Ordering::Acquire);
         let outcome = self.file.sync();
         self.syncs.fetch_add(1, Ordering::Relaxed);
         let outcome = match outcome {
             Ok(()) => {
+                self.durable_events.fetch_max(covers_events, Ordering::AcqRel);
                 self.durable.fetch_max(covers, Ordering::AcqRel);
                 Ok(())
             }
@@ -145,7 +181,7 @@ mod tests {
                             let mut end = end.lock();
                             file.write_at(&[0; 8], *end).unwrap();
                             *end += 8;
-                            syncer.wrote(*end);
+                            syncer.wrote(*end, 1);
                             *end
                         };
                         syncer.sync_to(mine).unwrap();
@@ -157,6 +193,7 @@ mod tests {
                 });
             }
         });
+        assert_eq!(syncer.unsynced(), Unsynced { events: 0, bytes: 0 });
         let syncs = syncs.load(Ordering::Relaxed);
         assert!(syncs < (writers * appends) as u64 / 2, "{syncs} syncs for {} appends", writers * appends);
     }
@@ -166,7 +203,7 @@ mod tests {
         let file = Arc::new(SlowFile { fails: true, ..SlowFile::default() });
         let poison = Poison::default();
         let syncer = Syncer::new("wal".into(), file, 0, poison.clone(), Arc::default());
-        syncer.wrote(8);
+        syncer.wrote(8, 1);
         let first = syncer.sync_to(8).unwrap_err();
         assert!(matches!(&first, DbError::Poisoned { first } if first.contains("bad sector")), "{first}");
         assert!(syncer.sync_to(8).is_err() && poison.check().is_err());

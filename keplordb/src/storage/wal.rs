@@ -121,7 +121,7 @@ impl Wal {
         }
         self.end = end;
         self.filled = self.filled.max(end);
-        self.syncer.wrote(end);
+        self.syncer.wrote(end, u64::from(payload.rows));
         Ok(end)
     }
 
@@ -178,7 +178,7 @@ impl Wal {
         }
         self.end = end;
         self.filled = end;
-        self.syncer.wrote(end);
+        self.syncer.wrote(end, 0);
         self.syncer.sync_to(end)
     }
 }
