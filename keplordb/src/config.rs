@@ -194,7 +194,7 @@ impl Options {
         self
     }
 
-    /// Threads for large queries and rotations; rayon's global pool unless given.
+    /// Threads for large scans; rayon's global pool unless given. Rotations have threads of their own while they last.
     pub fn pool(mut self, pool: Arc<rayon::ThreadPool>) -> Self {
         self.pool = Some(pool);
         self

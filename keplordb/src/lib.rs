@@ -55,9 +55,9 @@
 //! - After a failed sync nothing more is written ([`DbError::Poisoned`]); queries go on.
 //!
 //! # Threads, processes, memory
-//! Every method takes `&self`; one engine serves all threads of a program. It starts none of its own: the caller who fills a shard
-//! writes its segment. Large scans and large segments are spread over rayon's pool, or the one given by [`Options::pool`]. One
-//! process at a time may open a directory ([`DbError::AlreadyOpen`]).
+//! Every method takes `&self`; one engine serves all threads of a program. It keeps none of its own: the caller who fills a shard
+//! writes its segment, with threads that end with the call where it is large. Large scans are spread over rayon's pool, or the
+//! one given by [`Options::pool`]. One process at a time may open a directory ([`DbError::AlreadyOpen`]).
 //!
 //! Rows that are not yet in a segment are in memory, up to [`Options::memtable_bytes`] for each shard; writing a segment takes
 //! a few times the bytes of its rows while it lasts. Segments are mapped, not loaded.
@@ -78,6 +78,7 @@ mod event;
 mod filter;
 mod schema;
 mod sums;
+mod threads;
 mod time;
 // Kernels: 256 values at a time.
 mod kernels;

@@ -757,7 +757,7 @@ fn a_checkpoint_that_was_cut_short_does_not_open() {
         match Db::open_with(copy, Options::default().disk(Arc::new(disk.kill()))) {
             // The manifest is there, which is the last thing that a copy needs, or nothing is there yet.
             Ok(copy) => {
-                assert!(answers(&copy) == wanted || !is_complete && copy.total_events() == 0, "step {step}")
+                assert!(answers(&copy) == wanted || !is_complete && copy.total_events() == 0, "step {step}");
             }
             Err(error) => {
                 assert!(!is_complete && error.to_string().contains("cut short"), "step {step}: {error}");

@@ -36,14 +36,13 @@ impl Core {
             self.link_or_copy(entry.segment.path(), &target.segment(number))?;
             segments.push(ListedSegment { number, file_bytes: entry.segment.header().file_bytes });
         }
-        let rows = SegmentRows::gather(&version.memtables, self.options.pool.as_deref());
+        let rows = SegmentRows::gather(&version.memtables);
         if !rows.is_empty() {
             let job = Job {
                 schema: &self.schema,
                 generations: &[],
                 bloom_dim: Some(self.config.bloom_dim).filter(|dim| *dim < self.schema.shape().dims),
                 rollup_dims: &self.config.rollup_dims,
-                pool: self.options.pool.as_deref(),
             };
             let bytes = encode(&job, &rows);
             target.write_whole(&target.segment(publish.next_segment), &bytes)?;

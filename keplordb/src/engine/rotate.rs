@@ -76,7 +76,7 @@ impl Core {
             return Ok(Flushed::default());
         }
         // Step 2. Rows that are deleted by now are left out.
-        let rows = SegmentRows::gather(&sealed, self.options.pool.as_deref());
+        let rows = SegmentRows::gather(&sealed);
         let written = if rows.is_empty() { None } else { Some(self.write_segment(&sealed, &rows)?) };
 
         // Step 3.
@@ -121,7 +121,6 @@ impl Core {
             generations: &generations,
             bloom_dim: Some(self.config.bloom_dim).filter(|dim| *dim < self.schema.shape().dims),
             rollup_dims: &self.config.rollup_dims,
-            pool: self.options.pool.as_deref(),
         };
         let path = self.wal.directory.segment(number);
         let bytes = encode(&job, rows);

@@ -413,6 +413,7 @@ fn u16_column(reader: &mut ByteReader<'_>, rows: usize, what: &str) -> Result<Ve
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the rows of a test are few")]
 mod tests {
     use super::*;
     use crate::event::LogEvent;

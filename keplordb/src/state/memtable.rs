@@ -176,9 +176,9 @@ mod tests {
                 let batch = batch(rows, next);
                 next += rows as u64;
                 if rows >= LARGE_ROWS {
-                    memtable.add(batch)
+                    memtable.add(batch);
                 } else {
-                    memtable.copy(&batch)
+                    memtable.copy(&batch);
                 }
                 if step % reads == 0 {
                     assert_eq!(memtable.blocks().iter().map(|block| block.rows() as u64).sum::<u64>(), next);

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use rayon::slice::ParallelSliceMut;
-
 use crate::format::block::Block;
 use crate::format::segment::{self, Columns, SegmentInput};
 use crate::schema::TableSchema;
 use crate::state::memtable::MemtableBlocks;
 use crate::state::version::MemtableEntry;
+use crate::threads::join;
 
-/// Rows from which sorting and encoding spread over threads; below, waking them costs more than it saves.
+/// Rows from which laying out and encoding columns spread over threads; below, starting them costs more than it saves.
 const PARALLEL_ROWS: usize = 32 << 10;
 
 /// What a segment is to be besides its rows.
@@ -21,7 +20,6 @@ pub(crate) struct Job<'a> {
     pub(crate) generations: &'a [u64],
     pub(crate) bloom_dim: Option<usize>,
     pub(crate) rollup_dims: &'a [usize],
-    pub(crate) pool: Option<&'a rayon::ThreadPool>,
 }
 
 /// A row's place in time, and where it is.
@@ -42,7 +40,7 @@ pub(crate) struct SegmentRows {
 
 impl SegmentRows {
     /// Takes the rows that are not deleted as of the entries given.
-    pub(crate) fn gather(entries: &[MemtableEntry], pool: Option<&rayon::ThreadPool>) -> Self {
+    pub(crate) fn gather(entries: &[MemtableEntry]) -> Self {
         let (mut blocks, mut places) = (Vec::new(), Vec::new());
         for entry in entries {
             let of_entry: MemtableBlocks = entry.memtable.blocks();
@@ -61,14 +59,8 @@ impl SegmentRows {
                 blocks.push(Arc::clone(block));
             }
         }
-        // Events come mostly in order; seeing that they do costs a fraction of sorting them.
-        if !places.is_sorted() {
-            match pool {
-                _ if places.len() < PARALLEL_ROWS => places.sort_unstable(),
-                Some(pool) => pool.install(|| places.par_sort_unstable()),
-                None => places.par_sort_unstable(),
-            }
-        }
+        // Events come mostly in order, as one run per shard: the stable sort finds such runs and only merges them.
+        places.sort();
         Self { blocks, places }
     }
 
@@ -126,7 +118,7 @@ impl SegmentRows {
             ..Columns::default()
         };
         let ((id, dims, labels), numbers) =
-            if self.is_large() { rayon::join(texts, numbers) } else { (texts(), numbers()) };
+            if self.is_large() { join(texts, numbers) } else { (texts(), numbers()) };
         Columns { id, dims, labels, ..numbers }
     }
 
@@ -138,19 +130,13 @@ impl SegmentRows {
 
 /// The bytes of a segment file.
 pub(crate) fn encode(job: &Job<'_>, rows: &SegmentRows) -> Vec<u8> {
-    let encode = || {
-        let input = SegmentInput {
-            schema: job.schema,
-            generations: job.generations,
-            supersedes: &[],
-            bloom_dim: job.bloom_dim,
-            rollup_dims: job.rollup_dims,
-            columns: rows.columns(job.schema),
-        };
-        segment::encode(&input, rows.is_large())
+    let input = SegmentInput {
+        schema: job.schema,
+        generations: job.generations,
+        supersedes: &[],
+        bloom_dim: job.bloom_dim,
+        rollup_dims: job.rollup_dims,
+        columns: rows.columns(job.schema),
     };
-    match job.pool {
-        Some(pool) if rows.is_large() => pool.install(encode),
-        _ => encode(),
-    }
+    segment::encode(&input, rows.is_large())
 }

@@ -3,8 +3,6 @@
 
 use std::collections::HashMap;
 
-use rayon::prelude::*;
-
 use super::{ENCODING, Facts, SECTION_ALIGN_BYTES, SectionEntry, SectionKind, SegmentHeader};
 use crate::format::bytes::{ByteWriter, align};
 use crate::format::keys::{self, KeyMeasures, Keys, status_text};
@@ -14,6 +12,7 @@ use crate::format::{bloom, ids, texts};
 use crate::kernels::CHUNK_ROWS;
 use crate::schema::{Shape, TableSchema};
 use crate::sums::{FIXED_MEASURES, Measure, Sums};
+use crate::threads::map_each;
 
 /// Rollups are stored where they are at most this fraction of the rows; else they are computed when asked for.
 pub(super) const ROWS_PER_ROLLUP: usize = 8;
@@ -114,12 +113,12 @@ fn run(jobs: &[Job<'_>], parallel: bool) -> Vec<Section> {
         let (padding, crc) = (bytes.len() - content_bytes, crc32fast::hash(&bytes));
         Section { kind: *kind, column: *column, bytes, padding, crc }
     };
-    if parallel { jobs.par_iter().map(make).collect() } else { jobs.iter().map(make).collect() }
+    if parallel { map_each(jobs, make) } else { jobs.iter().map(make).collect() }
 }
 
 /// The bytes of a segment file.
 ///
-/// Sections are encoded on the current rayon pool if `parallel`, else one after the other on this thread; they are held
+/// Sections are encoded side by side if `parallel`, else one after the other on this thread; they are held
 /// twice in memory at the end. Panics if the columns are not those of the schema or have different lengths, or if the
 /// bloom dim or a rollup dim is none of the schema's: our own mistakes.
 pub(crate) fn encode(input: &SegmentInput<'_>, parallel: bool) -> Vec<u8> {
