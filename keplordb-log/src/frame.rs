@@ -179,7 +179,8 @@ pub enum End {
         /// Where the last frame ends.
         at: u64,
     },
-    /// A closing frame is the last one, and nothing but zeros follows.
+    /// A closing frame is the last one. What follows it was never known to be synced (space written ahead, say, that a crash
+    /// garbled before it was cut off) and means nothing.
     Closed {
         /// Where the closing frame ends.
         at: u64,
@@ -309,8 +310,8 @@ impl<'a> Walk<'a> {
             None => unreachable!("a walk ends by stopping"),
         };
 
-        if !tail.is_empty() && closed.is_some() {
-            return End::Corrupt { at, covered_upto: file_bytes, what: "bytes follow the closing frame" };
+        if closed.is_some() && self.read().is_ok() {
+            return End::Corrupt { at, covered_upto: file_bytes, what: "a frame follows the closing frame" };
         }
         if let Some(watermark) = self.later_watermark(later) {
             return End::Corrupt { at, covered_upto: watermark.max(self.covered), what };
@@ -322,8 +323,8 @@ impl<'a> Walk<'a> {
             return End::Corrupt { at, covered_upto: self.covered, what };
         }
         match closed {
-            _ if !tail.is_empty() => End::Torn { at, bytes: tail.len() as u64 },
             Some(first) => End::Closed { at, first },
+            None if !tail.is_empty() => End::Torn { at, bytes: tail.len() as u64 },
             None => End::Clean { at },
         }
     }

@@ -12,6 +12,9 @@ use crate::schema::{MAX_DIMS, TableSchema};
 /// Most shards an engine may have.
 pub const MAX_SHARDS: usize = 64;
 
+/// Largest memtable that a shard may have, not counting the last batch: the strings of one segment must stay below 4 GiB.
+pub(crate) const MAX_MEMTABLE_BYTES: usize = 2 << 30;
+
 /// How an engine keeps its files.
 ///
 /// | field | default |
@@ -200,10 +203,10 @@ impl Options {
         self
     }
 
-    /// A shard rotates when its memtable has this many bytes, if `wal_max_events` has not made it do so before.
-    /// Larger: fewer segments; smaller: less memory.
+    /// A shard rotates when its memtable has this many bytes, if `wal_max_events` has not made it do so before. At most
+    /// 2 GiB count. Larger: fewer segments; smaller: less memory.
     pub fn memtable_bytes(mut self, bytes: usize) -> Self {
-        self.memtable_bytes = bytes;
+        self.memtable_bytes = bytes.min(MAX_MEMTABLE_BYTES);
         self
     }
 

@@ -53,10 +53,8 @@ pub enum DbError {
         /// What is wrong there.
         what: String,
     },
-    /// A file that the manifest lists is not there.
-    #[error(
-        "{file} is missing although the manifest lists it; put it back, or restore the directory from a copy"
-    )]
+    /// A file that belongs to the table is not there.
+    #[error("{file} is missing; put it back, or restore the directory from a copy")]
     Missing {
         /// The file.
         file: PathBuf,

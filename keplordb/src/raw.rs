@@ -15,6 +15,9 @@ use crate::read::select::Order;
 use crate::schema::{MAX_COUNTERS, MAX_DIMS, MAX_LABELS, Shape, TableSchema};
 use crate::sums::Sums;
 
+/// Rows that a query makes room for at once; a limit may be `usize::MAX`.
+pub(crate) const RESERVED_ROWS: usize = 128;
+
 /// An open table of events with `D` dims, `C` counters and `L` labels.
 ///
 /// All methods take `&self`: one engine serves all threads of a program, and is the only one on its directory. It has no
@@ -161,7 +164,7 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     /// # Errors
     /// As [`get_event`](Self::get_event).
     pub fn query_recent(&self, filter: &QueryFilter<D>, limit: usize) -> Result<Vec<EventRef<D, C, L>>> {
-        let mut events = Vec::new();
+        let mut events = Vec::with_capacity(limit.min(RESERVED_ROWS));
         if let Some(predicate) = Predicate::new(filter.as_ref_filter()) {
             self.core.recent(&predicate, limit, Order::NewestFirst, &mut |row| {
                 events.push(EventRef::read(row)?);

@@ -12,6 +12,7 @@ use crate::engine::{Appended, Core, Flushed, GcStats, OpenReport, Stats};
 use crate::error::Result;
 use crate::event::RowRef;
 use crate::filter::{FilterRef, Predicate};
+use crate::raw::RESERVED_ROWS;
 use crate::read::query::{RollupKey, RollupValue, Totals};
 use crate::read::rollup::RollupRow;
 use crate::read::row::RowView;
@@ -351,7 +352,7 @@ impl<S: Schema> Query<'_, S> {
     /// # Errors
     /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
     pub fn rows(&self) -> Result<Vec<S::Row>> {
-        let mut rows = Vec::new();
+        let mut rows = Vec::with_capacity(self.limit.min(RESERVED_ROWS));
         if let Some(predicate) = self.predicate() {
             self.store.core.recent(&predicate, self.limit, self.order, &mut |row| {
                 rows.push(S::read_row(row)?);

@@ -20,8 +20,8 @@ use crate::storage::wal::Payload;
 /// A thread's buffers are given back when they grew beyond this: one large batch must not hold memory for ever.
 const KEPT_BYTES: usize = 1 << 20;
 
-/// Bytes of an event's numbers, without counters, for the limits on events and batches.
-const EVENT_NUMBER_BYTES: usize = 64;
+/// Bytes of an event's numbers without counters: time, metric, two latencies, status, flags.
+const EVENT_NUMBER_BYTES: usize = 8 + 8 + 4 + 4 + 2 + 2;
 
 /// The sequences of what was appended.
 ///
@@ -60,28 +60,29 @@ impl Core {
             let next = self.next_sequence.load(Ordering::Relaxed);
             return Ok(Appended { first: next, last: next - 1 });
         }
-        SCRATCH.with_borrow_mut(|scratch| {
-            scratch.frame.clear();
-            scratch.frame.resize(HEADER_BYTES, 0);
-            let appended = if rows.len() >= LARGE_ROWS {
-                let block = Block::for_rows(shape, rows);
-                self.commit(Batch::Large(Box::new(block)), &mut scratch.frame, durable)
-            } else {
-                if scratch.block.shape() != shape {
-                    scratch.block = Block::new(shape);
-                }
-                scratch.block.clear();
-                rows.for_each(|row| scratch.block.push(row));
-                self.commit(Batch::Small(&mut scratch.block), &mut scratch.frame, durable)
-            };
-            if scratch.frame.capacity() > KEPT_BYTES {
-                scratch.frame = Vec::new();
+        // Taken and put back, not borrowed: what hears of events of ours (a subscriber of `tracing`) may append too.
+        let mut scratch = SCRATCH.take();
+        scratch.frame.clear();
+        scratch.frame.resize(HEADER_BYTES, 0);
+        let appended = if rows.len() >= LARGE_ROWS {
+            let block = Block::for_rows(shape, rows);
+            self.commit(Batch::Large(Box::new(block)), &mut scratch.frame, durable)
+        } else {
+            if scratch.block.shape() != shape {
+                scratch.block = Block::new(shape);
             }
-            if scratch.block.memory_bytes() > KEPT_BYTES {
-                scratch.block = Block::default();
-            }
-            appended
-        })
+            scratch.block.clear();
+            rows.for_each(|row| scratch.block.push(row));
+            self.commit(Batch::Small(&mut scratch.block), &mut scratch.frame, durable)
+        };
+        if scratch.frame.capacity() > KEPT_BYTES {
+            scratch.frame = Vec::new();
+        }
+        if scratch.block.memory_bytes() > KEPT_BYTES {
+            scratch.block = Block::default();
+        }
+        SCRATCH.set(scratch);
+        appended
     }
 
     fn commit(&self, mut batch: Batch<'_>, frame: &mut Vec<u8>, durable: bool) -> Result<Appended> {
@@ -200,7 +201,8 @@ fn check<'a>(rows: impl Iterator<Item = RowRef<'a>>, shape: Shape) -> Result<()>
         let dims = row.dims.iter().enumerate().map(|(dim, text)| ("dim", dim, text.len(), MAX_KEY_BYTES));
         let labels =
             row.labels.iter().enumerate().map(|(label, text)| ("label", label, text.len(), MAX_LABEL_BYTES));
-        let mut event_bytes = EVENT_NUMBER_BYTES + 4 * row.counters.len();
+        let lengths = 4 * (row.counters.len() + 1 + row.dims.len() + row.labels.len());
+        let mut event_bytes = EVENT_NUMBER_BYTES + lengths;
         for (role, column, bytes, max) in id.chain(dims).chain(labels) {
             if bytes > max {
                 let why =

@@ -20,7 +20,7 @@ impl Core {
         let target = Directory::new(Arc::clone(self.wal.directory.disk()), target.to_owned());
         target.create_root()?;
         let _lock = target.lock()?;
-        if !target.list()?.is_new() {
+        if !target.is_empty()? {
             let why = format!("{} is not empty", target.root().display());
             return Err(DbError::invalid("target_dir", why));
         }

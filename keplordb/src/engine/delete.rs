@@ -7,6 +7,7 @@ use roaring::{RoaringBitmap, RoaringTreemap};
 
 use super::Core;
 use crate::error::Result;
+use crate::format::block::Block;
 use crate::format::tombstones::Tombstone;
 use crate::read::point::{find_row, rows_of_id};
 use crate::state::version::{MemtableEntry, SegmentEntry, Version};
@@ -29,10 +30,11 @@ impl Core {
         if tombstones.is_empty() {
             return Ok(0);
         }
-        publish.tombstones.append(&tombstones)?;
-        self.mark_changed();
+        // What can fail comes before the commit point, which is the tombstones' sync.
         let mut version = Version::clone(&self.version.load());
         bury(&mut version, &tombstones)?;
+        publish.tombstones.append(&tombstones)?;
+        self.mark_changed();
         self.version.store(Arc::new(version));
         Ok(found)
     }
@@ -80,7 +82,10 @@ pub(crate) fn bury_in_segment(entry: &mut SegmentEntry, tombstones: &[Tombstone]
 pub(crate) fn bury_in_memtable(entry: &mut MemtableEntry, tombstones: &[Tombstone]) {
     let blocks = entry.memtable.blocks();
     let holds = |tombstone: &&Tombstone| {
-        blocks.iter().any(|block| block.sequence().binary_search(&tombstone.sequence).is_ok())
+        let place = |block: &Block| block.sequence().binary_search(&tombstone.sequence).ok();
+        let is_row =
+            |block: &Block| place(block).and_then(|row| block.ts().get(row)) == Some(&tombstone.ts_ns);
+        blocks.iter().any(|block| is_row(block))
     };
     let mut sequences: RoaringTreemap = tombstones.iter().filter(holds).map(|row| row.sequence).collect();
     if !sequences.is_empty() {

@@ -24,7 +24,7 @@ use crate::format::manifest::{ListedSegment, ListedWal, Manifest};
 use crate::kernels::Kernels;
 use crate::read::ReadContext;
 use crate::schema::TableSchema;
-use crate::state::memtable::{LARGE_ROWS, Memtable};
+use crate::state::memtable::Memtable;
 use crate::state::version::{MemtableEntry, SegmentEntry, Version};
 use crate::storage::directory::{Directory, Listing};
 use crate::storage::manifest::{self, ManifestFile};
@@ -154,9 +154,7 @@ impl Core {
         let memtable = Arc::new(Memtable::new(generation, self.schema.shape()));
         memtable.set_wal_bytes(end);
         for block in std::mem::take(&mut found.blocks) {
-            // Small batches are gathered as they were before; blocks of an older schema stay as they are.
-            let is_small = block.rows() < LARGE_ROWS && block.shape() == self.schema.shape();
-            if is_small { memtable.copy(&block) } else { memtable.add(block) }
+            memtable.add(block);
         }
 
         let live = if found.is_closed() {
@@ -206,7 +204,8 @@ impl Found {
     fn next_sequence(&self, is_new: bool) -> u64 {
         let segments = self.segments.iter().map(|entry| entry.segment.header().facts.sequence_max + 1);
         let wals = self.wals.iter().map(|wal| wal.next_sequence);
-        let next = segments.chain(wals).fold(self.manifest.next_sequence, u64::max);
+        let deleted = self.tombstones.iter().flat_map(|found| &found.tombstones).map(|row| row.sequence + 1);
+        let next = segments.chain(wals).chain(deleted).fold(self.manifest.next_sequence, u64::max);
         if is_new { next } else { next + SEQUENCE_GAP }
     }
 

@@ -11,6 +11,7 @@ use roaring::RoaringBitmap;
 
 use super::Core;
 use super::shard::Active;
+use crate::config::MAX_MEMTABLE_BYTES;
 use crate::error::Result;
 use crate::state::segment_rows::{Job, SegmentRows, encode};
 use crate::state::version::{MemtableEntry, SegmentEntry, Version};
@@ -68,16 +69,31 @@ impl Core {
         Ok(true)
     }
 
-    /// Steps 2 to 4, for every sealed generation, also those that an earlier rotation failed to write.
-    pub(crate) fn write_sealed(&self, _rotation: &MutexGuard<'_, ()>) -> Result<Flushed> {
+    /// Steps 2 to 4, for every sealed generation, also those that an earlier rotation failed to write: as one segment, or as
+    /// several where one would be too large.
+    fn write_sealed(&self, _rotation: &MutexGuard<'_, ()>) -> Result<Flushed> {
         let sealed: Vec<MemtableEntry> =
             self.version.load().memtables.iter().filter(|entry| entry.sealed).cloned().collect();
-        if sealed.is_empty() {
-            return Ok(Flushed::default());
+        let mut flushed = Flushed::default();
+        let mut rest = &sealed[..];
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = rest.iter().take_while(|entry| {
+                bytes += entry.memtable.memory_bytes();
+                bytes <= MAX_MEMTABLE_BYTES
+            });
+            // One that is larger by its last batch still makes a segment.
+            let (group, later) = rest.split_at(fits.count().max(1));
+            flushed.rows += self.write_group(group)?;
+            rest = later;
         }
+        Ok(flushed)
+    }
+
+    fn write_group(&self, sealed: &[MemtableEntry]) -> Result<u64> {
         // Step 2. Rows that are deleted by now are left out.
-        let rows = SegmentRows::gather(&sealed);
-        let written = if rows.is_empty() { None } else { Some(self.write_segment(&sealed, &rows)?) };
+        let rows = SegmentRows::gather(sealed);
+        let written = if rows.is_empty() { None } else { Some(self.write_segment(sealed, &rows)?) };
 
         // Step 3.
         let mut publish = self.publish.lock();
@@ -106,7 +122,7 @@ impl Core {
         if self.options.unlink_grace.is_zero() {
             self.unlink_replaced(&mut publish);
         }
-        Ok(Flushed { rows: rows.len() as u64 })
+        Ok(rows.len() as u64)
     }
 
     fn write_segment(&self, sealed: &[MemtableEntry], rows: &SegmentRows) -> Result<Arc<Segment>> {

@@ -12,7 +12,7 @@ use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
 use super::bytes::{ByteReader, ByteWriter, Malformed};
-use super::{MAX_KEY_BYTES, MAX_LABEL_BYTES};
+use super::{MAX_KEY_BYTES, MAX_LABEL_BYTES, MAX_NUMBER};
 use crate::event::{EventFlags, RowRef};
 use crate::schema::Shape;
 use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC, Measure, Sums};
@@ -364,9 +364,9 @@ impl Block {
             *strings = Strings::decode(&mut reader, rows, limit_bytes, what)?;
         }
         reader.finish("the block")?;
-        first
-            .checked_add(rows as u64)
-            .ok_or_else(|| Malformed::new(0, "the sequences of the block run over"))?;
+        if first > MAX_NUMBER {
+            return Err(Malformed::new(0, format!("the sequence {first} is impossible")));
+        }
         block.number(first);
         Ok(block)
     }

@@ -13,6 +13,7 @@
 //! A WAL with a lower generation than `next generation` that is not listed has been absorbed by a segment and is a
 //! leftover. Lengths are lower bounds: a file may have grown since.
 
+use super::MAX_NUMBER;
 use super::bytes::{ByteReader, ByteWriter, Malformed};
 use super::preface::{self, MANIFEST_MAGIC, PrefaceError};
 use super::schema::{put_schema, read_schema};
@@ -96,8 +97,11 @@ impl Manifest {
             && wals.is_sorted_by(|a, b| a.generation < b.generation)
             && segments.last().is_none_or(|last| last.number < next_segment)
             && wals.last().is_none_or(|last| last.generation < next_generation);
-        if !ascending {
-            return Err(Malformed::new(at, "the lists are not ascending, or reach beyond the next numbers"));
+        let possible = [next_sequence, next_generation, next_segment].iter().all(|next| *next <= MAX_NUMBER);
+        if !ascending || !possible {
+            let what =
+                "the lists are not ascending, reach beyond the next numbers, or these are impossibly large";
+            return Err(Malformed::new(at, what));
         }
         Ok(Self { schema, next_sequence, next_generation, next_segment, tombstone_bytes, segments, wals })
     }

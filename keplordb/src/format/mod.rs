@@ -22,6 +22,10 @@ pub(crate) mod wal;
 /// Version of every file format here. 0 may still change from release to release; 1 will be frozen.
 pub(crate) const FORMAT_VERSION: u32 = 0;
 
+/// Largest sequence, generation and segment number that a file may name: sums of it and a count do not run over. No table
+/// comes near: a billion numbers a second reach it after 146 years.
+pub(crate) const MAX_NUMBER: u64 = 1 << 62;
+
 /// Longest id and longest dim, in bytes.
 pub const MAX_KEY_BYTES: usize = 64 << 10;
 /// Longest label, in bytes.

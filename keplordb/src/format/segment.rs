@@ -46,7 +46,6 @@
 
 mod encode;
 
-use super::FORMAT_VERSION;
 use super::bloom::Bloom;
 use super::bytes::{ByteReader, ByteWriter, Malformed, align};
 use super::ids::HashIndex;
@@ -56,6 +55,7 @@ use super::preface::{Magic, PrefaceError};
 use super::rollups::Rollups;
 use super::schema::{put_schema, read_schema};
 use super::texts::Texts;
+use super::{FORMAT_VERSION, MAX_NUMBER};
 use crate::schema::{Shape, TableSchema};
 use crate::sums::{FIXED_MEASURES, Measure, Sums};
 
@@ -427,6 +427,10 @@ impl SegmentHeader {
         let ascend = facts.ts_min <= facts.ts_max
             && facts.sequence_min <= facts.sequence_max
             && facts.status_min <= facts.status_max;
+        let numbers = self.generations.iter().chain(&self.supersedes).chain([&facts.sequence_max]);
+        if numbers.into_iter().any(|number| *number > MAX_NUMBER) {
+            return Err(format!("a generation, segment or sequence is above {MAX_NUMBER}"));
+        }
         if ascend != (self.rows > 0) {
             return Err(format!(
                 "the smallest and largest time, sequence or status are not those of {} rows",

@@ -7,6 +7,7 @@
 //! ```
 //! A tombstone whose row is in no file any more says nothing and harms nothing: sequences are never given twice.
 
+use super::MAX_NUMBER;
 use super::bytes::{ByteReader, ByteWriter, Malformed};
 use super::preface::{self, PrefaceError, TOMBSTONES_MAGIC};
 
@@ -47,7 +48,12 @@ pub(crate) fn decode(payload: &[u8], rows: u32, tombstones: &mut Vec<Tombstone>)
     }
     tombstones.reserve(rows as usize);
     for _ in 0..rows {
-        tombstones.push(Tombstone { ts_ns: reader.i64("a time")?, sequence: reader.u64("a sequence")? });
+        let at = reader.position();
+        let tombstone = Tombstone { ts_ns: reader.i64("a time")?, sequence: reader.u64("a sequence")? };
+        if tombstone.sequence > MAX_NUMBER {
+            return Err(Malformed::new(at, format!("the sequence {} is impossible", tombstone.sequence)));
+        }
+        tombstones.push(tombstone);
     }
     Ok(())
 }
@@ -58,7 +64,7 @@ mod tests {
 
     #[test]
     fn tombstones_decode_to_themselves() {
-        let rows = [Tombstone { ts_ns: i64::MIN, sequence: 0 }, Tombstone { ts_ns: 5, sequence: u64::MAX }];
+        let rows = [Tombstone { ts_ns: i64::MIN, sequence: 0 }, Tombstone { ts_ns: 5, sequence: MAX_NUMBER }];
         let (mut payload, mut decoded) = (Vec::new(), Vec::new());
         encode(&rows, &mut payload);
         decode(&payload, 2, &mut decoded).unwrap();

@@ -7,7 +7,7 @@ use crate::format::segment::{self, Columns, SegmentInput};
 use crate::schema::TableSchema;
 use crate::state::memtable::MemtableBlocks;
 use crate::state::version::MemtableEntry;
-use crate::threads::join;
+use crate::threads::map_each;
 
 /// Rows from which laying out and encoding columns spread over threads; below, starting them costs more than it saves.
 const PARALLEL_ROWS: usize = 32 << 10;
@@ -93,18 +93,18 @@ impl SegmentRows {
         self.column(|block, row| values(block).get(row).copied().unwrap_or_default().into())
     }
 
-    /// The rows column by column; on two threads where there are many.
+    /// The rows column by column; strings, whose bytes are all over memory, on several threads where there are many rows.
     fn columns(&self, schema: &TableSchema) -> Columns<'_> {
         let shape = schema.shape();
-        let id = || self.column(Block::id);
-        let dim = |dim| self.column(move |block, row| block.dim(dim, row));
-        let label = |label| self.column(move |block, row| block.label(label, row));
-        let texts = || {
-            let dims: Vec<_> = (0..shape.dims).map(dim).collect();
-            let labels: Vec<_> = (0..shape.labels).map(label).collect();
-            (id(), dims, labels)
+        let places: Vec<usize> = (0..1 + shape.dims + shape.labels).collect();
+        let text = |place: &usize| match *place {
+            0 => self.column(Block::id),
+            place if place <= shape.dims => self.column(|block, row| block.dim(place - 1, row)),
+            place => self.column(|block, row| block.label(place - 1 - shape.dims, row)),
         };
-        let numbers = || Columns {
+        let texts = if self.is_large() { map_each(&places, text) } else { places.iter().map(text).collect() };
+        let mut texts = texts.into_iter();
+        Columns {
             ts: self.places.iter().map(|place| place.ts).collect(),
             sequence: self.places.iter().map(|place| place.sequence as i64).collect(),
             metric: self.numbers(Block::metric),
@@ -115,11 +115,10 @@ impl SegmentRows {
             counters: (0..shape.counters)
                 .map(|counter| self.numbers(|block| block.counter(counter).unwrap_or_default()))
                 .collect(),
-            ..Columns::default()
-        };
-        let ((id, dims, labels), numbers) =
-            if self.is_large() { join(texts, numbers) } else { (texts(), numbers()) };
-        Columns { id, dims, labels, ..numbers }
+            id: texts.next().unwrap_or_default(),
+            dims: texts.by_ref().take(shape.dims).collect(),
+            labels: texts.collect(),
+        }
     }
 
     /// Whether spreading over threads pays.

@@ -7,6 +7,7 @@ use keplordb_disk::{Disk, Lock, LockError};
 
 use super::poison::Poison;
 use crate::error::{DbError, IoContext, Result};
+use crate::format::MAX_NUMBER;
 
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "MANIFEST";
@@ -126,6 +127,12 @@ impl Directory {
         })
     }
 
+    /// Whether nothing but the lock is there.
+    pub(crate) fn is_empty(&self) -> Result<bool> {
+        let entries = self.disk.list(&self.root).at("list", &self.root)?;
+        Ok(entries.iter().all(|entry| entry.name == LOCK))
+    }
+
     /// What is there now. Names that are not ours are left alone.
     pub(crate) fn list(&self) -> Result<Listing> {
         let mut listing = Listing::default();
@@ -196,7 +203,8 @@ fn number_of(name: &str, suffix: &str) -> Option<u64> {
     let digits = name.strip_suffix(suffix)?;
     let well_formed =
         digits.len() == 16 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    well_formed.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+    let number = well_formed.then(|| u64::from_str_radix(digits, 16).ok()).flatten();
+    number.filter(|number| *number <= MAX_NUMBER)
 }
 
 #[cfg(test)]

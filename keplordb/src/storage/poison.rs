@@ -22,10 +22,15 @@ impl Poison {
 
     /// Stops writing for good and returns what every later write gets; the first cause stays.
     pub(crate) fn set(&self, cause: &DbError) -> DbError {
+        let mut is_first = false;
         let first = self.0.get_or_init(|| {
-            tracing::error!(%cause, "a sync failed: writing stops until the engine is opened again");
+            is_first = true;
             cause.to_string().into()
         });
+        // Not while the cell is being set: a subscriber may come back here.
+        if is_first {
+            tracing::error!(%cause, "writing stops until the engine is opened again");
+        }
         DbError::Poisoned { first: Arc::clone(first) }
     }
 

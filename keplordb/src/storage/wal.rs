@@ -16,6 +16,7 @@ use super::directory::Directory;
 use super::poison::Poison;
 use super::syncer::Syncer;
 use crate::error::{DbError, IoContext, Result};
+use crate::format::MAX_NUMBER;
 use crate::format::block::Block;
 use crate::format::wal::WalHeader;
 use crate::schema::TableSchema;
@@ -27,6 +28,9 @@ const FILL_BYTES_MAX: u64 = 4 << 20;
 /// Frames from this size on are written without filling ahead: their own bytes, not the journal, are then the cost of a
 /// sync, and every zero written ahead would be written twice.
 const FILL_FRAME_BYTES: usize = 32 << 10;
+/// Rows and bytes up to which the frames of a file that is read again are gathered into one block.
+const GATHERED_ROWS: usize = 4096;
+const GATHERED_BYTES: usize = 1 << 20;
 /// Zeros to write from.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -50,7 +54,7 @@ pub(crate) struct Wal {
     end: u64,
     /// Up to where the file is allocated and written, with frames or zeros.
     filled: u64,
-    /// By how much to fill next.
+    /// By how much to fill next; 0 for not at all, after the disk had no room for it.
     fill_step: u64,
 }
 
@@ -113,7 +117,7 @@ impl Wal {
             &header,
         );
         let end = self.end + buffer.len() as u64;
-        if end > self.filled && buffer.len() < FILL_FRAME_BYTES {
+        if end > self.filled && self.fill_step > 0 && buffer.len() < FILL_FRAME_BYTES {
             self.fill_to(end + self.fill_step);
         }
         if let Err(source) = self.file.write_at(buffer, self.end) {
@@ -134,6 +138,8 @@ impl Wal {
             if self.file.write_at(zeros, self.filled).is_err() {
                 // Whatever was written of them gives its blocks back; if even that fails they are still zeros.
                 let _ = self.file.truncate(self.filled);
+                // Trying again with every append would take all free space from others each time.
+                self.fill_step = 0;
                 return;
             }
             self.filled += step as u64;
@@ -279,14 +285,20 @@ pub(crate) fn find(disk: &dyn Disk, path: &Path, generation: u64, synced_bytes: 
         return Err(DbError::corrupt(path, 0, what));
     }
     let mut walk = frame::walk(&bytes, header_bytes, header.salt, synced_bytes);
-    let (mut blocks, mut next_sequence) = (Vec::new(), 0);
+    let (mut blocks, mut next_sequence): (Vec<Block>, u64) = (Vec::new(), 0);
     let mut durable_upto = synced_bytes.max(header_bytes as u64);
     for frame in walk.by_ref() {
         let block = Block::decode(frame.payload, header.schema.shape(), frame.rows, frame.first)
             .map_err(|malformed| malformed.in_file(path, frame.offset + HEADER_BYTES as u64))?;
         next_sequence = next_sequence.max(frame.first + u64::from(frame.rows));
         durable_upto = durable_upto.max(frame.durable_upto);
-        blocks.push(block);
+        // One by one, small frames would take many times the memory that their rows did when they were written.
+        match blocks.last_mut() {
+            Some(last) if last.rows() < GATHERED_ROWS && last.memory_bytes() < GATHERED_BYTES => {
+                last.extend(&block)
+            }
+            _ => blocks.push(block),
+        }
     }
     let end = walk.end();
     match end {
@@ -297,6 +309,13 @@ pub(crate) fn find(disk: &dyn Disk, path: &Path, generation: u64, synced_bytes: 
         End::Truncated { covered_upto, .. } => {
             let file = path.to_owned();
             return Err(DbError::Truncated { file, found_bytes: file_bytes, expected_bytes: covered_upto });
+        }
+        End::Closed { at, first } if first > MAX_NUMBER => {
+            return Err(DbError::corrupt(
+                path,
+                at,
+                format!("the closing frame's sequence {first} is impossible"),
+            ));
         }
         End::Closed { first, .. } => next_sequence = next_sequence.max(first),
         End::Clean { .. } | End::Torn { .. } => {}
