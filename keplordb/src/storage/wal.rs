@@ -295,7 +295,7 @@ pub(crate) fn find(disk: &dyn Disk, path: &Path, generation: u64, synced_bytes: 
         // One by one, small frames would take many times the memory that their rows did when they were written.
         match blocks.last_mut() {
             Some(last) if last.rows() < GATHERED_ROWS && last.memory_bytes() < GATHERED_BYTES => {
-                last.extend(&block)
+                last.extend(&block);
             }
             _ => blocks.push(block),
         }
