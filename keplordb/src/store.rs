@@ -77,7 +77,7 @@ impl<const C: usize> From<ExactRollup> for RollupValue<C> {
 /// By default an append returns when its event is on disk; appends at the same time share a sync.
 ///
 /// ```
-/// use keplordb::{Schema, Store};
+/// use keplordb::{Engine, Schema, Store};
 ///
 /// #[derive(Schema)]
 /// #[keplordb(id = 1)]
@@ -92,10 +92,19 @@ impl<const C: usize> From<ExactRollup> for RollupValue<C> {
 ///
 /// # let dir = tempfile::tempdir()?;
 /// # let (dir, ts_ns) = (dir.path().join("calls"), 1_700_000_000_000_000_000);
-/// let store = Store::<AiCall>::open(dir)?;
+/// # let dir = dir.to_str().unwrap();
+/// {
+///     // One engine per directory: this one is closed at the end of the block.
+///     let engine: Engine<2, 1, 0> = Engine::open(AiCall::default_config(dir.into()))?;
+///     let call = AiCall::new(ts_ns).user("alice").model("gpt-4o").tokens(1200).metric(5_000_000).status(200);
+///     engine.append(&call.into_log_event())?;
+///     let totals = engine.aggregate(&AiCall::filter().user("alice").into_filter())?;
+///     assert_eq!((totals.event_count, totals.metric), (1, 5_000_000));
+/// }
+/// let store = Store::<AiCall>::open(dir)?; // the typed face: no const generics in sight
 /// store.append(AiCall::new(ts_ns).user("alice").model("gpt-4o").tokens(1200))?;
 /// let rows = store.query(AiCall::filter().user("alice")).newest_first().limit(10).rows()?;
-/// assert_eq!((rows[0].user(), rows[0].tokens()), ("alice", 1200));
+/// assert_eq!((rows.len(), rows[0].user(), rows[0].tokens()), (2, "alice", 1200));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Store<S> {
