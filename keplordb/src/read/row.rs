@@ -94,7 +94,7 @@ impl<'a> RowView<'a> {
     /// The status code.
     pub fn status(&self) -> u16 {
         match self.place {
-            Place::Segment(columns, _) => status_of(columns.status.text(self.row)),
+            Place::Segment(columns, _) => columns.status(self.row),
             Place::Block(block) => at(block.status(), self.row),
         }
     }
@@ -177,6 +177,9 @@ impl<'s> SegmentRows<'s> {
     }
 }
 
+/// Statuses of a segment that are parsed when it is opened for rows; most tables have a dozen.
+const PARSED_STATUSES: u32 = 64;
+
 /// The columns that rows read without fail.
 struct SegmentColumns<'s> {
     time: Numbers<'s>,
@@ -186,6 +189,8 @@ struct SegmentColumns<'s> {
     latency_detail: Numbers<'s>,
     flags: Numbers<'s>,
     status: Keys<'s>,
+    /// The status of each code, parsed once for all rows; empty where there are too many to parse ahead.
+    statuses: Vec<u16>,
     /// Shorter than the table's where columns are younger than the segment; so are the dims.
     counters: Vec<Numbers<'s>>,
     dims: Vec<Keys<'s>>,
@@ -193,6 +198,8 @@ struct SegmentColumns<'s> {
 
 impl<'s> SegmentColumns<'s> {
     fn open(open: &'s OpenSegment<'_>, shape: Shape) -> Result<Self> {
+        let status = open.status()?;
+        let parsed = if status.values() <= PARSED_STATUSES { 0..status.values() } else { 0..0 };
         let mut columns = Self {
             time: open.time()?,
             sequence: open.sequence()?,
@@ -200,7 +207,8 @@ impl<'s> SegmentColumns<'s> {
             latency: open.latency()?,
             latency_detail: open.latency_detail()?,
             flags: open.flags()?,
-            status: open.status()?,
+            status,
+            statuses: parsed.map(|code| status_of(status.value(code))).collect(),
             counters: Vec::with_capacity(shape.counters),
             dims: Vec::with_capacity(shape.dims),
         };
@@ -213,6 +221,13 @@ impl<'s> SegmentColumns<'s> {
             columns.dims.push(keys);
         }
         Ok(columns)
+    }
+}
+
+impl SegmentColumns<'_> {
+    fn status(&self, row: usize) -> u16 {
+        let parsed = self.statuses.get(self.status.code(row) as usize);
+        parsed.copied().unwrap_or_else(|| status_of(self.status.text(row)))
     }
 }
 
