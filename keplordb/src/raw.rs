@@ -152,7 +152,7 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     /// [`Corrupt`](DbError::Corrupt) or [`Io`](DbError::Io) when a segment cannot be read.
     pub fn get_event(&self, id: &str) -> Result<Option<EventRef<D, C, L>>> {
         let mut event = None;
-        self.core.newest_of_id(id, &mut |row| {
+        self.core.source().newest_of_id(id, &mut |row| {
             event = Some(EventRef::read(row)?);
             Ok(())
         })?;
@@ -166,7 +166,7 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     pub fn query_recent(&self, filter: &QueryFilter<D>, limit: usize) -> Result<Vec<EventRef<D, C, L>>> {
         let mut events = Vec::with_capacity(limit.min(RESERVED_ROWS));
         if let Some(predicate) = Predicate::new(filter.as_ref_filter()) {
-            self.core.recent(&predicate, limit, Order::NewestFirst, &mut |row| {
+            self.core.source().recent(&predicate, limit, Order::NewestFirst, &mut |row| {
                 events.push(EventRef::read(row)?);
                 Ok(())
             })?;
@@ -180,8 +180,8 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     /// As [`get_event`](Self::get_event).
     pub fn aggregate(&self, filter: &QueryFilter<D>) -> Result<Totals<C>> {
         let sums = match Predicate::new(filter.as_ref_filter()) {
-            Some(predicate) => self.core.aggregate(&predicate)?,
-            None => Sums::empty(self.core.schema().shape()),
+            Some(predicate) => self.core.source().aggregate(&predicate)?,
+            None => Sums::empty(self.core.source().schema().shape()),
         };
         Ok(Totals::new(&sums))
     }
@@ -200,6 +200,7 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     ) -> Result<Vec<(RollupKey, RollupValue<C>)>> {
         Ok(self
             .core
+            .source()
             .rollups(from_day, to_day, dims)?
             .into_iter()
             .map(crate::read::rollup::RollupRow::into_pair)

@@ -17,6 +17,7 @@ use crate::read::query::{RollupKey, RollupValue, Totals};
 use crate::read::rollup::RollupRow;
 use crate::read::row::RowView;
 use crate::read::select::Order;
+use crate::read::source::Source;
 use crate::schema::TableSchema;
 use crate::storage::wal::random_salt;
 use crate::sums::Sums;
@@ -212,14 +213,7 @@ impl<S: Schema> Store<S> {
 
     /// A question about the events that a filter matches; nothing happens before it is asked for rows or totals.
     pub fn query(&self, filter: impl Into<S::Filter>) -> Query<'_, S> {
-        Query {
-            store: self,
-            filter: filter.into(),
-            order: Order::NewestFirst,
-            limit: usize::MAX,
-            from_ts_ns: i64::MIN,
-            to_ts_ns: i64::MAX,
-        }
+        Query::new(self.core.source(), filter.into())
     }
 
     /// The newest live event with this id.
@@ -228,7 +222,7 @@ impl<S: Schema> Store<S> {
     /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
     pub fn get(&self, id: &str) -> Result<Option<S::Row>> {
         let mut found = None;
-        self.core.newest_of_id(id, &mut |row| {
+        self.core.source().newest_of_id(id, &mut |row| {
             found = Some(S::read_row(row)?);
             Ok(())
         })?;
@@ -247,7 +241,7 @@ impl<S: Schema> Store<S> {
         to_day: i64,
         dims: &[Option<&str>],
     ) -> Result<Vec<(RollupKey, S::RollupValue)>> {
-        let rows = self.core.rollups(from_day, to_day, dims)?;
+        let rows = self.core.source().rollups(from_day, to_day, dims)?;
         let keyed =
             |row: RollupRow| (RollupKey { day: row.day, dims: row.dims.clone() }, ExactRollup(row).into());
         Ok(rows.into_iter().map(keyed).collect())
@@ -307,7 +301,7 @@ impl<S: Schema> Store<S> {
 #[derive(Debug, Clone)]
 #[must_use = "a query does nothing before it is asked for rows or totals"]
 pub struct Query<'a, S: Schema> {
-    store: &'a Store<S>,
+    source: &'a Source,
     filter: S::Filter,
     order: Order,
     limit: usize,
@@ -315,7 +309,12 @@ pub struct Query<'a, S: Schema> {
     to_ts_ns: i64,
 }
 
-impl<S: Schema> Query<'_, S> {
+impl<'a, S: Schema> Query<'a, S> {
+    pub(crate) fn new(source: &'a Source, filter: S::Filter) -> Self {
+        let (order, limit) = (Order::NewestFirst, usize::MAX);
+        Self { source, filter, order, limit, from_ts_ns: i64::MIN, to_ts_ns: i64::MAX }
+    }
+
     /// Only events in this range of times, in nanoseconds since the Unix epoch, besides what the filter says.
     pub fn between(mut self, range: impl RangeBounds<i64>) -> Self {
         use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -363,7 +362,7 @@ impl<S: Schema> Query<'_, S> {
     pub fn rows(&self) -> Result<Vec<S::Row>> {
         let mut rows = Vec::with_capacity(self.limit.min(RESERVED_ROWS));
         if let Some(predicate) = self.predicate() {
-            self.store.core.recent(&predicate, self.limit, self.order, &mut |row| {
+            self.source.recent(&predicate, self.limit, self.order, &mut |row| {
                 rows.push(S::read_row(row)?);
                 Ok(())
             })?;
@@ -377,8 +376,8 @@ impl<S: Schema> Query<'_, S> {
     /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
     pub fn totals(&self) -> Result<S::Totals> {
         let sums = match self.predicate() {
-            Some(predicate) => self.store.core.aggregate(&predicate)?,
-            None => Sums::empty(self.store.core.schema().shape()),
+            Some(predicate) => self.source.aggregate(&predicate)?,
+            None => Sums::empty(self.source.schema().shape()),
         };
         Ok(ExactSums(sums).into())
     }

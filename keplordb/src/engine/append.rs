@@ -54,7 +54,7 @@ impl Core {
         rows: impl ExactSizeIterator<Item = RowRef<'a>> + Clone,
         durable: bool,
     ) -> Result<Appended> {
-        let shape = self.schema.shape();
+        let shape = self.source.schema().shape();
         check(rows.clone(), shape)?;
         if rows.len() == 0 {
             let next = self.next_sequence.load(Ordering::Relaxed);

@@ -29,7 +29,7 @@ impl Core {
 
         // Nothing is published meanwhile: segments, tombstones and memtables belong together.
         let publish = self.publish.lock();
-        let version = self.version.load_full();
+        let version = self.source.version();
         let mut segments = Vec::new();
         for entry in &version.segments {
             let number = entry.segment.number();
@@ -39,9 +39,9 @@ impl Core {
         let rows = SegmentRows::gather(&version.memtables);
         if !rows.is_empty() {
             let job = Job {
-                schema: &self.schema,
+                schema: self.source.schema(),
                 generations: &[],
-                bloom_dim: Some(self.config.bloom_dim).filter(|dim| *dim < self.schema.shape().dims),
+                bloom_dim: Some(self.config.bloom_dim).filter(|dim| *dim < self.source.schema().shape().dims),
                 rollup_dims: &self.config.rollup_dims,
             };
             let bytes = encode(&job, &rows);

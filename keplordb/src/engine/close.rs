@@ -20,7 +20,7 @@ impl Core {
             }
         }
         let mut publish = self.publish.lock();
-        let version = self.version.load_full();
+        let version = self.source.version();
         let manifest = self.manifest_of(&publish, &version, |_| true);
         publish.manifest.replace(&manifest)?;
         self.changed.store(false, Ordering::Relaxed);

@@ -18,12 +18,12 @@ impl Core {
     pub(crate) fn delete_events(&self, ids: &[&str]) -> Result<usize> {
         // Held from the look-up on: a rotation that would move the rows publishes before or after.
         let mut publish = self.publish.lock();
-        let view = self.view();
+        let view = self.source.view();
         let mut tombstones = Vec::new();
         let mut found = 0;
         let mut seen = HashSet::new();
         for id in ids.iter().filter(|id| seen.insert(**id)) {
-            let rows = rows_of_id(&view, id, &self.read)?;
+            let rows = rows_of_id(&view, id, self.source.context())?;
             found += usize::from(!rows.is_empty());
             tombstones.extend(rows.iter().map(|row| Tombstone { ts_ns: row.ts, sequence: row.sequence }));
         }
@@ -31,11 +31,11 @@ impl Core {
             return Ok(0);
         }
         // What can fail comes before the commit point, which is the tombstones' sync.
-        let mut version = Version::clone(&self.version.load());
+        let mut version = Version::clone(&self.source.version());
         bury(&mut version, &tombstones)?;
         publish.tombstones.append(&tombstones)?;
         self.mark_changed();
-        self.version.store(Arc::new(version));
+        self.source.show(version);
         Ok(found)
     }
 }

@@ -21,7 +21,7 @@ impl Core {
     /// brings them back; then their files go.
     pub(crate) fn gc(&self, cutoff_ts_ns: i64) -> Result<GcStats> {
         let mut publish = self.publish.lock();
-        let mut version = Version::clone(&self.version.load());
+        let mut version = Version::clone(&self.source.version());
         let is_old =
             |entry: &crate::state::version::SegmentEntry| entry.segment.header().facts.ts_max < cutoff_ts_ns;
         let (old, kept): (Vec<_>, Vec<_>) = version.segments.into_iter().partition(is_old);

@@ -26,25 +26,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
 use keplordb_disk::Lock;
 use parking_lot::Mutex;
 
 use crate::config::{EngineConfig, Options};
 use crate::error::DbError;
-use crate::filter::Predicate;
-use crate::read::ReadContext;
-use crate::read::aggregate::aggregate;
-use crate::read::point::newest_of_id;
-use crate::read::recent::recent;
-use crate::read::rollup::{RollupRow, rollups};
-use crate::read::row::RowView;
-use crate::read::select::Order;
-use crate::schema::TableSchema;
-use crate::state::version::{Version, View};
+use crate::read::source::Source;
 use crate::storage::map_cache::MapCache;
 use crate::storage::wal::WalContext;
-use crate::sums::Sums;
 use publish::Publish;
 use shard::Shard;
 
@@ -52,8 +41,8 @@ use shard::Shard;
 pub(crate) struct Core {
     config: EngineConfig,
     options: Options,
-    schema: TableSchema,
-    read: ReadContext,
+    /// The columns, and what readers see: a version, replaced under `publish` only.
+    source: Source,
     /// The directory and the count of syncs.
     wal: WalContext,
     segments: Arc<MapCache>,
@@ -62,8 +51,6 @@ pub(crate) struct Core {
     shards: Vec<Shard>,
     /// The sequence of the next row.
     next_sequence: AtomicU64,
-    /// What readers see. Replaced under `publish` only.
-    version: ArcSwap<Version>,
     /// Held from sealing to publishing: one rotation at a time, so that at most one sealed generation of a shard waits.
     rotation: Mutex<()>,
     /// The manifest's side of the state: next numbers, live WALs, tombstones, files to unlink.
@@ -87,54 +74,13 @@ impl fmt::Debug for Core {
 }
 
 impl Core {
-    pub(crate) fn schema(&self) -> &TableSchema {
-        &self.schema
+    /// What queries are put to.
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
     }
 
     pub(crate) fn report(&self) -> &OpenReport {
         &self.report
-    }
-
-    /// What a query reads from now on, however the engine changes.
-    pub(crate) fn view(&self) -> View {
-        View::new(self.version.load_full())
-    }
-
-    pub(crate) fn aggregate(&self, predicate: &Predicate<'_>) -> Result<Sums, DbError> {
-        aggregate(&self.view(), predicate, &self.read)
-    }
-
-    pub(crate) fn recent(
-        &self,
-        predicate: &Predicate<'_>,
-        limit: usize,
-        order: Order,
-        each: &mut dyn FnMut(&RowView<'_>) -> Result<(), DbError>,
-    ) -> Result<(), DbError> {
-        recent(&self.view(), predicate, limit, order, &self.read, each)
-    }
-
-    /// Calls `each` with the newest live row of an id; `false` when there is none.
-    pub(crate) fn newest_of_id(
-        &self,
-        id: &str,
-        each: &mut dyn FnMut(&RowView<'_>) -> Result<(), DbError>,
-    ) -> Result<bool, DbError> {
-        newest_of_id(&self.view(), id, &self.read, each)
-    }
-
-    pub(crate) fn rollups(
-        &self,
-        from_day: i64,
-        to_day: i64,
-        wanted: &[Option<&str>],
-    ) -> Result<Vec<RollupRow>, DbError> {
-        let slots = self.config.rollup_dims.len();
-        if wanted.len() > slots {
-            let why = format!("{} values for {slots} rollup dims", wanted.len());
-            return Err(DbError::invalid("dims", why));
-        }
-        rollups(&self.view(), from_day, to_day, &self.config.rollup_dims, wanted, &self.read)
     }
 
     /// Records a failure that the caller at hand is not told of, because what he asked for succeeded.

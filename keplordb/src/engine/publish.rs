@@ -48,19 +48,19 @@ impl Core {
         let mut publish = self.publish.lock();
         let generation = publish.next_generation;
         let shard = u32::try_from(index).expect("there are at most 64 shards");
-        let wal = Wal::create(&self.wal, generation, shard, &self.schema)?;
+        let wal = Wal::create(&self.wal, generation, shard, self.source.schema())?;
         // Only now is the number used up: had `create` failed, the next attempt would replace what it left.
         publish.next_generation += 1;
         publish.wals.insert(generation, LiveWal::Open(Arc::clone(wal.syncer())));
-        let memtable = Arc::new(Memtable::new(generation, self.schema.shape()));
+        let memtable = Arc::new(Memtable::new(generation, self.source.schema().shape()));
         memtable.set_wal_bytes(wal.end());
-        let mut version = Version::clone(&self.version.load());
+        let mut version = Version::clone(&self.source.version());
         version.memtables.push(MemtableEntry {
             memtable: Arc::clone(&memtable),
             sealed: false,
             deleted: None,
         });
-        self.version.store(Arc::new(version));
+        self.source.show(version);
         Ok(Active { wal, memtable })
     }
 
@@ -71,7 +71,7 @@ impl Core {
         }
         let mut publish = self.publish.lock();
         if !self.reserved.load(Ordering::Acquire) {
-            let version = Version::clone(&self.version.load());
+            let version = Version::clone(&self.source.version());
             self.commit_version(&mut publish, version)?;
             self.reserved.store(true, Ordering::Release);
         }
@@ -86,7 +86,7 @@ impl Core {
         publish.manifest.replace(&manifest)?;
         self.wal.syncs.fetch_add(2, Ordering::Relaxed);
         publish.wals.retain(|generation, _| live.contains(generation));
-        self.version.store(Arc::new(version));
+        self.source.show(version);
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl Core {
         };
         let wals = publish.wals.iter().filter(|(generation, _)| is_live(**generation));
         Manifest {
-            schema: self.schema.clone(),
+            schema: self.source.schema().clone(),
             next_sequence: self.next_sequence.load(Ordering::Relaxed),
             next_generation: publish.next_generation,
             next_segment: publish.next_segment,

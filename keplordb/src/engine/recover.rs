@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
 use keplordb_log::frame::End;
 use parking_lot::Mutex;
 
@@ -21,8 +20,7 @@ use super::shard::{Active, Shard};
 use crate::config::{EngineConfig, Options};
 use crate::error::{DbError, Result};
 use crate::format::manifest::{ListedSegment, ListedWal, Manifest};
-use crate::kernels::Kernels;
-use crate::read::ReadContext;
+use crate::read::source::Source;
 use crate::schema::TableSchema;
 use crate::state::memtable::Memtable;
 use crate::state::version::{MemtableEntry, SegmentEntry, Version};
@@ -87,7 +85,6 @@ impl Core {
             leftovers_removed: 0,
             manifest_rebuilt: found.rebuilt.clone(),
         };
-        let shape = schema.shape();
         let publish = Publish {
             next_generation: found.next_generation(),
             next_segment: found.next_segment(),
@@ -98,21 +95,19 @@ impl Core {
         };
         let mut core = Self {
             shards: (0..config.wal_shard_count).map(|_| Shard::default()).collect(),
-            read: ReadContext { kernels: Kernels::best(), pool: options.pool.clone(), shape },
+            source: Source::new(schema, config.rollup_dims.clone(), options.pool.clone()),
             config,
             options,
             wal,
             segments: cache,
             report,
             next_sequence: AtomicU64::new(found.next_sequence(is_new)),
-            version: ArcSwap::from_pointee(Version::default()),
             rotation: Mutex::new(()),
             publish: Mutex::new(publish),
             last_error: Mutex::new(None),
             changed: AtomicBool::new(false),
             reserved: AtomicBool::new(is_new),
             _lock: lock,
-            schema,
         };
         core.mend(found, is_new)?;
         Ok(Arc::new(core))
@@ -137,10 +132,10 @@ impl Core {
             self.publish.get_mut().tombstones.resume(tombstones)?;
             version.memtables.iter_mut().for_each(|entry| bury_in_memtable(entry, &tombstones.tombstones));
         }
-        self.version.store(Arc::new(version));
-        if is_new || found.rebuilt.is_some() || found.manifest.schema != self.schema {
+        self.source.show(version);
+        if is_new || found.rebuilt.is_some() || found.manifest.schema != *self.source.schema() {
             let mut publish = self.publish.lock();
-            let manifest = self.manifest_of(&publish, &self.version.load(), |_| true);
+            let manifest = self.manifest_of(&publish, &self.source.version(), |_| true);
             publish.manifest.replace(&manifest)?;
         }
         Ok(())
@@ -151,7 +146,7 @@ impl Core {
         found.repair(&self.wal.directory)?;
         let generation = found.header.generation;
         let end = found.end.at();
-        let memtable = Arc::new(Memtable::new(generation, self.schema.shape()));
+        let memtable = Arc::new(Memtable::new(generation, self.source.schema().shape()));
         memtable.set_wal_bytes(end);
         for block in std::mem::take(&mut found.blocks) {
             memtable.add(block);
@@ -163,7 +158,7 @@ impl Core {
             let mut wal = Wal::resume(&self.wal, generation, found.header.salt, end)?;
             let live = LiveWal::Open(Arc::clone(wal.syncer()));
             let shard = self.shards.get_mut(found.header.shard as usize);
-            match shard.filter(|_| is_newest && found.header.schema == self.schema) {
+            match shard.filter(|_| is_newest && found.header.schema == *self.source.schema()) {
                 Some(shard) => {
                     shard.state.get_mut().active = Some(Active { wal, memtable: Arc::clone(&memtable) });
                     self.publish.get_mut().wals.insert(generation, live);

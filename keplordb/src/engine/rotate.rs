@@ -39,7 +39,7 @@ impl Core {
 
     /// A barrier: all rows appended before the call are in segments when it returns.
     pub(crate) fn flush(&self) -> Result<Flushed> {
-        if self.version.load().unsealed_rows() == 0 {
+        if self.source.version().unsealed_rows() == 0 {
             return Ok(Flushed::default());
         }
         let rotation = self.rotation.lock();
@@ -60,11 +60,11 @@ impl Core {
         let generation = active.memtable.generation();
         active.memtable.set_wal_bytes(active.wal.end());
         let _publish = self.publish.lock();
-        let mut version = Version::clone(&self.version.load());
+        let mut version = Version::clone(&self.source.version());
         for entry in &mut version.memtables {
             entry.sealed |= entry.memtable.generation() == generation;
         }
-        self.version.store(Arc::new(version));
+        self.source.show(version);
         state.active = None;
         Ok(true)
     }
@@ -73,7 +73,7 @@ impl Core {
     /// several where one would be too large.
     fn write_sealed(&self, _rotation: &MutexGuard<'_, ()>) -> Result<Flushed> {
         let sealed: Vec<MemtableEntry> =
-            self.version.load().memtables.iter().filter(|entry| entry.sealed).cloned().collect();
+            self.source.version().memtables.iter().filter(|entry| entry.sealed).cloned().collect();
         let mut flushed = Flushed::default();
         let mut rest = &sealed[..];
         while !rest.is_empty() {
@@ -97,7 +97,7 @@ impl Core {
 
         // Step 3.
         let mut publish = self.publish.lock();
-        let mut version = Version::clone(&self.version.load());
+        let mut version = Version::clone(&self.source.version());
         let is_absorbed =
             |generation: u64| sealed.iter().any(|entry| entry.memtable.generation() == generation);
         if let Some(segment) = &written {
@@ -133,9 +133,9 @@ impl Core {
         };
         let generations: Vec<u64> = sealed.iter().map(|entry| entry.memtable.generation()).collect();
         let job = Job {
-            schema: &self.schema,
+            schema: self.source.schema(),
             generations: &generations,
-            bloom_dim: Some(self.config.bloom_dim).filter(|dim| *dim < self.schema.shape().dims),
+            bloom_dim: Some(self.config.bloom_dim).filter(|dim| *dim < self.source.schema().shape().dims),
             rollup_dims: &self.config.rollup_dims,
         };
         let path = self.wal.directory.segment(number);

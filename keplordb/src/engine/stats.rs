@@ -28,7 +28,7 @@ pub struct Stats {
 
 impl Core {
     pub(crate) fn stats(&self) -> Stats {
-        let version = self.version.load();
+        let version = self.source.version();
         Stats {
             events: version.live_rows(),
             unsealed_rows: version.unsealed_rows(),

@@ -26,6 +26,7 @@ pub(crate) mod recent;
 pub(crate) mod rollup;
 pub(crate) mod row;
 pub(crate) mod select;
+pub(crate) mod source;
 #[cfg(test)]
 mod tests;
 
