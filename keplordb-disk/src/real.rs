@@ -11,8 +11,10 @@ use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping};
 
 /// The operating system. Has no state: all values are the same disk.
 ///
-/// Each method is one or two system calls, as its contract in [`Disk`] says; an interrupted call is repeated. `sync` is
-/// `fdatasync` (`F_FULLFSYNC` on Apple systems).
+/// Each method is one or two system calls, as its contract in [`Disk`] says. `sync` is `fdatasync` (`F_FULLFSYNC` on Apple
+/// systems). A signal that interrupts opening, locking, reading, writing, cutting or syncing makes no error: the call is
+/// repeated. Calls that change names are not interrupted by local file systems; where another one says that it was, the
+/// error is passed on, because whether the name was changed is unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RealDisk;
 
@@ -97,7 +99,7 @@ impl Disk for RealDisk {
         options.read(true).write(true).create(true).truncate(false);
         private_to_owner(&mut options);
         let file = options.open(path)?;
-        match file.try_lock() {
+        match lock_now(&file) {
             Ok(()) => {
                 // Only a courtesy to people and to `Held`: on a full disk the lock is held without it.
                 let text = pid_text();
@@ -142,6 +144,16 @@ impl Directories for RealDisk {
     fn sync(&self, path: &Path) -> io::Result<()> {
         self.sync_dir(path)
     }
+}
+
+/// Takes the lock of a file or says at once why not.
+fn lock_now(file: &File) -> Result<(), TryLockError> {
+    repeated(|| match file.try_lock() {
+        // Unlike its sync and its truncation, the standard library's lock does not try again by itself.
+        Err(TryLockError::Error(error)) => Err(error),
+        locked_or_not => Ok(locked_or_not),
+    })
+    .map_err(TryLockError::Error)?
 }
 
 /// A lock file whose lock is held.
@@ -189,16 +201,13 @@ fn open_to_read(path: &Path) -> io::Result<File> {
 fn read_most(file: &File, target: &mut [u8], offset: u64) -> io::Result<usize> {
     let (mut rest, mut offset, mut total) = (target, offset, 0);
     while !rest.is_empty() {
-        match read_once(file, rest, offset) {
-            Ok(0) => break,
-            Ok(read) => {
-                rest = rest.get_mut(read..).unwrap_or_default();
-                offset += read as u64;
-                total += read;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        let read = repeated(|| read_once(file, rest, offset))?;
+        if read == 0 {
+            break;
         }
+        rest = rest.get_mut(read..).unwrap_or_default();
+        offset += read as u64;
+        total += read;
     }
     Ok(total)
 }
@@ -207,17 +216,24 @@ fn read_most(file: &File, target: &mut [u8], offset: u64) -> io::Result<usize> {
 fn write_all(file: &File, source: &[u8], offset: u64) -> io::Result<()> {
     let (mut rest, mut offset) = (source, offset);
     while !rest.is_empty() {
-        match write_once(file, rest, offset) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                rest = rest.get(written..).unwrap_or_default();
-                offset += written as u64;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        let written = repeated(|| write_once(file, rest, offset))?;
+        if written == 0 {
+            return Err(ErrorKind::WriteZero.into());
         }
+        rest = rest.get(written..).unwrap_or_default();
+        offset += written as u64;
     }
     Ok(())
+}
+
+/// Does a system call again for as long as a signal interrupts it.
+fn repeated<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 #[cfg(unix)]
@@ -252,3 +268,43 @@ fn write_once(file: &File, source: &[u8], offset: u64) -> io::Result<usize> {
 
 #[cfg(not(unix))]
 fn private_to_owner(_options: &mut OpenOptions) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_call_is_repeated_and_no_other() {
+        for (kinds, calls) in [
+            (&[][..], 1),
+            (&[ErrorKind::Interrupted, ErrorKind::Interrupted], 3),
+            (&[ErrorKind::Interrupted, ErrorKind::StorageFull, ErrorKind::Interrupted], 2),
+        ] {
+            let mut called = 0;
+            let outcome = repeated(|| {
+                called += 1;
+                kinds.get(called - 1).map_or(Ok(called), |kind| Err((*kind).into()))
+            });
+            assert_eq!(called, calls, "{kinds:?}");
+            assert_eq!(
+                outcome.map_err(|error| error.kind()).is_ok(),
+                !kinds.contains(&ErrorKind::StorageFull)
+            );
+        }
+    }
+
+    /// A process that another thread is just spawning has a copy of the descriptor until it executes its program. A
+    /// duplicate is the same to the operating system, and stays for as long as the test wants.
+    #[test]
+    fn a_lock_ends_with_its_holder_though_a_child_has_a_copy_of_the_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create(dir.path().join("LOCK")).unwrap();
+        lock_now(&file).unwrap();
+        let copy_of_a_child = file.try_clone().unwrap();
+        let other = File::open(dir.path().join("LOCK")).unwrap();
+        assert!(matches!(lock_now(&other), Err(TryLockError::WouldBlock)));
+        drop(Held(file));
+        lock_now(&other).expect("nobody holds it");
+        drop(copy_of_a_child);
+    }
+}

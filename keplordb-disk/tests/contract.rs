@@ -489,6 +489,25 @@ fn a_killed_process_frees_its_lock() {
 
 #[cfg(unix)]
 #[test]
+fn a_lock_that_was_given_back_is_free_while_other_threads_start_processes() {
+    let place = Place::real();
+    let path = place.path("LOCK");
+    let started = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..100 {
+                std::process::Command::new("true").status().unwrap();
+            }
+            started.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        while !started.load(std::sync::atomic::Ordering::Relaxed) {
+            drop(place.disk.lock(&path).expect("this thread gave it back"));
+        }
+    });
+}
+
+#[cfg(unix)]
+#[test]
 fn real_files_are_private_to_their_owner() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::real();
