@@ -154,6 +154,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Takes the lock that this file stands for, making the file if it is missing, and writes the process id into it for
     /// people and for [`LockError::Held`]. Exclusive among processes *and* within this one; never waits.
     ///
+    /// The file also tells whether it is a copy of another one: [`Lock::is_copy`]. Bytes in which it says so are not
+    /// touched here, only by [`Lock::adopt`].
+    ///
     /// The lock ends when the [`Lock`] is dropped or the process dies; the file stays. Failing to write the process id
     /// (a full disk) is no error: the lock is held all the same. Not to be relied upon over NFS.
     ///

@@ -1,13 +1,14 @@
 //! `MemoryDisk`: files in memory, for engines that need no persistence.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::{fmt, ptr};
 
 use crate::directories::{Directories, create_durably};
-use crate::lock::{parse_pid, pid_text};
+use crate::lock::{holder_text, parse_pid};
 use crate::names::{Change, Names, Node};
 use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping, contents};
 
@@ -38,33 +39,45 @@ struct Tree {
     names: Names<MemoryFile>,
     /// The number of the newest directory.
     directories: u64,
-    /// Which files are locked, by the address of their contents: the lock keeps them alive, so it is unique.
-    locked: BTreeSet<usize>,
+    /// Which files are locked, by their identity.
+    locked: BTreeSet<u64>,
 }
 
-/// The contents of a file, shared by its names and handles. The inner `Arc` is what mappings share.
-#[derive(Clone, Default)]
-struct MemoryFile(Arc<RwLock<Arc<Vec<u8>>>>);
+/// A file, shared by its names and handles.
+#[derive(Clone)]
+struct MemoryFile {
+    /// No other file of this process has it, on whichever disk.
+    identity: u64,
+    /// The inner `Arc` is what mappings share.
+    contents: Arc<RwLock<Arc<Vec<u8>>>>,
+}
 
 /// Identity, not equality of the bytes.
 impl PartialEq for MemoryFile {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        self.identity == other.identity
+    }
+}
+
+impl Default for MemoryFile {
+    fn default() -> Self {
+        static NEWEST: AtomicU64 = AtomicU64::new(0);
+        Self { identity: NEWEST.fetch_add(1, Ordering::Relaxed) + 1, contents: Arc::default() }
     }
 }
 
 impl MemoryFile {
-    fn contents(&self) -> Arc<Vec<u8>> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    fn shared(&self) -> Arc<Vec<u8>> {
+        Arc::clone(&self.contents.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Changes the contents in place, or a copy if a mapping shares them.
     fn change<T>(&self, change: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        change(Arc::make_mut(&mut self.0.write().unwrap_or_else(PoisonError::into_inner)))
+        change(Arc::make_mut(&mut self.contents.write().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn read<T>(&self, read: impl FnOnce(&[u8]) -> T) -> T {
-        read(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        read(&self.contents.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -81,12 +94,8 @@ struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.disk.tree().locked.remove(&address_of(&self.file));
+        self.disk.tree().locked.remove(&self.file.identity);
     }
-}
-
-fn address_of(file: &MemoryFile) -> usize {
-    ptr::from_ref(&*file.0).addr()
 }
 
 impl MemoryDisk {
@@ -181,16 +190,23 @@ impl Disk for MemoryDisk {
             }
             found => found?,
         };
-        if !tree.locked.insert(address_of(&file)) {
+        if !tree.locked.insert(file.identity) {
             return Err(LockError::Held { pid: file.read(parse_pid) });
         }
-        file.change(|contents| *contents = pid_text().into_bytes());
-        Ok(Lock::new(Held { disk: self.clone(), file }))
+        let found = file.shared();
+        let (pid, at) = holder_text(&found);
+        file.change(|contents| {
+            contents::write(contents, &pid, at)?;
+            contents::resize(contents, at + pid.len() as u64)
+        })?;
+        let identity = Some(file.identity);
+        let held = Held { disk: self.clone(), file: file.clone() };
+        Ok(Lock::new(Self::handle(file, true), &found, identity, held))
     }
 
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
         let file = self.tree().names.find_file(path)?;
-        Mapping::owned(file.contents()).prefix(bytes)
+        Mapping::owned(file.shared()).prefix(bytes)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::directories::{Directories, create_durably};
-use crate::lock::{parse_pid, pid_text};
+use crate::lock::{TEXT_BYTES, holder_text, parse_pid};
 use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping};
 
 /// The operating system. Has no state: all values are the same disk.
@@ -99,15 +99,20 @@ impl Disk for RealDisk {
         options.read(true).write(true).create(true).truncate(false);
         private_to_owner(&mut options);
         let file = options.open(path)?;
+        let mut text = [0; TEXT_BYTES];
         match lock_now(&file) {
             Ok(()) => {
-                // Only a courtesy to people and to `Held`: on a full disk the lock is held without it.
-                let text = pid_text();
-                let _ = write_all(&file, text.as_bytes(), 0).and_then(|()| file.set_len(text.len() as u64));
-                Ok(Lock::new(Held(file)))
+                let held = Held(Arc::new(RealFile { file }));
+                let file = &held.0.file;
+                let read = read_most(file, &mut text, 0)?;
+                let found = text.get(..read).unwrap_or_default();
+                // Only a courtesy to people and to `LockError::Held`: on a full disk the lock is held without it.
+                let (pid, at) = holder_text(found);
+                let _ = write_all(file, &pid, at).and_then(|()| file.set_len(at + pid.len() as u64));
+                let identity = identity_of(file)?;
+                Ok(Lock::new(Arc::<RealFile>::clone(&held.0), found, identity, held))
             }
             Err(TryLockError::WouldBlock) => {
-                let mut text = [0; 16];
                 let pid = read_most(&file, &mut text, 0).ok().and_then(|read| parse_pid(text.get(..read)?));
                 Err(LockError::Held { pid })
             }
@@ -158,13 +163,13 @@ fn lock_now(file: &File) -> Result<(), TryLockError> {
 
 /// A lock file whose lock is held.
 #[derive(Debug)]
-struct Held(File);
+struct Held(Arc<RealFile>);
 
 impl Drop for Held {
     fn drop(&mut self) {
         // Closing is not enough: a process that another thread is just spawning has a copy of the descriptor until it
         // executes its program, and the lock would live as long as that.
-        let _ = self.0.unlock();
+        let _ = self.0.file.unlock();
     }
 }
 
@@ -188,6 +193,24 @@ impl DiskFile for RealFile {
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+/// A number that no copy of the file has: of its inode, and of when that was made where the file system knows, since a
+/// file that is restored from a backup may well get the inode back that was freed for it.
+#[cfg(unix)]
+fn identity_of(file: &File) -> io::Result<Option<u64>> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = file.metadata()?;
+    let made = metadata.created().ok().and_then(|made| made.duration_since(std::time::UNIX_EPOCH).ok());
+    let made_ns = made.and_then(|made| u64::try_from(made.as_nanos()).ok()).unwrap_or(0);
+    // The time is in the low bits, where it varies; the inode, a small number as a rule, goes into the high ones.
+    Ok(Some(metadata.ino().rotate_left(32) ^ made_ns))
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "as on unix")]
+fn identity_of(_file: &File) -> io::Result<Option<u64>> {
+    Ok(None)
 }
 
 /// Opens a file, and nothing else, for reading.

@@ -79,6 +79,7 @@ on_every_disk! {
     only_empty_directories_are_removed
     mappings_show_the_asked_prefix_of_sealed_files
     a_second_lock_is_refused_with_the_process_id
+    a_lock_file_knows_a_copy_of_itself
     bytes_tell_files_from_nothing_and_directories
     read_all_keeps_to_its_limit
     replace_replaces_and_leaves_no_temporary
@@ -299,9 +300,47 @@ fn a_second_lock_is_refused_with_the_process_id(place: &Place) {
     assert!(place.disk.lock(&place.path("OTHER")).is_ok(), "another file is another lock");
     drop(lock);
     let again = place.disk.lock(&path).unwrap();
-    assert_eq!(place.get("LOCK"), format!("{}\n", std::process::id()).as_bytes());
+    assert_eq!(place.get("LOCK"), format!("0000000000000000\n{}\n", std::process::id()).as_bytes());
     drop(again);
     assert!(matches!(place.disk.lock(&place.path("nothing/LOCK")), Err(LockError::Io(_))));
+}
+
+fn a_lock_file_knows_a_copy_of_itself(place: &Place) {
+    let is_copy = |name: &str| place.disk.lock(&place.path(name)).unwrap().is_copy();
+    let path = place.path("LOCK");
+    let mut lock = place.disk.lock(&path).unwrap();
+    // Nobody has adopted a new file; only where files have no identities can that not be said.
+    let knows_identities = lock.is_copy();
+    assert!(knows_identities || cfg!(not(unix)));
+    drop(lock);
+    assert_eq!(is_copy("LOCK"), knows_identities, "taking the lock is not adopting");
+    lock = place.disk.lock(&path).unwrap();
+    lock.adopt().unwrap();
+    assert!(!lock.is_copy());
+    drop(lock);
+    assert!(!is_copy("LOCK"));
+    let adopted = place.get("LOCK");
+
+    place.put("COPY", &adopted);
+    assert_eq!(is_copy("COPY"), knows_identities);
+    assert_eq!(place.get("COPY"), adopted, "the copied identity stays until somebody adopts it");
+    place.disk.lock(&place.path("COPY")).unwrap().adopt().unwrap();
+    assert!(!is_copy("COPY"));
+    place.disk.rename(&path, &place.path("MOVED")).unwrap();
+    assert!(!is_copy("MOVED"), "a moved file is no copy");
+    place.put("LOCK", &adopted);
+    assert_eq!(is_copy("LOCK"), knows_identities, "the name does not matter");
+
+    // What is no first line at all: an older text, or what a power cut leaves.
+    for text in [&b""[..], b"12345\n", &[0; 40], &[b'x'; 40]] {
+        let path = place.path("TORN");
+        let _ = place.disk.remove(&path);
+        place.put("TORN", text);
+        assert_eq!(is_copy("TORN"), knows_identities, "{text:?}");
+        assert!(place.get("TORN").starts_with(b"0000000000000000\n"));
+        place.disk.lock(&path).unwrap().adopt().unwrap();
+        assert!(!is_copy("TORN"));
+    }
 }
 
 fn bytes_tell_files_from_nothing_and_directories(place: &Place) {

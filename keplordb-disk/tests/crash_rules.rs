@@ -322,6 +322,62 @@ fn an_orderly_disk_is_among_the_seeds() {
 }
 
 #[test]
+fn no_power_cut_makes_an_adopted_lock_file_a_copy() {
+    let is_copy = |disk: &SimDisk| disk.lock("LOCK".as_ref()).unwrap().is_copy();
+    let disk = SimDisk::default();
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let copies = Arc::clone(&moments);
+    disk.after_each(move |_, copy| copies.lock().unwrap().push(copy));
+    disk.lock("LOCK".as_ref()).unwrap().adopt().unwrap();
+    disk.sync_dir("".as_ref()).unwrap();
+    // Before, a copy or not: but never an error, and adopting works.
+    for moment in moments.lock().unwrap().drain(..) {
+        for seed in 0..50 {
+            let after = moment.power_cut(seed);
+            after.lock("LOCK".as_ref()).unwrap().adopt().unwrap();
+            assert!(!is_copy(&after));
+        }
+    }
+    // After it, none of the writes of process ids endangers the line above.
+    (0..3).for_each(|_| drop(disk.lock("LOCK".as_ref()).unwrap()));
+    for seed in 0..200 {
+        assert!(!is_copy(&disk.power_cut(seed)) && !is_copy(&disk.kill().power_cut(seed)));
+    }
+}
+
+#[test]
+fn a_lock_file_that_could_not_be_adopted_stays_a_copy() {
+    for kind in [FaultKind::Io, FaultKind::ShortWrite, FaultKind::SyncFails] {
+        let disk = SimDisk::default();
+        let mut lock = disk.lock("LOCK".as_ref()).unwrap();
+        disk.fail(Fault { at: 0, kind, forever: false });
+        assert!(lock.adopt().is_err() && lock.is_copy(), "{kind:?}");
+        drop(lock);
+        assert!(disk.lock("LOCK".as_ref()).unwrap().is_copy(), "{kind:?}: the next holder tries again");
+        disk.lock("LOCK".as_ref()).unwrap().adopt().unwrap();
+        disk.sync_dir("".as_ref()).unwrap();
+        for seed in 0..50 {
+            assert!(!disk.power_cut(seed).lock("LOCK".as_ref()).unwrap().is_copy(), "{kind:?}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_lock_is_taken_on_a_full_disk_and_adopted_when_there_is_room() {
+    let disk = SimDisk::default();
+    durable(&disk, "file", &[1; 100]);
+    disk.create("LOCK".as_ref()).unwrap();
+    disk.set_capacity_bytes(100);
+    let mut lock = disk.lock("LOCK".as_ref()).unwrap();
+    assert!(lock.is_copy());
+    assert_eq!(lock.adopt().unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    disk.heal();
+    lock.adopt().unwrap();
+    drop(lock);
+    assert!(!disk.lock("LOCK".as_ref()).unwrap().is_copy());
+}
+
+#[test]
 fn a_kill_loses_nothing_and_makes_nothing_durable() {
     let disk = SimDisk::default();
     let file = durable(&disk, "file", b"old");

@@ -75,7 +75,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::directories::{Directories, create_durably};
-use crate::lock::{parse_pid, pid_text};
+use crate::lock::{holder_text, parse_pid};
 use crate::names::Node;
 use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping, contents, read_all};
 use chance::Chance;
@@ -420,15 +420,21 @@ impl Disk for SimDisk {
             if state.locked.contains(&number) {
                 return Ok(Err(LockError::Held { pid: parse_pid(file.live()) }));
             }
-            let text = pid_text();
-            if free_bytes >= text.len() as u64 {
-                file.write(clock, text.as_bytes(), 0)?;
-                file.truncate(clock, text.len() as u64)?;
+            let found = Arc::clone(file.live());
+            let (pid, at) = holder_text(&found);
+            let end = at + pid.len() as u64;
+            if end.saturating_sub(found.len() as u64) <= free_bytes {
+                file.write(clock, &pid, at)?;
+                file.truncate(clock, end)?;
             }
+            let open = Arc::clone(&file.open);
             state.locked.insert(number);
-            Ok(Ok(Held { disk: self.clone(), number, _open: Arc::clone(&file.open) }))
+            Ok(Ok((number, found, state.disk.identity_of(number), open)))
         })?;
-        taken.map(Lock::new)
+        let (number, found, identity, open) = taken?;
+        let held = Held { disk: self.clone(), number, _open: Arc::clone(&open) };
+        let file = SimHandle { disk: self.clone(), number, path: path.into(), writable: true, _open: open };
+        Ok(Lock::new(Arc::new(file), &found, Some(identity), held))
     }
 
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Operation;
 use super::chance::Chance;
@@ -22,6 +23,7 @@ pub(super) struct State {
     /// What lies between the two, oldest first.
     pending: Vec<PendingName>,
     pub(super) files: BTreeMap<u64, SimFile>,
+    pub(super) disk: DiskIdentity,
     /// The number of the newest file or directory.
     newest: u64,
     /// The clock when this copy was made.
@@ -30,6 +32,25 @@ pub(super) struct State {
     pub(super) capacity_bytes: Option<u64>,
     pub(super) plan: Plan,
     pub(super) trace: Vec<Operation>,
+}
+
+/// Tells disks apart, so that a file copied to another disk never has the identity that it had. What kills and power cuts
+/// leave is the same disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DiskIdentity(u64);
+
+impl Default for DiskIdentity {
+    fn default() -> Self {
+        static NEWEST: AtomicU64 = AtomicU64::new(0);
+        Self(NEWEST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+impl DiskIdentity {
+    /// The identity of a file by its number on this disk.
+    pub(super) fn identity_of(self, number: u64) -> u64 {
+        self.0.rotate_left(32) ^ number
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -128,6 +149,7 @@ impl State {
             durable: self.durable.clone(),
             pending: self.pending.clone(),
             files: files.collect(),
+            disk: self.disk,
             newest: self.newest,
             began: self.clock(),
             capacity_bytes: self.capacity_bytes,
@@ -161,6 +183,7 @@ impl State {
             live: names.clone(),
             durable: names,
             files,
+            disk: self.disk,
             newest: self.newest,
             began: self.clock(),
             capacity_bytes: self.capacity_bytes,
