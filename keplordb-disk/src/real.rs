@@ -326,7 +326,7 @@ mod tests {
         let copy_of_a_child = file.try_clone().unwrap();
         let other = File::open(dir.path().join("LOCK")).unwrap();
         assert!(matches!(lock_now(&other), Err(TryLockError::WouldBlock)));
-        drop(Held(file));
+        drop(Held(Arc::new(RealFile { file })));
         lock_now(&other).expect("nobody holds it");
         drop(copy_of_a_child);
     }
