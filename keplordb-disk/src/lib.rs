@@ -21,6 +21,8 @@
 //! - **A failed write may have written a prefix.** The caller cuts the file back to where it knows it was good.
 //! - **Sectors are not atomic.** A power cut may leave any part of an unsynced write: old bytes, new bytes, zeros, garbage.
 //!   What is assumed of the hardware is that bytes *outside* the range of a write stay as they were (powersafe overwrite).
+//! - **An interrupted call is repeated** by the disk where that is safe: reading, writing, cutting, syncing, locking. One that
+//!   comes through all the same (`Interrupted`), as it may for a change of names, is an error like any other.
 //! - **Errors carry no path**: the caller, who knows the step it was at, adds it.
 //!
 //! # Example

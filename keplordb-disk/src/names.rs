@@ -4,6 +4,8 @@
 //! disk must be able to apply it to what is seen now and to lose it in a power cut.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "sim")]
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path};
 
@@ -61,6 +63,17 @@ impl<F> Change<F> {
     pub(crate) fn node(&self) -> &Node<F> {
         match self {
             Self::Insert { node, .. } | Self::Remove { node, .. } | Self::Rename { node, .. } => node,
+        }
+    }
+}
+
+#[cfg(feature = "sim")]
+impl<F> fmt::Display for Change<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Insert { slot, .. } => write!(f, "make {}", slot.name),
+            Self::Rename { source, target, .. } => write!(f, "rename {} to {}", source.name, target.name),
+            Self::Remove { slot, .. } => write!(f, "remove {}", slot.name),
         }
     }
 }
@@ -167,6 +180,26 @@ impl<F: Clone + PartialEq> Names<F> {
             Node::File(file) => Some(file),
             Node::Directory(_) => None,
         })
+    }
+
+    /// Calls `each` with the path of every file, and of every directory (as `None`) before what is in it.
+    #[cfg(feature = "sim")]
+    pub(crate) fn walk<'a>(&'a self, each: &mut impl FnMut(&Path, Option<&'a F>)) {
+        self.walk_below(ROOT, Path::new(""), each);
+    }
+
+    #[cfg(feature = "sim")]
+    fn walk_below<'a>(&'a self, directory: u64, path: &Path, each: &mut impl FnMut(&Path, Option<&'a F>)) {
+        for (name, node) in self.directories.get(&directory).into_iter().flatten() {
+            let path = path.join(name);
+            match node {
+                Node::File(file) => each(&path, Some(file)),
+                Node::Directory(below) => {
+                    each(&path, None);
+                    self.walk_below(*below, &path, each);
+                }
+            }
+        }
     }
 
     /// Forgets directories that no path leads to.

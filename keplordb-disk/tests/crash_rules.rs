@@ -1,7 +1,7 @@
 //! The fault model of `SimDisk`, rule by rule: what a kill, a power cut, a full disk and a failed sync may leave, that they do
 //! leave all of it for some seed, and that they never leave more.
 
-use keplordb_disk::sim::{Fault, FaultKind, OperationKind, SECTOR_BYTES};
+use keplordb_disk::sim::{Cut, Fate, Fault, FaultKind, OperationKind, SECTOR_BYTES};
 use keplordb_disk::{Disk, DiskFile, LockError, RealDisk, SimDisk, read_all, replace};
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
@@ -444,11 +444,12 @@ fn all_sorts(disk: &SimDisk) -> Vec<io::Result<()>> {
 #[test]
 fn a_fault_hits_exactly_the_operations_of_its_sort() {
     // Create is operation 1, so step k of the list is operation k + 2.
-    let cases: [(FaultKind, &[usize], ErrorKind); 4] = [
+    let cases: [(FaultKind, &[usize], ErrorKind); 5] = [
         (FaultKind::Io, &[0, 1, 2, 3, 4, 5, 6, 7, 8], ErrorKind::Other),
         (FaultKind::Full, &[0, 2, 5], ErrorKind::StorageFull),
         (FaultKind::ShortWrite, &[0, 1], ErrorKind::StorageFull),
         (FaultKind::SyncFails, &[4, 8], ErrorKind::Other),
+        (FaultKind::Interrupted, &[0, 1, 2, 3, 4, 5, 6, 7, 8], ErrorKind::Interrupted),
     ];
     for (kind, hit, error_kind) in cases {
         for step in 0..9 {
@@ -546,6 +547,64 @@ fn after_a_failed_sync_the_next_one_succeeds_and_proves_nothing() {
     let mut expected = [vec![b'n'; SECTOR_BYTES], vec![b'o'; SECTOR_BYTES]].concat();
     expected[10] = b'!';
     assert_eq!(get(&disk.power_cut(0), "file"), Some(expected));
+}
+
+#[test]
+fn an_interrupted_sync_changes_nothing_and_a_repeated_one_counts() {
+    let disk = SimDisk::default();
+    let file = durable(&disk, "file", b"old");
+    file.write_at(b"new", 0).unwrap();
+    disk.create("other".as_ref()).unwrap();
+    disk.fail(Fault { at: disk.operations() + 1, kind: FaultKind::Interrupted, forever: true });
+    assert_eq!(file.sync().unwrap_err().kind(), ErrorKind::Interrupted);
+    assert_eq!(disk.sync_dir(root()).unwrap_err().kind(), ErrorKind::Interrupted);
+    assert_eq!((get(&disk.power_cut(0), "file"), names(&disk.power_cut(0)).len()), (some("old"), 1));
+    disk.heal();
+    file.sync().unwrap();
+    disk.sync_dir(root()).unwrap();
+    assert_eq!((get(&disk.power_cut(0), "file"), names(&disk.power_cut(0)).len()), (some("new"), 2));
+}
+
+#[test]
+fn a_cut_does_what_its_recipe_says_piece_by_piece() {
+    let disk = SimDisk::default();
+    let file = durable(&disk, "file", &[b'o'; 3 * SECTOR_BYTES]);
+    let new = [b'n'; 2 * SECTOR_BYTES];
+    file.write_at(&new, 100).unwrap();
+    file.truncate(200).unwrap();
+    disk.create("made".as_ref()).unwrap().write_at(&[0; 4], 0).unwrap();
+    disk.rename("made".as_ref(), "renamed".as_ref()).unwrap();
+
+    let undecided = disk.undecided();
+    let pieces: Vec<_> = undecided.pieces.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        pieces,
+        ["file 100..512", "file 512..1024", "file 1024..1124", "file cut to 200", "renamed 0..4"]
+    );
+    assert_eq!(undecided.names, ["make made", "rename made to renamed"]);
+    let zeros: Vec<_> = undecided.pieces.iter().map(|piece| piece.is_zeros).collect();
+    assert_eq!(zeros, [false, false, false, false, true]);
+
+    let left = |fates: &[Fate], names: &[bool]| disk.cut(&Cut { fates: fates.into(), names: names.into() });
+    let mut expected = vec![b'o'; 3 * SECTOR_BYTES];
+    expected[512..522].fill(b'n');
+    expected[1024..1124].fill(0);
+    let after = left(&[Fate::Absent, Fate::Torn(10), Fate::Zeros], &[]);
+    assert_eq!(get(&after, "file"), Some(expected));
+    let after = left(&[Fate::Written, Fate::Garbage, Fate::Absent, Fate::Written], &[]);
+    assert_eq!(get(&after, "file"), Some([vec![b'o'; 100], vec![b'n'; 100]].concat()));
+    // Names: what rests on a lost change is lost.
+    assert_eq!(names(&left(&[], &[true, false])), ["file", "made"]);
+    assert_eq!(names(&left(&[], &[false, true])), ["file"]);
+    let after = left(&[Fate::Absent, Fate::Absent, Fate::Absent, Fate::Absent, Fate::Garbage], &[true, true]);
+    assert_eq!(names(&after), ["file", "renamed"]);
+    assert!(get(&after, "renamed").is_some_and(|bytes| bytes.len() == 4 && bytes != [0; 4]));
+    // The recipes of the seeds are recipes.
+    for seed in 0..100 {
+        let drawn = disk.cut(&Cut::draw(seed, &undecided));
+        assert_eq!(drawn.fingerprint(), disk.power_cut(seed).fingerprint());
+    }
+    assert_eq!(disk.cut(&Cut::everything(&undecided)).fingerprint(), disk.fingerprint());
 }
 
 #[test]

@@ -29,17 +29,21 @@ pub enum FaultKind {
     /// `sync` or `sync_dir` fails with an input or output error. From then on what was to be synced counts as clean: a
     /// later sync succeeds without making it durable, and a power cut may lose it.
     SyncFails,
+    /// A signal came in between (`Interrupted`). Hits every mutating operation; nothing is changed. [`RealDisk`](crate::RealDisk)
+    /// repeats what it may and so never shows most of these, but other disks need not.
+    Interrupted,
 }
 
 impl FaultKind {
     /// All kinds, for loops over them.
-    pub const ALL: [Self; 4] = [Self::Full, Self::Io, Self::ShortWrite, Self::SyncFails];
+    pub const ALL: [Self; 5] = [Self::Full, Self::Io, Self::ShortWrite, Self::SyncFails, Self::Interrupted];
 
     /// The error that the caller sees.
     pub(super) fn error(self, number: u64) -> io::Error {
         let (kind, what) = match self {
             Self::Full | Self::ShortWrite => (io::ErrorKind::StorageFull, "no space left"),
             Self::Io | Self::SyncFails => (io::ErrorKind::Other, "input/output error"),
+            Self::Interrupted => (io::ErrorKind::Interrupted, "interrupted"),
         };
         io::Error::new(kind, format!("simulated: {what} at operation {number}"))
     }
@@ -83,7 +87,7 @@ impl Plan {
     /// The fault that hits this operation, if one does.
     pub(super) fn strike(&mut self, number: u64, demand: Demand) -> Option<FaultKind> {
         let can_hit = |kind| match kind {
-            FaultKind::Io => true,
+            FaultKind::Io | FaultKind::Interrupted => true,
             FaultKind::Full => {
                 matches!(demand, Demand::Names | Demand::Growth | Demand::Write { grows: true })
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::SECTOR_BYTES;
 use super::chance::Chance;
-use super::cut::{Fate, Rule};
+use super::cut::{Fate, Piece};
 use crate::contents;
 
 /// A file. Cloning is cheap: contents and pending bytes are shared until one side changes.
@@ -58,11 +58,6 @@ impl SimFile {
     /// How many changes a power cut could lose.
     pub(super) fn pending(&self) -> usize {
         self.pending.len()
-    }
-
-    /// When the oldest of them was made.
-    pub(super) fn oldest_pending(&self) -> Option<u64> {
-        self.pending.iter().map(|pending| pending.number).min()
     }
 
     pub(super) fn write(&mut self, number: u64, source: &[u8], offset: u64) -> io::Result<()> {
@@ -124,21 +119,40 @@ impl SimFile {
         }
     }
 
-    /// The file after a power cut.
-    pub(super) fn after_cut(&self, rule: &Rule, chance: &mut Chance) -> Self {
+    /// What a power cut has to decide, oldest first; who calls knows the path.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> {
+        self.pending.iter().flat_map(|Pending { number, change }| {
+            let piece = |offset: usize, bytes: &[u8]| Piece {
+                path: None,
+                moment: *number,
+                offset: offset as u64,
+                bytes: bytes.len(),
+                is_zeros: !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0),
+            };
+            match change {
+                Change::Write { offset, bytes, .. } => {
+                    sectors(*offset, bytes).map(|(offset, bytes)| piece(offset, bytes)).collect()
+                }
+                Change::Truncate { bytes } => vec![piece(*bytes, &[])],
+            }
+        })
+    }
+
+    /// The file after a power cut; takes one fate for each of [`pieces`](Self::pieces). `number` is the file's.
+    pub(super) fn after_cut(&self, number: u64, fates: &mut impl Iterator<Item = Fate>) -> Self {
         if self.pending.is_empty() {
             return Self::settled(Arc::clone(&self.durable));
         }
         let mut left = self.durable.to_vec();
-        for Pending { number, change } in &self.pending {
+        for Pending { change, .. } in &self.pending {
             match change {
                 Change::Write { offset, bytes, .. } => {
                     for (offset, piece) in sectors(*offset, bytes) {
-                        leave(&mut left, offset, piece, rule.fate(*number, chance), chance);
+                        leave(&mut left, number, offset, piece, fates.next().unwrap_or(Fate::Absent));
                     }
                 }
                 Change::Truncate { bytes } => {
-                    if rule.fate(*number, chance) != Fate::Absent {
+                    if fates.next().is_some_and(|fate| fate != Fate::Absent) {
                         left.resize(*bytes, 0);
                     }
                 }
@@ -187,19 +201,18 @@ fn sectors(offset: usize, bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> 
 }
 
 /// Leaves of one piece what its fate says. The length grows unless the piece is absent.
-fn leave(left: &mut Vec<u8>, offset: usize, piece: &[u8], fate: Fate, chance: &mut Chance) {
-    // A generator of its own, so that the length of a piece does not change the fate of the next.
-    let mut chance = Chance::new(chance.next());
+fn leave(left: &mut Vec<u8>, file: u64, offset: usize, piece: &[u8], fate: Fate) {
     match fate {
         Fate::Absent => {}
         Fate::Written => overlay(left, offset, piece),
-        Fate::Torn => {
-            let (new, _) = piece.split_at(chance.below_usize(piece.len()));
+        Fate::Torn(bytes) => {
+            let (new, _) = piece.split_at(piece.len().min(bytes.into()));
             left.resize(left.len().max(offset + piece.len()), 0);
             overlay(left, offset, new);
         }
         Fate::Zeros => overlay(left, offset, &vec![0; piece.len()]),
         Fate::Garbage => {
+            let mut chance = Chance::new(file.rotate_left(32) ^ offset as u64);
             let garbage: Vec<u8> =
                 std::iter::repeat_with(|| chance.next().to_le_bytes()).flatten().take(piece.len()).collect();
             overlay(left, offset, &garbage);

@@ -17,14 +17,17 @@
 //!   change is atomic: a rename never leaves both names or none.
 //! - *Bytes and names are independent*: a synced file may have no name, a durable name may lead to an empty file.
 //!
-//! Seed 0 is the worst honest disk (nothing unsynced survives), seed 1 the best (everything does); the others draw one of
-//! several rules for bytes and one for names, extremes and an order-keeping disk among them. One seed always gives the same
-//! outcome for the same history.
+//! What there is to decide is [`SimDisk::undecided`], a decision is a [`Cut`], and [`SimDisk::cut`] makes the disk that it
+//! leaves; so all legal disks can be enumerated. A seed draws one: seed 0 is the worst honest disk (nothing unsynced
+//! survives), seed 1 the best (everything does); the others draw one of several rules for bytes and one for names, extremes
+//! and an order-keeping disk among them. One seed always gives the same outcome for the same history.
 //!
 //! **A failed sync** ([`FaultKind::SyncFails`]) returns an error once and leaves the pages marked clean, as Linux does: the
 //! bytes still read as written, later syncs of the file succeed, and only a later write to the same sector makes them
 //! durable. A power cut gives each of their pieces a fate. The file's length is made durable by the next sync
 //! that succeeds. The names of a directory whose sync failed are treated likewise.
+//!
+//! **An interruption** ([`FaultKind::Interrupted`]) changes nothing; an interrupted sync leaves what it was to sync as it was.
 //!
 //! **A full disk** is [`FaultKind::Full`] at a certain operation, or a [capacity](SimDisk::set_capacity_bytes).
 //!
@@ -65,8 +68,10 @@ mod chance;
 mod cut;
 mod fault;
 mod file;
+mod fingerprint;
 mod state;
 
+pub use cut::{Cut, Fate, Piece, Undecided};
 pub use fault::{Fault, FaultKind};
 
 use std::fmt;
@@ -234,7 +239,22 @@ impl SimDisk {
     /// that were not synced.
     #[must_use = "this is a copy; the disk itself goes on"]
     pub fn power_cut(&self, seed: u64) -> Self {
-        Self::from_state(self.state().after_cut(seed))
+        let state = self.state();
+        let cut = if seed == 0 { Cut::nothing() } else { Cut::draw(seed, &state.undecided()) };
+        Self::from_state(state.after_cut(&cut))
+    }
+
+    /// What a power cut would have to decide now: every unsynced piece of a file and every change of a name that is not
+    /// durable. Cost: as the number of pieces.
+    pub fn undecided(&self) -> Undecided {
+        self.state().undecided()
+    }
+
+    /// The disk as it is found after a power cut now that decided so; else as [`power_cut`](Self::power_cut). Every decision
+    /// gives a legal disk, so this is how all of them can be enumerated.
+    #[must_use = "this is a copy; the disk itself goes on"]
+    pub fn cut(&self, cut: &Cut) -> Self {
+        Self::from_state(self.state().after_cut(cut))
     }
 
     /// A hash of all paths and bytes that are seen now, so that equal crash images need be tried once only. Not stable
@@ -390,10 +410,10 @@ impl Disk for SimDisk {
         self.operate(OperationKind::SyncDir, &dir.into(), |state| {
             let directory = state.live.find_directory(dir)?;
             let struck = state.strike(Demand::Sync);
-            if struck.is_ok() {
-                state.sync_dir(directory);
-            } else {
-                state.fail_sync_dir(directory);
+            match &struck {
+                Ok(()) => state.sync_dir(directory),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => state.fail_sync_dir(directory),
             }
             struck
         })
@@ -561,10 +581,10 @@ impl DiskFile for SimHandle {
         self.operate(OperationKind::Sync, |state| {
             let struck = state.strike(Demand::Sync);
             let file = self.file(state);
-            if struck.is_ok() {
-                file.sync();
-            } else {
-                file.fail_sync();
+            match &struck {
+                Ok(()) => file.sync(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => file.fail_sync(),
             }
             struck
         })

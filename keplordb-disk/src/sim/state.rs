@@ -1,25 +1,23 @@
 //! All that a simulated disk holds: names and files, each as seen and as durable, and what a kill or a power cut leaves.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Operation;
-use super::chance::Chance;
-use super::cut;
+use super::cut::{self, Cut, Piece, Undecided};
 use super::fault::{Demand, FaultKind, Plan};
 use super::file::SimFile;
+use super::fingerprint::Fingerprint;
 use crate::names::{Change, Names, Node};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// The names as the program sees them.
-    pub(super) live: Names<u64>,
+    pub(super) live: Arc<Names<u64>>,
     /// The names as a power cut would leave them at worst.
-    durable: Names<u64>,
+    durable: Arc<Names<u64>>,
     /// What lies between the two, oldest first.
     pending: Vec<PendingName>,
     pub(super) files: BTreeMap<u64, SimFile>,
@@ -103,7 +101,7 @@ impl State {
 
     /// Makes a change of names: seen at once, durable later.
     pub(super) fn change(&mut self, change: Change<u64>) {
-        self.live.apply(&change);
+        Arc::make_mut(&mut self.live).apply(&change);
         self.pending.push(PendingName { change, lost: false });
     }
 
@@ -123,8 +121,9 @@ impl State {
         }
         rest.reverse();
         self.pending = rest;
+        let durable = Arc::make_mut(&mut self.durable);
         for change in synced.iter().rev() {
-            self.durable.apply(change);
+            durable.apply(change);
         }
         self.drop_unreachable();
     }
@@ -145,8 +144,8 @@ impl State {
     pub(super) fn after_kill(&self) -> Self {
         let files = self.files.iter().map(|(&number, file)| (number, file.after_kill()));
         let mut left = Self {
-            live: self.live.clone(),
-            durable: self.durable.clone(),
+            live: Arc::clone(&self.live),
+            durable: Arc::clone(&self.durable),
             pending: self.pending.clone(),
             files: files.collect(),
             disk: self.disk,
@@ -159,28 +158,37 @@ impl State {
         left
     }
 
-    /// The disk after the power was cut: what was durable, and of the rest what the seed decides.
-    pub(super) fn after_cut(&self, seed: u64) -> Self {
-        let mut chance = Chance::new(seed);
-        let oldest = self.files.values().filter_map(SimFile::oldest_pending).min().unwrap_or(self.clock());
-        let moments = oldest.saturating_sub(1)..self.clock() + 1;
-        let (name_rule, rule) = cut::rules(seed, moments, &mut chance);
-        let mut names = self.durable.clone();
-        let pending: Vec<_> = self.pending.iter().map(|pending| &pending.change).collect();
-        for change in name_rule.survivors(&pending, &mut chance) {
+    /// What a power cut would have to decide now.
+    pub(super) fn undecided(&self) -> Undecided {
+        let mut paths = BTreeMap::new();
+        for names in [&self.durable, &self.live] {
+            names.walk(&mut |path, file| paths.extend(file.map(|number| (*number, path.to_owned()))));
+        }
+        let pieces = self.files.iter().flat_map(|(number, file)| {
+            let path = paths.get(number);
+            file.pieces().map(move |piece| Piece { path: path.cloned(), ..piece })
+        });
+        let names = self.pending.iter().map(|pending| pending.change.to_string());
+        Undecided { pieces: pieces.collect(), names: names.collect() }
+    }
+
+    /// The disk after the power was cut: what was durable, and of the rest what is decided here.
+    pub(super) fn after_cut(&self, cut: &Cut) -> Self {
+        let mut names = Names::clone(&self.durable);
+        let pending = self.pending.iter().map(|pending| &pending.change);
+        for change in cut::survivors(pending, &cut.names) {
             names.apply(change);
         }
         names.drop_unreachable();
-        let mut files = BTreeMap::new();
-        for number in names.files() {
-            if let Some(file) = self.files.get(number) {
-                // One generator a file, so that its fate does not depend on which other names survive.
-                let mut chance = Chance::new(seed ^ number.rotate_left(32));
-                files.entry(*number).or_insert_with(|| file.after_cut(&rule, &mut chance));
-            }
-        }
+        let mut fates = cut.fates.iter().copied();
+        // All of them, in order: each takes its fates, also one that has lost its name.
+        let files = self.files.iter().map(|(number, file)| (*number, file.after_cut(*number, &mut fates)));
+        let mut files: BTreeMap<u64, SimFile> = files.collect();
+        let reachable: BTreeSet<u64> = names.files().copied().collect();
+        files.retain(|number, _| reachable.contains(number));
+        let names = Arc::new(names);
         Self {
-            live: names.clone(),
+            live: Arc::clone(&names),
             durable: names,
             files,
             disk: self.disk,
@@ -193,24 +201,15 @@ impl State {
 
     /// A hash of every path and all bytes that are seen.
     pub(super) fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.hash_below(Path::new(""), &mut hasher);
-        hasher.finish()
-    }
-
-    fn hash_below(&self, dir: &Path, hasher: &mut DefaultHasher) {
-        for (name, node) in self.live.list(dir).into_iter().flatten() {
-            name.hash(hasher);
-            match node {
-                Node::File(number) => self.files.get(number).map(SimFile::live).hash(hasher),
-                Node::Directory(_) => {
-                    // Marks where the directory begins and ends: `a/b` is not `a` beside `b`.
-                    "/".hash(hasher);
-                    self.hash_below(&dir.join(name), hasher);
-                    "..".hash(hasher);
-                }
+        let mut fingerprint = Fingerprint::default();
+        self.live.walk(&mut |path, file| {
+            fingerprint.add(path.as_os_str().as_encoded_bytes());
+            match file {
+                Some(number) => fingerprint.add(self.files.get(number).map_or(&[], |file| file.live())),
+                None => fingerprint.add(b"/"),
             }
-        }
+        });
+        fingerprint.get()
     }
 
     /// Forgets files that have no handle and no name, not even one that a power cut could bring back.
