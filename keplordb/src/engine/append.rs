@@ -54,6 +54,7 @@ impl Core {
         rows: impl ExactSizeIterator<Item = RowRef<'a>> + Clone,
         durable: bool,
     ) -> Result<Appended> {
+        let _told = self.wal.directory.notices().tell_at_end();
         let shape = self.source.schema().shape();
         check(rows.clone(), shape)?;
         if rows.len() == 0 {
@@ -147,6 +148,7 @@ impl Core {
 
     /// Syncs everything that was appended before the call.
     pub(crate) fn sync(&self) -> Result<()> {
+        let _told = self.wal.directory.notices().tell_at_end();
         for shard in &self.shards {
             let waiting = {
                 let state = shard.state.lock();

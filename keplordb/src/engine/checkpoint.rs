@@ -17,13 +17,13 @@ impl Core {
     /// Segments are shared by hard links where the file system can, rows that are only in logs are written as one segment,
     /// and the manifest comes last. A mark stands in the directory until then: a copy that was cut short does not open.
     pub(crate) fn checkpoint(&self, target: &Path) -> Result<()> {
+        let _told = self.wal.directory.notices().tell_at_end();
         let target = Directory::new(Arc::clone(self.wal.directory.disk()), target.to_owned());
         target.create_root()?;
+        // Before anything is put there, the lock too; and again when nobody else can put anything there.
+        check_empty(&target)?;
         let _lock = target.lock()?;
-        if !target.is_empty()? {
-            let why = format!("{} is not empty", target.root().display());
-            return Err(DbError::invalid("target_dir", why));
-        }
+        check_empty(&target)?;
         target.write_whole(&target.incomplete(), b"")?;
         target.create_folders()?;
 
@@ -81,4 +81,12 @@ impl Core {
             }
         }
     }
+}
+
+fn check_empty(target: &Directory) -> Result<()> {
+    if target.is_empty()? {
+        return Ok(());
+    }
+    let why = format!("{} is not empty", target.root().display());
+    Err(DbError::invalid("target_dir", why))
 }

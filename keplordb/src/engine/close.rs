@@ -9,6 +9,7 @@ impl Core {
     /// Syncs the logs, gives back what was filled ahead and writes their lengths into the manifest, so that the next open
     /// can tell any later change of a file from a crash. Without changes since the manifest was written it does nothing.
     pub(crate) fn close(&self) -> Result<()> {
+        let _told = self.wal.directory.notices().tell_at_end();
         self.wal.directory.poison().check()?;
         if !self.changed.load(Ordering::Relaxed) {
             return Ok(());

@@ -16,6 +16,7 @@ impl Core {
     /// Deletes every live row of each id and returns how many of the ids had one. One sync; on return it is on disk and
     /// seen by every query. Nothing is written when no id is there.
     pub(crate) fn delete_events(&self, ids: &[&str]) -> Result<usize> {
+        let _told = self.wal.directory.notices().tell_at_end();
         // Held from the look-up on: a rotation that would move the rows publishes before or after.
         let mut publish = self.publish.lock();
         let view = self.source.view();

@@ -20,6 +20,7 @@ impl Core {
     /// Drops every segment whose newest event is before `cutoff_ts_ns`. The manifest forgets them first, so that no crash
     /// brings them back; then their files go.
     pub(crate) fn gc(&self, cutoff_ts_ns: i64) -> Result<GcStats> {
+        let _told = self.wal.directory.notices().tell_at_end();
         let mut publish = self.publish.lock();
         let mut version = Version::clone(&self.source.version());
         let is_old =

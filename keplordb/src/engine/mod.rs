@@ -2,7 +2,8 @@
 //!
 //! **Locks, in the order in which they are taken**: `rotation` → a shard's `state` → `publish` → leaves (a memtable's
 //! blocks, a syncer, the map cache). Who holds a later one never takes an earlier one. Syncs of appends happen outside all
-//! of them.
+//! of them. Every call that changes something begins with `tell_at_end`: what it noted for operators is told when it
+//! holds no lock.
 
 mod append;
 mod checkpoint;
@@ -85,7 +86,8 @@ impl Core {
 
     /// Records a failure that the caller at hand is not told of, because what he asked for succeeded.
     fn note(&self, error: DbError) {
-        tracing::warn!(%error, "a rotation failed; its rows stay in the log and are tried again");
+        let notices = self.wal.directory.notices();
+        notices.warn("a rotation failed; its rows stay in the log and are tried again", None, &error);
         *self.last_error.lock() = Some(error);
     }
 

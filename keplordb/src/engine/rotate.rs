@@ -39,6 +39,7 @@ impl Core {
 
     /// A barrier: all rows appended before the call are in segments when it returns.
     pub(crate) fn flush(&self) -> Result<Flushed> {
+        let _told = self.wal.directory.notices().tell_at_end();
         if self.source.version().unsealed_rows() == 0 {
             return Ok(Flushed::default());
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use keplordb_disk::{Disk, Lock, LockError};
 
+use super::notices::Notices;
 use super::poison::Poison;
 use crate::error::{DbError, IoContext, Result};
 use crate::format::MAX_NUMBER;
@@ -63,6 +64,11 @@ impl Directory {
     /// Set when a sync of anything in the directory has failed.
     pub(crate) fn poison(&self) -> &Poison {
         &self.poison
+    }
+
+    /// What an operator should hear of.
+    pub(crate) fn notices(&self) -> &Notices {
+        self.poison.notices()
     }
 
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
@@ -187,7 +193,7 @@ impl Directory {
         match self.disk.remove(path) {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(file = %path.display(), %error, "a leftover file could not be removed");
+                self.notices().warn("a leftover file could not be removed", Some(path), &error);
                 false
             }
         }

@@ -41,20 +41,36 @@ impl ManifestFile {
         let bytes = manifest.encode();
         match self.directory.write_whole(&self.directory.manifest(), &bytes) {
             Err(full @ DbError::Full { .. }) => {
-                return self.replace_by_spare(&bytes).map_err(|error| error.unwrap_or(full));
+                self.replace_by_spare(&bytes).map_err(|error| error.unwrap_or(full))?;
             }
             written => written?,
         }
-        let wanted = bytes.len() as u64 * SPARE_FACTOR;
-        if self.spare_bytes < wanted / 2 {
-            // Without a spare a full disk can only be helped from outside; that is no reason to fail now.
+        self.keep_spare(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Writes the spare anew if it is gone or short. Where it has just served, the old manifest's blocks and its own surplus
+    /// are free for it: the disk may be as full the next time, and it is `gc` that must not fail then.
+    fn keep_spare(&mut self, manifest_bytes: u64) {
+        if self.spare_bytes >= manifest_bytes * SPARE_FACTOR / 2 {
+            return;
+        }
+        for factor in [SPARE_FACTOR, 1] {
+            let wanted = manifest_bytes * factor;
+            if wanted <= self.spare_bytes {
+                return;
+            }
             let zeros = vec![0; usize::try_from(wanted).unwrap_or(0)];
             match self.directory.write_whole(&self.directory.spare_manifest(), &zeros) {
-                Ok(()) => self.spare_bytes = wanted,
-                Err(error) => tracing::warn!(%error, "the spare manifest could not be written"),
+                Ok(()) => return self.spare_bytes = wanted,
+                Err(DbError::Full { .. }) if factor > 1 => {}
+                // Without a spare a full disk can only be helped from outside; that is no reason to fail now.
+                Err(error) => {
+                    let notices = self.directory.notices();
+                    return notices.warn("the spare manifest could not be written", None, &error);
+                }
             }
         }
-        Ok(())
     }
 
     /// Overwrites the spare, which needs no space, and renames it. `None`: the spare does not serve.

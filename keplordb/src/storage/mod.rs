@@ -5,6 +5,7 @@
 pub(crate) mod directory;
 pub(crate) mod manifest;
 pub(crate) mod map_cache;
+pub(crate) mod notices;
 pub(crate) mod poison;
 pub(crate) mod segment_reader;
 pub(crate) mod syncer;

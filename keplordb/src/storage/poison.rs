@@ -5,16 +5,20 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::notices::Notices;
 use crate::error::{DbError, Result};
 
 /// Shared by everything that writes for one engine.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Poison(Arc<OnceLock<Arc<str>>>);
+pub(crate) struct Poison {
+    first: Arc<OnceLock<Arc<str>>>,
+    notices: Notices,
+}
 
 impl Poison {
     /// Fails when writing has stopped.
     pub(crate) fn check(&self) -> Result<()> {
-        match self.0.get() {
+        match self.first.get() {
             None => Ok(()),
             Some(first) => Err(DbError::Poisoned { first: Arc::clone(first) }),
         }
@@ -23,18 +27,22 @@ impl Poison {
     /// Stops writing for good and returns what every later write gets; the first cause stays.
     pub(crate) fn set(&self, cause: &DbError) -> DbError {
         let mut is_first = false;
-        let first = self.0.get_or_init(|| {
+        let first = self.first.get_or_init(|| {
             is_first = true;
             cause.to_string().into()
         });
-        // Not while the cell is being set: a subscriber may come back here.
         if is_first {
-            tracing::error!(%cause, "writing stops until the engine is opened again");
+            self.notices.error("writing stops until the engine is opened again", None, cause);
         }
         DbError::Poisoned { first: Arc::clone(first) }
     }
 
     pub(crate) fn is_set(&self) -> bool {
-        self.0.get().is_some()
+        self.first.get().is_some()
+    }
+
+    /// What an operator should hear of, of the same engine.
+    pub(crate) fn notices(&self) -> &Notices {
+        &self.notices
     }
 }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::directory::Directory;
 use super::map_cache::MapCache;
+use super::notices::Notices;
 use crate::config::MapMode;
 use crate::error::{DbError, IoContext, Result};
 use crate::format::bloom::Bloom;
@@ -36,6 +37,7 @@ pub(crate) struct Segment {
     path: PathBuf,
     header: SegmentHeader,
     disk: Arc<dyn Disk>,
+    notices: Notices,
     mode: MapMode,
     cache: Arc<MapCache>,
     mapping: Mutex<Option<Mapping>>,
@@ -54,7 +56,7 @@ impl Drop for Segment {
         if *self.is_dropped.get_mut()
             && let Err(error) = self.disk.remove(&self.path)
         {
-            tracing::warn!(file = %self.path.display(), %error, "a dropped segment could not be removed");
+            self.notices.warn("a dropped segment could not be removed", Some(&self.path), &error);
         }
     }
 }
@@ -76,6 +78,7 @@ impl Segment {
             path,
             header,
             disk,
+            notices: directory.notices().clone(),
             mode,
             cache: Arc::clone(cache),
             mapping: Mutex::new(None),

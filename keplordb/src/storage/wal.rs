@@ -156,7 +156,8 @@ impl Wal {
                 cause
             }
             Err(source) => {
-                tracing::error!(%source, file = %self.path.display(), "a failed write could not be taken back");
+                let notices = self.poison.notices();
+                notices.error("a failed write could not be taken back", Some(&self.path), &source);
                 self.poison.set(&cause)
             }
         }
