@@ -14,7 +14,8 @@ pub type Result<T, E = DbError> = std::result::Result<T, E>;
 /// Everything an engine can refuse or fail with.
 ///
 /// Each message says what happened, where, and what to do. The four kinds that callers act on are: the caller's
-/// argument ([`Invalid`](Self::Invalid), [`SchemaMismatch`](Self::SchemaMismatch)), the environment
+/// argument ([`Invalid`](Self::Invalid), [`UnknownColumn`](Self::UnknownColumn),
+/// [`SchemaMismatch`](Self::SchemaMismatch)), the environment
 /// ([`AlreadyOpen`](Self::AlreadyOpen), [`Full`](Self::Full), [`Io`](Self::Io)), damaged files
 /// ([`Corrupt`](Self::Corrupt), [`Missing`](Self::Missing), [`Truncated`](Self::Truncated),
 /// [`TooNew`](Self::TooNew)) and an engine that stopped writing ([`Poisoned`](Self::Poisoned)).
@@ -104,6 +105,14 @@ pub enum DbError {
         op: &'static str,
         /// The operating system's reason.
         source: Arc<io::Error>,
+    },
+    /// A table has no column of this name.
+    #[error("there is no column {name:?}; the columns are {columns}")]
+    UnknownColumn {
+        /// The name that was asked for.
+        name: String,
+        /// The names that the table has, in order.
+        columns: String,
     },
     /// An argument is out of its legal range.
     #[error("{field} is not legal: {why}")]

@@ -1,6 +1,7 @@
 //! Which rows a query asks for: plain data, no evaluation.
 
 use std::array;
+use std::ops::{Bound, RangeBounds};
 
 /// A place in the newest-first order: rows at or after it are left out.
 ///
@@ -113,6 +114,21 @@ impl<'a> Predicate<'a> {
     }
 }
 
+/// The first and the last number of a range; `None` where it holds no number.
+pub(crate) fn inclusive(range: &impl RangeBounds<i64>) -> Option<(i64, i64)> {
+    let from = match range.start_bound() {
+        Bound::Included(from) => *from,
+        Bound::Excluded(before) => before.checked_add(1)?,
+        Bound::Unbounded => i64::MIN,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(to) => *to,
+        Bound::Excluded(limit) => limit.checked_sub(1)?,
+        Bound::Unbounded => i64::MAX,
+    };
+    (from <= to).then_some((from, to))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +147,17 @@ mod tests {
         assert_eq!((predicate.from_ts_ns, predicate.to_ts_ns), (10, 14));
         assert_eq!((predicate.status_min, predicate.status_max), (400, 499));
         assert_eq!(predicate.dims, [(0, "alice")]);
+    }
+
+    #[test]
+    fn ranges_of_every_form_become_inclusive() {
+        assert_eq!(inclusive(&(3..5)), Some((3, 4)));
+        assert_eq!(inclusive(&(3..=5)), Some((3, 5)));
+        assert_eq!(inclusive(&..), Some((i64::MIN, i64::MAX)));
+        assert_eq!(inclusive(&(Bound::Excluded(3), Bound::Unbounded)), Some((4, i64::MAX)));
+        assert_eq!(inclusive(&(3..3)), None);
+        assert_eq!(inclusive(&(..i64::MIN)), None);
+        assert_eq!(inclusive(&(Bound::Excluded(i64::MAX), Bound::Unbounded)), None);
     }
 
     #[test]

@@ -36,13 +36,15 @@
 //! sixteen flags. A schema adds **dims** (strings to filter by), **counters** (`u32` to sum) and **labels** (strings that
 //! are only stored).
 //!
-//! # Two faces
+//! # Three faces
 //! | | events | an append is on disk |
 //! | --- | --- | --- |
 //! | [`Store<S>`](Store) | a struct with [`#[derive(Schema)]`](derive@Schema) | when it returns, unless [`Options::sync`] says otherwise |
 //! | [`Engine<D, C, L>`](Engine) | [`LogEvent`], by position | as [`EngineConfig`] says: by default every 64 events or 256 KiB of a shard |
 //!
-//! Both are shells over the same engine and can open each other's directories. [`Engine::open_with`] takes its sync mode from
+//! | [`AnyStore`] | columns by name, known at run time | as for `Store` |
+//!
+//! All are shells over the same engine and can open each other's directories. [`Engine::open_with`] takes its sync mode from
 //! [`Options`], whose default is [`Sync::Always`], and leaves `wal_sync_interval` and `wal_sync_bytes` aside.
 //!
 //! # What holds
@@ -93,9 +95,11 @@ pub mod read;
 // Engine: everything that changes state.
 mod engine;
 // Facade: thin typed shells.
+pub mod any;
 mod raw;
 mod store;
 
+pub use any::AnyStore;
 pub use config::{EngineConfig, MAX_SHARDS, MapMode, Options, Sync};
 pub use engine::{Appended, Flushed, GcStats, OpenReport, Stats, TornTail};
 pub use error::{DbError, Result};

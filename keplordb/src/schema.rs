@@ -16,6 +16,10 @@ pub const MAX_LABELS: usize = 64;
 /// Longest column name, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
 
+/// The columns that every table has. None of its own may be called like one.
+pub(crate) const BUILT_IN_NAMES: [&str; 8] =
+    ["ts_ns", "id", "metric", "latency_ms", "latency_detail_ms", "status", "flags", "sequence"];
+
 /// A label column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Label {
@@ -132,7 +136,7 @@ impl TableSchema {
         Self { id, named, dims, counters, labels }
     }
 
-    /// Checks counts and names: not empty, not too long, none twice.
+    /// Checks counts and names: not empty, not too long, none twice, none a built-in column's.
     pub(crate) fn validate(&self) -> Result<()> {
         let limits = [
             ("dims", self.dims.len(), MAX_DIMS),
@@ -150,6 +154,9 @@ impl TableSchema {
             if name.is_empty() || name.len() > MAX_NAME_BYTES {
                 let why = format!("column name {name:?} must have 1 to {MAX_NAME_BYTES} bytes");
                 return Err(DbError::invalid("schema", why));
+            }
+            if BUILT_IN_NAMES.contains(name) {
+                return Err(DbError::invalid("schema", format!("{name:?} is a column that every table has")));
             }
         }
         match names.iter().zip(names.iter().skip(1)).find(|(name, next)| name == next) {
@@ -251,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn doubled_empty_and_too_many_names_are_refused() {
+    fn doubled_empty_built_in_and_too_many_names_are_refused() {
         assert!(calls().validate().is_ok());
         assert!(
             calls()
@@ -262,6 +269,10 @@ mod tests {
                 .contains("two columns are called \"user\"")
         );
         assert!(calls().dim("").validate().is_err());
+        for name in BUILT_IN_NAMES {
+            let refusal = calls().counter(name).validate().unwrap_err().to_string();
+            assert_eq!(refusal, format!("schema is not legal: {name:?} is a column that every table has"));
+        }
         assert!(TableSchema::positional(1, MAX_DIMS + 1, 0, 0).validate().is_err());
     }
 }

@@ -11,7 +11,7 @@ use crate::config::{EngineConfig, Options};
 use crate::engine::{Appended, Core, Flushed, GcStats, OpenReport, Stats};
 use crate::error::Result;
 use crate::event::RowRef;
-use crate::filter::{FilterRef, Predicate};
+use crate::filter::{FilterRef, Predicate, inclusive};
 use crate::raw::RESERVED_ROWS;
 use crate::read::query::{RollupKey, RollupValue, Totals};
 use crate::read::rollup::RollupRow;
@@ -317,23 +317,9 @@ impl<'a, S: Schema> Query<'a, S> {
 
     /// Only events in this range of times, in nanoseconds since the Unix epoch, besides what the filter says.
     pub fn between(mut self, range: impl RangeBounds<i64>) -> Self {
-        use std::ops::Bound::{Excluded, Included, Unbounded};
-        // A bound beyond the last number leaves nothing: an empty range.
-        let empty = (i64::MAX, i64::MIN);
-        let from = match range.start_bound() {
-            Included(from) => Some(*from),
-            Excluded(before) => before.checked_add(1),
-            Unbounded => Some(i64::MIN),
-        };
-        let to = match range.end_bound() {
-            Included(to) => Some(*to),
-            Excluded(limit) => limit.checked_sub(1),
-            Unbounded => Some(i64::MAX),
-        };
-        (self.from_ts_ns, self.to_ts_ns) = match (from, to) {
-            (Some(from), Some(to)) => (from.max(self.from_ts_ns), to.min(self.to_ts_ns)),
-            _ => empty,
-        };
+        // An empty range stays one, whatever it is cut with.
+        let (from, to) = inclusive(&range).unwrap_or((i64::MAX, i64::MIN));
+        (self.from_ts_ns, self.to_ts_ns) = (from.max(self.from_ts_ns), to.min(self.to_ts_ns));
         self
     }
 
@@ -393,7 +379,7 @@ impl<'a, S: Schema> Query<'a, S> {
 /// Makes ids for events that have none: 26 characters of Crockford's base 32 that sort by the event's time and then by
 /// when they were made, and that no other run of a program makes, in all likelihood.
 #[derive(Debug)]
-struct Ids {
+pub(crate) struct Ids {
     /// 24 random bits of this run above a counter of 40 bits.
     next: AtomicU64,
 }
@@ -404,7 +390,7 @@ const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const WORD_CHARS: u32 = 13;
 
 impl Ids {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { next: AtomicU64::new(random_salt(0) << 40) }
     }
 
@@ -415,7 +401,7 @@ impl Ids {
         }
     }
 
-    fn id(&self, ts_ns: i64) -> String {
+    pub(crate) fn id(&self, ts_ns: i64) -> String {
         // With the sign flipped, times before 1970 sort first.
         let time = (ts_ns as u64) ^ (1 << 63);
         let unique = self.next.fetch_add(1, Ordering::Relaxed);

@@ -53,28 +53,48 @@ struct Found {
 impl Core {
     /// Opens or makes the table in `config.data_dir`.
     pub(crate) fn open(config: EngineConfig, options: Options, schema: TableSchema) -> Result<Arc<Self>> {
+        schema.validate()?;
+        check_rollup_dims(&config, &schema)?;
+        Self::open_as(config, options, Some(schema))
+    }
+
+    /// Opens the table in `config.data_dir` with the columns that it has. What is stored beside them, the bloom filter and
+    /// the rollups, goes on as in the newest segment; where there is none, as `config` says.
+    pub(crate) fn open_stored(config: EngineConfig, options: Options) -> Result<Arc<Self>> {
+        let directory = Directory::new(Arc::clone(&options.disk), config.data_dir.clone());
+        // Before the lock, so that looking for a table in the wrong place leaves nothing there.
+        if !directory.holds_table()? {
+            return Err(DbError::Missing { file: directory.manifest() });
+        }
+        Self::open_as(config, options, None)
+    }
+
+    /// `wanted`: the program's columns; without them the stored ones.
+    fn open_as(mut config: EngineConfig, options: Options, wanted: Option<TableSchema>) -> Result<Arc<Self>> {
         config.validate()?;
         options.validate()?;
-        schema.validate()?;
-        let dims = schema.shape().dims;
-        if let Some(dim) = config.rollup_dims.iter().find(|dim| **dim >= dims) {
-            return Err(DbError::invalid("rollup_dims", format!("dim {dim} of a table with {dims}")));
-        }
         let directory = Directory::new(Arc::clone(&options.disk), config.data_dir.clone());
         directory.create_root()?;
         let lock = directory.lock()?;
         let cache = Arc::new(MapCache::new(config.mmap_cache_capacity));
         let listing = directory.list()?;
         let is_new = listing.is_new();
-        let found = if is_new {
-            Found::nothing(schema.clone(), listing)
-        } else {
-            look(&directory, &listing, &cache, &options)?
+        let found = match &wanted {
+            Some(schema) if is_new => Found::nothing(schema.clone(), listing),
+            None if is_new => return Err(DbError::Missing { file: directory.manifest() }),
+            _ => look(&directory, &listing, &cache, &options)?,
         };
-        if let Some(differences) = schema.differences_from(&found.manifest.schema) {
-            return Err(DbError::SchemaMismatch { dir: config.data_dir, differences });
-        }
-        let schema = schema.adopt_names(&found.manifest.schema);
+        let stored = &found.manifest.schema;
+        let schema = if let Some(schema) = wanted {
+            if let Some(differences) = schema.differences_from(stored) {
+                return Err(DbError::SchemaMismatch { dir: config.data_dir, differences });
+            }
+            schema.adopt_names(stored)
+        } else {
+            found.lay_out_as_stored(&mut config);
+            check_rollup_dims(&config, stored)?;
+            stored.clone()
+        };
         schema.validate()?;
 
         let wal = WalContext { directory, syncs: Arc::default() };
@@ -196,6 +216,15 @@ impl Found {
         }
     }
 
+    /// Segments go on as the newest one is made.
+    fn lay_out_as_stored(&self, config: &mut EngineConfig) {
+        if let Some(newest) = self.segments.iter().max_by_key(|entry| entry.segment.number()) {
+            let header = newest.segment.header();
+            config.bloom_dim = header.bloom_dim.unwrap_or(EngineConfig::NO_BLOOM);
+            config.rollup_dims.clone_from(&header.rollup_dims);
+        }
+    }
+
     fn next_sequence(&self, is_new: bool) -> u64 {
         let segments = self.segments.iter().map(|entry| entry.segment.header().facts.sequence_max + 1);
         let wals = self.wals.iter().map(|wal| wal.next_sequence);
@@ -225,6 +254,14 @@ impl Found {
             tails.push(TornTail { file: directory.tombstones(), offset, bytes });
         }
         tails
+    }
+}
+
+fn check_rollup_dims(config: &EngineConfig, schema: &TableSchema) -> Result<()> {
+    let dims = schema.shape().dims;
+    match config.rollup_dims.iter().find(|dim| **dim >= dims) {
+        Some(dim) => Err(DbError::invalid("rollup_dims", format!("dim {dim} of a table with {dims}"))),
+        None => Ok(()),
     }
 }
 

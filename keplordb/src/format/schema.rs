@@ -11,7 +11,8 @@
 //!
 //! Valid if and only if
 //! 1. each yes-or-no byte is 0 or 1 and each name is UTF-8, and
-//! 2. [`TableSchema::validate`] accepts it: not too many columns, and names neither empty nor too long nor doubled.
+//! 2. [`TableSchema::validate`] accepts it: not too many columns, and names neither empty nor too long nor doubled nor a
+//!    built-in column's.
 //!
 //! Counted columns have names too (`dim_0` …), so that both kinds read alike.
 

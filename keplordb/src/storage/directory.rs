@@ -139,6 +139,15 @@ impl Directory {
         Ok(entries.iter().all(|entry| entry.name == LOCK))
     }
 
+    /// Whether anything of a table is there; without the directory, nothing is.
+    pub(crate) fn holds_table(&self) -> Result<bool> {
+        match self.disk.list(&self.root) {
+            Ok(_) => Ok(!self.list()?.is_new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(DbError::io("list", &self.root, error)),
+        }
+    }
+
     /// What is there now. Names that are not ours are left alone.
     pub(crate) fn list(&self) -> Result<Listing> {
         let mut listing = Listing::default();

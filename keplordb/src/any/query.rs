@@ -1,0 +1,195 @@
+//! Questions by column names.
+
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use super::answer::{AnyRollup, AnyTotals};
+use super::columns::Columns;
+use super::row::{AnyRow, AnyRowView};
+use crate::error::{DbError, Result};
+use crate::filter::{Cursor, Predicate, inclusive};
+use crate::raw::RESERVED_ROWS;
+use crate::read::select::Order;
+use crate::read::source::Source;
+use crate::sums::Sums;
+
+/// A question about a table's events; made by [`AnyStore::query`](crate::any::AnyStore::query). Conditions add up: an
+/// event matches when all of them hold.
+#[derive(Debug, Clone)]
+#[must_use = "a query does nothing before it is asked for rows or totals"]
+pub struct AnyQuery<'a> {
+    source: &'a Source,
+    columns: &'a Arc<Columns>,
+    from_ts_ns: i64,
+    to_ts_ns: i64,
+    status_min: u16,
+    status_max: u16,
+    /// (dim, value) pairs that must hold; a dim once.
+    dims: Vec<(usize, String)>,
+    /// Whether conditions contradict each other.
+    is_empty: bool,
+    order: Order,
+    limit: usize,
+}
+
+impl<'a> AnyQuery<'a> {
+    pub(super) fn new(source: &'a Source, columns: &'a Arc<Columns>) -> Self {
+        Self {
+            source,
+            columns,
+            from_ts_ns: i64::MIN,
+            to_ts_ns: i64::MAX,
+            status_min: 0,
+            status_max: u16::MAX,
+            dims: Vec::new(),
+            is_empty: false,
+            order: Order::NewestFirst,
+            limit: usize::MAX,
+        }
+    }
+
+    /// Only events with exactly this value in a dim. Events that are older than the dim have the empty text in it.
+    ///
+    /// # Errors
+    /// [`UnknownColumn`](DbError::UnknownColumn) names the columns that there are;
+    /// [`Invalid`](DbError::Invalid) for a column that is no dim names the dims.
+    pub fn equals(mut self, dim: &str, value: impl Into<String>) -> Result<Self> {
+        let (dim, value) = (self.columns.dim(dim)?, value.into());
+        match self.dims.iter().find(|(known, _)| *known == dim) {
+            Some((_, known)) => self.is_empty |= *known != value,
+            None => self.dims.push((dim, value)),
+        }
+        Ok(self)
+    }
+
+    /// Only events in this range of times, in nanoseconds since the Unix epoch.
+    pub fn between(mut self, range: impl RangeBounds<i64>) -> Self {
+        match inclusive(&range) {
+            Some((from, to)) => {
+                (self.from_ts_ns, self.to_ts_ns) = (from.max(self.from_ts_ns), to.min(self.to_ts_ns));
+            }
+            None => self.is_empty = true,
+        }
+        self
+    }
+
+    /// Only events strictly before this time: the next page after the one whose last row has it.
+    pub fn cursor(self, cursor: Cursor) -> Self {
+        self.between(..cursor.0)
+    }
+
+    /// Only events whose status is in this range.
+    pub fn status(mut self, range: impl RangeBounds<u16>) -> Self {
+        let wide =
+            (range.start_bound().map(|from| i64::from(*from)), range.end_bound().map(|to| i64::from(*to)));
+        match inclusive(&wide) {
+            Some((from, to)) => {
+                let narrow =
+                    |status: i64| u16::try_from(status.clamp(0, u16::MAX.into())).unwrap_or(u16::MAX);
+                // Above the largest status, or below 0, there is none.
+                self.is_empty |= from > i64::from(u16::MAX) || to < 0;
+                (self.status_min, self.status_max) =
+                    (narrow(from).max(self.status_min), narrow(to).min(self.status_max));
+            }
+            None => self.is_empty = true,
+        }
+        self
+    }
+
+    /// Newest first, by (time, sequence); the default.
+    pub fn newest_first(mut self) -> Self {
+        self.order = Order::NewestFirst;
+        self
+    }
+
+    /// Oldest first, by (time, sequence).
+    pub fn oldest_first(mut self) -> Self {
+        self.order = Order::OldestFirst;
+        self
+    }
+
+    /// At most so many rows.
+    pub fn limit(mut self, rows: usize) -> Self {
+        self.limit = rows;
+        self
+    }
+
+    /// The rows, owned: all values of each are copied. [`each`](Self::each) reads only what is asked for.
+    ///
+    /// # Errors
+    /// [`Corrupt`](DbError::Corrupt) or [`Io`](DbError::Io) when a segment cannot be read.
+    pub fn rows(&self) -> Result<Vec<AnyRow>> {
+        let mut rows = Vec::with_capacity(self.limit.min(RESERVED_ROWS));
+        self.each(|row| {
+            rows.push(row.to_row(self.columns)?);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// Gives each row to a function, in order, without collecting them; rows in memory are ranked first, rows of segments
+    /// are read as they come.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows); an error of the function ends the query and is returned.
+    pub fn each(&self, mut each: impl FnMut(&AnyRowView<'_>) -> Result<()>) -> Result<()> {
+        match self.predicate() {
+            Some(predicate) => self.source.recent(&predicate, self.limit, self.order, &mut |row| {
+                each(&AnyRowView::new(self.columns, row))
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Count, sums and extremes of all events that match; order and limit play no part.
+    ///
+    /// # Errors
+    /// [`Corrupt`](DbError::Corrupt) or [`Io`](DbError::Io) when a segment cannot be read.
+    pub fn totals(&self) -> Result<AnyTotals> {
+        let sums = match self.predicate() {
+            Some(predicate) => self.source.aggregate(&predicate)?,
+            None => Sums::empty(self.columns.shape()),
+        };
+        Ok(AnyTotals::new(self.columns, sums))
+    }
+
+    fn predicate(&self) -> Option<Predicate<'_>> {
+        let Self { from_ts_ns, to_ts_ns, status_min, status_max, .. } = *self;
+        if self.is_empty || from_ts_ns > to_ts_ns || status_min > status_max {
+            return None;
+        }
+        let dims = self.dims.iter().map(|(dim, value)| (*dim, value.as_str())).collect();
+        Some(Predicate { from_ts_ns, to_ts_ns, status_min, status_max, dims })
+    }
+}
+
+/// The newest live row of an id.
+pub(super) fn get(source: &Source, columns: &Arc<Columns>, id: &str) -> Result<Option<AnyRow>> {
+    let mut found = None;
+    source.newest_of_id(id, &mut |row| {
+        found = Some(AnyRowView::new(columns, row).to_row(columns)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Rollups by dims and the values that they must have.
+pub(super) fn rollups(
+    source: &Source,
+    columns: &Arc<Columns>,
+    from_day: i64,
+    to_day: i64,
+    by: &[(&str, Option<&str>)],
+) -> Result<Vec<AnyRollup>> {
+    let mut dims = Vec::with_capacity(by.len());
+    for (name, _) in by {
+        let dim = columns.dim(name)?;
+        if dims.contains(&dim) {
+            return Err(DbError::invalid(*name, "the dim stands twice among those to roll up by"));
+        }
+        dims.push(dim);
+    }
+    let wanted: Vec<Option<&str>> = by.iter().map(|(_, value)| *value).collect();
+    let rows = source.rollups_by(from_day, to_day, &dims, &wanted)?;
+    Ok(rows.into_iter().map(|row| AnyRollup::new(columns, row)).collect())
+}
