@@ -177,7 +177,7 @@ fn judge(files: &Files, naive: &Naive<3, 1, 2>, questions: &Questions, done: &st
 
 /// All files of the store, of which there is one of each kind.
 fn targets(files: &Files) -> Vec<PathBuf> {
-    let kinds = ["MANIFEST", "tombstones", ".kwal", ".kseg"];
+    let kinds = ["MANIFEST", "tombstones.0000000000000001", ".kwal", ".kseg"];
     for kind in kinds {
         assert!(
             files.keys().any(|path| path.to_string_lossy().ends_with(kind)),

@@ -24,6 +24,8 @@ type Event = LogEvent<1, 1, 1>;
 
 const DIR: &str = "events";
 const FIRST_WAL: &str = "events/wal/0000000000000001.kwal";
+/// The name of a table's first tombstone log.
+const TOMBSTONES: &str = "tombstones.0000000000000001";
 
 fn config() -> EngineConfig {
     EngineConfig { data_dir: DIR.into(), schema_id: 3, rollup_dims: vec![0], ..EngineConfig::default() }
@@ -574,7 +576,7 @@ fn leftovers_of_a_crash_are_removed_and_strange_files_are_left_alone() {
     let (mut files, expected) = closed();
     let ours = [
         "events/MANIFEST.tmp",
-        "events/tombstones.tmp",
+        "events/tombstones.0000000000000001.tmp",
         "events/wal/00000000000000ff.kwal.tmp",
         "events/segments/00000000000000ff.kseg.tmp",
         // Never listed: its publish did not happen.
@@ -638,7 +640,7 @@ fn a_failed_open_changes_no_byte() {
     let damages: [(&str, Damage); 8] = [
         ("a segment is gone", |files| drop(files.remove(&first(files, ".kseg")))),
         ("a log is gone", |files| drop(files.remove(&first(files, ".kwal")))),
-        ("the deletes are gone", |files| drop(files.remove(&first(files, "tombstones")))),
+        ("the deletes are gone", |files| drop(files.remove(&first(files, TOMBSTONES)))),
         ("a segment's header is damaged", |files| {
             files.get_mut(&first(files, ".kseg")).unwrap()[25] ^= 1;
         }),
@@ -649,7 +651,7 @@ fn a_failed_open_changes_no_byte() {
             log[middle] ^= 1;
         }),
         ("the deletes are damaged", |files| {
-            let log = files.get_mut(&first(files, "tombstones")).unwrap();
+            let log = files.get_mut(&first(files, TOMBSTONES)).unwrap();
             let end = log.len() - 9;
             log[end] ^= 1;
         }),

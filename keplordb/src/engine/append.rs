@@ -83,7 +83,7 @@ impl Core {
             scratch.block = Block::default();
         }
         SCRATCH.set(scratch);
-        appended
+        self.freeing(appended)
     }
 
     fn commit(&self, mut batch: Batch<'_>, frame: &mut Vec<u8>, durable: bool) -> Result<Appended> {
@@ -95,7 +95,7 @@ impl Core {
 
         let (index, mut state) = shard::lock_one(&self.shards);
         self.wal.directory.poison().check()?;
-        self.reserve_sequences()?;
+        self.begin_writing()?;
         let active = self.active(index, &mut state)?;
         let first = self.next_sequence.fetch_add(rows as u64, Ordering::Relaxed);
         let end = active.wal.append(frame, &payload, first)?;
@@ -105,7 +105,6 @@ impl Core {
             Batch::Small(block) => active.memtable.copy(block),
         }
         active.memtable.set_wal_bytes(end);
-        self.mark_changed();
 
         let must_sync = durable || self.sync_is_due(active);
         let syncer = Arc::clone(active.wal.syncer());
@@ -116,7 +115,7 @@ impl Core {
         }
         if is_full && let Err(error) = self.rotate_full(index) {
             // The rows are in the log and seen; only their move into a segment is put off.
-            self.note(error);
+            self.note("a rotation failed; its rows stay in the log and are tried again", error);
         }
         Ok(Appended { first, last: first + rows as u64 - 1 })
     }

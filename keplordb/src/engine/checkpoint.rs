@@ -48,17 +48,17 @@ impl Core {
             target.write_whole(&target.segment(publish.next_segment), &bytes)?;
             segments.push(ListedSegment { number: publish.next_segment, file_bytes: bytes.len() as u64 });
         }
-        let tombstone_bytes = publish.tombstones.synced_bytes();
-        if tombstone_bytes > 0 {
-            tombstones::copy(&self.wal.directory, &target, tombstone_bytes)?;
+        if let Some(log) = &publish.tombstones {
+            tombstones::copy(&self.wal.directory, &target, log.number(), log.synced_bytes())?;
         }
         let disk = target.disk();
         disk.sync_dir(&target.segment_dir()).at("sync", &target.segment_dir())?;
         let copy = Manifest {
             next_segment: publish.next_segment + 1,
-            tombstone_bytes,
+            closed: true,
             segments,
             wals: Vec::new(),
+            replaced: Vec::new(),
             ..self.manifest_of(&publish, &version, |_| false)
         };
         ManifestFile::new(target.clone()).replace(&copy)?;

@@ -6,17 +6,23 @@ use std::sync::Arc;
 use roaring::{RoaringBitmap, RoaringTreemap};
 
 use super::Core;
+use super::publish::Publish;
 use crate::error::Result;
 use crate::format::block::Block;
 use crate::format::tombstones::Tombstone;
 use crate::read::point::{find_row, rows_of_id};
 use crate::state::version::{MemtableEntry, SegmentEntry, Version};
+use crate::storage::tombstones::TombstoneLog;
 
 impl Core {
     /// Deletes every live row of each id and returns how many of the ids had one. One sync; on return it is on disk and
     /// seen by every query. Nothing is written when no id is there.
     pub(crate) fn delete_events(&self, ids: &[&str]) -> Result<usize> {
         let _told = self.wal.directory.notices().tell_at_end();
+        self.freeing(self.delete(ids))
+    }
+
+    fn delete(&self, ids: &[&str]) -> Result<usize> {
         // Held from the look-up on: a rotation that would move the rows publishes before or after.
         let mut publish = self.publish.lock();
         let view = self.source.view();
@@ -34,12 +40,34 @@ impl Core {
         // What can fail comes before the commit point, which is the tombstones' sync.
         let mut version = Version::clone(&self.source.version());
         bury(&mut version, &tombstones)?;
-        publish.tombstones.append(&tombstones)?;
-        self.mark_changed();
+        self.tombstone_log(&mut publish)?.append(&tombstones)?;
         self.source.show(version);
         Ok(found)
     }
+
+    /// The log that takes tombstones. The first one of a table counts from its manifest on, so it is made before.
+    fn tombstone_log<'p>(&self, publish: &'p mut Publish) -> Result<&'p mut TombstoneLog> {
+        self.wal.directory.poison().check()?;
+        if publish.tombstones.is_some() {
+            self.begin_writing_under(publish)?;
+        } else {
+            publish.tombstones = Some(TombstoneLog::create(&self.wal, FIRST_TOMBSTONE_LOG, &[])?);
+            let version = Version::clone(&self.source.version());
+            if let Err(error) = self.commit_version(publish, version, Vec::new()) {
+                // The next attempt makes the file anew.
+                publish.tombstones = None;
+                return Err(error);
+            }
+        }
+        match &mut publish.tombstones {
+            Some(log) => Ok(log),
+            None => unreachable!("made above"),
+        }
+    }
 }
+
+/// The number of a table's first tombstone log.
+const FIRST_TOMBSTONE_LOG: u64 = 1;
 
 /// Marks the rows of these tombstones as deleted. One whose row is nowhere says nothing.
 fn bury(version: &mut Version, tombstones: &[Tombstone]) -> Result<()> {

@@ -16,6 +16,7 @@ mod report;
 mod rotate;
 mod shard;
 mod stats;
+mod unlink;
 
 pub use append::Appended;
 pub use gc::GcStats;
@@ -25,7 +26,7 @@ pub use stats::Stats;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use keplordb_disk::Lock;
 use parking_lot::Mutex;
@@ -58,10 +59,10 @@ pub(crate) struct Core {
     publish: Mutex<Publish>,
     /// The last failure of something that no caller was told of.
     last_error: Mutex<Option<DbError>>,
-    /// Whether anything was written since the manifest was.
-    changed: AtomicBool,
-    /// Whether the manifest has reserved this run's sequences.
-    reserved: AtomicBool,
+    /// Whether the manifest is one of this run that says that the table is being written, and where its sequences begin.
+    is_writing: AtomicBool,
+    /// Whether a clean close has a manifest to write.
+    must_close: AtomicBool,
     /// Released last.
     _lock: Lock,
 }
@@ -85,13 +86,8 @@ impl Core {
     }
 
     /// Records a failure that the caller at hand is not told of, because what he asked for succeeded.
-    fn note(&self, error: DbError) {
-        let notices = self.wal.directory.notices();
-        notices.warn("a rotation failed; its rows stay in the log and are tried again", None, &error);
+    fn note(&self, what: &'static str, error: DbError) {
+        self.wal.directory.notices().warn(what, None, &error);
         *self.last_error.lock() = Some(error);
-    }
-
-    fn mark_changed(&self) {
-        self.changed.store(true, Ordering::Relaxed);
     }
 }

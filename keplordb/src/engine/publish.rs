@@ -4,18 +4,17 @@
 //! point), swap the version that readers load, unlink what was replaced once nobody can be copying it any more.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::Core;
 use super::shard::Active;
+use super::unlink::{Replaced, UnlinkList};
 use crate::error::Result;
 use crate::format::manifest::{ListedSegment, ListedWal, Manifest};
 use crate::state::memtable::Memtable;
 use crate::state::version::{MemtableEntry, Version};
-use crate::storage::manifest::ManifestFile;
+use crate::storage::manifest::{ManifestFile, Room};
 use crate::storage::syncer::Syncer;
 use crate::storage::tombstones::TombstoneLog;
 use crate::storage::wal::Wal;
@@ -28,9 +27,10 @@ pub(crate) struct Publish {
     /// Every WAL whose rows are in no segment yet.
     pub(crate) wals: BTreeMap<u64, LiveWal>,
     pub(crate) manifest: ManifestFile,
-    pub(crate) tombstones: TombstoneLog,
-    /// Replaced files and when they were.
-    pub(crate) unlink: Vec<(Instant, PathBuf)>,
+    /// Made with the first delete.
+    pub(crate) tombstones: Option<TombstoneLog>,
+    /// Replaced files that are still there.
+    pub(crate) unlink: UnlinkList,
 }
 
 /// How far a live WAL is known to be synced.
@@ -64,33 +64,57 @@ impl Core {
         Ok(Active { wal, memtable })
     }
 
-    /// Writes into the manifest where this run's sequences begin, once, before the first of them is given.
-    pub(crate) fn reserve_sequences(&self) -> Result<()> {
-        if self.reserved.load(Ordering::Acquire) {
+    /// Writes into the manifest where this run's sequences begin, and that the table is being written: once, before the
+    /// first byte of it is. Whoever writes to a log calls it under the lock that closing takes: a shard's, or `publish`.
+    pub(crate) fn begin_writing(&self) -> Result<()> {
+        if self.is_writing.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut publish = self.publish.lock();
-        if !self.reserved.load(Ordering::Acquire) {
-            let version = Version::clone(&self.source.version());
-            self.commit_version(&mut publish, version)?;
-            self.reserved.store(true, Ordering::Release);
+        self.begin_writing_under(&mut self.publish.lock())
+    }
+
+    /// As [`begin_writing`](Self::begin_writing), for who holds `publish`.
+    pub(crate) fn begin_writing_under(&self, publish: &mut Publish) -> Result<()> {
+        if self.is_writing.load(Ordering::Acquire) {
+            return Ok(());
         }
-        Ok(())
+        let version = Version::clone(&self.source.version());
+        self.commit_version(publish, version, Vec::new())
     }
 
     /// Makes `version` the truth: replaces the manifest by one that lists its segments and the WALs of its memtables, then
-    /// shows it to readers. On an error nothing has changed, or writing has stopped.
-    pub(crate) fn commit_version(&self, publish: &mut Publish, version: Version) -> Result<()> {
+    /// shows it to readers. What it no longer needs is `replaced` and goes when its grace is over, what is due by now at
+    /// once. On an error nothing has changed, or writing has stopped.
+    pub(crate) fn commit_version(
+        &self,
+        publish: &mut Publish,
+        version: Version,
+        replaced: Vec<Replaced>,
+    ) -> Result<()> {
         let live: Vec<u64> = version.memtables.iter().map(|entry| entry.memtable.generation()).collect();
+        let replaced_before = publish.unlink.len();
+        publish.unlink.extend(replaced);
         let manifest = self.manifest_of(publish, &version, |generation| live.contains(&generation));
-        publish.manifest.replace(&manifest)?;
+        let room = match publish.manifest.replace(&manifest) {
+            Ok(room) => room,
+            Err(error) => {
+                publish.unlink.truncate(replaced_before);
+                return Err(error);
+            }
+        };
         self.wal.syncs.fetch_add(2, Ordering::Relaxed);
+        self.is_writing.store(true, Ordering::Release);
+        self.must_close.store(true, Ordering::Release);
         publish.wals.retain(|generation, _| live.contains(generation));
         self.source.show(version);
+        match room {
+            Room::Left => self.unlink_due(publish),
+            Room::Full => self.free_replaced(publish),
+        };
         Ok(())
     }
 
-    /// The manifest of a version.
+    /// The manifest of a version that is being written.
     pub(crate) fn manifest_of(
         &self,
         publish: &Publish,
@@ -107,7 +131,9 @@ impl Core {
             next_sequence: self.next_sequence.load(Ordering::Relaxed),
             next_generation: publish.next_generation,
             next_segment: publish.next_segment,
-            tombstone_bytes: publish.tombstones.synced_bytes(),
+            closed: false,
+            tombstone_log: publish.tombstones.as_ref().map_or(0, TombstoneLog::number),
+            tombstone_bytes: publish.tombstones.as_ref().map_or(0, TombstoneLog::synced_bytes),
             segments: version.segments.iter().map(listed).collect(),
             wals: wals
                 .map(|(generation, wal)| ListedWal {
@@ -115,19 +141,8 @@ impl Core {
                     synced_bytes: wal.synced_bytes(),
                 })
                 .collect(),
+            replaced: publish.unlink.listed(),
         }
-    }
-
-    /// Unlinks replaced files whose grace is over.
-    pub(crate) fn unlink_replaced(&self, publish: &mut Publish) {
-        let grace = self.options.unlink_grace;
-        publish.unlink.retain(|(replaced, path)| {
-            let keep = replaced.elapsed() < grace;
-            if !keep {
-                self.wal.directory.remove_leftover(path);
-            }
-            keep
-        });
     }
 }
 

@@ -4,7 +4,7 @@
 //! changed no byte but the lock's. *Mending* then cuts torn tails, syncs what it is about to show, removes leftovers and
 //! writes the manifest where it was missing or the schema has grown. A crash while mending leaves what looking accepts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +17,7 @@ use super::delete::{bury_in_memtable, bury_in_segment};
 use super::publish::{LiveWal, Publish};
 use super::report::{OpenReport, TornTail};
 use super::shard::{Active, Shard};
+use super::unlink::UnlinkList;
 use crate::config::{EngineConfig, Options};
 use crate::error::{DbError, Result};
 use crate::format::manifest::{ListedSegment, ListedWal, Manifest};
@@ -46,7 +47,8 @@ struct Found {
     segments: Vec<SegmentEntry>,
     /// Ascending by generation.
     wals: Vec<FoundWal>,
-    tombstones: Option<FoundTombstones>,
+    /// Ascending by number. The last one goes on; others are found only where the manifest is rebuilt.
+    tombstones: Vec<FoundTombstones>,
     leftovers: Vec<PathBuf>,
 }
 
@@ -110,8 +112,8 @@ impl Core {
             next_segment: found.next_segment(),
             wals: BTreeMap::new(),
             manifest: ManifestFile::new(wal.directory.clone()),
-            tombstones: TombstoneLog::new(wal.directory.clone(), Arc::clone(&wal.syncs)),
-            unlink: Vec::new(),
+            tombstones: None,
+            unlink: UnlinkList::default(),
         };
         let mut core = Self {
             shards: (0..config.wal_shard_count).map(|_| Shard::default()).collect(),
@@ -125,8 +127,8 @@ impl Core {
             rotation: Mutex::new(()),
             publish: Mutex::new(publish),
             last_error: Mutex::new(None),
-            changed: AtomicBool::new(false),
-            reserved: AtomicBool::new(is_new),
+            is_writing: AtomicBool::new(false),
+            must_close: AtomicBool::new(false),
             _lock: lock,
         };
         core.mend(found, is_new)?;
@@ -148,17 +150,37 @@ impl Core {
             let entry = self.adopt(wal, is_newest)?;
             version.memtables.extend(entry);
         }
-        if let Some(tombstones) = &found.tombstones {
-            self.publish.get_mut().tombstones.resume(tombstones)?;
+        for tombstones in &found.tombstones {
             version.memtables.iter_mut().for_each(|entry| bury_in_memtable(entry, &tombstones.tombstones));
         }
+        self.publish.get_mut().tombstones = self.adopt_tombstones(&found.tombstones)?;
         self.source.show(version);
         if is_new || found.rebuilt.is_some() || found.manifest.schema != *self.source.schema() {
             let mut publish = self.publish.lock();
-            let manifest = self.manifest_of(&publish, &self.source.version(), |_| true);
-            publish.manifest.replace(&manifest)?;
+            let version = Version::clone(&self.source.version());
+            self.commit_version(&mut publish, version, Vec::new())?;
+        }
+        // Only now: a close after a failed open would write down what was not yet found.
+        if !found.manifest.closed || self.source.version().memtables.iter().any(|entry| entry.sealed) {
+            self.must_close.store(true, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Takes the last tombstone log over, and into it what only others have: a purge that a crash cut short leaves two.
+    fn adopt_tombstones(&self, found: &[FoundTombstones]) -> Result<Option<TombstoneLog>> {
+        let Some((last, others)) = found.split_last() else { return Ok(None) };
+        let mut log = TombstoneLog::resume(&self.wal, last)?;
+        let known: HashSet<_> = last.tombstones.iter().collect();
+        let lacking: BTreeSet<_> = others.iter().flat_map(|found| &found.tombstones).collect();
+        let lacking: Vec<_> = lacking.into_iter().filter(|row| !known.contains(row)).copied().collect();
+        if !lacking.is_empty() {
+            log.append(&lacking)?;
+        }
+        for other in others {
+            self.wal.directory.remove_leftover(&self.wal.directory.tombstones(other.number));
+        }
+        Ok(Some(log))
     }
 
     /// Takes a WAL over: a shard's newest one goes on taking rows where it can, every other one is sealed.
@@ -202,16 +224,19 @@ impl Found {
             next_sequence: FIRST_SEQUENCE,
             next_generation: 1,
             next_segment: 1,
+            closed: false,
+            tombstone_log: 0,
             tombstone_bytes: 0,
             segments: Vec::new(),
             wals: Vec::new(),
+            replaced: Vec::new(),
         };
         Self {
             manifest,
             rebuilt: None,
             segments: Vec::new(),
             wals: Vec::new(),
-            tombstones: None,
+            tombstones: Vec::new(),
             leftovers: listing.temporary,
         }
     }
@@ -249,9 +274,9 @@ impl Found {
             _ => None,
         };
         let mut tails: Vec<_> = self.wals.iter().filter_map(torn).collect();
-        if let Some(found) = self.tombstones.as_ref().filter(|found| found.torn_bytes > 0) {
+        for found in self.tombstones.iter().filter(|found| found.torn_bytes > 0) {
             let (offset, bytes) = (found.end(), found.torn_bytes);
-            tails.push(TornTail { file: directory.tombstones(), offset, bytes });
+            tails.push(TornTail { file: directory.tombstones(found.number), offset, bytes });
         }
         tails
     }
@@ -324,13 +349,21 @@ fn look(directory: &Directory, listing: &Listing, cache: &Arc<MapCache>, options
     }
     check_order(&found)?;
 
-    let tombstones = match (listing.tombstones, manifest.tombstone_bytes) {
-        (true, synced_bytes) => Some(tombstones::find(directory, synced_bytes)?),
-        (false, 0) => None,
-        (false, _) => return Err(DbError::Missing { file: directory.tombstones() }),
-    };
+    let mut tombstones = Vec::new();
+    if rebuilt.is_some() {
+        // Which one counted is unknown; a tombstone that was purged says nothing and harms nothing.
+        for number in &listing.tombstones {
+            tombstones.push(tombstones::find(directory, *number, 0)?);
+        }
+    } else {
+        if manifest.tombstone_log != 0 {
+            tombstones.push(tombstones::find(directory, manifest.tombstone_log, manifest.tombstone_bytes)?);
+        }
+        let others = listing.tombstones.iter().filter(|number| **number != manifest.tombstone_log);
+        leftovers.extend(others.map(|number| directory.tombstones(*number)));
+    }
     // Here and not while mending, for it reads sections of segments, which may be damaged.
-    if let Some(found) = &tombstones {
+    for found in &tombstones {
         for entry in &mut segments {
             bury_in_segment(entry, &found.tombstones)?;
         }
@@ -400,7 +433,10 @@ fn rebuild(
         next_sequence: FIRST_SEQUENCE,
         next_generation: last_generation.map_or(1, |last| last + 1),
         next_segment: last_segment.map_or(1, |last| last + 1),
+        closed: false,
+        tombstone_log: 0,
         tombstone_bytes: 0,
+        replaced: Vec::new(),
         segments: segments
             .iter()
             .map(|segment| ListedSegment {

@@ -4,13 +4,13 @@
 //! commit point), *unlink* the WAL. A crash before the third leaves the WALs, which are replayed; after it, the segment.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::MutexGuard;
 use roaring::RoaringBitmap;
 
 use super::Core;
 use super::shard::Active;
+use super::unlink::Replaced;
 use crate::config::MAX_MEMTABLE_BYTES;
 use crate::error::Result;
 use crate::state::segment_rows::{Job, SegmentRows, encode};
@@ -32,7 +32,7 @@ impl Core {
         let sealed = self
             .seal(index, |active| active.is_full(self.config.wal_max_events, self.options.memtable_bytes))?;
         if sealed {
-            self.write_sealed(&rotation)?;
+            self.freeing(self.write_sealed(&rotation))?;
         }
         Ok(())
     }
@@ -45,9 +45,9 @@ impl Core {
         }
         let rotation = self.rotation.lock();
         for index in 0..self.shards.len() {
-            self.seal(index, |active| active.memtable.rows() > 0)?;
+            self.freeing(self.seal(index, |active| active.memtable.rows() > 0))?;
         }
-        self.write_sealed(&rotation)
+        self.freeing(self.write_sealed(&rotation))
     }
 
     /// Step 1: the shard's generation takes no more rows; its file is closed and synced before the next one is begun.
@@ -57,6 +57,7 @@ impl Core {
         let Some(active) = state.active.as_mut().filter(|active| is_due(active)) else {
             return Ok(false);
         };
+        self.begin_writing()?;
         active.wal.seal(self.next_sequence.load(std::sync::atomic::Ordering::Relaxed))?;
         let generation = active.memtable.generation();
         active.memtable.set_wal_bytes(active.wal.end());
@@ -96,7 +97,7 @@ impl Core {
         let rows = SegmentRows::gather(sealed);
         let written = if rows.is_empty() { None } else { Some(self.write_segment(sealed, &rows)?) };
 
-        // Step 3.
+        // Step 3, and of step 4 what is due by now.
         let mut publish = self.publish.lock();
         let mut version = Version::clone(&self.source.version());
         let is_absorbed =
@@ -106,22 +107,15 @@ impl Core {
             version.segments.push(SegmentEntry { segment: Arc::clone(segment), deleted });
         }
         version.memtables.retain(|entry| !is_absorbed(entry.memtable.generation()));
-        if let Err(error) = self.commit_version(&mut publish, version) {
+        let by = written.as_ref().map(|segment| segment.number());
+        let replaced = sealed.iter().map(|entry| Replaced::wal(entry.memtable.generation(), by)).collect();
+        if let Err(error) = self.commit_version(&mut publish, version, replaced) {
             if let Some(segment) = &written
                 && !self.wal.directory.poison().is_set()
             {
                 self.wal.directory.remove_leftover(segment.path());
             }
             return Err(error);
-        }
-
-        // Step 4.
-        self.unlink_replaced(&mut publish);
-        let now = Instant::now();
-        let replaced = sealed.iter().map(|entry| (now, self.wal.directory.wal(entry.memtable.generation())));
-        publish.unlink.extend(replaced);
-        if self.options.unlink_grace.is_zero() {
-            self.unlink_replaced(&mut publish);
         }
         Ok(rows.len() as u64)
     }

@@ -6,12 +6,19 @@
 //!   next sequence      u64   every row has a lower one
 //!   next generation    u64   a WAL with this or a higher number is younger than the manifest, and counts
 //!   next segment       u64
-//!   tombstone bytes    u64   of the tombstone log that were synced
+//!   closed             u8    1: written by a clean close: every length below is exact, and nothing was being written; else 0
+//!   tombstone log      u64   number of the one that counts, 0 for none | u64 bytes of it that were synced
 //!   segments           u32 × { number u64 | file bytes u64 }       ascending
 //!   WALs               u32 × { generation u64 | synced bytes u64 } ascending
+//!   replaced           u32 × { kind u8 | number u64 | by u64 }     ascending by kind and number
 //! ```
 //! A WAL with a lower generation than `next generation` that is not listed has been absorbed by a segment and is a
-//! leftover. Lengths are lower bounds: a file may have grown since.
+//! leftover. Lengths are lower bounds unless `closed`: a file may have grown since.
+//!
+//! *Replaced* files were still there, in their unlink grace, when the manifest was written; the table does not need them. They let
+//! a copy of a live directory find each row, wherever it was when the copy came by. Kinds: 1 a WAL, 2 a segment, 3 a
+//! tombstone log. `by` is the segment (kinds 1 and 2) or tombstone log (kind 3) that has its rows now; 0: none has, they
+//! are deleted or were dropped by gc.
 
 use super::MAX_NUMBER;
 use super::bytes::{ByteReader, ByteWriter, Malformed};
@@ -34,15 +41,65 @@ pub(crate) struct ListedWal {
     pub(crate) synced_bytes: u64,
 }
 
+/// A file that the table no longer needs, by its kind and number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum OldFile {
+    Wal(u64),
+    Segment(u64),
+    Tombstones(u64),
+}
+
+impl OldFile {
+    fn to_tag(self) -> (u8, u64) {
+        match self {
+            Self::Wal(generation) => (KIND_WAL, generation),
+            Self::Segment(number) => (KIND_SEGMENT, number),
+            Self::Tombstones(number) => (KIND_TOMBSTONES, number),
+        }
+    }
+
+    fn from_tag(kind: u8, number: u64) -> Option<Self> {
+        match kind {
+            KIND_WAL => Some(Self::Wal(number)),
+            KIND_SEGMENT => Some(Self::Segment(number)),
+            KIND_TOMBSTONES => Some(Self::Tombstones(number)),
+            _ => None,
+        }
+    }
+}
+
+/// A replaced file as the manifest lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ListedReplaced {
+    pub(crate) file: OldFile,
+    /// The segment or tombstone log that has its rows now; `None` when none has.
+    pub(crate) by: Option<u64>,
+}
+
+/// What kind of file was replaced.
+const KIND_WAL: u8 = 1;
+const KIND_SEGMENT: u8 = 2;
+const KIND_TOMBSTONES: u8 = 3;
+/// Bytes of a replaced file's entry.
+const REPLACED_BYTES: usize = 1 + 8 + 8;
+/// What `by` is when no file took the rows over; numbers of files begin at 1.
+const BY_NONE: u64 = 0;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Manifest {
     pub(crate) schema: TableSchema,
     pub(crate) next_sequence: u64,
     pub(crate) next_generation: u64,
     pub(crate) next_segment: u64,
+    /// Written by a clean close: the lengths are exact.
+    pub(crate) closed: bool,
+    /// The number of the tombstone log; 0 when there is none.
+    pub(crate) tombstone_log: u64,
     pub(crate) tombstone_bytes: u64,
     pub(crate) segments: Vec<ListedSegment>,
     pub(crate) wals: Vec<ListedWal>,
+    /// Ascending.
+    pub(crate) replaced: Vec<ListedReplaced>,
 }
 
 impl Manifest {
@@ -52,6 +109,8 @@ impl Manifest {
         content.put_u64(self.next_sequence);
         content.put_u64(self.next_generation);
         content.put_u64(self.next_segment);
+        content.put(&[u8::from(self.closed)]);
+        content.put_u64(self.tombstone_log);
         content.put_u64(self.tombstone_bytes);
         content.put_count(self.segments.len());
         for segment in &self.segments {
@@ -62,6 +121,13 @@ impl Manifest {
         for wal in &self.wals {
             content.put_u64(wal.generation);
             content.put_u64(wal.synced_bytes);
+        }
+        content.put_count(self.replaced.len());
+        for replaced in &self.replaced {
+            let (kind, number) = replaced.file.to_tag();
+            content.put(&[kind]);
+            content.put_u64(number);
+            content.put_u64(replaced.by.unwrap_or(BY_NONE));
         }
         preface::encode(MANIFEST_MAGIC, &content)
     }
@@ -79,6 +145,12 @@ impl Manifest {
         let next_sequence = reader.u64("the next sequence")?;
         let next_generation = reader.u64("the next generation")?;
         let next_segment = reader.u64("the next segment")?;
+        let at = reader.position();
+        let closed = match reader.u8("the mark of a close")? {
+            mark @ 0..=1 => mark == 1,
+            _ => return Err(Malformed::new(at, "the mark of a close is neither 0 nor 1")),
+        };
+        let tombstone_log = reader.u64("the tombstone log")?;
         let tombstone_bytes = reader.u64("the tombstone bytes")?;
         let mut segments = Vec::new();
         for _ in 0..reader.count(16, "the number of segments")? {
@@ -91,19 +163,41 @@ impl Manifest {
         for _ in 0..reader.count(16, "the number of WALs")? {
             wals.push(ListedWal { generation: reader.u64("a WAL")?, synced_bytes: reader.u64("its bytes")? });
         }
+        let mut replaced = Vec::new();
+        for _ in 0..reader.count(REPLACED_BYTES, "the number of replaced files")? {
+            let at = reader.position();
+            let (kind, number) = (reader.u8("the kind of a file")?, reader.u64("a replaced file")?);
+            let file = OldFile::from_tag(kind, number)
+                .ok_or_else(|| Malformed::new(at, format!("a replaced file is of kind {kind}")))?;
+            let by = reader.u64("what replaced it")?;
+            replaced.push(ListedReplaced { file, by: (by != BY_NONE).then_some(by) });
+        }
         let at = reader.position();
         preface::finish(reader, "the manifest")?;
         let ascending = segments.is_sorted_by(|a, b| a.number < b.number)
             && wals.is_sorted_by(|a, b| a.generation < b.generation)
+            && replaced.is_sorted_by(|a, b| a.file < b.file)
             && segments.last().is_none_or(|last| last.number < next_segment)
             && wals.last().is_none_or(|last| last.generation < next_generation);
-        let possible = [next_sequence, next_generation, next_segment].iter().all(|next| *next <= MAX_NUMBER);
+        let numbers = [next_sequence, next_generation, next_segment, tombstone_log];
+        let possible = numbers.iter().all(|number| *number <= MAX_NUMBER);
         if !ascending || !possible {
             let what =
                 "the lists are not ascending, reach beyond the next numbers, or these are impossibly large";
             return Err(Malformed::new(at, what));
         }
-        Ok(Self { schema, next_sequence, next_generation, next_segment, tombstone_bytes, segments, wals })
+        Ok(Self {
+            schema,
+            next_sequence,
+            next_generation,
+            next_segment,
+            closed,
+            tombstone_log,
+            tombstone_bytes,
+            segments,
+            wals,
+            replaced,
+        })
     }
 }
 
@@ -117,18 +211,28 @@ mod tests {
             next_sequence: 1 << 33,
             next_generation: 9,
             next_segment: 4,
+            closed: false,
+            tombstone_log: 2,
             tombstone_bytes: 64,
             segments: vec![
                 ListedSegment { number: 1, file_bytes: 4096 },
                 ListedSegment { number: 3, file_bytes: 512 },
             ],
             wals: vec![ListedWal { generation: 8, synced_bytes: 128 }],
+            replaced: vec![
+                ListedReplaced { file: OldFile::Wal(7), by: Some(3) },
+                ListedReplaced { file: OldFile::Segment(2), by: None },
+                ListedReplaced { file: OldFile::Tombstones(1), by: Some(2) },
+            ],
         }
     }
 
     #[test]
     fn a_manifest_decodes_to_itself() {
-        assert_eq!(Manifest::decode(&manifest().encode()), Ok(manifest()));
+        for closed in [false, true] {
+            let manifest = Manifest { closed, ..manifest() };
+            assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
+        }
     }
 
     #[test]
@@ -139,6 +243,9 @@ mod tests {
         let mut doubled = manifest();
         doubled.segments[1].number = 1;
         assert!(Manifest::decode(&doubled.encode()).is_err());
+        let mut unordered = manifest();
+        unordered.replaced.swap(0, 1);
+        assert!(Manifest::decode(&unordered.encode()).is_err());
         let mut beyond = manifest();
         beyond.next_generation = 8;
         assert!(Manifest::decode(&beyond.encode()).is_err());

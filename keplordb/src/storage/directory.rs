@@ -13,7 +13,7 @@ use crate::format::MAX_NUMBER;
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "MANIFEST";
 const SPARE_MANIFEST: &str = "MANIFEST.spare";
-const TOMBSTONES: &str = "tombstones";
+const TOMBSTONES_PREFIX: &str = "tombstones.";
 /// Says that a checkpoint into this directory has begun; removed when it is complete.
 const INCOMPLETE: &str = "INCOMPLETE";
 const WAL_DIR: &str = "wal";
@@ -35,8 +35,9 @@ pub(crate) struct Directory {
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) manifest: bool,
-    pub(crate) tombstones: bool,
     pub(crate) incomplete: bool,
+    /// Numbers, ascending.
+    pub(crate) tombstones: Vec<u64>,
     /// (generation, bytes), ascending.
     pub(crate) wals: Vec<(u64, u64)>,
     /// (number, bytes), ascending.
@@ -49,8 +50,8 @@ impl Listing {
     /// Whether nothing was ever stored here: a new directory, or one whose making was cut short.
     pub(crate) fn is_new(&self) -> bool {
         !self.manifest
-            && !self.tombstones
             && !self.incomplete
+            && self.tombstones.is_empty()
             && self.wals.is_empty()
             && self.segments.is_empty()
     }
@@ -91,8 +92,8 @@ impl Directory {
         self.root.join(INCOMPLETE)
     }
 
-    pub(crate) fn tombstones(&self) -> PathBuf {
-        self.root.join(TOMBSTONES)
+    pub(crate) fn tombstones(&self, number: u64) -> PathBuf {
+        self.root.join(format!("{TOMBSTONES_PREFIX}{number:016x}"))
     }
 
     pub(crate) fn wal_dir(&self) -> PathBuf {
@@ -154,14 +155,12 @@ impl Directory {
         for entry in self.disk.list(&self.root).at("list", &self.root)? {
             match entry.name.as_str() {
                 MANIFEST => listing.manifest = true,
-                TOMBSTONES => listing.tombstones = true,
                 INCOMPLETE => listing.incomplete = true,
-                name if is_temporary(name, &[MANIFEST, SPARE_MANIFEST, TOMBSTONES]) => {
-                    listing.temporary.push(self.root.join(name));
-                }
-                _ => {}
+                name if is_temporary(name) => listing.temporary.push(self.root.join(name)),
+                name => listing.tombstones.extend(number_of_tombstones(name)),
             }
         }
+        listing.tombstones.sort_unstable();
         for (dir, suffix, found) in [
             (self.wal_dir(), WAL_SUFFIX, &mut listing.wals),
             (self.segment_dir(), SEGMENT_SUFFIX, &mut listing.segments),
@@ -197,10 +196,12 @@ impl Directory {
         self.disk.sync_dir(dir).at("sync", dir).map_err(|error| self.poison.set(&error))
     }
 
-    /// Removes a file that nothing needs any more. That it fails is no error: the next open finds it as a leftover.
+    /// Removes a file that nothing needs any more, and says whether it is gone. That it is not is no error: the next open
+    /// finds it as a leftover.
     pub(crate) fn remove_leftover(&self, path: &Path) -> bool {
         match self.disk.remove(path) {
             Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
             Err(error) => {
                 self.notices().warn("a leftover file could not be removed", Some(path), &error);
                 false
@@ -209,13 +210,24 @@ impl Directory {
     }
 }
 
-fn is_temporary(name: &str, complete: &[&str]) -> bool {
-    name.strip_suffix(TEMPORARY_SUFFIX).is_some_and(|name| complete.contains(&name))
+/// Whether a name in the root is that of a file of ours that was never completed.
+fn is_temporary(name: &str) -> bool {
+    name.strip_suffix(TEMPORARY_SUFFIX).is_some_and(|complete| {
+        [MANIFEST, SPARE_MANIFEST, INCOMPLETE].contains(&complete) || number_of_tombstones(complete).is_some()
+    })
 }
 
 /// The number in a name like `000000000000001f.kwal`.
 fn number_of(name: &str, suffix: &str) -> Option<u64> {
-    let digits = name.strip_suffix(suffix)?;
+    number_in(name.strip_suffix(suffix)?)
+}
+
+/// The number in a name like `tombstones.0000000000000001`.
+fn number_of_tombstones(name: &str) -> Option<u64> {
+    number_in(name.strip_prefix(TOMBSTONES_PREFIX)?)
+}
+
+fn number_in(digits: &str) -> Option<u64> {
     let well_formed =
         digits.len() == 16 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     let number = well_formed.then(|| u64::from_str_radix(digits, 16).ok()).flatten();
@@ -240,7 +252,10 @@ mod tests {
             directory.wal(2),
             directory.segment(7),
             directory.manifest(),
+            directory.tombstones(3),
             "events/MANIFEST.tmp".into(),
+            "events/tombstones".into(),
+            "events/tombstones.0000000000000004.tmp".into(),
             "events/segments/0000000000000008.kseg.tmp".into(),
             "events/segments/8.kseg".into(),
             "events/segments/notes.txt".into(),
@@ -255,10 +270,11 @@ mod tests {
             listing.temporary,
             [
                 PathBuf::from("events/MANIFEST.tmp"),
+                PathBuf::from("events/tombstones.0000000000000004.tmp"),
                 PathBuf::from("events/segments/0000000000000008.kseg.tmp")
             ]
         );
-        assert!(listing.manifest && !listing.tombstones);
+        assert!(listing.manifest && listing.tombstones == [3]);
     }
 
     #[test]

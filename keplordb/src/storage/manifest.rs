@@ -11,6 +11,15 @@ const MAX_MANIFEST_BYTES: u64 = 1 << 30;
 /// The spare is this many times as long as the manifest: as the manifest grows, half of it must still do.
 const SPARE_FACTOR: u64 = 4;
 
+/// What replacing the manifest showed of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// There was space for it.
+    Left,
+    /// It went by the spare: whoever holds files that nobody needs gives them back now.
+    Full,
+}
+
 /// Reads the manifest of a directory that has one.
 pub(crate) fn load(directory: &Directory) -> Result<Manifest> {
     let path = directory.manifest();
@@ -37,16 +46,17 @@ impl ManifestFile {
 
     /// Replaces the manifest in one step. On return the new one is on disk; on an error the old one is, or writing has
     /// stopped.
-    pub(crate) fn replace(&mut self, manifest: &Manifest) -> Result<()> {
+    pub(crate) fn replace(&mut self, manifest: &Manifest) -> Result<Room> {
         let bytes = manifest.encode();
-        match self.directory.write_whole(&self.directory.manifest(), &bytes) {
+        let room = match self.directory.write_whole(&self.directory.manifest(), &bytes) {
             Err(full @ DbError::Full { .. }) => {
                 self.replace_by_spare(&bytes).map_err(|error| error.unwrap_or(full))?;
+                Room::Full
             }
-            written => written?,
-        }
+            written => written.map(|()| Room::Left)?,
+        };
         self.keep_spare(bytes.len() as u64);
-        Ok(())
+        Ok(room)
     }
 
     /// Writes the spare anew if it is gone or short. Where it has just served, the old manifest's blocks and its own surplus

@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 
 use super::directory::Directory;
 use super::map_cache::MapCache;
-use super::notices::Notices;
 use crate::config::MapMode;
 use crate::error::{DbError, IoContext, Result};
 use crate::format::bloom::Bloom;
@@ -37,7 +36,6 @@ pub(crate) struct Segment {
     path: PathBuf,
     header: SegmentHeader,
     disk: Arc<dyn Disk>,
-    notices: Notices,
     mode: MapMode,
     cache: Arc<MapCache>,
     mapping: Mutex<Option<Mapping>>,
@@ -47,18 +45,6 @@ pub(crate) struct Segment {
     /// So that two readers do not verify the same section twice.
     verifying: Mutex<()>,
     computed_rollups: OnceLock<Vec<u8>>,
-    /// Whether the file goes with the last reader.
-    is_dropped: AtomicBool,
-}
-
-impl Drop for Segment {
-    fn drop(&mut self) {
-        if *self.is_dropped.get_mut()
-            && let Err(error) = self.disk.remove(&self.path)
-        {
-            self.notices.warn("a dropped segment could not be removed", Some(&self.path), &error);
-        }
-    }
 }
 
 impl Segment {
@@ -78,7 +64,6 @@ impl Segment {
             path,
             header,
             disk,
-            notices: directory.notices().clone(),
             mode,
             cache: Arc::clone(cache),
             mapping: Mutex::new(None),
@@ -86,7 +71,6 @@ impl Segment {
             verified,
             verifying: Mutex::new(()),
             computed_rollups: OnceLock::new(),
-            is_dropped: AtomicBool::new(false),
         }))
     }
 
@@ -110,12 +94,6 @@ impl Segment {
     /// Lets go of the map; readers at work keep it until they are done.
     pub(crate) fn unmap(&self) {
         *self.mapping.lock() = None;
-    }
-
-    /// The manifest lists the segment no more: its file goes when the last reader does, and if a crash prevents that, as a
-    /// leftover at the next open.
-    pub(crate) fn remove_when_unused(&self) {
-        self.is_dropped.store(true, Ordering::Relaxed);
     }
 
     /// Makes the sections readable, mapping the file if it is not.

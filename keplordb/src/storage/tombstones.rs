@@ -1,5 +1,6 @@
-//! The tombstone log: append the rows that a call deletes, durably; load all of them again.
+//! A tombstone log: append the rows that a call deletes, durably; write one anew without those that are gone; load all of them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,29 +8,31 @@ use keplordb_disk::DiskFile;
 use keplordb_log::frame::{self, End, HEADER_BYTES, Header};
 
 use super::directory::Directory;
-use super::wal::{self, Payload, random_salt};
+use super::poison::Poison;
+use super::wal::{self, Payload, WalContext, random_salt};
 use crate::error::{DbError, IoContext, Result};
 use crate::format::tombstones::{self, Tombstone};
 
-/// The tombstone log of an engine; the file is made with the first tombstone.
+/// Tombstones of one frame of a log that is written as a whole.
+const FRAME_TOMBSTONES: usize = 1 << 20;
+
+/// A tombstone log that takes frames.
 #[derive(Debug)]
 pub(crate) struct TombstoneLog {
-    directory: Directory,
+    number: u64,
+    path: PathBuf,
+    poison: Poison,
     syncs: Arc<AtomicU64>,
-    open: Option<OpenLog>,
-}
-
-#[derive(Debug)]
-struct OpenLog {
     file: Arc<dyn DiskFile>,
     salt: u64,
     /// Where the next frame goes; everything before is synced.
     end: u64,
 }
 
-/// What the log held when it was opened.
+/// What a log held when it was opened.
 #[derive(Debug, Default)]
 pub(crate) struct FoundTombstones {
+    pub(crate) number: u64,
     pub(crate) tombstones: Vec<Tombstone>,
     salt: u64,
     end: u64,
@@ -47,11 +50,16 @@ impl FoundTombstones {
 }
 
 /// Reads the log; changes nothing.
-pub(crate) fn find(directory: &Directory, synced_bytes: u64) -> Result<FoundTombstones> {
-    let path = directory.tombstones();
-    let bytes = keplordb_disk::read_all(directory.disk().as_ref(), &path, u64::MAX).at("read", &path)?;
+pub(crate) fn find(directory: &Directory, number: u64, synced_bytes: u64) -> Result<FoundTombstones> {
+    let path = directory.tombstones(number);
+    let bytes = match keplordb_disk::read_all(directory.disk().as_ref(), &path, u64::MAX) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(DbError::Missing { file: path });
+        }
+        read => read.at("read", &path)?,
+    };
     let (salt, header_bytes) = tombstones::decode_header(&bytes).map_err(|error| error.in_file(&path))?;
-    let mut found = FoundTombstones { salt, ..FoundTombstones::default() };
+    let mut found = FoundTombstones { number, salt, ..FoundTombstones::default() };
     let mut walk = frame::walk(&bytes, header_bytes, salt, synced_bytes);
     found.durable_upto = synced_bytes.max(header_bytes as u64);
     for frame in walk.by_ref() {
@@ -74,65 +82,80 @@ pub(crate) fn find(directory: &Directory, synced_bytes: u64) -> Result<FoundTomb
     Ok(found)
 }
 
-/// Copies the synced part of the log into another directory.
-pub(crate) fn copy(source: &Directory, target: &Directory, synced_bytes: u64) -> Result<()> {
-    let path = source.tombstones();
+/// Copies the synced part of a log into another directory.
+pub(crate) fn copy(source: &Directory, target: &Directory, number: u64, synced_bytes: u64) -> Result<()> {
+    let path = source.tombstones(number);
     let mut bytes = keplordb_disk::read_all(source.disk().as_ref(), &path, u64::MAX).at("read", &path)?;
     bytes.truncate(usize::try_from(synced_bytes).unwrap_or(usize::MAX));
-    target.write_whole(&target.tombstones(), &bytes)
+    target.write_whole(&target.tombstones(number), &bytes)
 }
 
 impl TombstoneLog {
-    /// For a directory without a log.
-    pub(crate) fn new(directory: Directory, syncs: Arc<AtomicU64>) -> Self {
-        Self { directory, syncs, open: None }
+    /// Makes a log with these tombstones, which is there whole or not at all. It counts when the manifest names it.
+    pub(crate) fn create(context: &WalContext, number: u64, rows: &[Tombstone]) -> Result<Self> {
+        let salt = random_salt(number);
+        let mut bytes = tombstones::encode_header(salt);
+        for rows in rows.chunks(FRAME_TOMBSTONES) {
+            let upto = bytes.len() as u64;
+            bytes.extend(frame_of(rows, salt, upto)?);
+        }
+        let path = context.directory.tombstones(number);
+        context.directory.write_whole(&path, &bytes)?;
+        context.syncs.fetch_add(2, Ordering::Relaxed);
+        Self::open(context, number, salt, bytes.len() as u64)
     }
 
     /// Goes on with a log that was found: cuts a torn frame off and syncs what is about to be shown.
-    pub(crate) fn resume(&mut self, found: &FoundTombstones) -> Result<()> {
-        let path = self.directory.tombstones();
-        wal::make_durable(&self.directory, &path, found.durable_upto, found.end)?;
-        let file = self.directory.disk().open(&path).at("open", &path)?;
-        self.open = Some(OpenLog { file, salt: found.salt, end: found.end });
-        Ok(())
+    pub(crate) fn resume(context: &WalContext, found: &FoundTombstones) -> Result<Self> {
+        let path = context.directory.tombstones(found.number);
+        wal::make_durable(&context.directory, &path, found.durable_upto, found.end)?;
+        Self::open(context, found.number, found.salt, found.end)
     }
 
-    /// Bytes of the log, all synced; 0 before the first tombstone.
+    fn open(context: &WalContext, number: u64, salt: u64, end: u64) -> Result<Self> {
+        let path = context.directory.tombstones(number);
+        let file = context.directory.disk().open(&path).at("open", &path)?;
+        let (poison, syncs) = (context.directory.poison().clone(), Arc::clone(&context.syncs));
+        Ok(Self { number, path, poison, syncs, file, salt, end })
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Bytes of the log, all synced.
     pub(crate) fn synced_bytes(&self) -> u64 {
-        self.open.as_ref().map_or(0, |log| log.end)
+        self.end
     }
 
     /// Adds tombstones; on return they are on disk. On an error none is.
     pub(crate) fn append(&mut self, rows: &[Tombstone]) -> Result<()> {
-        self.directory.poison().check()?;
-        let path = self.directory.tombstones();
-        if self.open.is_none() {
-            let salt = random_salt(0);
-            let header = tombstones::encode_header(salt);
-            self.directory.write_whole(&path, &header)?;
-            let file = self.directory.disk().open(&path).at("open", &path)?;
-            self.open = Some(OpenLog { file, salt, end: header.len() as u64 });
-        }
-        let Some(log) = &mut self.open else { unreachable!("opened above") };
-        let count = u32::try_from(rows.len())
-            .map_err(|_| DbError::invalid("ids", "more rows than one delete can take; delete in steps"))?;
-        let mut buffer = vec![0; HEADER_BYTES];
-        tombstones::encode(rows, &mut buffer);
-        let payload = Payload::seal(&mut buffer, count)?;
-        let header = Header { payload_bytes: payload.bytes, rows: count, first: 0, durable_upto: log.end };
-        let place = buffer.first_chunk_mut().expect("the buffer begins with room for a header");
-        frame::write_header(place, log.salt, payload.crc, &header);
-        if let Err(source) = log.file.write_at(&buffer, log.end) {
-            let cause = DbError::io("write", &path, source);
+        self.poison.check()?;
+        let frame = frame_of(rows, self.salt, self.end)?;
+        if let Err(source) = self.file.write_at(&frame, self.end) {
+            let cause = DbError::io("write", &self.path, source);
             // What was written of it must not come back behind the next frame.
-            let cut = log.file.truncate(log.end).and_then(|()| log.file.sync());
-            return Err(if cut.is_ok() { cause } else { self.directory.poison().set(&cause) });
+            let cut = self.file.truncate(self.end).and_then(|()| self.file.sync());
+            return Err(if cut.is_ok() { cause } else { self.poison.set(&cause) });
         }
         self.syncs.fetch_add(1, Ordering::Relaxed);
-        if let Err(source) = log.file.sync() {
-            return Err(self.directory.poison().set(&DbError::io("sync", &path, source)));
+        if let Err(source) = self.file.sync() {
+            return Err(self.poison.set(&DbError::io("sync", &self.path, source)));
         }
-        log.end += buffer.len() as u64;
+        self.end += frame.len() as u64;
         Ok(())
     }
+}
+
+/// A frame of tombstones for the place where the first `durable_upto` bytes of a log end.
+fn frame_of(rows: &[Tombstone], salt: u64, durable_upto: u64) -> Result<Vec<u8>> {
+    let count = u32::try_from(rows.len())
+        .map_err(|_| DbError::invalid("ids", "more rows than one delete can take; delete in steps"))?;
+    let mut frame = vec![0; HEADER_BYTES];
+    tombstones::encode(rows, &mut frame);
+    let payload = Payload::seal(&mut frame, count)?;
+    let header = Header { payload_bytes: payload.bytes, rows: count, first: 0, durable_upto };
+    let place = frame.first_chunk_mut().expect("the buffer begins with room for a header");
+    frame::write_header(place, salt, payload.crc, &header);
+    Ok(frame)
 }
