@@ -139,6 +139,19 @@ impl<'a> HashIndex<'a> {
         iter::zip(rows, fingerprints).filter_map(fitting)
     }
 
+    /// Whether the entry of this row is where a look-up of its text finds it.
+    pub(crate) fn holds(&self, text: &str, row: u32) -> bool {
+        let hash = xxh3_64(text.as_bytes());
+        let (rows, fingerprints) = self.bucket(bucket_of(hash, self.buckets()));
+        let place = rows.binary_search_by(|at| row.cmp(&u32::from_le_bytes(*at)));
+        place.is_ok_and(|place| fingerprints.get(place) == Some(&fingerprint_of(hash)))
+    }
+
+    /// How many entries there are.
+    pub(crate) fn entries(&self) -> usize {
+        self.rows.len()
+    }
+
     fn buckets(&self) -> usize {
         self.starts.len().saturating_sub(1)
     }

@@ -17,6 +17,7 @@ pub(crate) mod schema;
 pub(crate) mod segment;
 pub(crate) mod texts;
 pub(crate) mod tombstones;
+pub(crate) mod verify;
 pub(crate) mod wal;
 
 /// Version of every file format here. 0 may still change from release to release; 1 will be frozen.

@@ -284,6 +284,21 @@ impl<'a> Rollups<'a> {
         start..end.max(start)
     }
 
+    /// The entry of a day, in epoch seconds, and of these codes of the rollup dims: two binary searches.
+    pub(crate) fn entry_of(&self, day: i64, codes: &[u32]) -> Option<usize> {
+        let Range { mut start, mut end } = self.day_range(day, day);
+        while start < end {
+            let middle = start.midpoint(end);
+            let of_middle = (0..codes.len()).map(|slot| self.code(middle, slot));
+            match of_middle.cmp(codes.iter().copied()) {
+                Ordering::Less => start = middle + 1,
+                Ordering::Equal => return Some(middle),
+                Ordering::Greater => end = middle,
+            }
+        }
+        None
+    }
+
     /// The day of an entry, in epoch seconds.
     pub(crate) fn day(&self, entry: usize) -> i64 {
         self.days.get(entry).map_or(0, |bytes| i64::from_le_bytes(*bytes))

@@ -45,6 +45,8 @@
 //! 6. each section has its checksum and is valid for itself.
 
 mod encode;
+#[cfg(test)]
+pub(crate) mod tamper;
 
 use super::bloom::Bloom;
 use super::bytes::{ByteReader, ByteWriter, Malformed, align};
@@ -650,7 +652,6 @@ impl<'a> SegmentView<'a> {
     }
 
     /// `None` too for a label that was written without one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "exact lookups by label come with the query layer"))]
     pub(crate) fn label_index(&self, label: usize) -> Option<HashIndex<'a>> {
         self.content(SectionKind::LabelIndex, label).map(HashIndex::new)
     }
