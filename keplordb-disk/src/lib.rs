@@ -166,6 +166,13 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// [`LockError::Held`] if somebody has it, [`LockError::Io`] otherwise.
     fn lock(&self, path: &Path) -> Result<Lock, LockError>;
 
+    /// Whether somebody holds the lock that this file stands for; `false` too where there is no such file. Makes and writes
+    /// nothing, so it serves those who only look; the answer may be old when it arrives.
+    ///
+    /// # Errors
+    /// As [`open_read`](Disk::open_read), but for `NotFound`.
+    fn is_locked(&self, path: &Path) -> io::Result<bool>;
+
     /// The first `bytes` bytes of a **sealed** file, as a slice that needs no further call to read.
     ///
     /// The file may be removed or replaced by [`rename`](Disk::rename) meanwhile; the mapping keeps the old file alive.

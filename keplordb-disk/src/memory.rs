@@ -204,6 +204,14 @@ impl Disk for MemoryDisk {
         Ok(Lock::new(Self::handle(file, true), &found, identity, held))
     }
 
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let tree = self.tree();
+        match tree.names.find_file(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            found => Ok(tree.locked.contains(&found?.identity)),
+        }
+    }
+
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
         let file = self.tree().names.find_file(path)?;
         Mapping::owned(file.shared()).prefix(bytes)

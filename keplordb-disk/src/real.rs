@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::directories::{Directories, create_durably};
 use crate::lock::{TEXT_BYTES, holder_text, parse_pid};
@@ -120,6 +121,19 @@ impl Disk for RealDisk {
         }
     }
 
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let file = match open_to_read(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        // For a moment this is a lock too: `lock_now` waits for such moments to pass.
+        match file.try_lock_shared() {
+            Ok(()) => file.unlock().map(|()| false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
         Mapping::of_sealed(&open_to_read(path)?, bytes)
     }
@@ -153,6 +167,17 @@ impl Directories for RealDisk {
 
 /// Takes the lock of a file or says at once why not.
 fn lock_now(file: &File) -> Result<(), TryLockError> {
+    match try_lock(file) {
+        // Perhaps somebody only asks whether it is held, which takes microseconds.
+        Err(TryLockError::WouldBlock) => {
+            std::thread::sleep(Duration::from_millis(1));
+            try_lock(file)
+        }
+        tried => tried,
+    }
+}
+
+fn try_lock(file: &File) -> Result<(), TryLockError> {
     repeated(|| match file.try_lock() {
         // Unlike its sync and its truncation, the standard library's lock does not try again by itself.
         Err(TryLockError::Error(error)) => Err(error),

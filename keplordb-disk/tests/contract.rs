@@ -79,6 +79,7 @@ on_every_disk! {
     only_empty_directories_are_removed
     mappings_show_the_asked_prefix_of_sealed_files
     a_second_lock_is_refused_with_the_process_id
+    who_asks_whether_a_lock_is_held_changes_nothing
     a_lock_file_knows_a_copy_of_itself
     bytes_tell_files_from_nothing_and_directories
     read_all_keeps_to_its_limit
@@ -303,6 +304,20 @@ fn a_second_lock_is_refused_with_the_process_id(place: &Place) {
     assert_eq!(place.get("LOCK"), format!("0000000000000000\n{}\n", std::process::id()).as_bytes());
     drop(again);
     assert!(matches!(place.disk.lock(&place.path("nothing/LOCK")), Err(LockError::Io(_))));
+}
+
+fn who_asks_whether_a_lock_is_held_changes_nothing(place: &Place) {
+    let path = place.path("LOCK");
+    assert!(!place.disk.is_locked(&path).unwrap());
+    assert_eq!(place.disk.bytes(&path).unwrap(), None, "asking made the file");
+    let lock = place.disk.lock(&path).unwrap();
+    let before = place.get("LOCK");
+    assert!(place.disk.is_locked(&path).unwrap());
+    assert!(matches!(place.disk.lock(&path), Err(LockError::Held { .. })), "asking freed the lock");
+    drop(lock);
+    assert!(!place.disk.is_locked(&path).unwrap());
+    assert_eq!(place.get("LOCK"), before);
+    assert!(place.disk.lock(&path).is_ok(), "asking took the lock");
 }
 
 fn a_lock_file_knows_a_copy_of_itself(place: &Place) {

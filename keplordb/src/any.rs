@@ -46,7 +46,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{EngineConfig, Options};
-use crate::engine::{Appended, Core, Flushed, GcStats, OpenReport, Stats};
+use crate::engine::{Appended, Core, Depth, Flushed, GcStats, OpenReport, Stats, VerifyReport};
 use crate::error::Result;
 use crate::schema::TableSchema;
 use crate::store::Ids;
@@ -234,6 +234,12 @@ impl AnyStore {
     /// As [`Engine::checkpoint`](crate::Engine::checkpoint).
     pub fn checkpoint(&self, target_dir: impl AsRef<Path>) -> Result<()> {
         self.core.checkpoint(target_dir.as_ref())
+    }
+
+    /// Reads every checksum of the table's files, or every value, and lists all that is wrong, as
+    /// [`Engine::verify`](crate::Engine::verify) does.
+    pub fn verify(&self, depth: Depth) -> VerifyReport {
+        self.core.verify(depth)
     }
 
     /// All numbers of the engine at once.

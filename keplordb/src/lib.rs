@@ -101,7 +101,9 @@ mod store;
 
 pub use any::AnyStore;
 pub use config::{EngineConfig, MAX_SHARDS, MapMode, Options, Sync};
-pub use engine::{Appended, Flushed, GcStats, OpenReport, Stats, TornTail};
+pub use engine::{
+    Appended, Depth, Flushed, GcStats, OpenReport, Problem, Stats, TornTail, VerifyReport, verify_dir,
+};
 pub use error::{DbError, Result};
 pub use event::{EventFlags, EventRef, LogEvent, RowRef};
 pub use filter::{FilterRef, QueryFilter};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{EngineConfig, Options, Sync};
-use crate::engine::{Appended, Core, Flushed, GcStats, OpenReport, Stats};
+use crate::engine::{Appended, Core, Depth, Flushed, GcStats, OpenReport, Stats, VerifyReport};
 use crate::error::{DbError, Result};
 use crate::event::{EventRef, LogEvent};
 use crate::filter::{Predicate, QueryFilter};
@@ -249,6 +249,14 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     /// [`Full`](DbError::Full), [`Io`](DbError::Io).
     pub fn checkpoint(&self, target_dir: impl AsRef<Path>) -> Result<()> {
         self.core.checkpoint(target_dir.as_ref())
+    }
+
+    /// Reads every checksum of the table's files, or every value, and lists all that is wrong; changes nothing. Appends, queries,
+    /// rotations and gc go on meanwhile. For a directory that does not open there is [`verify_dir`](crate::verify_dir).
+    ///
+    /// Cost: reads every byte once; see [`Depth`].
+    pub fn verify(&self, depth: Depth) -> VerifyReport {
+        self.core.verify(depth)
     }
 
     /// Syncs and closes the engine, and says when that failed; dropping it does the same, but can only log a failure.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::{EngineConfig, Options};
-use crate::engine::{Appended, Core, Flushed, GcStats, OpenReport, Stats};
+use crate::engine::{Appended, Core, Depth, Flushed, GcStats, OpenReport, Stats, VerifyReport};
 use crate::error::Result;
 use crate::event::RowRef;
 use crate::filter::{FilterRef, Predicate, inclusive};
@@ -277,6 +277,13 @@ impl<S: Schema> Store<S> {
     /// As [`Engine::checkpoint`](crate::Engine::checkpoint).
     pub fn checkpoint(&self, target_dir: impl AsRef<Path>) -> Result<()> {
         self.core.checkpoint(target_dir.as_ref())
+    }
+
+    /// Reads every checksum of the table's files, or every value, and lists all that is wrong; changes nothing, and waits for nobody.
+    ///
+    /// Cost: reads every byte once; see [`Depth`].
+    pub fn verify(&self, depth: Depth) -> VerifyReport {
+        self.core.verify(depth)
     }
 
     /// Syncs and closes the store, if this is its last handle, and says when that failed; dropping it does the same, but can

@@ -457,6 +457,14 @@ impl Disk for SimDisk {
         Ok(Lock::new(Arc::new(file), &found, Some(identity), held))
     }
 
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let state = self.state();
+        match state.live.find_file(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            found => Ok(state.locked.contains(&found?)),
+        }
+    }
+
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
         let state = self.state();
         let number = state.live.find_file(path)?;

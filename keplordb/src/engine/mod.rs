@@ -17,12 +17,14 @@ mod rotate;
 mod shard;
 mod stats;
 mod unlink;
+mod verify;
 
 pub use append::Appended;
 pub use gc::GcStats;
 pub use report::{OpenReport, TornTail};
 pub use rotate::Flushed;
 pub use stats::Stats;
+pub use verify::{Depth, Problem, VerifyReport, verify_dir};
 
 use std::fmt;
 use std::sync::Arc;

@@ -209,6 +209,17 @@ impl SectionEntry {
         }
     }
 
+    /// What a checksum that does not hold is called.
+    pub(crate) fn wrong_checksum(&self) -> String {
+        format!("the section {} does not have its checksum", self.name())
+    }
+
+    /// All of it, padding included, in bytes from the start of the file.
+    pub(crate) fn range(&self) -> Option<std::ops::Range<usize>> {
+        let end = self.offset.checked_add(self.bytes)?;
+        Some(usize::try_from(self.offset).ok()?..usize::try_from(end).ok()?)
+    }
+
     /// Without its padding, in bytes from the start of a slice of `bytes_len` that begins at `base`.
     fn content(&self, base: u64) -> Option<std::ops::Range<usize>> {
         let start = self.offset.checked_sub(base)?;

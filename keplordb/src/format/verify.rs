@@ -124,7 +124,7 @@ impl<'a> Check<'a, '_> {
     }
 
     /// Tells of something that the header says of all rows.
-    fn say_of_header<T: PartialEq + std::fmt::Debug>(&mut self, name: &str, says: T, is: T) {
+    fn say_of_header<T: Copy + PartialEq + std::fmt::Debug>(&mut self, name: &str, says: T, is: T) {
         if says != is {
             let what = format!("the header says {name} {says:?}, the rows have {is:?}");
             (self.found)(Malformed::new(0, what));
@@ -315,7 +315,9 @@ fn check_numbers(numbers: &Numbers<'_>, values: RangeInclusive<i64>) -> (Measure
     let (mut zones, mut sums, mut impossible) = (Tally::default(), Tally::default(), Tally::default());
     for_each_chunk(numbers, &mut |chunk, decoded| {
         let mut is = Measure::default();
-        decoded.iter().for_each(|value| is.add(*value));
+        for value in decoded {
+            is.add(*value);
+        }
         let says = (numbers.chunk_min(chunk), numbers.chunk_max(chunk));
         zones.add_if(says != (is.min, is.max), || {
             format!(
@@ -679,9 +681,9 @@ mod tests {
         let shortened = with_section(&file, SectionKind::Dim, 0, |bytes| {
             let (_, _, postings) = places_of(bytes);
             // Its last row is 598; now 597, which is behind none of its rows.
-            let last = postings + 598 / 8;
-            assert_eq!(bytes[last] & 0x60, 0x40);
-            bytes[last] ^= 0x60;
+            let end = postings + 598 / 8;
+            assert_eq!(bytes[end] & 0x60, 0x40);
+            bytes[end] ^= 0x60;
         });
         assert_named(
             &shortened,

@@ -134,6 +134,12 @@ impl Directory {
         })
     }
 
+    /// Whether an engine has the directory open.
+    pub(crate) fn is_locked(&self) -> Result<bool> {
+        let path = self.root.join(LOCK);
+        self.disk.is_locked(&path).at("look at", &path)
+    }
+
     /// Whether nothing but the lock is there.
     pub(crate) fn is_empty(&self) -> Result<bool> {
         let entries = self.disk.list(&self.root).at("list", &self.root)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use keplordb_disk::{Disk, Mapping};
+use keplordb_disk::{Disk, DiskFile, Mapping};
 use parking_lot::Mutex;
 
 use super::directory::Directory;
@@ -155,8 +155,7 @@ impl Segment {
             MapMode::Map => self.read_crc(section.offset, section.bytes)?,
         };
         if crc != section.crc {
-            let what = format!("the section {} does not have its checksum", section.name());
-            return Err(DbError::corrupt(&self.path, section.offset, what));
+            return Err(DbError::corrupt(&self.path, section.offset, section.wrong_checksum()));
         }
         let bytes = section_bytes(mapping, section.offset, section.bytes);
         segment::check_section(&self.header, index, bytes)
@@ -166,22 +165,26 @@ impl Segment {
     /// The checksum of what the disk says, not the map.
     fn read_crc(&self, offset: u64, bytes: u64) -> Result<u32> {
         let file = self.disk.open_read(&self.path).at("open", &self.path)?;
-        let mut hasher = crc32fast::Hasher::new();
-        let mut buffer = vec![0; CHECK_BYTES.min(usize::try_from(bytes).unwrap_or(CHECK_BYTES))];
-        let end = offset + bytes;
-        let mut at = offset;
-        while at < end {
-            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
-            let target = buffer.get_mut(..wanted).unwrap_or_default();
-            let read = file.read_at(target, at).at("read", &self.path)?;
-            if read < wanted {
-                return Err(self.too_short());
-            }
-            hasher.update(target);
-            at += wanted as u64;
-        }
-        Ok(hasher.finalize())
+        section_crc(file.as_ref(), offset, bytes).at("read", &self.path)?.ok_or_else(|| self.too_short())
     }
+}
+
+/// The checksum of some bytes of a file, read a megabyte at a time; `None` where the file ends before they do.
+pub(crate) fn section_crc(file: &dyn DiskFile, offset: u64, bytes: u64) -> std::io::Result<Option<u32>> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; CHECK_BYTES.min(usize::try_from(bytes).unwrap_or(CHECK_BYTES))];
+    let end = offset + bytes;
+    let mut at = offset;
+    while at < end {
+        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+        let target = buffer.get_mut(..wanted).unwrap_or_default();
+        if file.read_at(target, at)? < wanted {
+            return Ok(None);
+        }
+        hasher.update(target);
+        at += wanted as u64;
+    }
+    Ok(Some(hasher.finalize()))
 }
 
 fn section_bytes(mapping: &Mapping, offset: u64, bytes: u64) -> &[u8] {
@@ -190,7 +193,8 @@ fn section_bytes(mapping: &Mapping, offset: u64, bytes: u64) -> &[u8] {
     mapping.get(start..end).unwrap_or_default()
 }
 
-fn read_header(disk: &dyn Disk, path: &Path) -> Result<SegmentHeader> {
+/// Reads and checks the header of a segment file, and that the file is as long as it says.
+pub(crate) fn read_header(disk: &dyn Disk, path: &Path) -> Result<SegmentHeader> {
     let file = match disk.open_read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(DbError::Missing { file: path.to_owned() });

@@ -98,6 +98,9 @@ impl Disk for CrowdedDisk {
     fn lock(&self, path: &Path) -> Result<Lock, LockError> {
         self.disk.lock(path)
     }
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        self.disk.is_locked(path)
+    }
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
         self.disk.map(path, bytes)
     }
