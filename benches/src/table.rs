@@ -35,7 +35,7 @@ impl Size {
             rollup_dims: vec![USER],
             ..EngineConfig::in_dir(dir)
         };
-        let options = Options::default().sync(Sync::Os).disk(disk).memtable_bytes(usize::MAX);
+        let options = Options::default().sync(Sync::Os).disk(disk).memtable_bytes(usize::MAX).merge_rows(0);
         let engine = Engine::open_with(config, options)?;
         let mut start = 0;
         for segment in 1..=self.segments {

@@ -138,6 +138,38 @@ pub enum MapMode {
     Read,
 }
 
+/// How long and how much a table keeps; without limits unless they are set. Applied by [`maintain`](crate::Engine::maintain)
+/// and nothing else, to whole segments, the oldest first: a segment goes when its *newest* event is over the limit.
+///
+/// ```
+/// use keplordb::{Options, Retention};
+/// use std::time::Duration;
+///
+/// let month = Duration::from_secs(30 * 24 * 3600);
+/// let options = Options::default().retention(Retention::default().max_age(month).max_bytes(10 << 30));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[must_use]
+pub struct Retention {
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) max_bytes: Option<u64>,
+}
+
+impl Retention {
+    /// Events older than this go, by the system's clock; at the latest when their segment's newest event is that old. Small
+    /// segments are then merged only as long as they span at most an eighth of it.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+
+    /// The oldest segments go while segments and logs have more bytes than this.
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = Some(bytes);
+        self
+    }
+}
+
 /// Everything that [`EngineConfig`] has no field for; each setter can be chained.
 ///
 /// ```
@@ -152,6 +184,8 @@ pub enum MapMode {
 /// | `memtable_bytes` | 67108864 |
 /// | `unlink_grace_s` | 60 |
 /// | `map_mode` | `Map` |
+/// | `merge_rows` | 32768 |
+/// | `retention` | none |
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Options {
@@ -162,6 +196,8 @@ pub struct Options {
     pub(crate) memtable_bytes: usize,
     pub(crate) unlink_grace: Duration,
     pub(crate) map_mode: MapMode,
+    pub(crate) merge_rows: u64,
+    pub(crate) retention: Retention,
 }
 
 impl Default for Options {
@@ -174,6 +210,8 @@ impl Default for Options {
             memtable_bytes: 64 << 20,
             unlink_grace: Duration::from_secs(60),
             map_mode: MapMode::Map,
+            merge_rows: 32_768,
+            retention: Retention::default(),
         }
     }
 }
@@ -223,6 +261,21 @@ impl Options {
         self
     }
 
+    /// Whoever writes a segment (a flush, or the append that fills a shard) merges small neighbours into it, as long as the
+    /// result has at most so many rows; 0: never. Larger: fewer segments, longer pauses of the call that merges (about a
+    /// millisecond per thousand rows), and each row is copied once more for each factor of eight. Larger merges are left to
+    /// [`compact`](crate::Engine::compact).
+    pub fn merge_rows(mut self, rows: u64) -> Self {
+        self.merge_rows = rows;
+        self
+    }
+
+    /// What [`maintain`](crate::Engine::maintain) forgets by itself.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
         if self.memtable_bytes == 0 {
             return Err(DbError::invalid("memtable_bytes", "must be at least 1"));
@@ -263,6 +316,8 @@ mod tests {
         assert_eq!(documented("memtable_bytes"), options.memtable_bytes.to_string());
         assert_eq!(documented("unlink_grace_s"), options.unlink_grace.as_secs().to_string());
         assert_eq!(documented("map_mode"), format!("{:?}", options.map_mode));
+        assert_eq!(documented("merge_rows"), options.merge_rows.to_string());
+        assert_eq!((documented("retention"), options.retention), ("none".to_owned(), Retention::default()));
     }
 
     #[test]

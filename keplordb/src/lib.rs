@@ -100,7 +100,7 @@ mod raw;
 mod store;
 
 pub use any::AnyStore;
-pub use config::{EngineConfig, MAX_SHARDS, MapMode, Options, Sync};
+pub use config::{EngineConfig, MAX_SHARDS, MapMode, Options, Retention, Sync};
 pub use engine::{
     Appended, Depth, Flushed, GcStats, OpenReport, Problem, Stats, TornTail, VerifyReport, verify_dir,
 };

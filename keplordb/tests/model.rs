@@ -192,6 +192,7 @@ struct Settings {
     map_mode: MapMode,
     sync: Sync,
     unlink_grace: Duration,
+    merge_rows: u64,
     pool: bool,
 }
 
@@ -216,6 +217,7 @@ impl Settings {
             map_mode: *random.pick(&[MapMode::Map, MapMode::Read]),
             sync: *random.pick(&[Sync::Always, Sync::Os, Sync::Every { events: 3, bytes: 1000 }]),
             unlink_grace: *random.pick(&[Duration::ZERO, Duration::from_secs(60)]),
+            merge_rows: *random.pick(&[0, 2, 30, 32_768, 32_768]),
             pool: random.percent(10),
         }
     }
@@ -241,7 +243,8 @@ impl Settings {
             .memtable_bytes(self.memtable_bytes)
             .map_mode(self.map_mode)
             .sync(self.sync)
-            .unlink_grace(self.unlink_grace);
+            .unlink_grace(self.unlink_grace)
+            .merge_rows(self.merge_rows);
         if self.pool {
             options = options.pool(Arc::clone(&POOL));
         }

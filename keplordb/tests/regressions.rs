@@ -182,7 +182,7 @@ fn overlapping() -> Files {
     disk.set_crowded(true);
     // Each of two writers gets a shard of its own, and each shard becomes a segment.
     let config = EngineConfig { wal_max_events: 50, wal_shard_count: 2, ..config() };
-    let db = Db::open_with(config, options(&disk)).unwrap();
+    let db = Db::open_with(config, options(&disk).merge_rows(0)).unwrap();
     std::thread::scope(|scope| {
         for name in ["a", "b"] {
             let db = &db;

@@ -41,6 +41,7 @@ impl Core {
             let job = Job {
                 schema: self.source.schema(),
                 generations: &[],
+                supersedes: &[],
                 bloom_dim: Some(self.config.bloom_dim).filter(|dim| *dim < self.source.schema().shape().dims),
                 rollup_dims: &self.config.rollup_dims,
             };

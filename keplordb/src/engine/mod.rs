@@ -7,10 +7,13 @@
 
 mod append;
 mod checkpoint;
+mod claim;
 mod close;
 mod delete;
 mod gc;
+mod merge;
 mod publish;
+mod put;
 mod recover;
 mod report;
 mod rotate;

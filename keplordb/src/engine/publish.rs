@@ -3,7 +3,7 @@
 //! Every change of the table goes through here under one lock: prepare new files, replace the manifest (the commit
 //! point), swap the version that readers load, unlink what was replaced once nobody can be copying it any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -31,6 +31,8 @@ pub(crate) struct Publish {
     pub(crate) tombstones: Option<TombstoneLog>,
     /// Replaced files that are still there.
     pub(crate) unlink: UnlinkList,
+    /// Segments that somebody is merging; and those that could not be read for it.
+    pub(crate) claimed: BTreeSet<u64>,
 }
 
 /// How far a live WAL is known to be synced.

@@ -114,6 +114,7 @@ impl Core {
             manifest: ManifestFile::new(wal.directory.clone()),
             tombstones: None,
             unlink: UnlinkList::default(),
+            claimed: BTreeSet::new(),
         };
         let mut core = Self {
             shards: (0..config.wal_shard_count).map(|_| Shard::default()).collect(),

@@ -1,21 +1,23 @@
 //! Rotation: the rows of sealed generations become a segment, exactly once.
 //!
 //! The four steps of docs/durability.md: *seal* the generation, *write* the segment, *publish* it by the manifest (the
-//! commit point), *unlink* the WAL. A crash before the third leaves the WALs, which are replayed; after it, the segment.
-
-use std::sync::Arc;
+//! commit point), *unlink* the WAL. A crash before the third leaves the WALs, which are replayed; after it, the segment. Small
+//! segments that are due are merged in the same write, so that an engine that flushes often does not drown in them.
 
 use parking_lot::MutexGuard;
-use roaring::RoaringBitmap;
 
 use super::Core;
+use super::claim::{Claim, Sources, candidates};
+use super::merge::{Candidate, run_around};
+use super::put::Put;
 use super::shard::Active;
-use super::unlink::Replaced;
 use crate::config::MAX_MEMTABLE_BYTES;
 use crate::error::Result;
-use crate::state::segment_rows::{Job, SegmentRows, encode};
-use crate::state::version::{MemtableEntry, SegmentEntry, Version};
-use crate::storage::segment_reader::Segment;
+use crate::state::segment_rows::SegmentRows;
+use crate::state::version::{MemtableEntry, Version};
+
+/// Bytes of the files that a rotation merges with its own rows, at most: who waits for it waits for them too.
+const MERGE_FILE_BYTES: u64 = 64 << 20;
 
 /// What [`flush`](crate::Engine::flush) did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,74 +94,50 @@ impl Core {
         Ok(flushed)
     }
 
+    /// One group, together with small segments beside it where they are due to be merged. That these cannot be is no reason
+    /// not to write the group.
     fn write_group(&self, sealed: &[MemtableEntry]) -> Result<u64> {
-        // Step 2. Rows that are deleted by now are left out.
         let rows = SegmentRows::gather(sealed);
-        let written = if rows.is_empty() { None } else { Some(self.write_segment(sealed, &rows)?) };
-
-        // Step 3, and of step 4 what is due by now.
-        let mut publish = self.publish.lock();
-        let mut version = Version::clone(&self.source.version());
-        let is_absorbed =
-            |generation: u64| sealed.iter().any(|entry| entry.memtable.generation() == generation);
-        if let Some(segment) = &written {
-            let deleted = deleted_meanwhile(&version, &is_absorbed, &rows);
-            version.segments.push(SegmentEntry { segment: Arc::clone(segment), deleted });
-        }
-        version.memtables.retain(|entry| !is_absorbed(entry.memtable.generation()));
-        let by = written.as_ref().map(|segment| segment.number());
-        let replaced = sealed.iter().map(|entry| Replaced::wal(entry.memtable.generation(), by)).collect();
-        if let Err(error) = self.commit_version(&mut publish, version, replaced) {
-            if let Some(segment) = &written
-                && !self.wal.directory.poison().is_set()
-            {
-                self.wal.directory.remove_leftover(segment.path());
+        if let Some(mut claim) = self.claim_neighbours(&rows) {
+            let limit_bytes = MAX_MEMTABLE_BYTES.saturating_sub(rows.memory_bytes());
+            let merged = claim.decode(limit_bytes).and_then(|sources| {
+                let mut merged = rows.clone();
+                merged.merge(&sources.segments);
+                self.put_segment(sealed, &sources, &merged)
+            });
+            match self.freeing(merged) {
+                Ok(Put::Done) => return Ok(rows.len() as u64),
+                Ok(Put::SourcesGone) => {}
+                Err(error) => {
+                    self.wal.directory.poison().check()?;
+                    self.note(
+                        "small segments could not be merged; the rows of the logs are written alone",
+                        error,
+                    );
+                }
             }
-            return Err(error);
         }
+        self.put_segment(sealed, &Sources::default(), &rows)?;
         Ok(rows.len() as u64)
     }
 
-    fn write_segment(&self, sealed: &[MemtableEntry], rows: &SegmentRows) -> Result<Arc<Segment>> {
-        let number = {
-            let mut publish = self.publish.lock();
-            publish.next_segment += 1;
-            publish.next_segment - 1
-        };
-        let generations: Vec<u64> = sealed.iter().map(|entry| entry.memtable.generation()).collect();
-        let job = Job {
-            schema: self.source.schema(),
-            generations: &generations,
-            bloom_dim: Some(self.config.bloom_dim).filter(|dim| *dim < self.source.schema().shape().dims),
-            rollup_dims: &self.config.rollup_dims,
-        };
-        let path = self.wal.directory.segment(number);
-        let bytes = encode(&job, rows);
-        self.wal.directory.write_whole(&path, &bytes)?;
-        self.wal.syncs.fetch_add(2, std::sync::atomic::Ordering::Relaxed);
-        self.open_segment(number)
+    /// The segments that are merged with rows about to be written, if some are due.
+    fn claim_neighbours(&self, rows: &SegmentRows) -> Option<Claim<'_>> {
+        let live_rows = rows.len() as u64;
+        let (ts_min, ts_max) = rows.times()?;
+        if live_rows > self.options.merge_rows {
+            return None;
+        }
+        let limits = self.merge_limits(self.options.merge_rows, MERGE_FILE_BYTES);
+        let mut publish = self.publish.lock();
+        let version = self.source.version();
+        let mut sorted = candidates(&publish, &version);
+        let new = Candidate { ts_min, number: publish.next_segment, ts_max, live_rows, file_bytes: 0 };
+        let place = sorted.partition_point(|candidate| *candidate < new);
+        sorted.insert(place, new);
+        let run = run_around(&sorted, place, limits)?;
+        let others = sorted.get(run)?.iter().map(|candidate| candidate.number);
+        let others = others.filter(|number| *number != new.number).collect();
+        Some(self.claim(&mut publish, &version, others))
     }
-
-    /// Opens a segment of this engine.
-    pub(crate) fn open_segment(&self, number: u64) -> Result<Arc<Segment>> {
-        Segment::open(&self.wal.directory, number, &self.segments, self.options.map_mode)
-    }
-}
-
-/// Rows of the new segment that were deleted after they were gathered.
-fn deleted_meanwhile(
-    version: &Version,
-    is_absorbed: &impl Fn(u64) -> bool,
-    rows: &SegmentRows,
-) -> Option<Arc<RoaringBitmap>> {
-    let absorbed = version.memtables.iter().filter(|entry| is_absorbed(entry.memtable.generation()));
-    let deleted: Vec<_> = absorbed.filter_map(|entry| entry.deleted.as_ref()).collect();
-    if deleted.is_empty() {
-        return None;
-    }
-    let is_deleted = |sequence: u64| deleted.iter().any(|sequences| sequences.contains(sequence));
-    let found = rows.sequences().enumerate().filter(|(_, sequence)| is_deleted(*sequence));
-    let found: RoaringBitmap =
-        found.map(|(row, _)| u32::try_from(row).expect("a segment has less than 2^32 rows")).collect();
-    (!found.is_empty()).then(|| Arc::new(found))
 }

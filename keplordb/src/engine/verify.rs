@@ -624,7 +624,7 @@ mod tests {
     use crate::storage::wal::WalContext;
 
     fn open(disk: &Arc<MemoryDisk>) -> Arc<Core> {
-        let options = Options::default().disk(disk.clone()).unlink_grace(Duration::ZERO);
+        let options = Options::default().disk(disk.clone()).unlink_grace(Duration::ZERO).merge_rows(0);
         let config = EngineConfig { data_dir: "events".into(), ..EngineConfig::default() };
         Core::open(config, options, TableSchema::positional(0, 1, 0, 0)).unwrap()
     }

@@ -24,16 +24,22 @@ const FIXED_ROW_BYTES: usize = 8 + 8 + 8 + 4 + 4 + 2 + 2;
 
 /// A column of strings, end to end.
 #[derive(Debug, Clone, Default)]
-struct Strings {
+pub(crate) struct Strings {
     /// Where each string ends in `text`; a batch is limited far below 4 GiB.
     ends: Vec<u32>,
     text: String,
 }
 
 impl Strings {
-    fn push(&mut self, value: &str) {
+    /// Adds a string. Panics beyond 4 GiB in all, which whoever reads them from a file rules out before.
+    pub(crate) fn push(&mut self, value: &str) {
         self.text.push_str(value);
         self.ends.push(u32::try_from(self.text.len()).expect("a block is limited to far below 4 GiB"));
+    }
+
+    /// Bytes of all strings.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.text.len()
     }
 
     fn get(&self, row: usize) -> &str {
@@ -104,6 +110,21 @@ pub(crate) struct Summary {
     pub(crate) totals: Sums,
 }
 
+/// The columns of a block that is put together column by column, all of the same length.
+#[derive(Debug, Default)]
+pub(crate) struct BlockColumns {
+    pub(crate) sequence: Vec<u64>,
+    pub(crate) ts: Vec<i64>,
+    pub(crate) metric: Vec<i64>,
+    pub(crate) latency: Vec<u32>,
+    pub(crate) latency_detail: Vec<u32>,
+    pub(crate) status: Vec<u16>,
+    pub(crate) flags: Vec<u16>,
+    pub(crate) counters: Vec<Vec<u32>>,
+    /// id, dims, labels
+    pub(crate) texts: Vec<Strings>,
+}
+
 /// Rows in memory, column by column, in the order in which they were appended.
 ///
 /// Columns that are younger than the block read as empty or 0.
@@ -132,6 +153,35 @@ impl Block {
             counters: vec![Vec::new(); shape.counters],
             strings: vec![Strings::default(); 1 + shape.dims + shape.labels],
             ..Self::default()
+        }
+    }
+
+    /// The block of these columns. Panics unless they are those of the shape and of the same length: our own mistake.
+    pub(crate) fn from_columns(shape: Shape, columns: BlockColumns) -> Self {
+        let rows = columns.ts.len();
+        let numbers = [columns.metric.len(), columns.sequence.len(), columns.latency.len()];
+        let small = [columns.latency_detail.len(), columns.status.len(), columns.flags.len()];
+        let counters = columns.counters.iter().map(Vec::len);
+        let texts = columns.texts.iter().map(|texts| texts.ends.len());
+        let lengths = numbers.into_iter().chain(small).chain(counters).chain(texts);
+        assert!(lengths.into_iter().all(|len| len == rows), "all columns of a block have the same rows");
+        assert!(
+            columns.counters.len() == shape.counters && columns.texts.len() == 1 + shape.dims + shape.labels,
+            "a block has the columns of its shape"
+        );
+        Self {
+            shape,
+            sequence: columns.sequence,
+            ts: columns.ts,
+            metric: columns.metric,
+            latency: columns.latency,
+            latency_detail: columns.latency_detail,
+            status: columns.status,
+            flags: columns.flags,
+            counters: columns.counters,
+            strings: columns.texts,
+            summary: OnceLock::new(),
+            ids: OnceLock::new(),
         }
     }
 

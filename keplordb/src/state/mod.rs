@@ -1,5 +1,7 @@
-//! What one reader sees: memtables and segments behind one pointer; and how the rows of the former become the latter.
+//! What one reader sees: memtables and segments behind one pointer; how the rows of the former become the latter, and those of
+//! segments come back to be merged.
 
+pub(crate) mod decode;
 pub(crate) mod memtable;
 pub(crate) mod segment_rows;
 pub(crate) mod version;

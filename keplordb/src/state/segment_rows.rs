@@ -1,7 +1,9 @@
-//! From the rows of memtables to the bytes of a segment: gather the live ones, sort them, lay out their columns.
+//! From the rows of memtables and of segments that are merged to the bytes of a segment: gather the live ones, sort them, lay
+//! out their columns.
 
 use std::sync::Arc;
 
+use super::decode::DecodedSegment;
 use crate::format::block::Block;
 use crate::format::segment::{self, Columns, SegmentInput};
 use crate::schema::TableSchema;
@@ -18,6 +20,8 @@ pub(crate) struct Job<'a> {
     pub(crate) schema: &'a TableSchema,
     /// The WAL generations whose rows it absorbs.
     pub(crate) generations: &'a [u64],
+    /// The segments whose rows it takes over.
+    pub(crate) supersedes: &'a [u64],
     pub(crate) bloom_dim: Option<usize>,
     pub(crate) rollup_dims: &'a [usize],
 }
@@ -31,37 +35,63 @@ struct Place {
     row: u32,
 }
 
-/// The live rows of some memtables, in the order of (time, sequence).
-#[derive(Debug)]
+/// The live rows of some memtables and segments, in the order of (time, sequence).
+#[derive(Debug, Clone, Default)]
 pub(crate) struct SegmentRows {
     blocks: Vec<Arc<Block>>,
     places: Vec<Place>,
 }
 
 impl SegmentRows {
-    /// Takes the rows that are not deleted as of the entries given.
+    /// Takes the rows of memtables that are not deleted as of the entries given.
     pub(crate) fn gather(entries: &[MemtableEntry]) -> Self {
-        let (mut blocks, mut places) = (Vec::new(), Vec::new());
+        let mut rows = Self::default();
         for entry in entries {
             let of_entry: MemtableBlocks = entry.memtable.blocks();
             for block in of_entry.iter() {
-                let number = u32::try_from(blocks.len()).expect("a memtable has far less than 2^32 blocks");
-                let rows = block.ts().iter().zip(block.sequence()).enumerate();
-                let live = rows.filter(|(_, (_, sequence))| {
-                    entry.deleted.as_ref().is_none_or(|deleted| !deleted.contains(**sequence))
+                rows.push(block, |sequence| {
+                    entry.deleted.as_ref().is_none_or(|deleted| !deleted.contains(sequence))
                 });
-                places.extend(live.map(|(row, (ts, sequence))| Place {
-                    ts: *ts,
-                    sequence: *sequence,
-                    block: number,
-                    row: u32::try_from(row).expect("a block has less than 2^32 rows"),
-                }));
-                blocks.push(Arc::clone(block));
             }
         }
-        // Events come mostly in order, as one run per shard: the stable sort finds such runs and only merges them.
-        places.sort();
-        Self { blocks, places }
+        rows.sort();
+        rows
+    }
+
+    /// Adds the rows of segments.
+    pub(crate) fn merge(&mut self, segments: &[DecodedSegment]) {
+        for segment in segments {
+            self.push(&segment.block, |_| true);
+        }
+        self.sort();
+    }
+
+    fn push(&mut self, block: &Arc<Block>, is_live: impl Fn(u64) -> bool) {
+        let number = u32::try_from(self.blocks.len()).expect("there are far less than 2^32 blocks");
+        let rows = block.ts().iter().zip(block.sequence()).enumerate();
+        let live = rows.filter(|(_, (_, sequence))| is_live(**sequence));
+        self.places.extend(live.map(|(row, (ts, sequence))| Place {
+            ts: *ts,
+            sequence: *sequence,
+            block: number,
+            row: u32::try_from(row).expect("a block has less than 2^32 rows"),
+        }));
+        self.blocks.push(Arc::clone(block));
+    }
+
+    /// Events come mostly in order, as one run per shard or segment: the stable sort finds such runs and only merges them.
+    fn sort(&mut self) {
+        self.places.sort();
+    }
+
+    /// Bytes that the rows take in memory, those among them that are deleted too.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.blocks.iter().map(|block| block.memory_bytes()).sum()
+    }
+
+    /// Smallest and largest time; `None` without rows.
+    pub(crate) fn times(&self) -> Option<(i64, i64)> {
+        Some((self.places.first()?.ts, self.places.last()?.ts))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -132,7 +162,7 @@ pub(crate) fn encode(job: &Job<'_>, rows: &SegmentRows) -> Vec<u8> {
     let input = SegmentInput {
         schema: job.schema,
         generations: job.generations,
-        supersedes: &[],
+        supersedes: job.supersedes,
         bloom_dim: job.bloom_dim,
         rollup_dims: job.rollup_dims,
         columns: rows.columns(job.schema),

@@ -235,6 +235,11 @@ impl OpenSegment<'_> {
         malformed.in_file(&self.segment.path, 0)
     }
 
+    /// The segment's file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.segment.path
+    }
+
     fn view(&self) -> SegmentView<'_> {
         SegmentView { header: &self.segment.header, bytes: &self.mapping }
     }

@@ -1,0 +1,107 @@
+//! Claims: the segments that somebody is merging, which nobody else may take meanwhile.
+
+use super::Core;
+use super::merge::{Candidate, Limits};
+use super::publish::Publish;
+use crate::error::Result;
+use crate::state::decode::DecodedSegment;
+use crate::state::version::{SegmentEntry, Version};
+
+/// Segments that are about to be replaced by one. Given back when it is dropped, which takes the lock of `publish`.
+#[derive(Debug)]
+pub(crate) struct Claim<'a> {
+    core: &'a Core,
+    numbers: Vec<u64>,
+    /// Of `numbers`, what is not given back: reading it failed, and nobody is to try again while the engine is open.
+    unreadable: Option<u64>,
+    /// As they were when they were claimed.
+    entries: Vec<SegmentEntry>,
+    /// What the header of their successor must name besides themselves: segments and logs whose rows they have and whose
+    /// files are still there, so that a rebuilt manifest counts no row twice.
+    supersedes: Vec<u64>,
+    generations: Vec<u64>,
+}
+
+/// The rows of segments that one segment takes over.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    pub(crate) segments: Vec<DecodedSegment>,
+    /// The segments that it supersedes: these, and others whose rows they have.
+    pub(crate) supersedes: Vec<u64>,
+    /// Logs that are still there and whose rows they have.
+    pub(crate) generations: Vec<u64>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let is_free = |number: &u64| self.numbers.contains(number) && self.unreadable != Some(*number);
+        self.core.publish.lock().claimed.retain(|number| !is_free(number));
+    }
+}
+
+/// The segments that may be merged, in the order in which they are neighbours.
+pub(crate) fn candidates(publish: &Publish, version: &Version) -> Vec<Candidate> {
+    let is_free = |entry: &&SegmentEntry| !publish.claimed.contains(&entry.segment.number());
+    let candidate = |entry: &SegmentEntry| {
+        let header = entry.segment.header();
+        Candidate {
+            ts_min: header.facts.ts_min,
+            number: entry.segment.number(),
+            ts_max: header.facts.ts_max,
+            live_rows: entry.live_rows(),
+            file_bytes: header.file_bytes,
+        }
+    };
+    let mut candidates: Vec<_> = version.segments.iter().filter(is_free).map(candidate).collect();
+    candidates.sort_unstable();
+    candidates
+}
+
+/// With a retention by age, segments span at most this part of it: they are dropped as a whole.
+const RETENTION_SPANS: u128 = 8;
+
+impl Core {
+    /// How large a merge may become.
+    pub(crate) fn merge_limits(&self, rows: u64, bytes: u64) -> Limits {
+        let span = |age: std::time::Duration| u64::try_from(age.as_nanos() / RETENTION_SPANS);
+        let span_ns = self.options.retention.max_age.and_then(|age| span(age).ok()).unwrap_or(u64::MAX);
+        Limits { rows, bytes, span_ns }
+    }
+
+    /// Claims these segments, none of which is claimed.
+    pub(crate) fn claim(&self, publish: &mut Publish, version: &Version, numbers: Vec<u64>) -> Claim<'_> {
+        let is_claimed = |entry: &&SegmentEntry| numbers.contains(&entry.segment.number());
+        let entries: Vec<_> = version.segments.iter().filter(is_claimed).cloned().collect();
+        let headers = || entries.iter().map(|entry| entry.segment.header());
+        let supersedes = headers().flat_map(|header| &header.supersedes).copied();
+        let supersedes = supersedes.filter(|number| publish.unlink.has_segment(*number)).collect();
+        let generations = headers().flat_map(|header| &header.generations).copied();
+        let generations = generations.filter(|generation| publish.unlink.has_wal(*generation)).collect();
+        publish.claimed.extend(&numbers);
+        Claim { core: self, numbers, unreadable: None, entries, supersedes, generations }
+    }
+}
+
+impl Claim<'_> {
+    /// Decodes the claimed segments, or as many of them as `limit_bytes` of memory can hold. They are not held open afterwards.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub(crate) fn decode(&mut self, limit_bytes: usize) -> Result<Sources> {
+        let mut sources = Sources::default();
+        let mut bytes = 0;
+        for entry in std::mem::take(&mut self.entries) {
+            let number = entry.segment.number();
+            let segment = DecodedSegment::new(&entry).inspect_err(|_| self.unreadable = Some(number))?;
+            bytes += segment.block.memory_bytes();
+            if bytes > limit_bytes {
+                break;
+            }
+            sources.segments.push(segment);
+        }
+        sources.supersedes = sources.segments.iter().map(|segment| segment.number).collect();
+        sources.supersedes.append(&mut self.supersedes);
+        sources.generations.append(&mut self.generations);
+        Ok(sources)
+    }
+}
