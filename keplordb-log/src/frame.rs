@@ -250,14 +250,51 @@ pub fn walk(bytes: &[u8], start: usize, salt: u64, covered: u64) -> Walk<'_> {
         start.is_multiple_of(ALIGN_BYTES),
         "frames start at multiples of {ALIGN_BYTES} bytes, not at {start}"
     );
-    Walk { bytes, salted: salted(salt), covered, at: start, stopped: None }
+    Walk { bytes, base: 0, salted: salted(salt), covered, at: start, stopped: None }
 }
 
-/// The frames of a file; see [`walk`].
+/// Goes on where an earlier walk over the same file had come to: `bytes` are those of the file from `base` on, where a
+/// frame ends (what its [`End::at`] said). Offsets, also those of frames and of the end, count from the file's start.
+///
+/// What it says of the end is true of the whole file if `bytes` reach to the file's end. Where they are only a part of the
+/// rest, its frames are good and its end says no more than where they end.
+///
+/// ```
+/// use keplordb_log::frame::{self, End, HEADER_BYTES, Header};
+///
+/// // Two frames of 8 bytes each; the first was read before.
+/// let mut file = Vec::new();
+/// for first in [1, 2] {
+///     let header = Header { payload_bytes: 8, rows: 1, first, durable_upto: 0 };
+///     let mut bytes = [0; HEADER_BYTES];
+///     frame::write_header(&mut bytes, 7, frame::payload_crc(&[1; 8]), &header);
+///     file.extend_from_slice(&bytes);
+///     file.extend_from_slice(&[1; 8]);
+/// }
+/// let mut walk = frame::walk_from(&file[40..], 40, 7, 0);
+/// let frame = walk.next().unwrap();
+/// assert_eq!((frame.offset, frame.first), (40, 2));
+/// assert_eq!(walk.end(), End::Clean { at: 80 });
+/// ```
+///
+/// # Panics
+///
+/// If `base` is no multiple of [`ALIGN_BYTES`].
+pub fn walk_from(bytes: &[u8], base: u64, salt: u64, covered: u64) -> Walk<'_> {
+    assert!(
+        base.is_multiple_of(ALIGN_BYTES as u64),
+        "frames end at multiples of {ALIGN_BYTES} bytes, not at {base}"
+    );
+    Walk { bytes, base, salted: salted(salt), covered, at: 0, stopped: None }
+}
+
+/// The frames of a file; see [`walk`] and [`walk_from`].
 #[derive(Debug, Clone)]
 #[must_use = "a walk does nothing until it is iterated or asked for its end"]
 pub struct Walk<'a> {
     bytes: &'a [u8],
+    /// Where in the file `bytes` begin. All other places in this struct and in `Stop` are within `bytes`.
+    base: u64,
     salted: Hasher,
     covered: u64,
     /// Where the next frame begins: the end of what is valid.
@@ -301,8 +338,8 @@ impl<'a> Walk<'a> {
     /// How the file ends. Frames that were not taken yet are walked over first.
     pub fn end(mut self) -> End {
         self.by_ref().for_each(drop);
-        let at = self.at as u64;
-        let file_bytes = self.bytes.len() as u64;
+        let at = self.offset(self.at);
+        let file_bytes = self.offset(self.bytes.len());
         let tail = without_trailing_zeros(self.bytes.get(self.at..).unwrap_or_default());
         let (closed, what, later) = match self.stopped {
             Some(Stop::Closed { first }) => (Some(first), "zeros stand where frames were synced", self.at),
@@ -329,6 +366,11 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Bytes from the start of the file to a place in `bytes`.
+    fn offset(&self, place: usize) -> u64 {
+        self.base.saturating_add(place as u64)
+    }
+
     /// The frame where the walk stands, and where it ends: the rules of the module's documentation in their order.
     fn read(&self) -> Result<(Frame<'a>, usize), Stop> {
         // Until the header's checksum holds, nothing says how long this frame is: the next may begin behind its header.
@@ -344,7 +386,7 @@ impl<'a> Walk<'a> {
         let Some((header, stored_payload_crc)) = open_header(header_bytes, &self.salted) else {
             return Err(anywhere("a header's checksum does not hold"));
         };
-        let offset = self.at as u64;
+        let offset = self.offset(self.at);
         if let Some(contradiction) = header.contradiction(offset) {
             return Err(anywhere(contradiction));
         }
@@ -376,17 +418,18 @@ impl<'a> Walk<'a> {
     /// A header needs no valid payload to be believed: its watermark was true when it was written, and stays so.
     fn later_watermark(&self, from: usize) -> Option<u64> {
         const WATERMARK_AT: usize = 24;
-        let at = self.at as u64;
+        let at = self.offset(self.at);
         let candidates = self.bytes.get(from.saturating_add(WATERMARK_AT)..)?.as_chunks::<ALIGN_BYTES>().0;
         candidates.iter().enumerate().find_map(|(index, candidate)| {
             // This comparison alone rejects all zeros and nearly all garbage; few candidates cost a checksum.
-            let offset = from + index * ALIGN_BYTES;
+            let place = from + index * ALIGN_BYTES;
+            let offset = self.offset(place);
             let watermark = u64::from_le_bytes(*candidate);
-            if watermark <= at || watermark > offset as u64 {
+            if watermark <= at || watermark > offset {
                 return None;
             }
-            let (header, _) = open_header(self.bytes.get(offset..)?.first_chunk()?, &self.salted)?;
-            header.contradiction(offset as u64).is_none().then_some(watermark)
+            let (header, _) = open_header(self.bytes.get(place..)?.first_chunk()?, &self.salted)?;
+            header.contradiction(offset).is_none().then_some(watermark)
         })
     }
 }

@@ -454,6 +454,12 @@ fn a_walk_from_an_unaligned_start_panics() {
 }
 
 #[test]
+#[should_panic(expected = "frames end at multiples of 8 bytes, not at 12")]
+fn going_on_from_an_unaligned_place_panics() {
+    let _ = frame::walk_from(&[], 12, SALT, 0);
+}
+
+#[test]
 #[should_panic(expected = "a payload is longer than any writer's limit")]
 fn a_payload_above_the_limit_is_not_written() {
     let header = Header { payload_bytes: MAX_PAYLOAD_BYTES + 1, rows: 1, first: 0, durable_upto: 0 };
@@ -543,5 +549,18 @@ proptest! {
         let at = file.frames[..whole].last().map_or(8, |frame| frame.1);
         prop_assert_eq!(end.at(), at as u64);
         prop_assert_eq!(end.is_damage(), at < file.durable);
+
+        // Whoever read some frames before and goes on from there is told the same.
+        for covered in [0, file.durable as u64] {
+            let end = frame::walk(&bytes, file.start, SALT, covered).end();
+            for base in file.frames[..whole].iter().map(|frame| frame.1) {
+                let mut walk = frame::walk_from(&bytes[base..], base as u64, SALT, covered);
+                let read: Vec<_> = walk.by_ref().map(|read| (read.offset, read.payload.to_vec())).collect();
+                let rest = file.frames[..whole].iter().filter(|frame| frame.0 >= base);
+                let rest: Vec<_> = rest.map(|(from, _, payload)| (*from as u64, payload.clone())).collect();
+                prop_assert_eq!(read, rest);
+                prop_assert_eq!(walk.end(), end);
+            }
+        }
     }
 }
