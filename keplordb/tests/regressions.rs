@@ -359,3 +359,20 @@ fn gc_makes_room_on_a_disk_that_was_full_when_the_table_was_opened() {
         db.append(&event("after", 101)).unwrap();
     }
 }
+
+/// What a thread builds its first batch in had no column of ids for a table without any other column.
+#[test]
+fn a_table_without_columns_of_its_own_keeps_its_ids() {
+    let disk: Arc<MemoryDisk> = Arc::default();
+    let open = || {
+        let config = EngineConfig { rollup_dims: Vec::new(), ..config() };
+        Engine::<0, 0, 0>::open_with(config, options(&disk)).unwrap()
+    };
+    let db = open();
+    // A new thread, which has built nothing yet.
+    let event = LogEvent::<0, 0, 0> { id: "kept".to_owned(), ..LogEvent::default() };
+    std::thread::scope(|scope| drop(scope.spawn(|| db.append(&event).unwrap())));
+    assert!(db.get_event("kept").unwrap().is_some());
+    drop(db);
+    assert!(open().get_event("kept").unwrap().is_some());
+}

@@ -128,7 +128,7 @@ pub(crate) struct BlockColumns {
 /// Rows in memory, column by column, in the order in which they were appended.
 ///
 /// Columns that are younger than the block read as empty or 0.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Block {
     shape: Shape,
     sequence: Vec<u64>,
@@ -146,13 +146,28 @@ pub(crate) struct Block {
     ids: OnceLock<Vec<(u32, u32)>>,
 }
 
+impl Default for Block {
+    /// Of a table without columns of its own, whose rows have ids all the same.
+    fn default() -> Self {
+        Self::new(Shape::default())
+    }
+}
+
 impl Block {
     pub(crate) fn new(shape: Shape) -> Self {
         Self {
             shape,
             counters: vec![Vec::new(); shape.counters],
             strings: vec![Strings::default(); 1 + shape.dims + shape.labels],
-            ..Self::default()
+            sequence: Vec::new(),
+            ts: Vec::new(),
+            metric: Vec::new(),
+            latency: Vec::new(),
+            latency_detail: Vec::new(),
+            status: Vec::new(),
+            flags: Vec::new(),
+            summary: OnceLock::new(),
+            ids: OnceLock::new(),
         }
     }
 
