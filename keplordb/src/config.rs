@@ -88,6 +88,17 @@ impl EngineConfig {
         }
         Ok(())
     }
+
+    /// Checks every field, also against the columns of a table.
+    pub(crate) fn validate_for(&self, schema: &TableSchema) -> Result<()> {
+        self.validate()?;
+        schema.validate()?;
+        let dims = schema.shape().dims;
+        match self.rollup_dims.iter().find(|dim| **dim >= dims) {
+            Some(dim) => Err(DbError::invalid("rollup_dims", format!("dim {dim} of a table with {dims}"))),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Default for EngineConfig {

@@ -55,7 +55,10 @@ pub enum DbError {
         what: String,
     },
     /// A file that belongs to the table is not there.
-    #[error("{file} is missing; put it back, or restore the directory from a copy")]
+    ///
+    /// A [`Reader`](crate::Reader) meets it where there is no table yet, or when it was not refreshed for longer than
+    /// the engine keeps files that it has replaced ([`Options::unlink_grace`](crate::Options::unlink_grace)).
+    #[error("{file} is missing; {}", found_again(file))]
     Missing {
         /// The file.
         file: PathBuf,
@@ -124,6 +127,17 @@ pub enum DbError {
     },
 }
 
+/// What to do about a missing file, by what it is.
+fn found_again(file: &Path) -> &'static str {
+    if file.file_name().is_some_and(|name| name == "MANIFEST") {
+        "open the directory with an engine and its schema, which makes a table or mends one that lost this file"
+    } else if file.extension().is_some_and(|kind| kind == "kseg") {
+        "a reader beside an engine refreshes and asks again; otherwise put it back, or restore the directory from a copy"
+    } else {
+        "put it back, or restore the directory from a copy"
+    }
+}
+
 fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another engine".to_owned(), |pid| format!("process {pid}"))
 }
@@ -185,6 +199,21 @@ mod tests {
         assert_eq!(
             newer.to_string(),
             "events/MANIFEST has format version 3, this release reads up to 0; open it with a newer release"
+        );
+        let missing = |file: &str| DbError::Missing { file: file.into() }.to_string();
+        assert_eq!(
+            missing("events/wal/0000000000000001.kwal"),
+            "events/wal/0000000000000001.kwal is missing; put it back, or restore the directory from a copy"
+        );
+        assert_eq!(
+            missing("events/segments/0000000000000001.kseg"),
+            "events/segments/0000000000000001.kseg is missing; a reader beside an engine refreshes and asks again; \
+             otherwise put it back, or restore the directory from a copy"
+        );
+        assert_eq!(
+            missing("events/MANIFEST"),
+            "events/MANIFEST is missing; open the directory with an engine and its schema, which makes a table or \
+             mends one that lost this file"
         );
         let truncated = DbError::Truncated { file: file.to_owned(), found_bytes: 10, expected_bytes: 64 };
         assert_eq!(

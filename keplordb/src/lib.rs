@@ -59,7 +59,8 @@
 //! # Threads, processes, memory
 //! Every method takes `&self`; one engine serves all threads of a program. It keeps none of its own: the caller who fills a shard
 //! writes its segment, with threads that end with the call where it is large. Large scans are spread over rayon's pool, or the
-//! one given by [`Options::pool`]. One process at a time may open a directory ([`DbError::AlreadyOpen`]).
+//! one given by [`Options::pool`]. One process at a time may write a directory ([`DbError::AlreadyOpen`]); any number may
+//! read it meanwhile with a [`Reader`].
 //!
 //! Rows that are not yet in a segment are in memory, up to [`Options::memtable_bytes`] for each shard; writing a segment takes
 //! a few times the bytes of its rows while it lasts. Segments are mapped, not loaded.
@@ -97,12 +98,14 @@ mod engine;
 // Facade: thin typed shells.
 pub mod any;
 mod raw;
+mod reader;
 mod store;
 
 pub use any::AnyStore;
 pub use config::{EngineConfig, MAX_SHARDS, MapMode, Options, Retention, Sync};
 pub use engine::{
-    Appended, Depth, Flushed, GcStats, OpenReport, Problem, Stats, TornTail, VerifyReport, verify_dir,
+    Appended, Depth, Flushed, GcStats, OpenReport, Problem, Refreshed, Stats, TornTail, VerifyReport,
+    verify_dir,
 };
 pub use error::{DbError, Result};
 pub use event::{EventFlags, EventRef, LogEvent, RowRef};
@@ -113,6 +116,7 @@ pub use keplordb_macros::Schema;
 pub use raw::Engine;
 pub use read::query::{Cursor, RollupKey, RollupValue, Totals};
 pub use read::row::RowView;
+pub use reader::{RawReader, Reader};
 pub use schema::{MAX_COUNTERS, MAX_DIMS, MAX_LABELS, MAX_NAME_BYTES, TableSchema};
 pub use store::{ExactRollup, ExactSums, Query, Schema, Store};
 

@@ -10,8 +10,10 @@ use crate::error::{DbError, Result};
 use crate::event::{EventRef, LogEvent};
 use crate::filter::{Predicate, QueryFilter};
 use crate::read::query::{RollupKey, RollupValue, Totals};
+use crate::read::rollup::RollupRow;
 use crate::read::row::RowView;
 use crate::read::select::Order;
+use crate::read::source::Source;
 use crate::schema::{MAX_COUNTERS, MAX_DIMS, MAX_LABELS, Shape, TableSchema};
 use crate::sums::Sums;
 
@@ -72,29 +74,7 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_with(config: EngineConfig, options: Options) -> Result<Self> {
-        const {
-            assert!(
-                D <= MAX_DIMS && C <= MAX_COUNTERS && L <= MAX_LABELS,
-                "more than 256 dims, 64 counters or 64 labels"
-            );
-        }
-        let shape = Shape { dims: D, counters: C, labels: L };
-        let schema = match &options.schema {
-            None => TableSchema::positional(config.schema_id, D, C, L),
-            Some(schema) if schema.shape() == shape && schema.id() == config.schema_id => schema.clone(),
-            Some(schema) => {
-                let given = schema.shape();
-                let why = format!(
-                    "id {} with {} dims, {} counters and {} labels for an engine of id {} with {D}, {C} and {L}",
-                    schema.id(),
-                    given.dims,
-                    given.counters,
-                    given.labels,
-                    config.schema_id,
-                );
-                return Err(DbError::invalid("schema", why));
-            }
-        };
+        let schema = schema_of::<D, C, L>(&config, &options)?;
         Ok(Self { core: Core::open(config, options, schema)? })
     }
 
@@ -151,12 +131,7 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     /// # Errors
     /// [`Corrupt`](DbError::Corrupt) or [`Io`](DbError::Io) when a segment cannot be read.
     pub fn get_event(&self, id: &str) -> Result<Option<EventRef<D, C, L>>> {
-        let mut event = None;
-        self.core.source().newest_of_id(id, &mut |row| {
-            event = Some(EventRef::read(row)?);
-            Ok(())
-        })?;
-        Ok(event)
+        get_event(self.core.source(), id)
     }
 
     /// The newest events that match, newest first by (time, sequence); at most `limit`, counted after deletes and filters.
@@ -164,14 +139,7 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     /// # Errors
     /// As [`get_event`](Self::get_event).
     pub fn query_recent(&self, filter: &QueryFilter<D>, limit: usize) -> Result<Vec<EventRef<D, C, L>>> {
-        let mut events = Vec::with_capacity(limit.min(RESERVED_ROWS));
-        if let Some(predicate) = Predicate::new(filter.as_ref_filter()) {
-            self.core.source().recent(&predicate, limit, Order::NewestFirst, &mut |row| {
-                events.push(EventRef::read(row)?);
-                Ok(())
-            })?;
-        }
-        Ok(events)
+        query_recent(self.core.source(), filter, limit)
     }
 
     /// Count, sums and extremes of the events that match.
@@ -179,11 +147,7 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     /// # Errors
     /// As [`get_event`](Self::get_event).
     pub fn aggregate(&self, filter: &QueryFilter<D>) -> Result<Totals<C>> {
-        let sums = match Predicate::new(filter.as_ref_filter()) {
-            Some(predicate) => self.core.source().aggregate(&predicate)?,
-            None => Sums::empty(self.core.source().schema().shape()),
-        };
-        Ok(Totals::new(&sums))
+        aggregate(self.core.source(), filter)
     }
 
     /// Count and sums per UTC day and combination of the `rollup_dims`, for the days from `from_day` to `to_day`, both
@@ -198,13 +162,7 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
         to_day: i64,
         dims: &[Option<&str>],
     ) -> Result<Vec<(RollupKey, RollupValue<C>)>> {
-        Ok(self
-            .core
-            .source()
-            .rollups(from_day, to_day, dims)?
-            .into_iter()
-            .map(crate::read::rollup::RollupRow::into_pair)
-            .collect())
+        query_rollups(self.core.source(), from_day, to_day, dims)
     }
 
     /// Removes every segment whose newest event is before `cutoff_ts_ns`. What it removed never returns.
@@ -292,6 +250,84 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     pub fn stats(&self) -> Stats {
         self.core.stats()
     }
+}
+
+/// The columns of an engine or reader of `D`, `C` and `L`: those of the options, or as many without names.
+pub(crate) fn schema_of<const D: usize, const C: usize, const L: usize>(
+    config: &EngineConfig,
+    options: &Options,
+) -> Result<TableSchema> {
+    const {
+        assert!(
+            D <= MAX_DIMS && C <= MAX_COUNTERS && L <= MAX_LABELS,
+            "more than 256 dims, 64 counters or 64 labels"
+        );
+    }
+    let shape = Shape { dims: D, counters: C, labels: L };
+    match &options.schema {
+        None => Ok(TableSchema::positional(config.schema_id, D, C, L)),
+        Some(schema) if schema.shape() == shape && schema.id() == config.schema_id => Ok(schema.clone()),
+        Some(schema) => {
+            let given = schema.shape();
+            let why = format!(
+                "id {} with {} dims, {} counters and {} labels for an engine of id {} with {D}, {C} and {L}",
+                schema.id(),
+                given.dims,
+                given.counters,
+                given.labels,
+                config.schema_id,
+            );
+            Err(DbError::invalid("schema", why))
+        }
+    }
+}
+
+/// As [`Engine::get_event`], of any table; so the next three.
+pub(crate) fn get_event<const D: usize, const C: usize, const L: usize>(
+    source: &Source,
+    id: &str,
+) -> Result<Option<EventRef<D, C, L>>> {
+    let mut event = None;
+    source.newest_of_id(id, &mut |row| {
+        event = Some(EventRef::read(row)?);
+        Ok(())
+    })?;
+    Ok(event)
+}
+
+pub(crate) fn query_recent<const D: usize, const C: usize, const L: usize>(
+    source: &Source,
+    filter: &QueryFilter<D>,
+    limit: usize,
+) -> Result<Vec<EventRef<D, C, L>>> {
+    let mut events = Vec::with_capacity(limit.min(RESERVED_ROWS));
+    if let Some(predicate) = Predicate::new(filter.as_ref_filter()) {
+        source.recent(&predicate, limit, Order::NewestFirst, &mut |row| {
+            events.push(EventRef::read(row)?);
+            Ok(())
+        })?;
+    }
+    Ok(events)
+}
+
+pub(crate) fn aggregate<const D: usize, const C: usize>(
+    source: &Source,
+    filter: &QueryFilter<D>,
+) -> Result<Totals<C>> {
+    let sums = match Predicate::new(filter.as_ref_filter()) {
+        Some(predicate) => source.aggregate(&predicate)?,
+        None => Sums::empty(source.schema().shape()),
+    };
+    Ok(Totals::new(&sums))
+}
+
+pub(crate) fn query_rollups<const C: usize>(
+    source: &Source,
+    from_day: i64,
+    to_day: i64,
+    dims: &[Option<&str>],
+) -> Result<Vec<(RollupKey, RollupValue<C>)>> {
+    Ok(source.rollups(from_day, to_day, dims)?.into_iter().map(RollupRow::into_pair).collect())
 }
 
 impl<const D: usize, const C: usize, const L: usize> EventRef<D, C, L> {

@@ -200,6 +200,19 @@ impl TableSchema {
         (!text.is_empty()).then(|| text.to_owned())
     }
 
+    /// What keeps a reader that knows the columns of `self` from a directory that stores `stored`, in words; `None` when
+    /// nothing does.
+    ///
+    /// Either may have more columns at the end of a role: those that the directory lacks read as 0 or empty, those that
+    /// the reader lacks are not read.
+    pub(crate) fn differences_for_reading(&self, stored: &Self) -> Option<String> {
+        let mut known = stored.clone();
+        known.dims.truncate(self.dims.len());
+        known.counters.truncate(self.counters.len());
+        known.labels.truncate(self.labels.len());
+        self.differences_from(&known)
+    }
+
     /// `self` with the names that `stored` has where `self` only counts its columns.
     pub(crate) fn adopt_names(mut self, stored: &Self) -> Self {
         if !self.named && stored.named {
@@ -247,6 +260,22 @@ mod tests {
             "schema id 2 instead of the stored 1; dim 0 is \"model\" instead of the stored \"user\"; dim 1 is \"user\" \
              instead of the stored \"model\""
         );
+    }
+
+    #[test]
+    fn a_reader_may_know_more_or_fewer_columns_but_no_others() {
+        let narrow = TableSchema::new(1).dim("user");
+        let wide = calls().dim("region").label("note");
+        for reader in [&narrow, &wide, &TableSchema::positional(1, 0, 9, 0)] {
+            assert_eq!(reader.differences_for_reading(&calls()), None);
+            assert_eq!(calls().differences_for_reading(reader), None);
+        }
+        let other = TableSchema::new(1).dim("region");
+        assert_eq!(
+            other.differences_for_reading(&calls()).unwrap(),
+            "dim 0 is \"region\" instead of the stored \"user\""
+        );
+        assert!(TableSchema::new(2).differences_for_reading(&calls()).is_some());
     }
 
     #[test]

@@ -221,12 +221,7 @@ impl<S: Schema> Store<S> {
     /// # Errors
     /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
     pub fn get(&self, id: &str) -> Result<Option<S::Row>> {
-        let mut found = None;
-        self.core.source().newest_of_id(id, &mut |row| {
-            found = Some(S::read_row(row)?);
-            Ok(())
-        })?;
-        Ok(found)
+        get::<S>(self.core.source(), id)
     }
 
     /// Count and sums per UTC day and combination of the `rollup` dims, for the days from `from_day` to `to_day`, both
@@ -241,10 +236,7 @@ impl<S: Schema> Store<S> {
         to_day: i64,
         dims: &[Option<&str>],
     ) -> Result<Vec<(RollupKey, S::RollupValue)>> {
-        let rows = self.core.source().rollups(from_day, to_day, dims)?;
-        let keyed =
-            |row: RollupRow| (RollupKey { day: row.day, dims: row.dims.clone() }, ExactRollup(row).into());
-        Ok(rows.into_iter().map(keyed).collect())
+        rollups::<S>(self.core.source(), from_day, to_day, dims)
     }
 
     /// Deletes every event with one of these ids and returns how many of the ids were there.
@@ -304,7 +296,30 @@ impl<S: Schema> Store<S> {
     }
 }
 
-/// A question about a store's events; made by [`Store::query`].
+/// As [`Store::get`], of any table.
+pub(crate) fn get<S: Schema>(source: &Source, id: &str) -> Result<Option<S::Row>> {
+    let mut found = None;
+    source.newest_of_id(id, &mut |row| {
+        found = Some(S::read_row(row)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// As [`Store::rollups`], of any table.
+pub(crate) fn rollups<S: Schema>(
+    source: &Source,
+    from_day: i64,
+    to_day: i64,
+    dims: &[Option<&str>],
+) -> Result<Vec<(RollupKey, S::RollupValue)>> {
+    let rows = source.rollups(from_day, to_day, dims)?;
+    let keyed =
+        |row: RollupRow| (RollupKey { day: row.day, dims: row.dims.clone() }, ExactRollup(row).into());
+    Ok(rows.into_iter().map(keyed).collect())
+}
+
+/// A question about a table's events; made by [`Store::query`] and [`Reader::query`](crate::Reader::query).
 #[derive(Debug, Clone)]
 #[must_use = "a query does nothing before it is asked for rows or totals"]
 pub struct Query<'a, S: Schema> {

@@ -655,7 +655,8 @@ fn each_gives_rows_in_order_and_ends_with_the_first_error() {
 #[test]
 fn where_there_is_no_table_the_manifest_is_missing_and_nothing_is_made() {
     let disk: Arc<MemoryDisk> = Arc::default();
-    let message = "table/MANIFEST is missing; put it back, or restore the directory from a copy";
+    let message = "table/MANIFEST is missing; open the directory with an engine and its schema, which makes a table or \
+                   mends one that lost this file";
     assert_eq!(refusal(open(&disk)), message);
     assert!(disk.list(Path::new("table")).is_err(), "a directory was made");
     disk.create_dir(Path::new("table")).unwrap();

@@ -10,6 +10,7 @@ mod checkpoint;
 mod claim;
 mod close;
 mod delete;
+mod follow;
 mod gc;
 mod merge;
 mod publish;
@@ -23,6 +24,8 @@ mod unlink;
 mod verify;
 
 pub use append::Appended;
+pub(crate) use follow::Follower;
+pub use follow::Refreshed;
 pub use gc::GcStats;
 pub use report::{OpenReport, TornTail};
 pub use rotate::Flushed;

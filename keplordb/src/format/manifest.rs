@@ -103,6 +103,18 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
+    /// Whether the WAL of this generation may count: it is listed, or younger than the manifest.
+    pub(crate) fn may_have_wal(&self, generation: u64) -> bool {
+        generation >= self.next_generation || self.wals.iter().any(|listed| listed.generation == generation)
+    }
+
+    /// Whether `other` cannot have come before, because numbers that only grow have gone back.
+    pub(crate) fn is_older_than(&self, other: &Self) -> bool {
+        self.next_sequence < other.next_sequence
+            || self.next_generation < other.next_generation
+            || self.next_segment < other.next_segment
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut content = Vec::new();
         put_schema(&self.schema, &mut content);

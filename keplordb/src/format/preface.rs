@@ -18,7 +18,7 @@ use super::bytes::{ByteReader, ByteWriter, Malformed, align};
 use crate::error::DbError;
 
 /// Bytes before the content.
-const FIXED_BYTES: usize = 24;
+pub(crate) const FIXED_BYTES: usize = 24;
 /// Prefaces and frames begin at multiples of this.
 const ALIGN_BYTES: usize = 8;
 
@@ -98,6 +98,13 @@ pub(crate) fn decode(bytes: &[u8], magic: Magic) -> Result<(&[u8], usize), Prefa
     Ok((whole.get(FIXED_BYTES..).unwrap_or_default(), preface_bytes))
 }
 
+/// How many bytes the preface says it has, of which these are the first: for who reads no more of the file. Whether it
+/// lies only [`decode`] can tell.
+pub(crate) fn stored_bytes(start: &[u8]) -> usize {
+    let stored = start.get(12..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes));
+    (stored as usize).max(start.len())
+}
+
 /// The content may be followed by the preface's padding and nothing else.
 pub(crate) fn finish(mut reader: ByteReader<'_>, what: &str) -> Result<(), Malformed> {
     let at = reader.position();
@@ -127,6 +134,7 @@ mod tests {
         let whole = encode(WAL_MAGIC, b"content");
         assert_eq!(decode(&whole, WAL_MAGIC).unwrap(), (&b"content\0"[..], 32));
         assert!(decode(&whole, MANIFEST_MAGIC).is_err());
+        assert_eq!((stored_bytes(&whole[..FIXED_BYTES]), stored_bytes(b"short")), (whole.len(), 5));
         for bit in 0..whole.len() * 8 {
             let mut flipped = whole.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);

@@ -55,6 +55,17 @@ impl Memtable {
         }
     }
 
+    /// Rows that are complete as they are: what a reader of somebody else's log shows.
+    pub(crate) fn of_blocks(generation: u64, shape: Shape, blocks: Vec<Arc<Block>>, wal_bytes: u64) -> Self {
+        let memtable = Self::new(generation, shape);
+        for block in &blocks {
+            memtable.count(block.rows() as u64, block.memory_bytes());
+        }
+        memtable.blocks.lock().large = Arc::new(blocks);
+        memtable.set_wal_bytes(wal_bytes);
+        memtable
+    }
+
     /// The generation of the WAL file that has the same rows.
     pub(crate) fn generation(&self) -> u64 {
         self.generation

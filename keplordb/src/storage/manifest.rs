@@ -20,11 +20,15 @@ pub(crate) enum Room {
     Full,
 }
 
-/// Reads the manifest of a directory that has one.
+/// Reads the manifest of a directory; [`DbError::Missing`] when there is none.
 pub(crate) fn load(directory: &Directory) -> Result<Manifest> {
     let path = directory.manifest();
-    let bytes =
-        keplordb_disk::read_all(directory.disk().as_ref(), &path, MAX_MANIFEST_BYTES).at("read", &path)?;
+    let bytes = match keplordb_disk::read_all(directory.disk().as_ref(), &path, MAX_MANIFEST_BYTES) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(DbError::Missing { file: path });
+        }
+        read => read.at("read", &path)?,
+    };
     Manifest::decode(&bytes).map_err(|error| error.in_file(&path))
 }
 

@@ -3,6 +3,7 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 pub(crate) mod directory;
+pub(crate) mod follow;
 pub(crate) mod manifest;
 pub(crate) mod map_cache;
 pub(crate) mod notices;

@@ -109,6 +109,9 @@ impl Segment {
         };
         let mapping = match mapping {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Err(self.too_short()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(DbError::Missing { file: self.path.clone() });
+            }
             mapping => mapping.at("map", &self.path)?,
         };
         if mapping.len() as u64 != self.header.file_bytes {
@@ -164,7 +167,7 @@ impl Segment {
 
     /// The checksum of what the disk says, not the map.
     fn read_crc(&self, offset: u64, bytes: u64) -> Result<u32> {
-        let file = self.disk.open_read(&self.path).at("open", &self.path)?;
+        let file = open(self.disk.as_ref(), &self.path)?;
         section_crc(file.as_ref(), offset, bytes).at("read", &self.path)?.ok_or_else(|| self.too_short())
     }
 }
@@ -193,14 +196,18 @@ fn section_bytes(mapping: &Mapping, offset: u64, bytes: u64) -> &[u8] {
     mapping.get(start..end).unwrap_or_default()
 }
 
+fn open(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>> {
+    match disk.open_read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(DbError::Missing { file: path.to_owned() })
+        }
+        file => file.at("open", path),
+    }
+}
+
 /// Reads and checks the header of a segment file, and that the file is as long as it says.
 pub(crate) fn read_header(disk: &dyn Disk, path: &Path) -> Result<SegmentHeader> {
-    let file = match disk.open_read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(DbError::Missing { file: path.to_owned() });
-        }
-        file => file.at("open", path)?,
-    };
+    let file = open(disk, path)?;
     let found_bytes = file.bytes().at("measure", path)?;
     let mut bytes = vec![0; HEADER_FIXED_BYTES];
     let read = file.read_at(&mut bytes, 0).at("read", path)?;
