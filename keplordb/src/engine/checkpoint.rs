@@ -22,7 +22,7 @@ impl Core {
         target.create_root()?;
         // Before anything is put there, the lock too; and again when nobody else can put anything there.
         check_empty(&target)?;
-        let _lock = target.lock()?;
+        let mut lock = target.lock()?;
         check_empty(&target)?;
         target.write_whole(&target.incomplete(), b"")?;
         target.create_folders()?;
@@ -63,6 +63,7 @@ impl Core {
             ..self.manifest_of(&publish, &version, |_| false)
         };
         ManifestFile::new(target.clone()).replace(&copy)?;
+        target.adopt(&mut lock)?;
         let disk = target.disk();
         disk.remove(&target.incomplete()).at("remove", &target.incomplete())?;
         disk.sync_dir(target.root()).at("sync", target.root())

@@ -25,6 +25,9 @@ impl Core {
             }
         }
         let mut publish = self.publish.lock();
+        for active in &mut publish.unclosed {
+            active.wal.trim()?;
+        }
         self.unlink_due(&mut publish);
         self.wal.directory.poison().check()?;
         let version = self.source.version();

@@ -48,9 +48,8 @@ impl Core {
     /// The log that takes tombstones. The first one of a table counts from its manifest on, so it is made before.
     fn tombstone_log<'p>(&self, publish: &'p mut Publish) -> Result<&'p mut TombstoneLog> {
         self.wal.directory.poison().check()?;
-        if publish.tombstones.is_some() {
-            self.begin_writing_under(publish)?;
-        } else {
+        self.begin_writing_under(publish)?;
+        if publish.tombstones.is_none() {
             publish.tombstones = Some(TombstoneLog::create(&self.wal, FIRST_TOMBSTONE_LOG, &[])?);
             let version = Version::clone(&self.source.version());
             if let Err(error) = self.commit_version(publish, version, Vec::new()) {
@@ -67,7 +66,7 @@ impl Core {
 }
 
 /// The number of a table's first tombstone log.
-const FIRST_TOMBSTONE_LOG: u64 = 1;
+pub(crate) const FIRST_TOMBSTONE_LOG: u64 = 1;
 
 /// Marks the rows of these tombstones as deleted. One whose row is nowhere says nothing.
 fn bury(version: &mut Version, tombstones: &[Tombstone]) -> Result<()> {

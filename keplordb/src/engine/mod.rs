@@ -12,9 +12,11 @@ mod close;
 mod delete;
 mod follow;
 mod gc;
+mod look;
 mod merge;
 mod publish;
 mod put;
+mod rebuild;
 mod recover;
 mod report;
 mod rotate;
@@ -72,7 +74,7 @@ pub(crate) struct Core {
     /// Whether a clean close has a manifest to write.
     must_close: AtomicBool,
     /// Released last.
-    _lock: Lock,
+    lock: Mutex<Lock>,
 }
 
 impl fmt::Debug for Core {

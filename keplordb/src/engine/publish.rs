@@ -27,6 +27,8 @@ pub(crate) struct Publish {
     /// Every WAL whose rows are in no segment yet.
     pub(crate) wals: BTreeMap<u64, LiveWal>,
     pub(crate) manifest: ManifestFile,
+    /// Logs that the open found and had no room to close. They take no rows.
+    pub(crate) unclosed: Vec<Active>,
     /// Made with the first delete.
     pub(crate) tombstones: Option<TombstoneLog>,
     /// Replaced files that are still there.
@@ -80,8 +82,27 @@ impl Core {
         if self.is_writing.load(Ordering::Acquire) {
             return Ok(());
         }
+        // A shard's next log may only follow a closed one.
+        self.close_found_logs(publish)?;
         let version = Version::clone(&self.source.version());
-        self.commit_version(publish, version, Vec::new())
+        self.commit_version(publish, version, Vec::new())?;
+        // Only now is a copy consistent in itself, as an original must be.
+        let mut lock = self.lock.lock();
+        if lock.is_copy() {
+            self.wal.directory.adopt(&mut lock)?;
+        }
+        self.is_writing.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Closes the logs that the open found and had no room to close.
+    pub(crate) fn close_found_logs(&self, publish: &mut Publish) -> Result<()> {
+        while let Some(active) = publish.unclosed.last_mut() {
+            active.wal.seal(self.next_sequence.load(Ordering::Relaxed))?;
+            active.memtable.set_wal_bytes(active.wal.end());
+            publish.unclosed.pop();
+        }
+        Ok(())
     }
 
     /// Makes `version` the truth: replaces the manifest by one that lists its segments and the WALs of its memtables, then
@@ -105,9 +126,9 @@ impl Core {
             }
         };
         self.wal.syncs.fetch_add(2, Ordering::Relaxed);
-        self.is_writing.store(true, Ordering::Release);
         self.must_close.store(true, Ordering::Release);
         publish.wals.retain(|generation, _| live.contains(generation));
+        publish.unclosed.retain(|active| live.contains(&active.memtable.generation()));
         self.source.show(version);
         match room {
             Room::Left => self.unlink_due(publish),

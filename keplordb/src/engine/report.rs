@@ -8,17 +8,26 @@ use std::path::PathBuf;
 pub struct OpenReport {
     /// Whether the directory was new.
     pub created: bool,
+    /// Whether the directory is a copy of another one, perhaps taken while an engine wrote that; a lost or restored `LOCK` says
+    /// so too. What was synced when the copy began is there; `torn_tails` and `missing_logs` say what else it may lack. This
+    /// open has made an original of it.
+    pub is_copy: bool,
     /// Rows that were read back from WALs into memory.
     pub replayed_rows: u64,
-    /// WALs whose last frame a crash had cut: none of these bytes was ever synced.
+    /// Logs that had lost their end. In an original a crash had torn it: none of these bytes was ever synced. In a copy they
+    /// may have been synced after the copy began.
     pub torn_tails: Vec<TornTail>,
+    /// Only of a copy: logs that its manifest knows of and that were not copied, because they were made after the copy had
+    /// listed their directory: what they hold was written after the copy began. Or they were removed before the copy, which
+    /// took longer than [`unlink_grace`](crate::Options::unlink_grace), came by: then rows are missing.
+    pub missing_logs: Vec<PathBuf>,
     /// Files that a crash had left behind, or that were replaced and not yet unlinked; they were removed.
     pub leftovers_removed: u64,
     /// Why the manifest was rebuilt from the other files, if it was.
     pub manifest_rebuilt: Option<String>,
 }
 
-/// A file's end that was cut off.
+/// A log's end that was cut off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TornTail {
@@ -26,6 +35,6 @@ pub struct TornTail {
     pub file: PathBuf,
     /// Where it was cut, in bytes.
     pub offset: u64,
-    /// How many bytes were cut off.
+    /// How many bytes were cut off; 0 where a copy has none of the end that its manifest knows of.
     pub bytes: u64,
 }

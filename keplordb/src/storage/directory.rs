@@ -55,6 +55,14 @@ impl Listing {
             && self.wals.is_empty()
             && self.segments.is_empty()
     }
+
+    pub(crate) fn has_wal(&self, generation: u64) -> bool {
+        self.wals.binary_search_by_key(&generation, |(found, _)| *found).is_ok()
+    }
+
+    pub(crate) fn has_segment(&self, number: u64) -> bool {
+        self.segments.binary_search_by_key(&number, |(found, _)| *found).is_ok()
+    }
 }
 
 impl Directory {
@@ -138,6 +146,11 @@ impl Directory {
     pub(crate) fn is_locked(&self) -> Result<bool> {
         let path = self.root.join(LOCK);
         self.disk.is_locked(&path).at("look at", &path)
+    }
+
+    /// Makes the directory an original: from now on everything that the manifest lists must be there and whole.
+    pub(crate) fn adopt(&self, lock: &mut Lock) -> Result<()> {
+        lock.adopt().at("write", &self.root.join(LOCK))
     }
 
     /// Whether nothing but the lock is there.

@@ -9,7 +9,7 @@ use keplordb_log::frame::{self, End, HEADER_BYTES, Header};
 
 use super::directory::Directory;
 use super::poison::Poison;
-use super::wal::{self, Payload, WalContext, random_salt};
+use super::wal::{self, Known, Payload, WalContext, random_salt};
 use crate::error::{DbError, IoContext, Result};
 use crate::format::tombstones::{self, Tombstone};
 
@@ -38,8 +38,8 @@ pub(crate) struct FoundTombstones {
     end: u64,
     /// How far the log is proved to have been synced.
     durable_upto: u64,
-    /// Bytes of a torn frame at its end.
-    pub(crate) torn_bytes: u64,
+    /// Bytes that are cut off its end, if it has lost it.
+    pub(crate) lost_bytes: Option<u64>,
 }
 
 impl FoundTombstones {
@@ -50,7 +50,7 @@ impl FoundTombstones {
 }
 
 /// Reads the log; changes nothing.
-pub(crate) fn find(directory: &Directory, number: u64, synced_bytes: u64) -> Result<FoundTombstones> {
+pub(crate) fn find(directory: &Directory, number: u64, known: Known) -> Result<FoundTombstones> {
     let path = directory.tombstones(number);
     let bytes = match keplordb_disk::read_all(directory.disk().as_ref(), &path, u64::MAX) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -60,25 +60,19 @@ pub(crate) fn find(directory: &Directory, number: u64, synced_bytes: u64) -> Res
     };
     let (salt, header_bytes) = tombstones::decode_header(&bytes).map_err(|error| error.in_file(&path))?;
     let mut found = FoundTombstones { number, salt, ..FoundTombstones::default() };
-    let mut walk = frame::walk(&bytes, header_bytes, salt, synced_bytes);
-    found.durable_upto = synced_bytes.max(header_bytes as u64);
+    let mut walk = frame::walk(&bytes, header_bytes, salt, known.covered_bytes());
+    let mut watermark = header_bytes as u64;
     for frame in walk.by_ref() {
-        found.durable_upto = found.durable_upto.max(frame.durable_upto);
+        watermark = watermark.max(frame.durable_upto);
         tombstones::decode(frame.payload, frame.rows, &mut found.tombstones)
             .map_err(|malformed| malformed.in_file(&path, frame.offset + HEADER_BYTES as u64))?;
     }
-    match walk.end() {
-        End::Clean { at } => found.end = at,
-        End::Torn { at, bytes } => (found.end, found.torn_bytes) = (at, bytes),
-        End::Closed { at, .. } => {
-            return Err(DbError::corrupt(&path, at, "a tombstone log has no closing frame"));
-        }
-        End::Corrupt { at, what, .. } => return Err(DbError::corrupt(&path, at, what)),
-        End::Truncated { covered_upto, .. } => {
-            let found_bytes = bytes.len() as u64;
-            return Err(DbError::Truncated { file: path, found_bytes, expected_bytes: covered_upto });
-        }
+    let (end, lost_bytes) = known.judge(walk.end(), &bytes, &path)?;
+    if let End::Closed { at, .. } = end {
+        return Err(DbError::corrupt(&path, at, "a tombstone log has no closing frame"));
     }
+    (found.end, found.lost_bytes) = (end.at(), lost_bytes);
+    found.durable_upto = known.durable_upto(watermark);
     Ok(found)
 }
 

@@ -212,6 +212,60 @@ impl Payload {
     }
 }
 
+/// What is known of a log before it is read, and so what a bad place in it means.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Known {
+    /// It is where it was written. Its first `synced_bytes` bytes were synced, and more where its frames say so: a bad place
+    /// there is damage.
+    Original { synced_bytes: u64 },
+    /// It was copied, perhaps while it was written. Its first `whole_bytes` bytes were there when the copy began; behind
+    /// them the copy may have come by before the bytes did, so it ends at the first bad place. `listed_bytes` is what the
+    /// manifest, which was copied at another moment, says of its length.
+    Copied { whole_bytes: u64, listed_bytes: u64 },
+}
+
+impl Known {
+    /// Bytes that must be there.
+    pub(crate) fn covered_bytes(self) -> u64 {
+        match self {
+            Self::Original { synced_bytes } => synced_bytes,
+            Self::Copied { whole_bytes, .. } => whole_bytes,
+        }
+    }
+
+    /// How far a log is proved to be on disk, by the highest watermark of its frames. A copy may be in the page cache only.
+    pub(crate) fn durable_upto(self, watermark: u64) -> u64 {
+        match self {
+            Self::Original { synced_bytes } => synced_bytes.max(watermark),
+            Self::Copied { .. } => 0,
+        }
+    }
+
+    /// Where a log ends, and how many bytes it has lost there if it has lost its end: a crash had torn it, or a copy has no
+    /// more of it. Damage of what must be there is an error.
+    pub(crate) fn judge(self, end: End, bytes: &[u8], path: &Path) -> Result<(End, Option<u64>)> {
+        match (self, end) {
+            (Self::Copied { whole_bytes, .. }, End::Corrupt { at, .. }) if at >= whole_bytes => {
+                let end_bytes = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+                let bytes = end_bytes.saturating_sub(at);
+                Ok((End::Torn { at, bytes }, Some(bytes)))
+            }
+            (_, End::Corrupt { at, covered_upto, what }) => {
+                let what = format!("{what} (bytes up to {covered_upto} were synced)");
+                Err(DbError::corrupt(path, at, what))
+            }
+            (_, End::Truncated { covered_upto, .. }) => Err(DbError::Truncated {
+                file: path.to_owned(),
+                found_bytes: bytes.len() as u64,
+                expected_bytes: covered_upto,
+            }),
+            (_, End::Torn { bytes, .. }) => Ok((end, Some(bytes))),
+            (Self::Copied { listed_bytes, .. }, end) if end.at() < listed_bytes => Ok((end, Some(0))),
+            (_, end) => Ok((end, None)),
+        }
+    }
+}
+
 /// A WAL file as it was found.
 #[derive(Debug)]
 pub(crate) struct FoundWal {
@@ -221,6 +275,8 @@ pub(crate) struct FoundWal {
     /// The number after the highest that a frame gives or, in a closing frame, names.
     pub(crate) next_sequence: u64,
     pub(crate) end: End,
+    /// Bytes that are cut off its end, if it has lost it; 0 where only a copy's manifest knows of them.
+    pub(crate) lost_bytes: Option<u64>,
     /// How far the file is proved to have been synced.
     durable_upto: u64,
 }
@@ -264,35 +320,34 @@ pub(crate) fn make_durable(directory: &Directory, path: &Path, durable_upto: u64
     file.sync().at("sync", path)
 }
 
-/// Reads a WAL file; changes nothing. `synced_bytes` is what is known to have been synced.
+/// Reads a WAL file; changes nothing.
 ///
 /// Damage below the watermark, a file that is shorter than what was synced, and another kind of file are errors; a torn
 /// tail is not, it is said in `end`.
-pub(crate) fn find(disk: &dyn Disk, path: &Path, generation: u64, synced_bytes: u64) -> Result<FoundWal> {
+pub(crate) fn find(disk: &dyn Disk, path: &Path, generation: u64, known: Known) -> Result<FoundWal> {
     let bytes = match keplordb_disk::read_all(disk, path, u64::MAX) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(DbError::Missing { file: path.to_owned() });
         }
         read => read.at("read", path)?,
     };
-    let file_bytes = bytes.len() as u64;
-    if file_bytes < synced_bytes {
-        let file = path.to_owned();
-        return Err(DbError::Truncated { file, found_bytes: file_bytes, expected_bytes: synced_bytes });
+    let (found_bytes, expected_bytes) = (bytes.len() as u64, known.covered_bytes());
+    if found_bytes < expected_bytes {
+        return Err(DbError::Truncated { file: path.to_owned(), found_bytes, expected_bytes });
     }
     let (header, header_bytes) = WalHeader::decode(&bytes).map_err(|error| error.in_file(path))?;
     if header.generation != generation {
         let what = format!("the file's name says generation {generation}, its header {}", header.generation);
         return Err(DbError::corrupt(path, 0, what));
     }
-    let mut walk = frame::walk(&bytes, header_bytes, header.salt, synced_bytes);
+    let mut walk = frame::walk(&bytes, header_bytes, header.salt, expected_bytes);
     let (mut blocks, mut next_sequence): (Vec<Block>, u64) = (Vec::new(), 0);
-    let mut durable_upto = synced_bytes.max(header_bytes as u64);
+    let mut watermark = header_bytes as u64;
     for frame in walk.by_ref() {
         let block = Block::decode(frame.payload, header.schema.shape(), frame.rows, frame.first)
             .map_err(|malformed| malformed.in_file(path, frame.offset + HEADER_BYTES as u64))?;
         next_sequence = next_sequence.max(frame.first + u64::from(frame.rows));
-        durable_upto = durable_upto.max(frame.durable_upto);
+        watermark = watermark.max(frame.durable_upto);
         // One by one, small frames would take many times the memory that their rows did when they were written.
         match blocks.last_mut() {
             Some(last) if last.rows() < GATHERED_ROWS && last.memory_bytes() < GATHERED_BYTES => {
@@ -301,16 +356,8 @@ pub(crate) fn find(disk: &dyn Disk, path: &Path, generation: u64, synced_bytes: 
             _ => blocks.push(block),
         }
     }
-    let end = walk.end();
+    let (end, lost_bytes) = known.judge(walk.end(), &bytes, path)?;
     match end {
-        End::Corrupt { at, covered_upto, what } => {
-            let what = format!("{what} (bytes up to {covered_upto} were synced)");
-            return Err(DbError::corrupt(path, at, what));
-        }
-        End::Truncated { covered_upto, .. } => {
-            let file = path.to_owned();
-            return Err(DbError::Truncated { file, found_bytes: file_bytes, expected_bytes: covered_upto });
-        }
         End::Closed { at, first } if first > MAX_NUMBER => {
             return Err(DbError::corrupt(
                 path,
@@ -319,9 +366,10 @@ pub(crate) fn find(disk: &dyn Disk, path: &Path, generation: u64, synced_bytes: 
             ));
         }
         End::Closed { first, .. } => next_sequence = next_sequence.max(first),
-        End::Clean { .. } | End::Torn { .. } => {}
+        _ => {}
     }
-    Ok(FoundWal { path: path.to_owned(), header, blocks, next_sequence, end, durable_upto })
+    let (path, durable_upto) = (path.to_owned(), known.durable_upto(watermark));
+    Ok(FoundWal { path, header, blocks, next_sequence, end, lost_bytes, durable_upto })
 }
 
 /// A salt that no other file has, in all likelihood: frames of one file mean nothing in another.

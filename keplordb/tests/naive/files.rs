@@ -24,8 +24,17 @@ pub(crate) fn files_of(disk: &dyn Disk, dir: &Path) -> Files {
     files
 }
 
-/// A disk in memory with these files.
+/// A disk in memory with these files, in directories that are the originals.
 pub(crate) fn disk_of(files: &Files) -> Arc<MemoryDisk> {
+    let disk = copy_of(files);
+    for entry in disk.list(Path::new("")).unwrap() {
+        disk.lock(&Path::new(&entry.name).join("LOCK")).unwrap().adopt().unwrap();
+    }
+    disk
+}
+
+/// A disk in memory with these files, in directories that somebody copied without their locks.
+pub(crate) fn copy_of(files: &Files) -> Arc<MemoryDisk> {
     let disk = MemoryDisk::default();
     for (path, bytes) in files {
         put(&disk, path, bytes);
