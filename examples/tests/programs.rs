@@ -79,3 +79,47 @@ fn http_access_answers_what_its_comment_says() {
         assert!(printed.contains(heading), "no {heading} in {printed}");
     }
 }
+
+#[test]
+fn audit_trail_answers_what_its_comment_says() {
+    let printed = run(&mut program("audit_trail"));
+    for heading in ["18,040 actions", "verb ", "grace, from", "contract/7: ", "by its number", "forgot 6,000"]
+    {
+        assert!(printed.contains(heading), "no {heading} in {printed}");
+    }
+}
+
+#[test]
+fn iot_readings_answers_what_its_comment_says() {
+    let printed = run(&mut program("iot_readings"));
+    for heading in [
+        "108,000 readings",
+        "need not send",
+        "out of order",
+        "mean of the day",
+        "new batteries",
+        "from 12:00",
+    ] {
+        assert!(printed.contains(heading), "no {heading} in {printed}");
+    }
+}
+
+#[test]
+fn payments_answers_what_its_comment_says() {
+    let printed = run(&mut program("payments"));
+    for heading in
+        ["40,000 payments", "paid back", "in fees", "left in CHF", "taken out", "replaced", "opened again"]
+    {
+        assert!(printed.contains(heading), "no {heading} in {printed}");
+    }
+}
+
+#[test]
+fn game_sessions_answers_what_its_comment_says() {
+    let printed = run(&mut program("game_sessions"));
+    for heading in
+        ["24,000 sessions", "ping: average", "ended by", "who played most", "pages of 20", "ranked sessions"]
+    {
+        assert!(printed.contains(heading), "no {heading} in {printed}");
+    }
+}
