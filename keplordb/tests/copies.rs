@@ -658,10 +658,11 @@ fn interleave(order: Order, history: &[(usize, Step)], prefix: &[Step]) -> (usiz
 fn a_copy_opens_whatever_happens_between_any_two_of_its_steps() {
     use Step::{Append, Batch, Delete, Flush, Gc};
     let with_delete = [Batch, Batch, Flush, Batch, Delete, Batch, Append];
-    let without = [Batch, Flush, Append];
+    // The next segment completes a class, and is merged with the others.
+    let merges_next = [[Append, Flush].repeat(7), vec![Append]].concat();
     let steps = [Append, Batch, Delete, Flush, Gc];
     let (mut tried, mut lacking) = (0, 0);
-    let prefixes = [&with_delete[..], &without[..]].into_iter().cycle();
+    let prefixes = [&with_delete[..], &merges_next[..]].into_iter().cycle();
     for (number, (order, prefix)) in ORDERS.into_iter().zip(prefixes).enumerate() {
         let (count, _) = interleave(order, &[], prefix);
         for (place, first) in steps.into_iter().enumerate() {

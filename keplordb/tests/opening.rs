@@ -7,7 +7,7 @@ mod naive;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 
 use keplordb::disk::sim::{Fault, FaultKind};
 use keplordb::disk::{Disk, SimDisk, read_all};
@@ -290,4 +290,38 @@ fn an_open_that_fails_at_any_operation_leaves_everything_to_the_next() {
         }
     }
     assert!(failed > 1000, "{failed} of {tried} opens failed");
+}
+
+#[test]
+fn what_is_shown_after_a_kill_survives_a_power_cut() {
+    let sim = SimDisk::default();
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let found = Arc::clone(&moments);
+    sim.after_each(move |_, copy| found.lock().unwrap().push(copy));
+    let db = open_as::<1>(Arc::new(sim.clone()), 2).unwrap();
+    for round in 0..3 {
+        db.append_batch(&[event(&format!("{round}.0")), event(&format!("{round}.1"))]).unwrap();
+        db.flush().unwrap();
+        db.delete_event(&format!("{round}.0")).unwrap();
+    }
+    db.append(&event("last")).unwrap();
+    drop(db);
+    let moments = std::mem::take(&mut *moments.lock().unwrap());
+    assert!(moments.len() > 40);
+    for (number, moment) in moments.iter().enumerate() {
+        let open = |disk: &SimDisk, what: &str| {
+            open_as::<1>(Arc::new(disk.clone()), 2)
+                .unwrap_or_else(|error| panic!("moment {number}, {what}: {error}"))
+        };
+        // Killed here; what another process then shows, or writes, is not lost with the power.
+        let shown = ids(&open(moment, "killed"));
+        let db = open(moment, "again");
+        db.append(&event("after")).unwrap();
+        let written = ids(&db);
+        assert_eq!(written.len(), shown.len() + 1, "moment {number}");
+        for seed in 0..8 {
+            let what = format!("power cut {seed}");
+            assert_eq!(ids(&open(&moment.power_cut(seed), &what)), written, "moment {number}, {what}");
+        }
+    }
 }

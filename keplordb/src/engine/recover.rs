@@ -126,6 +126,13 @@ impl Core {
     fn mend(&mut self, found: Found, is_new: bool) -> Result<()> {
         let directory = self.wal.directory.clone();
         directory.create_folders()?;
+        if !is_new && (!found.manifest.closed || found.is_copy) {
+            // A killed process may have renamed a file and not synced its name; from here on rows rely on it. The root's names
+            // were synced with the folders.
+            for dir in [directory.wal_dir(), directory.segment_dir()] {
+                directory.disk().sync_dir(&dir).at("sync", &dir)?;
+            }
+        }
         for leftover in &found.leftovers {
             self.report.leftovers_removed += u64::from(directory.remove_leftover(leftover));
         }
@@ -234,9 +241,6 @@ fn make_copy_durable(directory: &Directory, version: &Version, has_manifest: boo
     let segments = version.segments.iter().map(|entry| entry.segment.path().to_owned());
     for path in segments.chain(has_manifest.then(|| directory.manifest())) {
         disk.open_read(&path).and_then(|file| file.sync()).at("sync", &path)?;
-    }
-    for dir in [directory.segment_dir(), directory.wal_dir(), directory.root().to_owned()] {
-        disk.sync_dir(&dir).at("sync", &dir)?;
     }
     Ok(())
 }
