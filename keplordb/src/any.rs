@@ -46,7 +46,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{EngineConfig, Options};
-use crate::engine::{Appended, Core, Depth, Flushed, GcStats, OpenReport, Stats, VerifyReport};
+use crate::engine::{
+    Appended, Budget, Compacted, Core, Depth, Flushed, GcStats, Maintained, OpenReport, Stats, VerifyReport,
+};
 use crate::error::Result;
 use crate::schema::TableSchema;
 use crate::store::Ids;
@@ -96,6 +98,11 @@ impl AnyStore {
         };
         let columns = Arc::new(Columns::new(core.source().schema()));
         Ok(Self { core, columns, ids: Arc::new(Ids::new()) })
+    }
+
+    /// The engine under the shell.
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// What the open found: rows replayed, torn tails cut, leftovers removed.
@@ -226,6 +233,22 @@ impl AnyStore {
     /// As [`Engine::flush`](crate::Engine::flush).
     pub fn flush(&self) -> Result<Flushed> {
         self.core.flush()
+    }
+
+    /// Makes fewer and larger segments, without the rows that were deleted.
+    ///
+    /// # Errors
+    /// As [`Engine::compact`](crate::Engine::compact).
+    pub fn compact(&self, budget: Budget) -> Result<Compacted> {
+        self.core.compact(budget)
+    }
+
+    /// Does whatever is due: unlinks replaced files, syncs, repeats rotations that failed, applies the retention, compacts.
+    ///
+    /// # Errors
+    /// As [`Engine::maintain`](crate::Engine::maintain).
+    pub fn maintain(&self, budget: Budget) -> Result<Maintained> {
+        self.core.maintain(budget)
     }
 
     /// Copies the table as it is now into an empty or missing directory.

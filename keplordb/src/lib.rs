@@ -97,6 +97,7 @@ pub mod read;
 mod engine;
 // Facade: thin typed shells.
 pub mod any;
+mod maintenance;
 mod raw;
 mod reader;
 mod store;
@@ -104,8 +105,8 @@ mod store;
 pub use any::AnyStore;
 pub use config::{EngineConfig, MAX_SHARDS, MapMode, Options, Retention, Sync};
 pub use engine::{
-    Appended, Depth, Flushed, GcStats, OpenReport, Problem, Refreshed, Stats, TornTail, VerifyReport,
-    verify_dir,
+    Appended, Budget, Compacted, Depth, Flushed, GcStats, Maintained, OpenReport, Problem, Refreshed, Stats,
+    TornTail, VerifyReport, verify_dir,
 };
 pub use error::{DbError, Result};
 pub use event::{EventFlags, EventRef, LogEvent, RowRef};
@@ -113,6 +114,7 @@ pub use filter::{FilterRef, QueryFilter};
 pub use format::{MAX_BATCH_BYTES, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_LABEL_BYTES};
 pub use keplordb_disk as disk;
 pub use keplordb_macros::Schema;
+pub use maintenance::{Maintainable, Maintenance};
 pub use raw::Engine;
 pub use read::query::{Cursor, RollupKey, RollupValue, Totals};
 pub use read::row::RowView;

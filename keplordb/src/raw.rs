@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{EngineConfig, Options, Sync};
-use crate::engine::{Appended, Core, Depth, Flushed, GcStats, OpenReport, Stats, VerifyReport};
+use crate::engine::{
+    Appended, Budget, Compacted, Core, Depth, Flushed, GcStats, Maintained, OpenReport, Stats, VerifyReport,
+};
 use crate::error::{DbError, Result};
 use crate::event::{EventRef, LogEvent};
 use crate::filter::{Predicate, QueryFilter};
@@ -76,6 +78,11 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     pub fn open_with(config: EngineConfig, options: Options) -> Result<Self> {
         let schema = schema_of::<D, C, L>(&config, &options)?;
         Ok(Self { core: Core::open(config, options, schema)? })
+    }
+
+    /// The engine under the shell.
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// What the open found: rows replayed, torn tails cut, leftovers removed.
@@ -199,6 +206,47 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
         self.core.flush()
     }
 
+    /// Makes fewer and larger segments: merges small neighbours, rewrites segments of which a quarter or more is deleted,
+    /// drops those of which everything is, and forgets tombstones of rows that are gone. Appends, queries and deletes go on
+    /// meanwhile; one compaction runs at a time. Nothing does this by itself, but see [`maintain`](Self::maintain) and
+    /// [`Maintenance`](crate::Maintenance).
+    ///
+    /// Cost: about a microsecond and some hundred bytes of memory per row of a step, of which each writes one segment of up to
+    /// two million rows; each step is on disk when the next begins.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::DbError::Corrupt) for a segment that cannot be read: it is left alone from then on;
+    /// [`Full`](crate::DbError::Full) or [`Io`](crate::DbError::Io) when a segment could not be written;
+    /// [`Poisoned`](crate::DbError::Poisoned) when a sync failed, now or earlier. Steps that were done stay done.
+    pub fn compact(&self, budget: Budget) -> Result<Compacted> {
+        self.core.compact(budget)
+    }
+
+    /// Does whatever is due: unlinks replaced files, syncs what is not yet on disk, repeats rotations that failed, drops what
+    /// [`Options::retention`](crate::Options::retention) does not allow, and [compacts](Self::compact).
+    ///
+    /// ```
+    /// use keplordb::{Budget, Engine, EngineConfig, LogEvent};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let engine = Engine::<0, 0, 0>::open(EngineConfig::in_dir(dir.path().join("ticks")))?;
+    /// for ts_ns in 0..100 {
+    ///     engine.append(&LogEvent { ts_ns, ..LogEvent::default() })?;
+    /// }
+    /// engine.flush()?;
+    /// // Now and then, where there is time:
+    /// let done = engine.maintain(Budget::rows(100_000))?;
+    /// assert_eq!(done.compacted.rows_left, 0); // nothing is left to do
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The first of its parts', as [`sync`](Self::sync), [`flush`](Self::flush), [`gc`](Self::gc) and
+    /// [`compact`](Self::compact); the other parts are done all the same.
+    pub fn maintain(&self, budget: Budget) -> Result<Maintained> {
+        self.core.maintain(budget)
+    }
+
     /// Copies the table as it is now into `target_dir`, an empty or missing directory on the same disk: segments by hard
     /// links where the file system can, the rest written. The copy opens as a table of its own.
     ///
@@ -217,12 +265,16 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
         self.core.verify(depth)
     }
 
-    /// Syncs and closes the engine, and says when that failed; dropping it does the same, but can only log a failure.
+    /// Syncs and closes the engine, and says when that failed; dropping it does the same, but can only log a failure. While a
+    /// [`Maintenance`](crate::Maintenance) looks after it, it stays open until that is dropped.
     ///
     /// # Errors
     /// [`Poisoned`](DbError::Poisoned), [`Full`](DbError::Full) or [`Io`](DbError::Io); the directory is released anyway.
     pub fn close(self) -> Result<()> {
-        self.core.close()
+        match Arc::into_inner(self.core) {
+            Some(core) => core.close(),
+            None => Ok(()),
+        }
     }
 
     /// How many segments there are.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::{EngineConfig, Options};
-use crate::engine::{Appended, Core, Depth, Flushed, GcStats, OpenReport, Stats, VerifyReport};
+use crate::engine::{
+    Appended, Budget, Compacted, Core, Depth, Flushed, GcStats, Maintained, OpenReport, Stats, VerifyReport,
+};
 use crate::error::Result;
 use crate::event::RowRef;
 use crate::filter::{FilterRef, Predicate, inclusive};
@@ -123,6 +125,13 @@ impl<S> Clone for Store<S> {
 impl<S> fmt::Debug for Store<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("core", &self.core).finish_non_exhaustive()
+    }
+}
+
+impl<S> Store<S> {
+    /// The engine under the shell.
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 }
 
@@ -261,6 +270,22 @@ impl<S: Schema> Store<S> {
     /// As [`Engine::flush`](crate::Engine::flush).
     pub fn flush(&self) -> Result<Flushed> {
         self.core.flush()
+    }
+
+    /// Makes fewer and larger segments, without the rows that were deleted.
+    ///
+    /// # Errors
+    /// As [`Engine::compact`](crate::Engine::compact).
+    pub fn compact(&self, budget: Budget) -> Result<Compacted> {
+        self.core.compact(budget)
+    }
+
+    /// Does whatever is due: unlinks replaced files, syncs, repeats rotations that failed, applies the retention, compacts.
+    ///
+    /// # Errors
+    /// As [`Engine::maintain`](crate::Engine::maintain).
+    pub fn maintain(&self, budget: Budget) -> Result<Maintained> {
+        self.core.maintain(budget)
     }
 
     /// Copies the table as it is now into an empty or missing directory.

@@ -1,5 +1,6 @@
 //! The engine against the oracle of `naive/`: random programs of appends, batches, durable forms, flushes, deletes, gc,
-//! checkpoints and reopens (closed, dropped, or killed on the simulated disk), and all kinds of queries after every step.
+//! compactions, maintenance, checkpoints and reopens (closed, dropped, or killed on the simulated disk, with the manifest or
+//! without), and all kinds of queries after every step.
 //! Values are drawn to collide: few users, equal times, extreme times and measures, empty and doubled ids.
 //! The same file holds the metamorphic test: one history under many options gives equal answers.
 //!
@@ -17,10 +18,11 @@ use std::time::Duration;
 
 use keplordb::disk::{Disk, MemoryDisk, RealDisk, SimDisk};
 use keplordb::{
-    Cursor, Engine, EngineConfig, EventFlags, EventRef, LogEvent, MapMode, Options, QueryFilter, RollupKey,
-    RollupValue, Sync, Totals,
+    Budget, Cursor, Engine, EngineConfig, EventFlags, EventRef, LogEvent, MapMode, Options, QueryFilter,
+    RollupKey, RollupValue, Sync, Totals,
 };
 use naive::crowded::CrowdedDisk;
+use naive::files::files_of;
 use naive::random::{Random, Replay, number_of};
 use naive::{Naive, assert_rows};
 
@@ -341,7 +343,8 @@ impl Program {
             66..80 => self.delete(),
             80..86 => self.gc(),
             86..88 => self.checkpoint(),
-            88..90 => {
+            88..92 => self.upkeep(),
+            92..93 => {
                 "sync".clone_into(&mut self.step);
                 self.db().sync().unwrap();
             }
@@ -476,6 +479,25 @@ impl Program {
         }
     }
 
+    /// Whatever compaction does, no answer changes.
+    fn upkeep(&mut self) {
+        let budget = *self.random.pick(&[Budget::UNLIMITED, Budget::UNLIMITED, Budget::rows(20)]);
+        let segments = self.db().segment_count();
+        if self.random.percent(50) {
+            self.step = format!("compact {budget:?}");
+            let done = self.db().compact(budget).unwrap_or_else(|error| panic!("{}: {error}", self.step));
+            assert!(budget == Budget::UNLIMITED || done.rows_written <= 20, "{}: {done:?}", self.step);
+            assert!(budget != Budget::UNLIMITED || done.rows_left == 0, "{}: {done:?}", self.step);
+            let left = segments as u64 + done.segments_written - done.segments_replaced;
+            assert_eq!(self.db().segment_count() as u64, left, "{}: {done:?}", self.step);
+        } else {
+            self.step = format!("maintain {budget:?}");
+            self.db().maintain(budget).unwrap_or_else(|error| panic!("{}: {error}", self.step));
+            // Logs that were found sealed are in segments now.
+            self.unsealed_rows = None;
+        }
+    }
+
     /// The copy is opened as a table of its own and answers the same.
     fn checkpoint(&mut self) {
         self.checkpoints += 1;
@@ -492,10 +514,21 @@ impl Program {
     fn reopen(&mut self) {
         let settings = Settings::draw(&mut self.random);
         let db = self.db.take().expect("open between the steps");
+        let mut without_manifest = false;
         match (self.random.below(3), &self.sim) {
             (0, Some(sim)) => {
                 let killed = sim.kill();
-                self.step = format!("kill and open with {settings:?}");
+                // What gc dropped comes back without a manifest as long as its files are in their grace. Without a file of
+                // rows there is nothing to tell the columns by.
+                let holds_rows = files_of(&killed, &self.dir).keys().any(|path| {
+                    path.extension().is_some_and(|extension| extension == "kseg" || extension == "kwal")
+                });
+                without_manifest =
+                    holds_rows && self.settings.unlink_grace.is_zero() && self.random.percent(50);
+                if without_manifest {
+                    killed.remove(&self.dir.join("MANIFEST")).unwrap();
+                }
+                self.step = format!("kill and open with {settings:?}, without manifest: {without_manifest}");
                 self.disk = CrowdedDisk::new(Arc::new(killed.clone()));
                 self.sim = Some(killed);
                 drop(db);
@@ -513,7 +546,7 @@ impl Program {
         let db = self.settings.open(&self.disk, self.dir.clone());
         let report = db.open_report();
         assert!(!report.created && report.torn_tails.is_empty(), "{}: {report:?}", self.step);
-        assert_eq!(report.manifest_rebuilt, None, "{}", self.step);
+        assert_eq!(report.manifest_rebuilt.is_some(), without_manifest, "{}", self.step);
         self.db = Some(db);
     }
 

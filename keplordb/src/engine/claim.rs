@@ -12,7 +12,8 @@ use crate::state::version::{SegmentEntry, Version};
 pub(crate) struct Claim<'a> {
     core: &'a Core,
     numbers: Vec<u64>,
-    /// Of `numbers`, what is not given back: reading it failed, and nobody is to try again while the engine is open.
+    /// Of `numbers`, what is not given back: it could not be read, or is too large to be merged with its neighbours, and nobody
+    /// is to try again while the engine is open.
     unreadable: Option<u64>,
     /// As they were when they were claimed.
     entries: Vec<SegmentEntry>,
@@ -83,6 +84,16 @@ impl Core {
 }
 
 impl Claim<'_> {
+    /// Whether it is of one segment only.
+    pub(crate) fn is_single(&self) -> bool {
+        self.numbers.len() == 1
+    }
+
+    /// Rows of each segment, deleted ones too.
+    pub(crate) fn stored_rows(&self) -> Vec<u64> {
+        self.entries.iter().map(|entry| u64::from(entry.segment.header().rows)).collect()
+    }
+
     /// Decodes the claimed segments, or as many of them as `limit_bytes` of memory can hold. They are not held open afterwards.
     ///
     /// # Errors
@@ -95,6 +106,11 @@ impl Claim<'_> {
             let segment = DecodedSegment::new(&entry).inspect_err(|_| self.unreadable = Some(number))?;
             bytes += segment.block.memory_bytes();
             if bytes > limit_bytes {
+                if sources.segments.len() < 2 {
+                    // The choice goes by sizes on disk, and would come back to this one for ever.
+                    self.unreadable = Some(number);
+                    sources.segments.clear();
+                }
                 break;
             }
             sources.segments.push(segment);

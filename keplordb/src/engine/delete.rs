@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use roaring::{RoaringBitmap, RoaringTreemap};
 
@@ -40,7 +41,9 @@ impl Core {
         // What can fail comes before the commit point, which is the tombstones' sync.
         let mut version = Version::clone(&self.source.version());
         bury(&mut version, &tombstones)?;
-        self.tombstone_log(&mut publish)?.append(&tombstones)?;
+        let log = self.tombstone_log(&mut publish)?;
+        log.append(&tombstones)?;
+        self.tombstones.store(log.rows(), Ordering::Relaxed);
         self.source.show(version);
         Ok(found)
     }

@@ -1,4 +1,7 @@
-//! Forgetting: whole segments whose newest event is older than a cutoff.
+//! Forgetting: whole segments whose newest event is older than a cutoff, or that are too much.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use super::Core;
 use super::unlink::Replaced;
@@ -22,26 +25,58 @@ impl Core {
     /// brings them back; their files go when their grace is over, on a full disk at once.
     pub(crate) fn gc(&self, cutoff_ts_ns: i64) -> Result<GcStats> {
         let _told = self.wal.directory.notices().tell_at_end();
-        self.freeing(self.drop_segments(cutoff_ts_ns))
+        self.freeing(self.drop_segments(|version| older_than(version, cutoff_ts_ns)))
     }
 
-    fn drop_segments(&self, cutoff_ts_ns: i64) -> Result<GcStats> {
+    /// Drops what the retention that the engine was opened with does not allow: what is older than the cutoff, then the oldest
+    /// segments while there are too many bytes.
+    pub(crate) fn retain(&self, cutoff_ts_ns: Option<i64>) -> Result<GcStats> {
+        self.freeing(self.drop_segments(|version| {
+            let mut goes = cutoff_ts_ns.map(|cutoff| older_than(version, cutoff)).unwrap_or_default();
+            let Some(max_bytes) = self.options.retention.max_bytes else { return goes };
+            let mut bytes = version.wal_bytes();
+            let newest_first = |entry: &&SegmentEntry| Reverse((newest(entry), entry.segment.number()));
+            let mut segments: Vec<_> = version.segments.iter().collect();
+            segments.sort_unstable_by_key(newest_first);
+            for entry in segments {
+                bytes += entry.segment.header().file_bytes;
+                if bytes > max_bytes {
+                    goes.insert(entry.segment.number());
+                }
+            }
+            goes
+        }))
+    }
+
+    /// Drops the segments of these numbers, in one step.
+    fn drop_segments(&self, choose: impl FnOnce(&Version) -> BTreeSet<u64>) -> Result<GcStats> {
         let mut publish = self.publish.lock();
         let mut version = Version::clone(&self.source.version());
-        let is_old = |entry: &SegmentEntry| entry.segment.header().facts.ts_max < cutoff_ts_ns;
-        let (old, kept): (Vec<_>, Vec<_>) = version.segments.into_iter().partition(is_old);
-        if old.is_empty() {
+        let goes = choose(&version);
+        if goes.is_empty() {
             return Ok(GcStats::default());
         }
+        let is_gone = |entry: &SegmentEntry| goes.contains(&entry.segment.number());
+        let (gone, kept): (Vec<_>, Vec<_>) = version.segments.into_iter().partition(is_gone);
         version.segments = kept;
         let mut stats = GcStats::default();
-        for entry in &old {
+        for entry in &gone {
             stats.segments_deleted += 1;
             stats.bytes_freed += entry.segment.header().file_bytes;
             stats.events_deleted += entry.live_rows();
         }
-        let replaced = old.into_iter().map(|entry| Replaced::segment(entry.segment, None)).collect();
+        let replaced = gone.into_iter().map(|entry| Replaced::segment(entry.segment, None)).collect();
         self.commit_version(&mut publish, version, replaced)?;
         Ok(stats)
     }
+}
+
+fn older_than(version: &Version, cutoff_ts_ns: i64) -> BTreeSet<u64> {
+    let old = version.segments.iter().filter(|entry| newest(entry) < cutoff_ts_ns);
+    old.map(|entry| entry.segment.number()).collect()
+}
+
+/// The time of a segment's newest event, deleted or not.
+fn newest(entry: &SegmentEntry) -> i64 {
+    entry.segment.header().facts.ts_max
 }

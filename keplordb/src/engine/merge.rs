@@ -103,7 +103,6 @@ pub(crate) fn run_around(sorted: &[Candidate], place: usize, limits: Limits) -> 
 }
 
 /// All runs among the sorted candidates that are due, none of which overlap, the largest classes first.
-#[cfg_attr(not(test), expect(dead_code, reason = "compaction asks for it"))]
 pub(crate) fn runs_due(sorted: &[Candidate], limits: Limits) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
     let mut taken = vec![false; sorted.len()];

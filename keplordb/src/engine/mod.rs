@@ -1,6 +1,6 @@
 //! Everything that changes state: the core of an engine, its fields and their locks.
 //!
-//! **Locks, in the order in which they are taken**: `rotation` → a shard's `state` → `publish` → leaves (a memtable's
+//! **Locks, in the order in which they are taken**: `compaction` → `rotation` → a shard's `state` → `publish` → leaves (a memtable's
 //! blocks, a syncer, the map cache). Who holds a later one never takes an earlier one. Syncs of appends happen outside all
 //! of them. Every call that changes something begins with `tell_at_end`: what it noted for operators is told when it
 //! holds no lock.
@@ -9,10 +9,12 @@ mod append;
 mod checkpoint;
 mod claim;
 mod close;
+mod compact;
 mod delete;
 mod follow;
 mod gc;
 mod look;
+mod maintain;
 mod merge;
 mod publish;
 mod put;
@@ -26,15 +28,18 @@ mod unlink;
 mod verify;
 
 pub use append::Appended;
+pub use compact::{Budget, Compacted};
 pub(crate) use follow::Follower;
 pub use follow::Refreshed;
 pub use gc::GcStats;
+pub use maintain::Maintained;
 pub use report::{OpenReport, TornTail};
 pub use rotate::Flushed;
 pub use stats::Stats;
 pub use verify::{Depth, Problem, VerifyReport, verify_dir};
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -65,8 +70,12 @@ pub(crate) struct Core {
     next_sequence: AtomicU64,
     /// Held from sealing to publishing: one rotation at a time, so that at most one sealed generation of a shard waits.
     rotation: Mutex<()>,
+    /// One compaction at a time. It takes `publish` only to begin and to end a step, so all else goes on.
+    compaction: Mutex<()>,
     /// The manifest's side of the state: next numbers, live WALs, tombstones, files to unlink.
     publish: Mutex<Publish>,
+    /// Tombstones in the log of deletes; written under `publish`.
+    tombstones: AtomicU64,
     /// The last failure of something that no caller was told of.
     last_error: Mutex<Option<DbError>>,
     /// Whether the manifest is one of this run that says that the table is being written, and where its sequences begin.
@@ -89,6 +98,11 @@ impl Core {
     /// What queries are put to.
     pub(crate) fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// The directory of the table.
+    pub(crate) fn root(&self) -> &Path {
+        self.wal.directory.root()
     }
 
     pub(crate) fn report(&self) -> &OpenReport {

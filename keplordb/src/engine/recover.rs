@@ -112,7 +112,9 @@ impl Core {
             report,
             next_sequence: AtomicU64::new(found.next_sequence(is_new)),
             rotation: Mutex::new(()),
+            compaction: Mutex::new(()),
             publish: Mutex::new(publish),
+            tombstones: AtomicU64::new(0),
             last_error: Mutex::new(None),
             is_writing: AtomicBool::new(false),
             must_close: AtomicBool::new(false),
@@ -136,7 +138,7 @@ impl Core {
         for leftover in &found.leftovers {
             self.report.leftovers_removed += u64::from(directory.remove_leftover(leftover));
         }
-        let mut version = Version { segments: found.segments, memtables: Vec::new() };
+        let mut version = Version::new(found.segments, Vec::new());
         let newest_of_shard: BTreeMap<u32, u64> =
             found.wals.iter().map(|wal| (wal.header.shard, wal.header.generation)).collect();
         for wal in found.wals {
@@ -191,6 +193,7 @@ impl Core {
                 appended => appended?,
             }
         }
+        self.tombstones.store(log.rows(), Ordering::Relaxed);
         for other in others {
             self.wal.directory.remove_leftover(&self.wal.directory.tombstones(other.number));
         }

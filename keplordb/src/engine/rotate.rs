@@ -52,6 +52,22 @@ impl Core {
         self.freeing(self.write_sealed(&rotation))
     }
 
+    /// Rotates what an earlier rotation left behind: sealed generations, and full ones. Generations whose rows are all older
+    /// than `cutoff_ts_ns` too, so that their segments can be dropped.
+    pub(crate) fn rotate_due(&self, cutoff_ts_ns: Option<i64>) -> Result<Flushed> {
+        let rotation = self.rotation.lock();
+        let is_old = |active: &Active| {
+            let newest = active.memtable.times().map(|(_, newest)| newest);
+            newest.zip(cutoff_ts_ns).is_some_and(|(newest, cutoff)| newest < cutoff)
+        };
+        let is_full =
+            |active: &Active| active.is_full(self.config.wal_max_events, self.options.memtable_bytes);
+        for index in 0..self.shards.len() {
+            self.freeing(self.seal(index, |active| is_full(active) || is_old(active)))?;
+        }
+        self.freeing(self.write_sealed(&rotation))
+    }
+
     /// Step 1: the shard's generation takes no more rows; its file is closed and synced before the next one is begun.
     fn seal(&self, index: usize, is_due: impl FnOnce(&Active) -> bool) -> Result<bool> {
         let mut state = self.shards[index].state.lock();

@@ -41,7 +41,6 @@ impl Replaced {
         Self { at: Instant::now(), file: ReplacedFile::Segment(segment), by }
     }
 
-    #[expect(dead_code, reason = "purging comes with compaction")]
     pub(crate) fn tombstones(number: u64, by: u64) -> Self {
         Self { at: Instant::now(), file: ReplacedFile::Tombstones(number), by: Some(by) }
     }
@@ -89,6 +88,11 @@ impl UnlinkList {
     /// Whether a segment is among them.
     pub(crate) fn has_segment(&self, number: u64) -> bool {
         self.0.iter().any(|replaced| replaced.name() == OldFile::Segment(number))
+    }
+
+    /// Whether a segment or a log of events is among them.
+    pub(crate) fn has_rows(&self) -> bool {
+        self.0.iter().any(|replaced| !matches!(replaced.file, ReplacedFile::Tombstones(_)))
     }
 
     /// Unlinks what is due, durably. Logs go before segments, and a segment only when everything is gone whose rows it has

@@ -54,7 +54,7 @@ impl Source {
 
     /// Shows another version. Whoever changes the table does it under one lock, or changes are lost.
     pub(crate) fn show(&self, version: Version) {
-        self.version.store(Arc::new(version));
+        self.version.store(Arc::new(version.counted()));
     }
 
     /// What a query reads from now on, however the table changes.

@@ -402,7 +402,7 @@ fn totals_are_those_of_the_matching_rows_however_they_are_found() {
 
 /// The totals of the memtables alone.
 fn aggregate_of_memory(table: &Table, predicate: &Predicate<'_>, context: &ReadContext) -> Sums {
-    let view = View::new(Arc::new(Version { segments: Vec::new(), memtables: table.memtables.clone() }));
+    let view = View::new(Arc::new(Version::new(Vec::new(), table.memtables.clone())));
     aggregate(&view, predicate, context).unwrap()
 }
 

@@ -6,7 +6,7 @@
 //! is added under the lock that readers take for the swap.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -30,6 +30,9 @@ pub(crate) struct Memtable {
     /// Written under the lock of `blocks`; read without it by whoever only wants a number.
     rows: AtomicU64,
     memory_bytes: AtomicUsize,
+    /// Smallest and largest time; meaningless without rows.
+    ts_min: AtomicI64,
+    ts_max: AtomicI64,
     /// Bytes of the WAL file that has the same rows.
     wal_bytes: AtomicU64,
 }
@@ -51,6 +54,8 @@ impl Memtable {
             blocks: Mutex::new(blocks),
             rows: AtomicU64::new(0),
             memory_bytes: AtomicUsize::new(0),
+            ts_min: AtomicI64::new(i64::MAX),
+            ts_max: AtomicI64::new(i64::MIN),
             wal_bytes: AtomicU64::new(0),
         }
     }
@@ -79,6 +84,13 @@ impl Memtable {
         self.memory_bytes.load(Ordering::Relaxed)
     }
 
+    /// Smallest and largest time of the rows; `None` when there are none.
+    pub(crate) fn times(&self) -> Option<(i64, i64)> {
+        // In this order: who sees the count sees times that cover it.
+        let rows = self.rows();
+        (rows > 0).then(|| (self.ts_min.load(Ordering::Relaxed), self.ts_max.load(Ordering::Relaxed)))
+    }
+
     pub(crate) fn wal_bytes(&self) -> u64 {
         self.wal_bytes.load(Ordering::Relaxed)
     }
@@ -91,6 +103,7 @@ impl Memtable {
     pub(crate) fn add(&self, block: Block) {
         let (rows, bytes) = (block.rows() as u64, block.memory_bytes());
         let mut blocks = self.blocks.lock();
+        self.cover(block.ts());
         Arc::make_mut(&mut blocks.large).push(Arc::new(block));
         self.count(rows, bytes);
     }
@@ -106,7 +119,16 @@ impl Memtable {
             let full = blocks.take_tail();
             Arc::make_mut(&mut blocks.large).push(Arc::new(full));
         }
+        self.cover(batch.ts());
         self.count(batch.rows() as u64, batch.memory_bytes());
+    }
+
+    /// Under the lock of `blocks`, so that a load and a store will do.
+    fn cover(&self, times: &[i64]) {
+        if let (Some(min), Some(max)) = (times.iter().min(), times.iter().max()) {
+            self.ts_min.store(self.ts_min.load(Ordering::Relaxed).min(*min), Ordering::Relaxed);
+            self.ts_max.store(self.ts_max.load(Ordering::Relaxed).max(*max), Ordering::Relaxed);
+        }
     }
 
     fn count(&self, rows: u64, bytes: usize) {

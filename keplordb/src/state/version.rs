@@ -43,20 +43,63 @@ pub(crate) struct Version {
     pub(crate) segments: Vec<SegmentEntry>,
     /// The active memtable of each shard that has one, and the sealed ones.
     pub(crate) memtables: Vec<MemtableEntry>,
+    /// What the segments have in all; counted when the version is shown.
+    of_segments: Counts,
+}
+
+/// What all segments of a version have together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    live_rows: u64,
+    deleted_rows: u64,
+    file_bytes: u64,
+    /// Smallest and largest; deleted rows count.
+    times: Option<(i64, i64)>,
 }
 
 impl Version {
+    /// Not yet [counted](Self::counted), which showing it does.
+    pub(crate) fn new(segments: Vec<SegmentEntry>, memtables: Vec<MemtableEntry>) -> Self {
+        Self { segments, memtables, of_segments: Counts::default() }
+    }
+
+    /// Counts what the segments have, so that nobody who asks later has to walk over them.
+    pub(crate) fn counted(mut self) -> Self {
+        let mut counts = Counts::default();
+        for entry in self.segments.iter().filter(|entry| entry.segment.header().rows > 0) {
+            let header = entry.segment.header();
+            counts.live_rows += entry.live_rows();
+            counts.deleted_rows += u64::from(header.rows) - entry.live_rows();
+            counts.file_bytes += header.file_bytes;
+            counts.times = widest(counts.times, Some((header.facts.ts_min, header.facts.ts_max)));
+        }
+        self.of_segments = counts;
+        self
+    }
+
     /// Rows that are not deleted.
     pub(crate) fn live_rows(&self) -> u64 {
-        let sealed: u64 = self.segments.iter().map(SegmentEntry::live_rows).sum();
-        let deleted: u64 =
-            self.memtables.iter().filter_map(|entry| Some(entry.deleted.as_ref()?.len())).sum();
-        sealed + self.unsealed_rows() - deleted
+        self.of_segments.live_rows + self.unsealed_rows() - self.deleted_in_memtables()
+    }
+
+    /// Rows that are deleted, and still in a segment or log.
+    pub(crate) fn deleted_rows(&self) -> u64 {
+        self.of_segments.deleted_rows + self.deleted_in_memtables()
+    }
+
+    fn deleted_in_memtables(&self) -> u64 {
+        self.memtables.iter().filter_map(|entry| Some(entry.deleted.as_ref()?.len())).sum()
     }
 
     /// Bytes of the segments' files.
     pub(crate) fn segment_bytes(&self) -> u64 {
-        self.segments.iter().map(|entry| entry.segment.header().file_bytes).sum()
+        self.of_segments.file_bytes
+    }
+
+    /// Smallest and largest time of all rows, deleted ones too; `None` without rows.
+    pub(crate) fn times(&self) -> Option<(i64, i64)> {
+        let memtables = self.memtables.iter().map(|entry| entry.memtable.times());
+        memtables.fold(self.of_segments.times, widest)
     }
 
     /// Bytes of the logs whose rows are not yet in a segment.
@@ -67,6 +110,14 @@ impl Version {
     /// Rows that are not yet in a segment.
     pub(crate) fn unsealed_rows(&self) -> u64 {
         self.memtables.iter().map(|entry| entry.memtable.rows()).sum()
+    }
+}
+
+/// The range that covers both.
+fn widest(one: Option<(i64, i64)>, other: Option<(i64, i64)>) -> Option<(i64, i64)> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some((one.0.min(other.0), one.1.max(other.1))),
+        (one, other) => one.or(other),
     }
 }
 

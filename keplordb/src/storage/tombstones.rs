@@ -27,6 +27,8 @@ pub(crate) struct TombstoneLog {
     salt: u64,
     /// Where the next frame goes; everything before is synced.
     end: u64,
+    /// How many tombstones it has.
+    rows: u64,
 }
 
 /// What a log held when it was opened.
@@ -96,21 +98,21 @@ impl TombstoneLog {
         let path = context.directory.tombstones(number);
         context.directory.write_whole(&path, &bytes)?;
         context.syncs.fetch_add(2, Ordering::Relaxed);
-        Self::open(context, number, salt, bytes.len() as u64)
+        Self::open(context, number, salt, bytes.len() as u64, rows.len() as u64)
     }
 
     /// Goes on with a log that was found: cuts a torn frame off and syncs what is about to be shown.
     pub(crate) fn resume(context: &WalContext, found: &FoundTombstones) -> Result<Self> {
         let path = context.directory.tombstones(found.number);
         wal::make_durable(&context.directory, &path, found.durable_upto, found.end)?;
-        Self::open(context, found.number, found.salt, found.end)
+        Self::open(context, found.number, found.salt, found.end, found.tombstones.len() as u64)
     }
 
-    fn open(context: &WalContext, number: u64, salt: u64, end: u64) -> Result<Self> {
+    fn open(context: &WalContext, number: u64, salt: u64, end: u64, rows: u64) -> Result<Self> {
         let path = context.directory.tombstones(number);
         let file = context.directory.disk().open(&path).at("open", &path)?;
         let (poison, syncs) = (context.directory.poison().clone(), Arc::clone(&context.syncs));
-        Ok(Self { number, path, poison, syncs, file, salt, end })
+        Ok(Self { number, path, poison, syncs, file, salt, end, rows })
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -120,6 +122,11 @@ impl TombstoneLog {
     /// Bytes of the log, all synced.
     pub(crate) fn synced_bytes(&self) -> u64 {
         self.end
+    }
+
+    /// How many tombstones it has.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// Adds tombstones; on return they are on disk. On an error none is.
@@ -137,6 +144,7 @@ impl TombstoneLog {
             return Err(self.poison.set(&DbError::io("sync", &self.path, source)));
         }
         self.end += frame.len() as u64;
+        self.rows += rows.len() as u64;
         Ok(())
     }
 }
