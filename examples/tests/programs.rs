@@ -123,3 +123,18 @@ fn game_sessions_answers_what_its_comment_says() {
         assert!(printed.contains(heading), "no {heading} in {printed}");
     }
 }
+
+#[test]
+fn axum_service_answers_over_http_and_closes_its_store() {
+    let printed = run(&mut program("axum_service"));
+    for line in [
+        "4 clients sent 600 visits",
+        "POST /visits: 400 {\"error\":\"dim is not legal: event 1 has 65537 bytes",
+        "GET /visits/visit-none: 404",
+        "opened again: 600 visits",
+    ] {
+        assert!(printed.contains(line), "no {line} in {printed}");
+    }
+    let unknown = program("axum_service").arg("--port").output().unwrap();
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("unknown argument --port"));
+}
