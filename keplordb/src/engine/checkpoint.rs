@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Core;
+use crate::config::MAX_MEMTABLE_BYTES;
 use crate::error::{DbError, IoContext, Result};
 use crate::format::manifest::{ListedSegment, Manifest};
-use crate::state::segment_rows::{Job, SegmentRows, encode};
+use crate::state::segment_rows::{Job, SegmentRows, encode, groups};
 use crate::storage::directory::Directory;
 use crate::storage::manifest::ManifestFile;
 use crate::storage::tombstones;
@@ -17,6 +18,11 @@ impl Core {
     /// Segments are shared by hard links where the file system can, rows that are only in logs are written as one segment,
     /// and the manifest comes last. A mark stands in the directory until then: a copy that was cut short does not open.
     pub(crate) fn checkpoint(&self, target: &Path) -> Result<()> {
+        self.checkpoint_in_groups(target, MAX_MEMTABLE_BYTES)
+    }
+
+    /// As [`checkpoint`](Self::checkpoint); rows that are only in logs become a segment for each so many bytes of memory.
+    pub(super) fn checkpoint_in_groups(&self, target: &Path, max_bytes: usize) -> Result<()> {
         let _told = self.wal.directory.notices().tell_at_end();
         let target = Directory::new(Arc::clone(self.wal.directory.disk()), target.to_owned());
         target.create_root()?;
@@ -36,18 +42,22 @@ impl Core {
             self.link_or_copy(entry.segment.path(), &target.segment(number))?;
             segments.push(ListedSegment { number, file_bytes: entry.segment.header().file_bytes });
         }
-        let rows = SegmentRows::gather(&version.memtables);
-        if !rows.is_empty() {
-            let job = Job {
-                schema: self.source.schema(),
-                generations: &[],
-                supersedes: &[],
-                bloom_dim: Some(self.config.bloom_dim).filter(|dim| *dim < self.source.schema().shape().dims),
-                rollup_dims: &self.config.rollup_dims,
-            };
-            let bytes = encode(&job, &rows);
-            target.write_whole(&target.segment(publish.next_segment), &bytes)?;
-            segments.push(ListedSegment { number: publish.next_segment, file_bytes: bytes.len() as u64 });
+        let job = Job {
+            schema: self.source.schema(),
+            generations: &[],
+            supersedes: &[],
+            bloom_dim: Some(self.config.bloom_dim).filter(|dim| *dim < self.source.schema().shape().dims),
+            rollup_dims: &self.config.rollup_dims,
+        };
+        let mut next_segment = publish.next_segment;
+        for group in groups(&version.memtables, max_bytes) {
+            let rows = SegmentRows::gather(group);
+            if !rows.is_empty() {
+                let bytes = encode(&job, &rows);
+                target.write_whole(&target.segment(next_segment), &bytes)?;
+                segments.push(ListedSegment { number: next_segment, file_bytes: bytes.len() as u64 });
+                next_segment += 1;
+            }
         }
         if let Some(log) = &publish.tombstones {
             tombstones::copy(&self.wal.directory, &target, log.number(), log.synced_bytes())?;
@@ -55,7 +65,7 @@ impl Core {
         let disk = target.disk();
         disk.sync_dir(&target.segment_dir()).at("sync", &target.segment_dir())?;
         let copy = Manifest {
-            next_segment: publish.next_segment + 1,
+            next_segment,
             closed: true,
             segments,
             wals: Vec::new(),

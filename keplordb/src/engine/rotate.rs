@@ -13,7 +13,7 @@ use super::put::Put;
 use super::shard::Active;
 use crate::config::MAX_MEMTABLE_BYTES;
 use crate::error::Result;
-use crate::state::segment_rows::SegmentRows;
+use crate::state::segment_rows::{SegmentRows, groups};
 use crate::state::version::{MemtableEntry, Version};
 
 /// Bytes of the files that a rotation merges with its own rows, at most: who waits for it waits for them too.
@@ -34,7 +34,7 @@ impl Core {
         let sealed = self
             .seal(index, |active| active.is_full(self.config.wal_max_events, self.options.memtable_bytes))?;
         if sealed {
-            self.freeing(self.write_sealed(&rotation))?;
+            self.freeing(self.write_sealed(&rotation, MAX_MEMTABLE_BYTES))?;
         }
         Ok(())
     }
@@ -49,7 +49,7 @@ impl Core {
         for index in 0..self.shards.len() {
             self.freeing(self.seal(index, |active| active.memtable.rows() > 0))?;
         }
-        self.freeing(self.write_sealed(&rotation))
+        self.freeing(self.write_sealed(&rotation, MAX_MEMTABLE_BYTES))
     }
 
     /// Rotates what an earlier rotation left behind: sealed generations, and full ones. Generations whose rows are all older
@@ -91,21 +91,12 @@ impl Core {
 
     /// Steps 2 to 4, for every sealed generation, also those that an earlier rotation failed to write: as one segment, or as
     /// several where one would be too large.
-    fn write_sealed(&self, _rotation: &MutexGuard<'_, ()>) -> Result<Flushed> {
+    fn write_sealed(&self, _rotation: &MutexGuard<'_, ()>, max_bytes: usize) -> Result<Flushed> {
         let sealed: Vec<MemtableEntry> =
             self.source.version().memtables.iter().filter(|entry| entry.sealed).cloned().collect();
         let mut flushed = Flushed::default();
-        let mut rest = &sealed[..];
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = rest.iter().take_while(|entry| {
-                bytes += entry.memtable.memory_bytes();
-                bytes <= MAX_MEMTABLE_BYTES
-            });
-            // One that is larger by its last batch still makes a segment.
-            let (group, later) = rest.split_at(fits.count().max(1));
+        for group in groups(&sealed, max_bytes) {
             flushed.rows += self.write_group(group)?;
-            rest = later;
         }
         Ok(flushed)
     }
@@ -155,5 +146,69 @@ impl Core {
         let others = sorted.get(run)?.iter().map(|candidate| candidate.number);
         let others = others.filter(|number| *number != new.number).collect();
         Some(self.claim(&mut publish, &version, others))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use keplordb_disk::{Disk, MemoryDisk};
+
+    use super::*;
+    use crate::config::{EngineConfig, Options};
+    use crate::engine::Core;
+    use crate::event::LogEvent;
+    use crate::schema::TableSchema;
+
+    /// An engine with three sealed memtables of ten rows and one that still takes some, all of one size.
+    fn with_sealed(disk: &Arc<dyn Disk>) -> Arc<Core> {
+        let core = open(disk, "events");
+        for _ in 0..3 {
+            append_ten(&core);
+            assert!(core.seal(0, |_| true).unwrap());
+        }
+        append_ten(&core);
+        core
+    }
+
+    fn open(disk: &Arc<dyn Disk>, dir: &str) -> Arc<Core> {
+        let config = EngineConfig { wal_shard_count: 1, ..EngineConfig::in_dir(dir) };
+        let options = Options::default().disk(Arc::clone(disk));
+        Core::open(config, options, TableSchema::positional(0, 0, 0, 0)).unwrap()
+    }
+
+    fn append_ten(core: &Core) {
+        let events = vec![LogEvent::<0, 0, 0>::default(); 10];
+        core.append(events.iter().map(LogEvent::as_row), false).unwrap();
+    }
+
+    fn memtable_bytes(core: &Core) -> usize {
+        core.source.version().memtables[0].memtable.memory_bytes()
+    }
+
+    #[test]
+    fn what_would_be_too_large_for_one_segment_becomes_several() {
+        for (memtables, segments) in [(0, 3), (1, 3), (2, 2), (3, 1), (9, 1)] {
+            let core = with_sealed(&(Arc::new(MemoryDisk::default()) as _));
+            let limit = memtables * memtable_bytes(&core);
+            let flushed = core.write_sealed(&core.rotation.lock(), limit).unwrap();
+            let stats = core.stats();
+            assert_eq!((flushed.rows, stats.segments, stats.events), (30, segments, 40), "{memtables}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_of_more_than_one_segment_can_hold_writes_several() {
+        for (memtables, segments) in [(1, 4), (2, 2), (9, 1)] {
+            let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+            let core = with_sealed(&disk);
+            core.checkpoint_in_groups("copy".as_ref(), memtables * memtable_bytes(&core)).unwrap();
+            let copy = open(&disk, "copy");
+            append_ten(&copy);
+            copy.flush().unwrap();
+            let stats = copy.stats();
+            assert_eq!((stats.segments, stats.events), (segments + 1, 50), "{memtables}");
+        }
     }
 }

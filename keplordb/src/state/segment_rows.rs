@@ -35,6 +35,18 @@ struct Place {
     row: u32,
 }
 
+/// Cuts memtables into groups of at most `max_bytes`, each for a segment of its own: strings of one are addressed by 32 bits.
+/// One that is larger by its last batch is a group too.
+pub(crate) fn groups(entries: &[MemtableEntry], max_bytes: usize) -> impl Iterator<Item = &[MemtableEntry]> {
+    let mut group_bytes = entries.first().map_or(0, |first| first.memtable.memory_bytes());
+    entries.chunk_by(move |_, next| {
+        let bytes = next.memtable.memory_bytes();
+        let fits = group_bytes + bytes <= max_bytes;
+        group_bytes = if fits { group_bytes + bytes } else { bytes };
+        fits
+    })
+}
+
 /// The live rows of some memtables and segments, in the order of (time, sequence).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SegmentRows {
