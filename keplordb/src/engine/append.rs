@@ -202,16 +202,14 @@ fn check<'a>(rows: impl Iterator<Item = RowRef<'a>>, shape: Shape) -> Result<()>
         let dims = row.dims.iter().enumerate().map(|(dim, text)| ("dim", dim, text.len(), MAX_KEY_BYTES));
         let labels =
             row.labels.iter().enumerate().map(|(label, text)| ("label", label, text.len(), MAX_LABEL_BYTES));
-        let lengths = 4 * (row.counters.len() + 1 + row.dims.len() + row.labels.len());
-        let mut event_bytes = EVENT_NUMBER_BYTES + lengths;
         for (role, column, bytes, max) in id.chain(dims).chain(labels) {
             if bytes > max {
                 let why =
                     format!("event {place} has {bytes} bytes in column {column}, at most {max} are possible");
                 return Err(DbError::invalid(role, why));
             }
-            event_bytes += bytes;
         }
+        let event_bytes = encoded_bytes(&row);
         if event_bytes > MAX_EVENT_BYTES {
             let why =
                 format!("event {place} has {event_bytes} bytes, at most {MAX_EVENT_BYTES} are possible");
@@ -224,4 +222,40 @@ fn check<'a>(rows: impl Iterator<Item = RowRef<'a>>, shape: Shape) -> Result<()>
         return Err(DbError::invalid("batch", why));
     }
     Ok(())
+}
+
+/// What an event takes in a frame: its numbers, and a length with each string. An event of empty strings counts too, or a
+/// batch of very many of them would pass and its frame not fit.
+fn encoded_bytes(row: &RowRef<'_>) -> usize {
+    let lengths = 4 * (row.counters.len() + 1 + row.dims.len() + row.labels.len());
+    let texts = row.dims.iter().chain(row.labels).map(|text| text.len()).sum::<usize>();
+    EVENT_NUMBER_BYTES + lengths + row.id.len() + texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::LogEvent;
+
+    #[test]
+    fn the_batch_limit_counts_encoded_bytes_also_of_empty_strings() {
+        let shape = Shape { dims: 3, counters: 2, labels: 1 };
+        let mut largest = LogEvent::<3, 2, 1> { counters: [u32::MAX; 2], ..LogEvent::default() };
+        for text in ["", "x", "a longer one than the others"] {
+            largest.dims = [text.to_owned(), String::new(), text.repeat(2)];
+            largest.labels = [text.repeat(3)];
+            let row = largest.as_row();
+            let rows = std::iter::repeat_n(row, 1000);
+            let mut frame = Vec::new();
+            Block::for_rows(shape, rows).encode(&mut frame);
+            let counted = 1000 * encoded_bytes(&row);
+            assert!(counted >= frame.len(), "{counted} counted, {} encoded", frame.len());
+            assert!(counted < frame.len() + frame.len() / 10, "{counted} counted, {} encoded", frame.len());
+        }
+        let empty = LogEvent::<3, 2, 1>::default();
+        let fits = MAX_BATCH_BYTES / encoded_bytes(&empty.as_row());
+        assert!(check(std::iter::repeat_n(empty.as_row(), fits), shape).is_ok());
+        let error = check(std::iter::repeat_n(empty.as_row(), fits + 1), shape).unwrap_err();
+        assert!(error.to_string().starts_with("batch is not legal"), "{error}");
+    }
 }
