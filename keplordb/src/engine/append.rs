@@ -228,7 +228,7 @@ fn check<'a>(rows: impl Iterator<Item = RowRef<'a>>, shape: Shape) -> Result<()>
 /// batch of very many of them would pass and its frame not fit.
 fn encoded_bytes(row: &RowRef<'_>) -> usize {
     let lengths = 4 * (row.counters.len() + 1 + row.dims.len() + row.labels.len());
-    let texts = row.dims.iter().chain(row.labels).map(|text| text.len()).sum::<usize>();
+    let texts = row.dims.iter().chain(row.labels).map(std::string::String::len).sum::<usize>();
     EVENT_NUMBER_BYTES + lengths + row.id.len() + texts
 }
 

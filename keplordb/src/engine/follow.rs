@@ -351,10 +351,8 @@ impl Known {
 
     fn version(&self) -> Version {
         let with_rows = self.logs.values().filter(|log| log.entry.memtable.rows() > 0);
-        Version {
-            segments: self.segments.values().cloned().collect(),
-            memtables: with_rows.map(|log| log.entry.clone()).collect(),
-        }
+        let memtables = with_rows.map(|log| log.entry.clone()).collect();
+        Version::new(self.segments.values().cloned().collect(), memtables)
     }
 }
 

@@ -65,7 +65,7 @@ impl Core {
         for index in 0..self.shards.len() {
             self.freeing(self.seal(index, |active| is_full(active) || is_old(active)))?;
         }
-        self.freeing(self.write_sealed(&rotation))
+        self.freeing(self.write_sealed(&rotation, MAX_MEMTABLE_BYTES))
     }
 
     /// Step 1: the shard's generation takes no more rows; its file is closed and synced before the next one is begun.
@@ -155,7 +155,6 @@ mod tests {
 
     use keplordb_disk::{Disk, MemoryDisk};
 
-    use super::*;
     use crate::config::{EngineConfig, Options};
     use crate::engine::Core;
     use crate::event::LogEvent;
