@@ -97,6 +97,11 @@ fn newest(files: &Files, suffix: &str) -> PathBuf {
     files.keys().rfind(|path| path.to_string_lossy().ends_with(suffix)).unwrap().clone()
 }
 
+/// Where a text is in a file for the last time: long enough a text to be in no checksum.
+fn place_of(bytes: &[u8], text: &str) -> usize {
+    bytes.windows(text.len()).rposition(|found| found == text.as_bytes()).unwrap()
+}
+
 fn is_below(path: &Path, folder: &str) -> bool {
     path.parent().is_some_and(|parent| parent.ends_with(folder))
 }
@@ -325,27 +330,25 @@ fn a_copy_of_a_closed_directory_is_as_strict_as_an_original() {
 fn what_is_written_after_a_closed_manifest_was_copied_may_have_holes() {
     let disk = Arc::new(MemoryDisk::default());
     let db = open(&disk).unwrap();
-    append(&db, &["a"]);
+    append(&db, &["the first"]);
     drop(db);
     let manifest = Path::new(DIR).join("MANIFEST");
     let closed = files_of(disk.as_ref(), Path::new(DIR))[&manifest].clone();
     let db = open(&disk).unwrap();
-    append(&db, &["b"]);
-    append(&db, &["c"]);
+    append(&db, &["the second"]);
+    append(&db, &["the third"]);
     let mut files = files_of(disk.as_ref(), Path::new(DIR));
     files.insert(manifest, closed);
     let log = newest(&files, ".kwal");
     let bytes = files.get_mut(&log).unwrap();
-    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
-    let b = bytes.windows(1).rposition(|byte| byte == b"b").unwrap();
-    assert!(b < end);
-    bytes[b] = 0;
-    let report = open_copy(&files, &["a"]);
+    let second = place_of(bytes, "the second");
+    bytes[second] = 0;
+    let report = open_copy(&files, &["the first"]);
     assert_eq!(report.torn_tails.len(), 1);
     // Below the length that the manifest gives, it is damage.
     let bytes = files.get_mut(&log).unwrap();
-    let a = bytes.windows(1).rposition(|byte| byte == b"a").unwrap();
-    bytes[a] = 0;
+    let first = place_of(bytes, "the first");
+    bytes[first] = 0;
     assert!(matches!(open(&copy_of(&files)), Err(DbError::Corrupt { file, .. }) if file == log));
 }
 
@@ -389,7 +392,7 @@ fn a_checkpoint_is_an_original() {
 fn a_crash_while_a_copy_is_opened_is_harmless() {
     let (before, after) = written(|db| {
         append(db, &["c", "d", "e", "f"]);
-        append(db, &["g"]);
+        append(db, &["the hole"]);
         db.delete_event("b").unwrap();
         append(db, &["h"]);
     });
@@ -398,8 +401,8 @@ fn a_crash_while_a_copy_is_opened_is_harmless() {
     let log = newest(&after, ".kwal");
     files.insert(log.clone(), after[&log].clone());
     let bytes = files.get_mut(&log).unwrap();
-    let g = bytes.windows(1).rposition(|byte| byte == b"g").unwrap();
-    bytes[g] = 0;
+    let hole = place_of(bytes, "the hole");
+    bytes[hole] = 0;
     let expected = {
         let db = open(&copy_of(&files)).unwrap();
         assert_eq!(db.open_report().torn_tails.len(), 1, "{:?}", db.open_report());
