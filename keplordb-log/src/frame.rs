@@ -311,6 +311,14 @@ enum Stop {
     Bad { what: &'static str, later: usize },
 }
 
+/// A place where no valid frame begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BadFrame {
+    pub(crate) what: &'static str,
+    /// The header, where that is whole, and where its frame should end.
+    pub(crate) header: Option<(Header, usize)>,
+}
+
 impl<'a> Iterator for Walk<'a> {
     type Item = Frame<'a>;
 
@@ -411,6 +419,29 @@ impl<'a> Walk<'a> {
         }
         let Header { rows, first, durable_upto, .. } = header;
         Ok((Frame { offset, rows, first, durable_upto, payload }, end))
+    }
+
+    /// The frame at a place, wherever the walk stands, and where it ends.
+    pub(crate) fn frame_at(&self, place: usize) -> Result<(Frame<'a>, usize), BadFrame> {
+        let walk = Self { at: place, ..self.clone() };
+        walk.read().map_err(|stop| match stop {
+            Stop::Bad { what, later } => {
+                BadFrame { what, header: walk.header_at(place).map(|header| (header, later)) }
+            }
+            Stop::Closed { .. } => unreachable!("reading a frame does not close a walk"),
+        })
+    }
+
+    /// The header at a place, if a frame may begin with it.
+    pub(crate) fn header_at(&self, place: usize) -> Option<Header> {
+        let bytes: &[u8; HEADER_BYTES] = self.bytes.get(place..)?.first_chunk()?;
+        // Rejects nearly all garbage without a checksum.
+        let watermark = u64::from_le_bytes(*bytes.last_chunk()?);
+        if watermark > place as u64 || bytes == &[0; HEADER_BYTES] {
+            return None;
+        }
+        let (header, _) = open_header(bytes, &self.salted)?;
+        header.contradiction(place as u64).is_none().then_some(header)
     }
 
     /// The watermark of some valid header at `from` or later which covers the place where the walk stands.

@@ -35,5 +35,6 @@
 #![forbid(unsafe_code)]
 
 pub mod frame;
+pub mod salvage;
 
 pub use frame::{End, Frame, Walk};
