@@ -181,6 +181,21 @@ impl Retention {
     }
 }
 
+/// What an open does about damaged and missing files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnCorruption {
+    /// It fails, says what is wrong with the first of them, and changes nothing.
+    #[default]
+    Fail,
+    /// It sets them aside in the folder `quarantine/`, goes on with what is left, and says in
+    /// [`OpenReport::quarantined`](crate::OpenReport::quarantined) what is missing. Nothing is deleted.
+    ///
+    /// Every checksum of every file is read first. A damaged segment is moved away whole. Of a damaged log, which is kept there whole too,
+    /// every frame that still has its checksums stays in service. Where deletes are lost, deleted rows may be back; the report
+    /// says so. For an open after damage, not for every day: rows go missing without an error.
+    Quarantine,
+}
+
 /// Everything that [`EngineConfig`] has no field for; each setter can be chained.
 ///
 /// ```
@@ -197,6 +212,7 @@ impl Retention {
 /// | `map_mode` | `Map` |
 /// | `merge_rows` | 32768 |
 /// | `retention` | none |
+/// | `on_corruption` | `Fail` |
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Options {
@@ -209,6 +225,7 @@ pub struct Options {
     pub(crate) map_mode: MapMode,
     pub(crate) merge_rows: u64,
     pub(crate) retention: Retention,
+    pub(crate) on_corruption: OnCorruption,
 }
 
 impl Default for Options {
@@ -223,6 +240,7 @@ impl Default for Options {
             map_mode: MapMode::Map,
             merge_rows: 32_768,
             retention: Retention::default(),
+            on_corruption: OnCorruption::Fail,
         }
     }
 }
@@ -263,6 +281,12 @@ impl Options {
     /// of two places.
     pub fn unlink_grace(mut self, grace: Duration) -> Self {
         self.unlink_grace = grace;
+        self
+    }
+
+    /// What an open does about damaged and missing files.
+    pub fn on_corruption(mut self, on_corruption: OnCorruption) -> Self {
+        self.on_corruption = on_corruption;
         self
     }
 
@@ -329,6 +353,7 @@ mod tests {
         assert_eq!(documented("map_mode"), format!("{:?}", options.map_mode));
         assert_eq!(documented("merge_rows"), options.merge_rows.to_string());
         assert_eq!((documented("retention"), options.retention), ("none".to_owned(), Retention::default()));
+        assert_eq!(documented("on_corruption"), format!("{:?}", options.on_corruption));
     }
 
     #[test]

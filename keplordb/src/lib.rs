@@ -103,10 +103,10 @@ mod reader;
 mod store;
 
 pub use any::AnyStore;
-pub use config::{EngineConfig, MAX_SHARDS, MapMode, Options, Retention, Sync};
+pub use config::{EngineConfig, MAX_SHARDS, MapMode, OnCorruption, Options, Retention, Sync};
 pub use engine::{
-    Appended, Budget, Compacted, Depth, Flushed, GcStats, Maintained, OpenReport, Problem, Refreshed, Stats,
-    TornTail, VerifyReport, verify_dir,
+    Appended, Budget, Compacted, Depth, Flushed, GcStats, Maintained, OpenReport, Problem, Quarantined,
+    Refreshed, Stats, TornTail, VerifyReport, verify_dir,
 };
 pub use error::{DbError, Result};
 pub use event::{EventFlags, EventRef, LogEvent, RowRef};

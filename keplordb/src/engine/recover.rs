@@ -17,10 +17,11 @@ use super::Core;
 use super::delete::bury_in_memtable;
 use super::look::{Found, Segments, look};
 use super::publish::{LiveWal, Publish};
+use super::quarantine::set_damage_aside;
 use super::report::OpenReport;
 use super::shard::{Active, Shard};
 use super::unlink::UnlinkList;
-use crate::config::{EngineConfig, Options};
+use crate::config::{EngineConfig, OnCorruption, Options};
 use crate::error::{DbError, IoContext, Result};
 use crate::read::source::Source;
 use crate::schema::TableSchema;
@@ -59,15 +60,17 @@ impl Core {
         directory.create_root()?;
         let lock = directory.lock()?;
         let cache = Arc::new(MapCache::new(config.mmap_cache_capacity));
+        let files = Segments { directory: &directory, cache: &cache, mode: options.map_mode };
+        let quarantined = match options.on_corruption {
+            OnCorruption::Fail => Vec::new(),
+            OnCorruption::Quarantine => set_damage_aside(&files, lock.is_copy(), wanted.as_ref())?,
+        };
         let listing = directory.list()?;
         let is_new = listing.is_new();
         let found = match &wanted {
             Some(schema) if is_new => Found::nothing(schema.clone(), listing),
             None if is_new => return Err(DbError::Missing { file: directory.manifest() }),
-            _ => {
-                let files = Segments { directory: &directory, cache: &cache, mode: options.map_mode };
-                look(&files, &listing, lock.is_copy())?
-            }
+            _ => look(&files, &listing, lock.is_copy())?,
         };
         let stored = &found.manifest.schema;
         let schema = if let Some(schema) = wanted {
@@ -90,6 +93,7 @@ impl Core {
             torn_tails: found.torn_tails(&wal.directory),
             missing_logs: found.missing_logs.clone(),
             leftovers_removed: 0,
+            quarantined,
             manifest_rebuilt: found.rebuilt.clone(),
         };
         let publish = Publish {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::quarantine::Quarantined;
+
 /// What [`Engine::open_report`](crate::Engine::open_report) says about how the directory was found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -23,6 +25,9 @@ pub struct OpenReport {
     pub missing_logs: Vec<PathBuf>,
     /// Files that a crash had left behind, or that were replaced and not yet unlinked; they were removed.
     pub leftovers_removed: u64,
+    /// Damaged and missing files that were set aside; none unless
+    /// [`Options::on_corruption`](crate::Options::on_corruption) says so.
+    pub quarantined: Vec<Quarantined>,
     /// Why the manifest was rebuilt from the other files, if it was.
     pub manifest_rebuilt: Option<String>,
 }

@@ -16,6 +16,8 @@ const SPARE_MANIFEST: &str = "MANIFEST.spare";
 const TOMBSTONES_PREFIX: &str = "tombstones.";
 /// Says that a checkpoint into this directory has begun; removed when it is complete.
 const INCOMPLETE: &str = "INCOMPLETE";
+/// Where damaged files are set aside.
+const QUARANTINE_DIR: &str = "quarantine";
 const WAL_DIR: &str = "wal";
 const SEGMENT_DIR: &str = "segments";
 const WAL_SUFFIX: &str = ".kwal";
@@ -29,6 +31,15 @@ pub(crate) struct Directory {
     disk: Arc<dyn Disk>,
     root: PathBuf,
     poison: Poison,
+}
+
+/// What a file of a directory is, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Manifest,
+    Segment(u64),
+    Wal(u64),
+    Tombstones(u64),
 }
 
 /// The files of a directory, by what their names say.
@@ -118,6 +129,38 @@ impl Directory {
 
     pub(crate) fn segment(&self, number: u64) -> PathBuf {
         self.segment_dir().join(format!("{number:016x}{SEGMENT_SUFFIX}"))
+    }
+
+    pub(crate) fn quarantine_dir(&self) -> PathBuf {
+        self.root.join(QUARANTINE_DIR)
+    }
+
+    /// The name in the quarantine of a file with this path: its own, or with a number behind it.
+    pub(crate) fn quarantined(&self, path: &Path, number: u32) -> PathBuf {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        if number > 0 {
+            name.push(format!(".{number}"));
+        }
+        self.quarantine_dir().join(name)
+    }
+
+    /// What a file of this directory is; `None` for one that holds no part of the table.
+    pub(crate) fn kind_of(&self, path: &Path) -> Option<Kind> {
+        let name = path.file_name()?.to_str()?;
+        let kind = match name {
+            MANIFEST => Kind::Manifest,
+            name => number_of(name, SEGMENT_SUFFIX)
+                .map(Kind::Segment)
+                .or_else(|| number_of(name, WAL_SUFFIX).map(Kind::Wal))
+                .or_else(|| number_of_tombstones(name).map(Kind::Tombstones))?,
+        };
+        let expected = match kind {
+            Kind::Manifest => self.manifest(),
+            Kind::Segment(number) => self.segment(number),
+            Kind::Wal(generation) => self.wal(generation),
+            Kind::Tombstones(number) => self.tombstones(number),
+        };
+        (expected == path).then_some(kind)
     }
 
     /// Makes the directory, for the lock to have a place.

@@ -8,6 +8,7 @@ pub(crate) mod manifest;
 pub(crate) mod map_cache;
 pub(crate) mod notices;
 pub(crate) mod poison;
+pub(crate) mod salvage;
 pub(crate) mod segment_reader;
 pub(crate) mod syncer;
 pub(crate) mod tombstones;
