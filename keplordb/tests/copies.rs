@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use keplordb::disk::{Disk, MemoryDisk, RealDisk, SimDisk, read_all};
-use keplordb::{DbError, Engine, EngineConfig, LogEvent, OpenReport, Options, QueryFilter, Sync};
+use keplordb::{Budget, DbError, Engine, EngineConfig, LogEvent, OpenReport, Options, QueryFilter, Sync};
 use naive::files::{Files, copy_of, disk_of, files_of, put};
 use naive::random::Random;
 
@@ -454,6 +454,8 @@ enum Step {
     Delete,
     Flush,
     Gc,
+    /// Merges and rewrites segments; purges tombstones where nothing that was replaced is left.
+    Compact,
 }
 
 /// The state of a table by what its callers know.
@@ -488,6 +490,9 @@ impl Acknowledged {
                 self.deleted.extend(chosen);
             }
             Step::Flush => drop(db.flush().unwrap()),
+            Step::Compact => {
+                db.compact(Budget::UNLIMITED).unwrap();
+            }
             Step::Gc => {
                 let before: BTreeSet<String> = ids_of(db).into_keys().collect();
                 db.gc(i64::MAX).unwrap();
@@ -616,13 +621,29 @@ fn judge(copy: &BTreeMap<String, usize>, began: &Acknowledged, ended: &Acknowled
     }
 }
 
-/// Takes a copy during which each step of the history happens before the copy's step of that number; says how many steps
-/// the copy had, and whether the copy lacked something.
-fn interleave(order: Order, history: &[(usize, Step)], prefix: &[Step]) -> (usize, bool) {
+/// What came of a copy.
+struct Taken {
+    /// How many steps it had.
+    steps: usize,
+    /// Whether it lacked anything.
+    lacks: bool,
+    /// Whether tombstones were purged meanwhile.
+    purged: bool,
+}
+
+/// Takes a copy during which each step of the history happens before the copy's step of that number.
+fn interleave(order: Order, history: &[(usize, Step)], prefix: &[Step]) -> Taken {
     let disk = Arc::new(MemoryDisk::default());
-    let db = open(&disk).unwrap();
     let mut known = Acknowledged::default();
-    for step in prefix {
+    // What the first of them replace is gone, so that tombstones can be purged; the last leave files in their grace.
+    let (settled, last) = prefix.split_at(prefix.len() / 2);
+    let db = open_in(&disk, Path::new(DIR), Duration::ZERO).unwrap();
+    for step in settled {
+        known.perform(&db, *step);
+    }
+    drop(db);
+    let db = open(&disk).unwrap();
+    for step in last {
         known.perform(&db, *step);
     }
     let began = known.clone();
@@ -654,28 +675,28 @@ fn interleave(order: Order, history: &[(usize, Step)], prefix: &[Step]) -> (usiz
     drop(copy);
     let again = open(&target).unwrap_or_else(|error| panic!("{what}, again: {error}"));
     assert!(!again.open_report().is_copy && ids_of(&again) == shown, "{what}, again");
-    (steps, lacks)
+    let purged = disk.bytes(&Path::new(DIR).join("tombstones.0000000000000002")).unwrap().is_some();
+    Taken { steps, lacks, purged }
 }
 
 #[test]
 fn a_copy_opens_whatever_happens_between_any_two_of_its_steps() {
-    use Step::{Append, Batch, Delete, Flush, Gc};
-    let with_delete = [Batch, Batch, Flush, Batch, Delete, Batch, Append];
+    use Step::{Append, Batch, Compact, Delete, Flush, Gc};
+    // Tombstones that the first compaction purges.
+    let purges_next = [Batch, Delete, Flush, Append, Append, Append];
     // The next segment completes a class, and is merged with the others.
     let merges_next = [[Append, Flush].repeat(7), vec![Append]].concat();
-    let steps = [Append, Batch, Delete, Flush, Gc];
-    let (mut tried, mut lacking) = (0, 0);
-    let prefixes = [&with_delete[..], &merges_next[..]].into_iter().cycle();
+    let steps = [Append, Batch, Delete, Flush, Gc, Compact];
+    let mut taken = Vec::new();
+    let prefixes = [&purges_next[..], &merges_next[..]].into_iter().cycle();
     for (number, (order, prefix)) in ORDERS.into_iter().zip(prefixes).enumerate() {
-        let (count, _) = interleave(order, &[], prefix);
+        let count = interleave(order, &[], prefix).steps;
         for (place, first) in steps.into_iter().enumerate() {
-            // Each pair in two of the orders.
+            // Each pair with both beginnings, in one order each.
             for second in steps.into_iter().skip((number / 2 + place) % 2).step_by(2) {
                 for at in 0..=count {
-                    for then in at..=count {
-                        let (_, lacks) = interleave(order, &[(at, first), (then, second)], prefix);
-                        tried += 1;
-                        lacking += usize::from(lacks);
+                    for then in (at..=count).step_by(2) {
+                        taken.push(interleave(order, &[(at, first), (then, second)], prefix));
                     }
                 }
             }
@@ -687,12 +708,13 @@ fn a_copy_opens_whatever_happens_between_any_two_of_its_steps() {
             let mut history: Vec<_> =
                 (0..length).map(|_| (random.below(count + 1), *random.pick(&steps))).collect();
             history.sort_by_key(|(at, _)| *at);
-            let (_, lacks) = interleave(order, &history, prefix);
-            tried += 1;
-            lacking += usize::from(lacks);
+            taken.push(interleave(order, &history, prefix));
         }
     }
-    assert!(tried > 5_000 && lacking > tried / 50, "{lacking} of {tried} copies lacked anything");
+    let count = |is_so: fn(&Taken) -> bool| taken.iter().filter(|taken| is_so(taken)).count();
+    let (lacking, purged) = (count(|taken| taken.lacks), count(|taken| taken.purged));
+    let what = format!("{} copies, {lacking} lacked something, {purged} met a purge", taken.len());
+    assert!(taken.len() > 5_000 && lacking > 100 && purged > 100, "{what}");
 }
 
 /// Replaced files stay this long; a copy that took more than half of it proves nothing.
@@ -760,6 +782,9 @@ impl Load {
                 let before = self.known().cutoff;
                 self.known().cutoff = before.max(cutoff);
                 db.gc(cutoff).unwrap();
+            }
+            if random.percent(1) {
+                db.maintain(Budget::rows(5000)).unwrap();
             }
         }
     }
