@@ -138,3 +138,11 @@ fn axum_service_answers_over_http_and_closes_its_store() {
     let unknown = program("axum_service").arg("--port").output().unwrap();
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("unknown argument --port"));
 }
+
+#[test]
+fn second_process_reader_answers_what_its_comment_says() {
+    let printed = run(&mut program("second_process_reader"));
+    for heading in ["by country", "  20,000 ", " refreshes, ", "in the evening 19960 orders are left"] {
+        assert!(printed.contains(heading), "no {heading} in {printed}");
+    }
+}

@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use keplordb::disk::sim::{Fault, FaultKind};
@@ -165,7 +165,7 @@ impl Legal {
 }
 
 /// A writer on a simulated disk, and readers that look after every operation of it.
-struct Watched {
+struct Beside {
     disk: SimDisk,
     legal: Arc<Mutex<Legal>>,
     /// Refreshed at each operation.
@@ -173,16 +173,16 @@ struct Watched {
     looks: Arc<AtomicU64>,
 }
 
-impl Watched {
+impl Beside {
     fn new() -> Self {
         let disk = SimDisk::default();
         let legal = Arc::new(Mutex::new(Legal { possible: vec![Table::default()], what: "open".into() }));
         let follower = Arc::new(Mutex::new(None));
         let looks = Arc::new(AtomicU64::new(0));
-        let watched = Self { disk, legal, follower, looks };
-        let (disk, legal) = (watched.disk.clone(), Arc::clone(&watched.legal));
-        let (follower, looks) = (Arc::clone(&watched.follower), Arc::clone(&watched.looks));
-        watched.disk.after_each(move |number, _| {
+        let beside = Self { disk, legal, follower, looks };
+        let (disk, legal) = (beside.disk.clone(), Arc::clone(&beside.legal));
+        let (follower, looks) = (Arc::clone(&beside.follower), Arc::clone(&beside.looks));
+        beside.disk.after_each(move |number, _| {
             let mut follower = follower.lock().unwrap();
             let moment = format!("operation {number}");
             let legal = legal.lock().unwrap();
@@ -208,7 +208,7 @@ impl Watched {
             }
             looks.fetch_add(1, Ordering::Relaxed);
         });
-        watched
+        beside
     }
 
     fn open(&self) -> Result<Db, DbError> {
@@ -262,7 +262,7 @@ impl Watched {
 
 #[test]
 fn at_every_operation_a_reader_shows_the_state_before_or_after_the_step() {
-    let watched = Watched::new();
+    let watched = Beside::new();
     assert_eq!(watched.live(), 0);
     let looks = watched.looks.load(Ordering::Relaxed);
     assert!(looks > 400 && looks == watched.disk.operations(), "{looks} looks");
@@ -273,14 +273,14 @@ fn at_every_operation_a_reader_shows_the_state_before_or_after_the_step() {
 #[test]
 fn at_every_operation_of_a_writer_whose_disk_fails_a_reader_shows_a_possible_state() {
     let operations = {
-        let watched = Watched::new();
+        let watched = Beside::new();
         watched.live();
         watched.disk.operations()
     };
     let mut failed = 0;
     for kind in [FaultKind::ShortWrite, FaultKind::Io, FaultKind::Full] {
         for at in (1..operations).step_by(97) {
-            let watched = Watched::new();
+            let watched = Beside::new();
             watched.disk.fail(Fault { at, kind, forever: false });
             failed += watched.live();
         }
@@ -288,95 +288,105 @@ fn at_every_operation_of_a_writer_whose_disk_fails_a_reader_shows_a_possible_sta
     assert!(failed > 6, "only {failed} steps failed");
 }
 
-/// A disk that may only be read, and counts what is read of it.
+/// What is done with a disk.
+enum Access<'a> {
+    /// A file is about to be opened for reading, or a folder listed.
+    Open,
+    /// Bytes were read; whoever looks may change them.
+    Read { bytes: &'a mut [u8], offset: u64 },
+    /// Bytes are about to be written.
+    Write,
+    /// Something else is about to be changed.
+    Change,
+}
+
+/// A disk that somebody watches.
 #[derive(Clone)]
-struct Watch<D> {
+struct Watched<D> {
     disk: D,
-    counts: Arc<Counts>,
+    watch: Watch,
 }
 
-#[derive(Default)]
-struct Counts {
-    opens: AtomicU64,
-    bytes: AtomicU64,
-}
+type Watch = Arc<dyn Fn(&Path, Access<'_>) + Send + std::marker::Sync>;
 
-impl<D> Watch<D> {
-    fn new(disk: D) -> Self {
-        Self { disk, counts: Arc::default() }
+impl<D> Watched<D> {
+    fn new(disk: D, watch: impl Fn(&Path, Access<'_>) + Send + std::marker::Sync + 'static) -> Self {
+        Self { disk, watch: Arc::new(watch) }
     }
 
-    /// Opens and bytes since the last call.
-    fn take(&self) -> (u64, u64) {
-        (self.counts.opens.swap(0, Ordering::Relaxed), self.counts.bytes.swap(0, Ordering::Relaxed))
+    fn file(&self, path: &Path, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(WatchedFile { file, path: path.to_owned(), watch: Arc::clone(&self.watch) })
     }
 }
 
-impl<D> fmt::Debug for Watch<D> {
+impl<D> fmt::Debug for Watched<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Watch")
+        f.write_str("Watched")
     }
 }
 
-fn refused<T>(what: &Path) -> io::Result<T> {
-    panic!("a reader changed {}", what.display())
-}
-
-impl<D: Disk> Disk for Watch<D> {
+impl<D: Disk> Disk for Watched<D> {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        refused(dir)
+        (self.watch)(dir, Access::Change);
+        self.disk.create_dir(dir)
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.counts.opens.fetch_add(1, Ordering::Relaxed);
+        (self.watch)(dir, Access::Open);
         self.disk.list(dir)
     }
     fn bytes(&self, path: &Path) -> io::Result<Option<u64>> {
         self.disk.bytes(path)
     }
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        refused(path)
+        (self.watch)(path, Access::Change);
+        Ok(self.file(path, self.disk.create(path)?))
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        refused(path)
+        (self.watch)(path, Access::Change);
+        Ok(self.file(path, self.disk.open(path)?))
     }
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.counts.opens.fetch_add(1, Ordering::Relaxed);
-        let file = self.disk.open_read(path)?;
-        Ok(Arc::new(WatchedFile { file, counts: Arc::clone(&self.counts) }))
+        (self.watch)(path, Access::Open);
+        Ok(self.file(path, self.disk.open_read(path)?))
     }
-    fn rename(&self, source: &Path, _: &Path) -> io::Result<()> {
-        refused(source)
+    fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
+        (self.watch)(target, Access::Change);
+        self.disk.rename(source, target)
     }
-    fn link(&self, source: &Path, _: &Path) -> io::Result<()> {
-        refused(source)
+    fn link(&self, source: &Path, target: &Path) -> io::Result<()> {
+        (self.watch)(target, Access::Change);
+        self.disk.link(source, target)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
-        refused(path)
+        (self.watch)(path, Access::Change);
+        self.disk.remove(path)
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        refused(dir)
+        (self.watch)(dir, Access::Change);
+        self.disk.sync_dir(dir)
     }
     fn lock(&self, path: &Path) -> Result<Lock, LockError> {
-        Err(LockError::Io(refused::<io::Error>(path)?))
+        (self.watch)(path, Access::Change);
+        self.disk.lock(path)
     }
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
         self.disk.is_locked(path)
     }
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
-        self.counts.opens.fetch_add(1, Ordering::Relaxed);
+        (self.watch)(path, Access::Open);
         self.disk.map(path, bytes)
     }
 }
 
-#[derive(Debug)]
 struct WatchedFile {
     file: Arc<dyn DiskFile>,
-    counts: Arc<Counts>,
+    path: PathBuf,
+    watch: Watch,
 }
 
-impl fmt::Debug for Counts {
+impl fmt::Debug for WatchedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Counts")
+        self.file.fmt(f)
     }
 }
 
@@ -386,17 +396,186 @@ impl DiskFile for WatchedFile {
     }
     fn read_at(&self, target: &mut [u8], offset: u64) -> io::Result<usize> {
         let read = self.file.read_at(target, offset)?;
-        self.counts.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        (self.watch)(&self.path, Access::Read { bytes: &mut target[..read], offset });
         Ok(read)
     }
-    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
-        refused(Path::new("a file"))
+    fn write_at(&self, source: &[u8], offset: u64) -> io::Result<()> {
+        (self.watch)(&self.path, Access::Write);
+        self.file.write_at(source, offset)
     }
-    fn truncate(&self, _: u64) -> io::Result<()> {
-        refused(Path::new("a file"))
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        (self.watch)(&self.path, Access::Change);
+        self.file.truncate(bytes)
     }
     fn sync(&self) -> io::Result<()> {
-        refused(Path::new("a file"))
+        (self.watch)(&self.path, Access::Change);
+        self.file.sync()
+    }
+}
+
+/// Opens and bytes that were read.
+#[derive(Default)]
+struct Counts {
+    opens: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counts {
+    /// Those since the last call.
+    fn take(&self) -> (u64, u64) {
+        (self.opens.swap(0, Ordering::Relaxed), self.bytes.swap(0, Ordering::Relaxed))
+    }
+}
+
+/// A disk that may only be read, and counts.
+fn read_only<D>(disk: D) -> (Watched<D>, Arc<Counts>) {
+    let counts = Arc::new(Counts::default());
+    let counted = Arc::clone(&counts);
+    let watched = Watched::new(disk, move |path, access| match access {
+        Access::Open => drop(counted.opens.fetch_add(1, Ordering::Relaxed)),
+        Access::Read { bytes, .. } => drop(counted.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed)),
+        Access::Write | Access::Change => panic!("a reader changed {}", path.display()),
+    });
+    (watched, counts)
+}
+
+/// A thread that appends what it is told, in the shard that it is used to.
+struct Appender {
+    numbers: mpsc::Sender<u64>,
+    done: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Appender {
+    fn new(db: &Arc<Db>) -> Self {
+        let (numbers, told) = mpsc::channel();
+        let (tell, done) = mpsc::channel();
+        let db = Arc::clone(db);
+        std::thread::spawn(move || {
+            for number in told {
+                append(&db, number);
+                tell.send(()).unwrap();
+            }
+        });
+        Self { numbers, done: Mutex::new(done) }
+    }
+
+    fn append(&self, number: u64) {
+        self.numbers.send(number).unwrap();
+        self.done.lock().unwrap().recv().unwrap();
+    }
+}
+
+/// Does something once, when it is its turn.
+type Once = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+fn run(once: &Once) {
+    let act = once.lock().unwrap().take();
+    if let Some(act) = act {
+        act();
+    }
+}
+
+/// Two threads write in turn into two shards while a reader is between their logs.
+#[test]
+fn an_event_is_never_seen_without_what_was_appended_before_it_in_another_shard() {
+    let disk = MemoryDisk::default();
+    let while_writing: Once = Arc::default();
+    let written = Arc::clone(&while_writing);
+    let writers_disk = Watched::new(disk.clone(), move |path, access| {
+        if matches!(access, Access::Write) && path.ends_with("wal/0000000000000001.kwal") {
+            run(&written);
+        }
+    });
+    let config = || EngineConfig { wal_max_events: 1000, ..config() };
+    let db = Arc::new(Db::open_with(config(), options(&writers_disk)).unwrap());
+    let (first, second) = (Appender::new(&db), Arc::new(Appender::new(&db)));
+    first.append(0);
+    // While the first thread holds its shard, the second one has to take the other, and stays there.
+    let other = Arc::clone(&second);
+    *while_writing.lock().unwrap() = Some(Box::new(move || other.append(1)));
+    first.append(2);
+    assert_eq!(files_of(&disk, Path::new("events/wal")).len(), 2, "two shards are written");
+
+    let between: Once = Arc::default();
+    let opened = Arc::clone(&between);
+    let readers_disk = Watched::new(disk, move |path, access| {
+        if matches!(access, Access::Open) && path.ends_with("wal/0000000000000002.kwal") {
+            run(&opened);
+        }
+    });
+    let reader = Raw::open_with(config(), options(&readers_disk)).unwrap();
+    assert_eq!(count(&reader), 3);
+    let first = Arc::new(first);
+    for round in 0..20 {
+        let (first, second) = (Arc::clone(&first), Arc::clone(&second));
+        *between.lock().unwrap() = Some(Box::new(move || {
+            first.append(10 + 2 * round);
+            second.append(11 + 2 * round);
+        }));
+        reader.refresh().unwrap();
+        assert!(between.lock().unwrap().is_none(), "the second log was opened");
+        let shown: Vec<i64> =
+            rows(&reader).iter().map(|row| row.ts_ns - 10).filter(|number| *number >= 0).collect();
+        let until = shown.first().map_or(-1, |newest| *newest);
+        assert_eq!(shown, (0..=until).rev().collect::<Vec<_>>(), "round {round}");
+        assert!(until >= 2 * i64::try_from(round).unwrap() - 1, "round {round}: {until}");
+    }
+    assert_eq!(reader.refresh().unwrap().events, 43);
+}
+
+#[test]
+fn an_event_is_never_seen_with_one_that_was_deleted_before_it() {
+    let disk = MemoryDisk::default();
+    let config = || EngineConfig { wal_max_events: 1000, ..config() };
+    let db = Arc::new(Db::open_with(config(), options(&disk)).unwrap());
+    append(&db, 0);
+    append(&db, 1);
+    db.delete_events(&["id 0"]).unwrap();
+    let before_logs: Once = Arc::default();
+    let opened = Arc::clone(&before_logs);
+    let readers_disk = Watched::new(disk, move |path, access| {
+        if matches!(access, Access::Open) && path.to_string_lossy().ends_with(".kwal") {
+            run(&opened);
+        }
+    });
+    let reader = Raw::open_with(config(), options(&readers_disk)).unwrap();
+    for number in 2..20 {
+        let db = Arc::clone(&db);
+        *before_logs.lock().unwrap() = Some(Box::new(move || {
+            assert!(db.delete_event(&format!("id {}", number - 1)).unwrap());
+            append(&db, number);
+        }));
+        reader.refresh().unwrap();
+        assert!(before_logs.lock().unwrap().is_none(), "the log was opened");
+        let shown: Vec<i64> = rows(&reader).iter().map(|row| row.ts_ns).collect();
+        assert_eq!(shown, [i64::try_from(number).unwrap()]);
+    }
+}
+
+#[test]
+fn a_page_that_was_read_before_it_was_written_is_read_again() {
+    let disk = MemoryDisk::default();
+    let db = Db::open_with(config(), options(&disk)).unwrap();
+    (1..=5).for_each(|number| append(&db, number));
+    let path = only(&files_of(&disk, DIR.as_ref()), ".kwal");
+    let bytes = keplordb::disk::read_all(&disk, &path, u64::MAX).unwrap();
+    let place = bytes.windows(4).position(|window| window == b"id 3").unwrap();
+    for times in [1, 3] {
+        let stale = Arc::new(AtomicU64::new(times));
+        let left = Arc::clone(&stale);
+        let readers_disk = Watched::new(disk.clone(), move |path, access| {
+            if let Access::Read { bytes, offset } = access
+                && path.to_string_lossy().ends_with(".kwal")
+                && let Some(place) = place.checked_sub(usize::try_from(offset).unwrap())
+                && let Some(id) = bytes.get_mut(place..place + 4)
+                && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+            {
+                id.fill(0);
+            }
+        });
+        let reader = Raw::open_with(config(), options(&readers_disk)).unwrap();
+        assert_eq!(count(&reader), 5);
+        assert_eq!(stale.load(Ordering::Relaxed), 0);
     }
 }
 
@@ -409,31 +588,31 @@ fn a_refresh_reads_only_what_is_new() {
         db.append_batch(&(batch * 10_000..(batch + 1) * 10_000).map(event).collect::<Vec<_>>()).unwrap();
     }
     db.delete_events(&["id 119999", "id 7"]).unwrap();
-    let watch = Watch::new(disk);
-    let reader = Raw::open_with(config(), options(&watch)).unwrap();
-    let (_, bytes) = watch.take();
+    let (disk, counts) = read_only(disk);
+    let reader = Raw::open_with(config(), options(&disk)).unwrap();
+    let (_, bytes) = counts.take();
     assert!(bytes > 1_000_000, "20,000 rows in logs: {bytes}");
     assert_eq!(count(&reader), 119_998);
-    watch.take();
+    counts.take();
 
     // The manifest twice; one log in use and the tombstones: their last frame, the place behind it, and again.
     for _ in 0..3 {
         assert!(!reader.refresh().unwrap().changed);
-        let (opens, bytes) = watch.take();
+        let (opens, bytes) = counts.take();
         assert!(opens <= 6 && bytes < 8 << 10, "{opens} opens and {bytes} bytes for nothing");
     }
     db.append(&event(120_000)).unwrap();
     assert!(reader.refresh().unwrap().changed);
-    let (opens, bytes) = watch.take();
+    let (opens, bytes) = counts.take();
     // What the writer filled ahead is looked at once.
     assert!(opens <= 8 && bytes < 80 << 10, "{opens} opens and {bytes} bytes for one row");
     db.append(&event(130_000)).unwrap();
     assert!(reader.refresh().unwrap().changed);
-    let (opens, bytes) = watch.take();
+    let (opens, bytes) = counts.take();
     assert!(opens <= 8 && bytes < 20 << 10, "{opens} opens and {bytes} bytes for one more");
     db.append_batch(&(120_001..130_000).map(event).collect::<Vec<_>>()).unwrap();
     reader.refresh().unwrap();
-    let (opens, bytes) = watch.take();
+    let (opens, bytes) = counts.take();
     assert!(
         opens <= 8 && (500_000..3_000_000).contains(&bytes),
         "{opens} opens and {bytes} bytes for 9,999 rows"
@@ -441,7 +620,7 @@ fn a_refresh_reads_only_what_is_new() {
     // A rotation brings a segment's header, and no row is read again.
     db.flush().unwrap();
     reader.refresh().unwrap();
-    let (_, bytes) = watch.take();
+    let (_, bytes) = counts.take();
     assert!(bytes < 100_000, "{bytes} bytes for a segment");
     assert_eq!(count(&reader), 129_999);
 }
@@ -492,8 +671,8 @@ fn a_directory_that_may_only_be_read_stays_as_it_is() {
     }
 
     // Whoever may do everything is stopped by the disk instead.
-    let watch = Watch::new(RealDisk);
-    let options = Options::default().disk(Arc::new(watch));
+    let (disk, _) = read_only(RealDisk);
+    let options = Options::default().disk(Arc::new(disk));
     let reader = Raw::open_with(config, options).unwrap();
     assert_eq!(count(&reader), 18);
     assert!(reader.get_event("id 3").unwrap().is_none());
