@@ -694,7 +694,7 @@ fn quarantine_says_what_was_lost_and_uses_what_is_left() {
     let (segments, logs) = (trial.files_named(".kseg"), trial.files_named(".kwal"));
     let tombstones = trial.files_named("tombstones").remove(0);
     *files.get_mut(&segments[0]).unwrap().last_mut().unwrap() ^= 1;
-    // The payload of the second of four frames.
+    // The payload of one of four frames, which is not the last.
     let log = files.get_mut(&logs[1]).unwrap();
     let middle = log.len() * 45 / 100;
     log[middle] ^= 1;
