@@ -97,13 +97,14 @@ impl Core {
     fn drop_deleted(&self, done: &mut Compacted) -> Result<()> {
         let mut publish = self.publish.lock();
         let mut version = Version::clone(&self.source.version());
-        let goes = |entry: &SegmentEntry| {
-            entry.live_rows() == 0 && !publish.claimed.contains(&entry.segment.number())
-        };
-        let (gone, kept): (Vec<_>, Vec<_>) = version.segments.into_iter().partition(goes);
-        if gone.is_empty() {
+        let claimed = publish.claimed.clone();
+        let goes =
+            |entry: &SegmentEntry| entry.live_rows() == 0 && !claimed.contains(&entry.segment.number());
+        if !version.segments.iter().any(goes) {
             return Ok(());
         }
+        self.begin_writing_under(&mut publish)?;
+        let (gone, kept): (Vec<_>, Vec<_>) = version.segments.into_iter().partition(goes);
         version.segments = kept;
         let segments = gone.len() as u64;
         let rows: u64 = gone.iter().map(|entry| u64::from(entry.segment.header().rows)).sum();
@@ -151,6 +152,7 @@ impl Core {
 
     /// One step.
     fn replace(&self, claim: &mut Claim<'_>, done: &mut Compacted) -> Result<()> {
+        self.begin_writing()?;
         let limit_bytes = if claim.is_single() { usize::MAX } else { MAX_MEMTABLE_BYTES };
         let stored = claim.stored_rows();
         let sources = claim.decode(limit_bytes)?;
@@ -188,6 +190,7 @@ impl Core {
         }
         let number = log.number();
         let kept = tombstones_of(&version)?;
+        self.begin_writing_under(&mut publish)?;
         let new = TombstoneLog::create(&self.wal, number + 1, &kept)?;
         let old = publish.tombstones.replace(new);
         let replaced = vec![Replaced::tombstones(number, number + 1)];
