@@ -16,10 +16,11 @@ struct Unit {
     end: usize,
 }
 
-/// The recipes of all crash images of this moment that are worth a try, `random` of them drawn by chance.
-pub fn recipes(disk: &SimDisk, random: usize, seed: u64) -> Vec<Cut> {
+/// The recipes of all crash images of this moment that are worth a try, `random` of them drawn by chance. Where `all` is not
+/// wanted, of the systematic ones only those of an orderly disk.
+pub fn recipes(disk: &SimDisk, all: bool, random: usize, seed: u64) -> Vec<Cut> {
     let undecided = disk.undecided();
-    let mut recipes = systematic(&undecided);
+    let mut recipes = systematic(&undecided, all);
     let is_trivial = undecided.pieces.is_empty() && undecided.names.is_empty();
     if !is_trivial {
         let mut chance = Chance::new(seed);
@@ -28,7 +29,7 @@ pub fn recipes(disk: &SimDisk, random: usize, seed: u64) -> Vec<Cut> {
     recipes
 }
 
-fn systematic(undecided: &Undecided) -> Vec<Cut> {
+fn systematic(undecided: &Undecided, all: bool) -> Vec<Cut> {
     let (units, names) = (units(undecided), undecided.names.len());
     let mut recipes = Vec::new();
     // What belongs to no unit is written.
@@ -39,7 +40,7 @@ fn systematic(undecided: &Undecided) -> Vec<Cut> {
         }
         recipes.push(Cut { fates, names: (0..names).map(kept).collect() });
     };
-    if units.len() + names <= EXHAUSTIVE {
+    if all && units.len() + names <= EXHAUSTIVE {
         for fill in [Fate::Written, Fate::Zeros, Fate::Garbage] {
             for choice in 0..1_u32 << (units.len() + names) {
                 // Names first: their choices alone are tried once, with the first fill.
@@ -94,7 +95,7 @@ mod tests {
         let file = disk.create("file".as_ref()).unwrap();
         file.write_at(&[1; 1000], 0).unwrap();
         // One name, two sectors: 2 choices for the name alone, and 3 fills for 3 sets of sectors with each of them.
-        let recipes = recipes(&disk, 0, 0);
+        let recipes = recipes(&disk, true, 0, 0);
         assert_eq!(recipes.len(), 2 + 2 * 3 * 3);
         let images: BTreeSet<u64> = recipes.iter().map(|cut| disk.cut(cut).fingerprint()).collect();
         // Two of them are alike: zeros in the second sector are preceded by zeros.
@@ -107,6 +108,6 @@ mod tests {
         file.write_at(&[2; 10_000], 66_536).unwrap();
         let units = units(&disk.undecided()).len();
         assert!(units > EXHAUSTIVE);
-        assert_eq!(super::recipes(&disk, 17, 5).len(), units + 1 + 17);
+        assert_eq!(super::recipes(&disk, true, 17, 5).len(), units + 1 + 17);
     }
 }

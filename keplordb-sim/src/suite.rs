@@ -12,7 +12,7 @@ use crate::images::recipes;
 use crate::ledger::Ledger;
 use crate::oracle::{Case, Depth, Loss, Violation};
 use crate::replay::{Failure, Recipe, number};
-use crate::trial::{DIR, Moment, Trial, open};
+use crate::trial::{DIR, Effects, Moment, Trial, open};
 use crate::workload::{Settings, Workload};
 
 /// How much is tried.
@@ -48,6 +48,8 @@ pub struct Count {
     pub in_recovery: u64,
     /// Kills that were followed by a power cut.
     pub kills: u64,
+    /// What the operations did.
+    pub effects: Effects,
 }
 
 impl AddAssign for Count {
@@ -58,6 +60,7 @@ impl AddAssign for Count {
         self.doubles += other.doubles;
         self.in_recovery += other.in_recovery;
         self.kills += other.kills;
+        self.effects += other.effects;
     }
 }
 
@@ -89,7 +92,12 @@ pub fn simulate(workload: &Workload, effort: Effort) -> Result<Count, Box<Failur
         ledger: &trial.ledger,
         effort,
         seen: HashSet::new(),
-        count: Count { workloads: 1, moments: moments.len() as u64, ..Count::default() },
+        count: Count {
+            workloads: 1,
+            moments: moments.len() as u64,
+            effects: trial.effects,
+            ..Count::default()
+        },
     };
     for moment in moments.iter().filter(|moment| only.is_none_or(|tick| moment.tick == tick)) {
         let after = names.get(&moment.tick).map_or("", String::as_str);
@@ -125,7 +133,7 @@ impl Judge<'_> {
 
     fn moment(&mut self, moment: &Moment, after: &str) -> Result<(), Box<Failure>> {
         let seed = self.workload.seed ^ moment.tick.rotate_left(40);
-        for cut in recipes(&moment.disk, self.effort.random, seed) {
+        for cut in recipes(&moment.disk, true, self.effort.random, seed) {
             let image = moment.disk.cut(&cut);
             self.image(moment, &image, || Recipe::new(moment.tick, after.to_owned(), &moment.disk, &cut))?;
         }
@@ -168,7 +176,7 @@ impl Judge<'_> {
         recipe: impl Fn() -> Recipe,
     ) -> Result<(), Box<Failure>> {
         for inner in recovery_moments(image, &self.settings, self.ledger.is_wide(moment.tick)) {
-            for cut in recipes(&inner.disk, 2, inner.tick) {
+            for cut in recipes(&inner.disk, false, 2, inner.tick) {
                 let again = inner.disk.cut(&cut);
                 if !self.seen.insert((again.fingerprint(), self.ledger.stage(moment.tick))) {
                     self.count.doubles += 1;
@@ -200,7 +208,7 @@ impl Judge<'_> {
         let judged = self.case(moment, Loss::Kill).judge(&moment.disk, Depth::FULL);
         judged.map_err(|violation| self.failure(violation, recipe(), moment.disk.clone()))?;
         for inner in recovery_moments(&moment.disk, &self.settings, self.ledger.is_wide(moment.tick)) {
-            for cut in recipes(&inner.disk, 2, inner.tick) {
+            for cut in recipes(&inner.disk, false, 2, inner.tick) {
                 let image = inner.disk.cut(&cut);
                 self.image(moment, &image, || {
                     let then = Recipe::new(inner.tick, "of the recovery".into(), &inner.disk, &cut);

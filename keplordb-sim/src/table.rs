@@ -1,7 +1,8 @@
 //! The table that workloads fill: events that follow from their number, and an engine before or after its schema grew.
 
 use keplordb::{
-    DbError, Engine, EngineConfig, EventRef, LogEvent, Options, QueryFilter, RollupKey, RollupValue, Totals,
+    Budget, Compacted, DbError, Engine, EngineConfig, EventRef, LogEvent, Maintained, Options, QueryFilter,
+    RollupKey, RollupValue, Totals,
 };
 
 /// An event of the grown table; before it grew, the second dim is empty.
@@ -185,6 +186,22 @@ impl Db {
     /// As there.
     pub fn gc(&self, cutoff_ts_ns: i64) -> Result<(), DbError> {
         either!(self, engine => engine.gc(cutoff_ts_ns).map(drop))
+    }
+
+    /// See [`Engine::compact`]; all that is due.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn compact(&self) -> Result<Compacted, DbError> {
+        either!(self, engine => engine.compact(Budget::UNLIMITED))
+    }
+
+    /// See [`Engine::maintain`]; all that is due.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn maintain(&self) -> Result<Maintained, DbError> {
+        either!(self, engine => engine.maintain(Budget::UNLIMITED))
     }
 
     /// See [`Engine::checkpoint`].

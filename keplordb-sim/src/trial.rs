@@ -2,13 +2,14 @@
 //! stands in the ledger, and a fault may strike.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::AddAssign;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use keplordb::disk::sim::Fault;
+use keplordb::disk::sim::{Fault, Operation, OperationKind};
 use keplordb::disk::{Disk, SimDisk};
-use keplordb::{DbError, EngineConfig, Options, Sync};
+use keplordb::{Compacted, DbError, EngineConfig, Options, Sync};
 
 use crate::ledger::{Batch, Checkpoint, End, Ledger, Removal, Tick};
 use crate::oracle::{self, Violation};
@@ -34,7 +35,8 @@ pub fn open(disk: &SimDisk, dir: &str, settings: &Settings, is_wide: bool) -> Re
     let options = Options::default()
         .disk(Arc::new(disk.clone()) as Arc<dyn Disk>)
         .sync(settings.sync)
-        .unlink_grace(settings.grace);
+        .unlink_grace(settings.grace)
+        .retention(settings.retention());
     Db::open(is_wide, config, options)
 }
 
@@ -53,12 +55,77 @@ struct Recorder {
     moments: Mutex<Vec<Moment>>,
     /// Operations of earlier disks: a kill or a cut makes a new one.
     earlier: AtomicU64,
-    /// What another thread is to do at the next operation.
-    beside: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// What another thread is to do between two operations.
+    beside: Mutex<Option<Job>>,
 }
+
+/// Asked after each operation until it says that it is done.
+type Job = Box<dyn FnMut() -> bool + Send>;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What operations did that need not have had anything to do: a workload that reaches none of it tests nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Segments that compaction replaced.
+    pub compacted: u64,
+    /// Tombstones that compaction forgot.
+    pub purged: u64,
+    /// Segments that the retention dropped.
+    pub retained: u64,
+    /// Deletes between two writes of a flush or a compaction.
+    pub meanwhile: u64,
+    /// Appends that found the first shard taken.
+    pub beside: u64,
+    /// Manifests that were lost.
+    pub rebuilt: u64,
+}
+
+impl Effects {
+    fn compacted(&mut self, compacted: &Compacted) {
+        self.compacted += compacted.segments_replaced;
+        self.purged += compacted.tombstones_purged;
+    }
+
+    /// Whether there was some of everything.
+    pub fn is_complete(&self) -> bool {
+        [self.compacted, self.purged, self.retained, self.meanwhile, self.beside, self.rebuilt]
+            .iter()
+            .all(|count| *count > 0)
+    }
+}
+
+impl AddAssign for Effects {
+    fn add_assign(&mut self, other: Self) {
+        self.compacted += other.compacted;
+        self.purged += other.purged;
+        self.retained += other.retained;
+        self.meanwhile += other.meanwhile;
+        self.beside += other.beside;
+        self.rebuilt += other.rebuilt;
+    }
+}
+
+/// What came of a call on another thread.
+struct Aside {
+    begun: Tick,
+    ended: Tick,
+    result: Result<(), DbError>,
+}
+
+impl Aside {
+    fn end(&self, trial: &Trial) -> End {
+        match trial.end(&self.result) {
+            End::Done(_) => End::Done(self.ended),
+            other => other,
+        }
+    }
+}
+
+fn delete(db: &Db, ids: &[String]) -> Result<(), DbError> {
+    db.delete(&ids.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
 }
 
 /// A workload that is being lived through.
@@ -69,6 +136,8 @@ pub struct Trial {
     pub settings: Settings,
     /// What was promised.
     pub ledger: Ledger,
+    /// What its operations really did.
+    pub effects: Effects,
     recorder: Arc<Recorder>,
     fault: Option<Fault>,
     /// How often faults hit earlier disks.
@@ -93,6 +162,7 @@ impl Trial {
             disk: SimDisk::default(),
             settings,
             ledger: Ledger::default(),
+            effects: Effects::default(),
             recorder: Arc::default(),
             fault,
             hits: 0,
@@ -210,9 +280,12 @@ impl Trial {
         let earlier = recorder.earlier.load(Ordering::Relaxed);
         self.disk.after_each(move |number, disk| {
             locked(&recorder.moments).push(Moment { tick: earlier + number, disk });
+            // Taken out meanwhile, for its own operations come here too.
             let beside = locked(&recorder.beside).take();
-            if let Some(beside) = beside {
-                beside();
+            if let Some(mut beside) = beside
+                && !beside()
+            {
+                *locked(&recorder.beside) = Some(beside);
             }
         });
     }
@@ -228,18 +301,36 @@ impl Trial {
             Op::Batch(rows) => self.append(&db, rows.into(), false),
             Op::Durable => self.append(&db, 1, true),
             Op::Beside => self.append_beside(&db),
+            Op::Compact => db.compact().map(|compacted| self.effects.compacted(&compacted)),
+            Op::CompactMeanwhile => self.delete_meanwhile(&db, |db| db.compact().map(drop)),
+            Op::FlushMeanwhile => {
+                let flushed = self.delete_meanwhile(&db, Db::flush);
+                flushed.map(|()| self.all_durable())
+            }
+            Op::Maintain => {
+                let mut effects = Effects::default();
+                let maintain = |db: &Db| {
+                    db.maintain().map(|done| {
+                        effects.compacted(&done.compacted);
+                        effects.retained += u64::from(done.retention.segments_deleted);
+                    })
+                };
+                let done = self.collect(&db, maintain, i64::MAX)?;
+                self.effects += effects;
+                done.map(|()| self.all_durable())
+            }
             Op::Sync => db.sync().map(|()| self.all_durable()),
             Op::Flush => db.flush().map(|()| self.all_durable()),
             Op::Delete => self.delete(&db),
             Op::Gc => {
                 let rows = self.ledger.rows();
                 let middle = rows.values().nth(rows.len() / 2).map_or(0, |event| event.ts_ns);
-                self.gc(&db, middle)?
+                self.collect(&db, |db| db.gc(middle), middle)?
             }
             Op::Clear => match db.flush() {
                 Ok(()) => {
                     self.all_durable();
-                    self.gc(&db, i64::MAX)?
+                    self.collect(&db, |db| db.gc(i64::MAX), i64::MAX)?
                 }
                 failed => failed,
             },
@@ -272,6 +363,7 @@ impl Trial {
             Op::LoseManifest => {
                 drop(db);
                 self.move_to(self.disk.kill());
+                self.effects.rebuilt += 1;
                 self.lose_manifest().and_then(|()| self.open()).map(|()| self.all_durable())
             }
         })
@@ -362,63 +454,113 @@ impl Trial {
         let second_place = self.enter(second, 1);
         let outcome = Arc::new(Mutex::new(None));
         let job = {
-            let (db, events, outcome) = (Arc::clone(db), second.to_vec(), Arc::clone(&outcome));
-            let (disk, recorder) = (self.disk.clone(), Arc::clone(&self.recorder));
-            move || {
-                let clock = move || recorder.earlier.load(Ordering::Relaxed) + disk.operations();
-                std::thread::spawn(move || {
-                    let begun = clock();
-                    let appended = db.append(&events, false);
-                    *locked(&outcome) = Some((begun, clock(), appended));
-                })
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            }
+            let (db, outcome) = (Arc::clone(db), Arc::clone(&outcome));
+            let second = second.to_vec();
+            self.on_another_thread(outcome, move || db.append(&second, false))
         };
-        *locked(&self.recorder.beside) = Some(Box::new(job));
+        *locked(&self.recorder.beside) = Some(job);
         let appended = db.append(first, false);
         let end = self.end(&appended);
         self.finish_append(first_place, end, false);
         // Not run if the first append failed before its first operation.
         drop(locked(&self.recorder.beside).take());
-        let Some((begun, ended, second)) = locked(&outcome).take() else {
+        let Some(aside) = locked(&outcome).take() else {
             let now = self.tick();
             self.ledger.batches[second_place].end = End::Refused(now);
             return appended;
         };
-        let end = match self.end(&second) {
-            End::Done(_) => End::Done(ended),
-            other => other,
-        };
-        self.ledger.batches[second_place].begun = begun;
+        self.effects.beside += 1;
+        let end = aside.end(self);
+        self.ledger.batches[second_place].begun = aside.begun;
         self.finish_append(second_place, end, false);
-        appended.and(second)
+        appended.and(aside.result)
+    }
+
+    /// A job that does this on a thread of its own, waits for it, and says when it was done and with what outcome.
+    fn on_another_thread(
+        &self,
+        outcome: Arc<Mutex<Option<Aside>>>,
+        call: impl FnOnce() -> Result<(), DbError> + Send + 'static,
+    ) -> Job {
+        let (disk, recorder) = (self.disk.clone(), Arc::clone(&self.recorder));
+        let clock = move || recorder.earlier.load(Ordering::Relaxed) + disk.operations();
+        let work = move || {
+            let begun = clock();
+            let result = call();
+            *locked(&outcome) = Some(Aside { begun, ended: clock(), result });
+        };
+        let mut work = Some(work);
+        Box::new(move || {
+            if let Some(work) = work.take() {
+                std::thread::spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            }
+            true
+        })
     }
 
     fn delete(&mut self, db: &Db) -> Result<(), DbError> {
-        let rows = self.ledger.rows();
-        let chosen = [rows.values().next_back(), rows.values().nth(rows.len() / 3)];
-        let ids: BTreeSet<String> = chosen.into_iter().flatten().map(|event| event.id.clone()).collect();
-        let gone: BTreeSet<u64> =
-            rows.iter().filter(|(_, event)| ids.contains(&event.id)).map(|(number, _)| *number).collect();
+        let (ids, rows) = self.rows_to_delete();
         let begun = self.tick();
-        let mut asked: Vec<&str> = ids.iter().map(String::as_str).collect();
-        asked.push("nobody");
-        let deleted = db.delete(&asked).map(drop);
+        let deleted = delete(db, &ids);
         let end = self.end(&deleted);
-        self.ledger.removals.push(Removal { rows: gone, begun, end, is_whole: true });
+        self.ledger.removals.push(Removal { rows, begun, end, is_whole: true });
         deleted
     }
 
-    fn gc(&mut self, db: &Db, cutoff_ts_ns: i64) -> Result<Result<(), DbError>, Violation> {
+    /// Ids, and all rows that have one of them.
+    fn rows_to_delete(&self) -> (Vec<String>, BTreeSet<u64>) {
+        let rows = self.ledger.rows();
+        let chosen = [rows.values().next_back(), rows.values().nth(rows.len() / 3)];
+        let ids: BTreeSet<String> = chosen.into_iter().flatten().map(|event| event.id.clone()).collect();
+        let gone = rows.iter().filter(|(_, event)| ids.contains(&event.id)).map(|(number, _)| *number);
+        let gone = gone.collect();
+        (ids.into_iter().chain(["nobody".to_owned()]).collect(), gone)
+    }
+
+    /// Another thread deletes as soon as the call has begun to write a segment.
+    fn delete_meanwhile(
+        &mut self,
+        db: &Arc<Db>,
+        call: impl FnOnce(&Db) -> Result<(), DbError>,
+    ) -> Result<(), DbError> {
+        let (ids, rows) = self.rows_to_delete();
+        let outcome = Arc::new(Mutex::new(None));
+        let (other, disk) = (Arc::clone(db), self.disk.clone());
+        let mut work = self.on_another_thread(Arc::clone(&outcome), move || delete(&other, &ids));
+        *locked(&self.recorder.beside) = Some(Box::new(move || {
+            let trace = disk.trace();
+            let is_segment = |operation: &Operation| operation.path.to_string_lossy().ends_with(".kseg.tmp");
+            let writes = |operation: &Operation| matches!(operation.kind, OperationKind::Write { .. });
+            trace.last().is_some_and(|operation| is_segment(operation) && writes(operation)) && work()
+        }));
+        let done = call(db);
+        drop(locked(&self.recorder.beside).take());
+        let Some(aside) = locked(&outcome).take() else { return done };
+        self.effects.meanwhile += 1;
+        let end = aside.end(self);
+        self.ledger.removals.push(Removal { rows, begun: aside.begun, end, is_whole: true });
+        done.and(aside.result)
+    }
+
+    /// A call that may take rows which are older than the cutoff.
+    fn collect(
+        &mut self,
+        db: &Db,
+        call: impl FnOnce(&Db) -> Result<(), DbError>,
+        cutoff_ts_ns: i64,
+    ) -> Result<Result<(), DbError>, Violation> {
         let before = Self::numbers(db)?;
         let begun = self.tick();
-        let done = db.gc(cutoff_ts_ns);
-        let end = self.end(&done);
+        let done = call(db);
         let left = Self::numbers(db)?;
         let mut gone: BTreeSet<u64> = before.difference(&left).copied().collect();
         let known: BTreeMap<u64, &Event> = self.ledger.rows();
         oracle::gc_took_only_old_rows(&gone, &known, cutoff_ts_ns)?;
+        // What is seen to have gone has gone, also where a later part of the call failed.
+        let end = match self.end(&done) {
+            End::Refused(tick) if !gone.is_empty() => End::Done(tick),
+            end => end,
+        };
         if end == End::Open {
             // Nothing is shown to have gone, and the power may still take it.
             let old = known.iter().filter(|(_, event)| event.ts_ns < cutoff_ts_ns);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use keplordb::Sync;
+use keplordb::{Retention, Sync};
 
 use crate::chance::Chance;
 
@@ -28,6 +28,14 @@ pub enum Op {
     Gc,
     /// Flushes and forgets everything.
     Clear,
+    /// Merges and rewrites whatever is due.
+    Compact,
+    /// As `Compact`; another thread deletes while a segment is written.
+    CompactMeanwhile,
+    /// As `Flush`; another thread deletes while the segment is written.
+    FlushMeanwhile,
+    /// Does everything that is due, also by the retention.
+    Maintain,
     /// Copies the table into another directory.
     Checkpoint,
     /// Closes the engine and opens it again.
@@ -55,11 +63,23 @@ pub struct Settings {
     pub sync: Sync,
     /// How long replaced files stay.
     pub grace: Duration,
+    /// Bytes that `Maintain` keeps, if it is to drop any.
+    pub kept_bytes: Option<u64>,
+}
+
+impl Settings {
+    /// As an option of the engine.
+    pub fn retention(&self) -> Retention {
+        match self.kept_bytes {
+            Some(bytes) => Retention::default().max_bytes(bytes),
+            None => Retention::default(),
+        }
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { rotate_rows: 4, shards: 2, sync: Sync::Always, grace: Duration::ZERO }
+        Self { rotate_rows: 4, shards: 2, sync: Sync::Always, grace: Duration::ZERO, kept_bytes: None }
     }
 }
 
@@ -84,7 +104,8 @@ impl fmt::Display for Workload {
 
 /// Every sequence of one to three of the operations that most faults need no more of. The seed is the place in the list.
 pub fn short() -> Vec<Workload> {
-    const ALPHABET: [Op; 7] = [Op::Append, Op::Batch(3), Op::Sync, Op::Flush, Op::Delete, Op::Gc, Op::Reopen];
+    const ALPHABET: [Op; 8] =
+        [Op::Append, Op::Batch(3), Op::Sync, Op::Flush, Op::Delete, Op::Gc, Op::Compact, Op::Reopen];
     let mut sequences: Vec<Vec<Op>> = Vec::new();
     let mut longest = vec![Vec::new()];
     for _ in 0..3 {
@@ -114,10 +135,15 @@ pub fn random(seed: u64, length: usize) -> Workload {
         sync: [Sync::Always, Sync::Always, Sync::Os, Sync::Every { events: 3, bytes: 1 << 20 }]
             [chance.below(4)],
         grace: if chance.percent(60) { Duration::ZERO } else { Duration::from_secs(60) },
+        kept_bytes: chance.percent(30).then_some(12_000),
     };
     let op = |chance: &mut Chance| match chance.below(100) {
-        0..22 => Op::Append,
-        22..38 => Op::Batch(2 + chance.below(6) as u8),
+        0..17 => Op::Append,
+        17..18 => Op::FlushMeanwhile,
+        18..20 => Op::Compact,
+        20..21 => Op::CompactMeanwhile,
+        21..23 => Op::Maintain,
+        23..38 => Op::Batch(2 + chance.below(6) as u8),
         38..42 => Op::Durable,
         42..50 => Op::Beside,
         50..53 => Op::Sync,
@@ -140,11 +166,11 @@ pub fn random(seed: u64, length: usize) -> Workload {
 /// Workloads that together cover every operation, each under four settings. The seed is the place in the list.
 pub fn standard() -> Vec<Workload> {
     use Op::{
-        Append, Batch, Beside, Checkpoint, Clear, Cut, Delete, Durable, Flush, Gc, Grow, Kill, LoseManifest,
-        Reopen, Shards, Sync as SyncAll,
+        Append, Batch, Beside, Checkpoint, Clear, Compact, CompactMeanwhile, Cut, Delete, Durable, Flush,
+        FlushMeanwhile, Gc, Grow, Kill, LoseManifest, Maintain, Reopen, Shards, Sync as SyncAll,
     };
     let six = Batch(6);
-    let scripts: [(&str, &[Op]); 18] = [
+    let scripts: [(&str, &[Op]); 22] = [
         ("appends", &[Append, Append, Batch(3), SyncAll, Append, Durable, Batch(2), Append]),
         ("rotations", &[Batch(4), Append, Batch(5), Flush, Append, Flush, Batch(9), Append]),
         ("deletes", &[Batch(3), Delete, Append, Delete, Flush, Delete, Batch(2), Delete, Reopen, Delete]),
@@ -168,13 +194,29 @@ pub fn standard() -> Vec<Workload> {
             "merged, no manifest",
             &[six, six, six, six, six, six, six, six, Delete, LoseManifest, Append, Flush],
         ),
+        (
+            "compacted",
+            &[six, Delete, six, Delete, Delete, Compact, Append, Delete, six, Compact, Reopen, Compact],
+        ),
+        (
+            "compacted, killed",
+            &[six, six, Delete, Delete, Compact, Kill, Delete, Compact, Cut(0), Append, Compact],
+        ),
+        (
+            "deletes meanwhile",
+            &[six, six, Delete, CompactMeanwhile, Append, FlushMeanwhile, six, Delete, CompactMeanwhile],
+        ),
+        (
+            "maintained",
+            &[six, six, six, Maintain, six, six, Delete, Delete, Maintain, six, six, Maintain, Append],
+        ),
         ("no manifest", &[Batch(3), Delete, LoseManifest, Append, Flush, LoseManifest, Batch(2), Delete]),
     ];
     let grace = Duration::from_secs(60);
     let settings = [
         Settings::default(),
-        Settings { rotate_rows: 3, shards: 3, grace, ..Settings::default() },
-        Settings { sync: Sync::Os, rotate_rows: 5, ..Settings::default() },
+        Settings { rotate_rows: 3, shards: 3, grace, kept_bytes: Some(8_000), ..Settings::default() },
+        Settings { sync: Sync::Os, rotate_rows: 5, kept_bytes: Some(8_000), ..Settings::default() },
         Settings {
             sync: Sync::Every { events: 3, bytes: 1 << 20 },
             grace,
@@ -195,8 +237,8 @@ pub fn standard() -> Vec<Workload> {
 /// A workload of about 300 operations of the disk that reaches each kind of file and each way of writing it.
 pub fn for_faults() -> Workload {
     use Op::{
-        Append, Batch, Beside, Checkpoint, Clear, Cut, Delete, Durable, Flush, Gc, Grow, Kill, Reopen,
-        Shards, Sync as SyncAll,
+        Append, Batch, Beside, Checkpoint, Clear, Compact, CompactMeanwhile, Cut, Delete, Durable, Flush, Gc,
+        Grow, Kill, Maintain, Reopen, Shards, Sync as SyncAll,
     };
     let ops = [
         Append,
@@ -229,6 +271,15 @@ pub fn for_faults() -> Workload {
         Delete,
         Cut(1),
         Append,
+        Batch(6),
+        Batch(6),
+        Delete,
+        CompactMeanwhile,
+        Batch(6),
+        Delete,
+        Compact,
+        Append,
+        Maintain,
     ];
     Workload { name: "faults".into(), seed: 0, settings: Settings::default(), ops: ops.to_vec() }
 }

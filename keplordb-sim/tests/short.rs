@@ -10,6 +10,7 @@ fn sequences(part: u64, parts: u64) {
     let only = number(SEED);
     let mut count = Count::default();
     let workloads = short();
+    assert_eq!(workloads.len(), 8 + 8 * 8 + 8 * 8 * 8);
     for workload in workloads.iter().filter(|workload| workload.seed % parts == part) {
         if only.is_none_or(|seed| workload.seed == seed) {
             match simulate(workload, Effort::QUICK) {

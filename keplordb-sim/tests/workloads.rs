@@ -22,6 +22,7 @@ fn half(part: u64) {
     }
     println!("half {part} of the workloads: {count}");
     assert!(only.is_some() || count.images >= IMAGES / 2, "too few images: {count}");
+    assert!(only.is_some() || count.effects.is_complete(), "some operation did nothing: {:?}", count.effects);
     assert!(only.is_some() || count.in_recovery > 500, "too few crashes inside a recovery: {count}");
 }
 
