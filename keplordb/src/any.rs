@@ -32,6 +32,7 @@ mod answer;
 mod columns;
 mod event;
 mod query;
+mod reader;
 mod row;
 mod value;
 
@@ -39,6 +40,7 @@ pub use answer::{AnyRollup, AnyTotals, ColumnTotals};
 pub use columns::{Column, Kind, Role};
 pub use event::AnyEvent;
 pub use query::AnyQuery;
+pub use reader::AnyReader;
 pub use row::{AnyRow, AnyRowView};
 pub use value::Value;
 

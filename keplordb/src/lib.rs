@@ -102,7 +102,7 @@ mod raw;
 mod reader;
 mod store;
 
-pub use any::AnyStore;
+pub use any::{AnyReader, AnyStore};
 pub use config::{EngineConfig, MAX_SHARDS, MapMode, OnCorruption, Options, Retention, Sync};
 pub use engine::{
     Appended, Budget, Compacted, Depth, Flushed, GcStats, Maintained, OpenReport, Problem, Quarantined,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use keplordb::any::{AnyEvent, AnyRow, AnyStore, Kind, Role, Value};
+use keplordb::any::{AnyEvent, AnyQuery, AnyReader, AnyRow, AnyStore, Kind, Role, Value};
 use keplordb::disk::{Disk, MemoryDisk};
 use keplordb::{
     Cursor, DbError, Engine, EngineConfig, EventFlags, EventRef, LogEvent, Options, QueryFilter, Store,
@@ -601,7 +601,7 @@ fn conditions_add_up_and_contradictions_match_nothing() {
         let event = store.event(ts_ns as i64).set("user", user).unwrap();
         store.append(event.set("status", 200 + 100 * ts_ns as i64).unwrap()).unwrap();
     }
-    let count = |query: keplordb::any::AnyQuery<'_>| {
+    let count = |query: AnyQuery<'_>| {
         let count = query.totals().unwrap().event_count;
         assert_eq!(query.rows().unwrap().len() as u64, count);
         count
@@ -686,6 +686,55 @@ fn a_directory_on_the_real_disk_opens_by_its_path_alone() {
         store.flush().unwrap();
         assert_eq!(store.gc(2).unwrap().events_deleted, 1);
     }
+}
+
+#[test]
+fn a_reader_of_any_columns_sees_what_a_store_writes_beside_it() {
+    let disk: Arc<MemoryDisk> = Arc::default();
+    let reader = || AnyReader::open_with(config(), options(&disk));
+    let missing = "table/MANIFEST is missing; put it back, or restore the directory from a copy";
+    assert_eq!(refusal(reader()), missing);
+    assert!(disk.list(Path::new("table")).is_err(), "a directory was made");
+
+    let store = open_or_create(&disk, &calls()).unwrap();
+    let reader = reader().unwrap();
+    assert_eq!((reader.schema(), reader.columns()), (&calls(), store.columns()));
+    let events = (0..40).map(|n| {
+        let user = ["alice", "bob"][n % 2];
+        let event = store.event(n as i64 * DAY_NS).set("id", format!("e-{n}")).unwrap();
+        event.set("user", user).unwrap().set("tokens", n as i64).unwrap()
+    });
+    for event in events {
+        store.append(event).unwrap();
+    }
+    store.delete(&["e-7"]).unwrap();
+    assert!(reader.query().rows().unwrap().is_empty(), "it sees what it saw when it was opened");
+    assert_eq!(reader.refresh().unwrap().events, 39);
+
+    let rows = |query: AnyQuery<'_>| query.equals("user", "bob").unwrap().rows().unwrap();
+    assert_eq!(rows(reader.query()), rows(store.query()));
+    let tokens = reader.position("tokens").unwrap();
+    assert_eq!(reader.columns()[tokens].name, "tokens");
+    let totals = |query: AnyQuery<'_>| query.status(..1).totals().unwrap();
+    assert_eq!(totals(reader.query()), totals(store.query()));
+    assert_eq!(totals(reader.query()).of("tokens").unwrap().sum, (0..40).sum::<i128>() - 7);
+    assert_eq!(reader.get("e-3").unwrap(), store.get("e-3").unwrap());
+    assert_eq!(reader.get("e-7").unwrap(), None);
+    let by = [("user", Some("alice"))];
+    assert_eq!(reader.rollups(0, 9 * DAY_S, &by).unwrap(), store.rollups(0, 9 * DAY_S, &by).unwrap());
+    assert!(matches!(reader.query().equals("usr", ""), Err(DbError::UnknownColumn { .. })));
+
+    // The writer has more columns from now on: seen by a reader that is opened anew.
+    drop(store);
+    let grown = calls().dim("region");
+    let store = open_or_create(&disk, &grown).unwrap();
+    store.append(store.event(i64::MAX).set("region", "eu").unwrap()).unwrap();
+    assert_eq!(reader.refresh().unwrap().events, 40);
+    assert!(matches!(reader.position("region"), Err(DbError::UnknownColumn { .. })));
+    let anew = AnyReader::open_with(config(), options(&disk)).unwrap();
+    assert_eq!(anew.query().limit(1).rows().unwrap()[0].text("region").unwrap(), "eu");
+    let other = AnyReader::open_with(config(), options(&disk).schema(TableSchema::new(1).dim("model")));
+    assert!(matches!(other, Err(DbError::SchemaMismatch { .. })), "{:?}", other.map(drop));
 }
 
 #[test]

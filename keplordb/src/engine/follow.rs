@@ -128,6 +128,13 @@ impl Follower {
         Ok(follower)
     }
 
+    /// Reads the table in `config.data_dir` with the columns that it has now.
+    pub(crate) fn open_stored(config: EngineConfig, options: Options) -> Result<Self> {
+        let directory = Directory::new(Arc::clone(&options.disk), config.data_dir.clone());
+        let schema = manifest::load(&directory)?.schema;
+        Self::open(config, options, schema)
+    }
+
     /// What queries are put to.
     pub(crate) fn source(&self) -> &Source {
         &self.source

@@ -1,0 +1,110 @@
+//! `AnyReader`: a table of any columns beside the engine that writes it, also in another process.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::answer::AnyRollup;
+use super::columns::{Column, Columns};
+use super::query::{self, AnyQuery};
+use super::row::AnyRow;
+use crate::config::{EngineConfig, Options};
+use crate::engine::{Follower, Refreshed};
+use crate::error::Result;
+use crate::schema::TableSchema;
+
+/// A table of any columns that an engine writes meanwhile, in this process or another one: [`Reader`](crate::Reader) by
+/// column name. What holds there holds here.
+///
+/// Its columns are those of the moment at which it was opened; those that the writer has added since are seen by one that is
+/// opened anew.
+///
+/// ```
+/// use keplordb::TableSchema;
+/// use keplordb::any::{AnyReader, AnyStore};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path().join("calls");
+/// let store = AnyStore::open_or_create(&dir, TableSchema::new(1).dim("user").counter("tokens"))?; // usually another process
+/// let reader = AnyReader::open(&dir)?;
+///
+/// store.append(store.event(1_700_000_000_000_000_000).set("user", "alice")?.set("tokens", 1200)?)?;
+/// reader.refresh()?;
+/// assert_eq!(reader.query().equals("user", "alice")?.totals()?.of("tokens")?.sum, 1200);
+/// # Ok::<(), keplordb::DbError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct AnyReader {
+    follower: Arc<Follower>,
+    columns: Arc<Columns>,
+}
+
+impl AnyReader {
+    /// Reads the table in this directory with the columns that it has.
+    ///
+    /// # Errors
+    /// As [`Reader::open`](crate::Reader::open).
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(EngineConfig::in_dir(dir.as_ref()), Options::default())
+    }
+
+    /// Reads with a configuration and options of your own, of which those that concern writing play no part; with the columns
+    /// of [`Options::schema`], where it is given.
+    ///
+    /// # Errors
+    /// As [`Reader::open`](crate::Reader::open).
+    pub fn open_with(config: EngineConfig, options: Options) -> Result<Self> {
+        let follower = match options.schema.clone() {
+            Some(schema) => Follower::open(config, options, schema)?,
+            None => Follower::open_stored(config, options)?,
+        };
+        let columns = Arc::new(Columns::new(follower.source().schema()));
+        Ok(Self { follower: Arc::new(follower), columns })
+    }
+
+    /// Shows queries everything that was written before the call.
+    ///
+    /// # Errors
+    /// As [`Reader::refresh`](crate::Reader::refresh).
+    pub fn refresh(&self) -> Result<Refreshed> {
+        self.follower.refresh()
+    }
+
+    /// The columns that the table adds to the built-in ones.
+    pub fn schema(&self) -> &TableSchema {
+        self.follower.source().schema()
+    }
+
+    /// All columns, in the order of rows; as [`AnyStore::columns`](crate::any::AnyStore::columns).
+    pub fn columns(&self) -> &[Column] {
+        self.columns.all()
+    }
+
+    /// The position of a column in [`columns`](Self::columns). It holds as long as the reader is open.
+    ///
+    /// # Errors
+    /// [`UnknownColumn`](crate::DbError::UnknownColumn) names the columns that there are.
+    pub fn position(&self, column: &str) -> Result<usize> {
+        self.columns.position(column)
+    }
+
+    /// A question about the table's events; nothing happens before it is asked for rows or totals.
+    pub fn query(&self) -> AnyQuery<'_> {
+        AnyQuery::new(self.follower.source(), &self.columns)
+    }
+
+    /// The newest live event with this id; `None` when there is none, and for the empty id.
+    ///
+    /// # Errors
+    /// As [`Reader::get`](crate::Reader::get).
+    pub fn get(&self, id: &str) -> Result<Option<AnyRow>> {
+        query::get(self.follower.source(), &self.columns, id)
+    }
+
+    /// Count and sums per UTC day and combination of any dims; as [`AnyStore::rollups`](crate::any::AnyStore::rollups).
+    ///
+    /// # Errors
+    /// As [`AnyStore::rollups`](crate::any::AnyStore::rollups).
+    pub fn rollups(&self, from_day: i64, to_day: i64, by: &[(&str, Option<&str>)]) -> Result<Vec<AnyRollup>> {
+        query::rollups(self.follower.source(), &self.columns, from_day, to_day, by)
+    }
+}
