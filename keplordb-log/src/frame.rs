@@ -67,6 +67,8 @@
 
 use crc32fast::Hasher;
 
+use crate::planted::{self, Bug};
+
 /// Length of a frame's header.
 pub const HEADER_BYTES: usize = 32;
 
@@ -411,7 +413,7 @@ impl<'a> Walk<'a> {
         else {
             return Err(behind("a frame reaches beyond the end of the file"));
         };
-        if payload_crc(payload) != stored_payload_crc {
+        if payload_crc(payload) != stored_payload_crc && !planted::is(Bug::PayloadUnchecked) {
             return Err(behind("a payload's checksum does not hold"));
         }
         if padding.iter().any(|&byte| byte != 0) {
@@ -494,7 +496,11 @@ fn salted(salt: u64) -> Hasher {
 
 fn header_crc(salted: &Hasher, header: &[u8; HEADER_BYTES]) -> u32 {
     let mut hasher = salted.clone();
-    hasher.update(&header[4..]);
+    if planted::is(Bug::LengthUnchecked) {
+        hasher.update(&header[12..]);
+    } else {
+        hasher.update(&header[4..]);
+    }
     hasher.finalize()
 }
 

@@ -35,6 +35,8 @@
 #![forbid(unsafe_code)]
 
 pub mod frame;
+#[doc(hidden)]
+pub mod planted;
 pub mod salvage;
 
 pub use frame::{End, Frame, Walk};

@@ -7,6 +7,7 @@ use super::Core;
 use super::unlink::Replaced;
 use crate::error::Result;
 use crate::state::version::{SegmentEntry, Version};
+use keplordb_log::planted::{self, Bug};
 
 /// What [`gc`](crate::Engine::gc) removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,6 +65,11 @@ impl Core {
             stats.segments_deleted += 1;
             stats.bytes_freed += entry.segment.header().file_bytes;
             stats.events_deleted += entry.live_rows();
+        }
+        if planted::is(Bug::UnlinkedBeforeForgotten) {
+            for entry in &gone {
+                self.wal.directory.remove_leftover(entry.segment.path());
+            }
         }
         let replaced = gone.into_iter().map(|entry| Replaced::segment(entry.segment, None)).collect();
         self.commit_version(&mut publish, version, replaced)?;

@@ -24,6 +24,7 @@ use crate::storage::map_cache::MapCache;
 use crate::storage::segment_reader::Segment;
 use crate::storage::tombstones::{self, FoundTombstones};
 use crate::storage::wal::{self, FoundWal, Known};
+use keplordb_log::planted::{self, Bug};
 
 /// The first sequence ever.
 pub(super) const FIRST_SEQUENCE: u64 = 1;
@@ -139,6 +140,9 @@ pub(super) fn look(files: &Segments<'_>, listing: &Listing, is_copy: bool) -> Re
         .wals
         .retain(|(generation, _)| *generation < manifest.next_generation || !absorbed.contains(generation));
 
+    if planted::is(Bug::OldGenerationIgnored) {
+        parts.wals.drain(..parts.wals.len().saturating_sub(1));
+    }
     let disk = directory.disk().as_ref();
     let mut wals = Vec::with_capacity(parts.wals.len());
     for (generation, known) in &parts.wals {
@@ -202,7 +206,10 @@ fn parts_of(manifest: &Manifest, listing: &Listing, origin: Origin, directory: &
     parts.segments.sort_unstable();
 
     parts.wals.extend(manifest.wals.iter().map(|wal| (wal.generation, origin.known(wal.synced_bytes))));
-    let younger = listing.wals.iter().filter(|(generation, _)| *generation >= manifest.next_generation);
+    let is_listed = |generation: u64| manifest.wals.iter().any(|wal| wal.generation == generation);
+    let younger = listing.wals.iter().filter(|(generation, _)| {
+        *generation >= manifest.next_generation || planted::is(Bug::ReplayedTwice) && !is_listed(*generation)
+    });
     parts.wals.extend(younger.map(|(generation, _)| (*generation, origin.known(0))));
     parts.wals.sort_by_key(|(generation, _)| *generation);
     if may_lack {

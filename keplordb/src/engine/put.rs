@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::state::segment_rows::{Job, SegmentRows, encode};
 use crate::state::version::{MemtableEntry, SegmentEntry, Version};
 use crate::storage::segment_reader::Segment;
+use keplordb_log::planted::{self, Bug};
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +72,15 @@ impl Core {
             let place = segments.partition_point(|entry| entry.segment.number() < segment.number());
             segments.insert(place, SegmentEntry { segment: Arc::clone(segment), deleted });
         }
+        if planted::is(Bug::SourcesKept) {
+            segments.extend(merged.iter().cloned());
+            segments.sort_by_key(|entry| entry.segment.number());
+        }
+        if planted::is(Bug::UnlinkedBeforePublished) {
+            for entry in &absorbed {
+                self.wal.directory.remove_leftover(&self.wal.directory.wal(entry.memtable.generation()));
+            }
+        }
         (version.segments, version.memtables) = (segments, memtables);
         let by = written.map(|segment| segment.number());
         let logs = absorbed.iter().map(|entry| Replaced::wal(entry.memtable.generation(), by));
@@ -95,7 +105,10 @@ impl Core {
         let generations: BTreeSet<u64> = sealed.chain(sources.generations.iter().copied()).collect();
         let generations: Vec<u64> = generations.into_iter().collect();
         let supersedes: BTreeSet<u64> = sources.supersedes.iter().copied().collect();
-        let supersedes: Vec<u64> = supersedes.into_iter().collect();
+        let mut supersedes: Vec<u64> = supersedes.into_iter().collect();
+        if planted::is(Bug::SourcesNotSuperseded) {
+            supersedes.clear();
+        }
         let schema = self.source.schema();
         let job = Job {
             schema,

@@ -18,6 +18,7 @@ use crate::kernels::{CHUNK_ROWS, Kernels};
 use crate::state::version::{SegmentEntry, View};
 use crate::storage::segment_reader::OpenSegment;
 use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC, Measure, Sums};
+use keplordb_log::planted::{self, Bug};
 
 /// Rows to scan from which a query fans out. One core scans 1 to 2 rows per nanosecond where the zone maps decide
 /// nothing, so this is 1 to 2 ms. Less gains little: scans of 0.5 ms came back no sooner from two cores that had other
@@ -223,7 +224,7 @@ fn subtract_deleted(
 ) -> Result<()> {
     deleted.clear();
     deleted.extend(selection.deleted_in(selection.rows.clone()).filter(|row| selection.holds(*row as usize)));
-    if deleted.is_empty() {
+    if deleted.is_empty() || planted::is(Bug::SumsNotCorrected) {
         return Ok(());
     }
     // They were all counted, unless the file's sums are false: then the count must not wrap either.

@@ -20,6 +20,7 @@ use crate::format::MAX_NUMBER;
 use crate::format::block::Block;
 use crate::format::wal::WalHeader;
 use crate::schema::TableSchema;
+use keplordb_log::planted::{self, Bug};
 
 /// First and largest step of filling ahead. The first keeps a shard that gets a few events small; the largest bounds what
 /// one append may write besides its own bytes.
@@ -107,7 +108,7 @@ impl Wal {
             payload_bytes: payload.bytes,
             rows: payload.rows,
             first,
-            durable_upto: self.syncer.durable_upto(),
+            durable_upto: if planted::is(Bug::WatermarkZero) { 0 } else { self.syncer.durable_upto() },
         };
         let place = buffer.first_chunk_mut::<HEADER_BYTES>();
         frame::write_header(
@@ -120,7 +121,9 @@ impl Wal {
         if end > self.filled && self.fill_step > 0 && buffer.len() < FILL_FRAME_BYTES {
             self.fill_to(end + self.fill_step);
         }
-        if let Err(source) = self.file.write_at(buffer, self.end) {
+        if let Err(source) = self.file.write_at(buffer, self.end)
+            && !planted::is(Bug::ShortWriteCounted)
+        {
             return Err(self.cut_back(DbError::io("write", &self.path, source)));
         }
         self.end = end;
@@ -305,7 +308,7 @@ impl FoundWal {
 /// there the file itself is cut and synced.
 pub(crate) fn make_durable(directory: &Directory, path: &Path, durable_upto: u64, end: u64) -> Result<()> {
     let disk = directory.disk().as_ref();
-    if durable_upto < end {
+    if durable_upto < end && !planted::is(Bug::TailNotSynced) {
         let mut bytes = keplordb_disk::read_all(disk, path, u64::MAX).at("read", path)?;
         bytes.truncate(usize::try_from(end).unwrap_or(usize::MAX));
         match directory.write_whole(path, &bytes) {
@@ -316,6 +319,9 @@ pub(crate) fn make_durable(directory: &Directory, path: &Path, durable_upto: u64
     let file = disk.open(path).at("open", path)?;
     if file.bytes().at("measure", path)? > end {
         file.truncate(end).at("truncate", path)?;
+    }
+    if planted::is(Bug::TailNotSynced) {
+        return Ok(());
     }
     file.sync().at("sync", path)
 }
