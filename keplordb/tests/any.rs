@@ -692,8 +692,8 @@ fn a_directory_on_the_real_disk_opens_by_its_path_alone() {
 fn a_reader_of_any_columns_sees_what_a_store_writes_beside_it() {
     let disk: Arc<MemoryDisk> = Arc::default();
     let reader = || AnyReader::open_with(config(), options(&disk));
-    let missing = "table/MANIFEST is missing; put it back, or restore the directory from a copy";
-    assert_eq!(refusal(reader()), missing);
+    let message = refusal(reader());
+    assert!(message.starts_with("table/MANIFEST is missing; open the directory with an engine"), "{message}");
     assert!(disk.list(Path::new("table")).is_err(), "a directory was made");
 
     let store = open_or_create(&disk, &calls()).unwrap();
