@@ -45,6 +45,11 @@ impl Violation {
         Self { invariant, what: what.into() }
     }
 
+    /// The test itself could not go on.
+    pub fn harness(what: &str) -> Self {
+        Self::new("the test", what)
+    }
+
     /// A call failed that nothing had kept from succeeding: what is on disk cannot be got at.
     pub fn unexpected(call: &str, error: &DbError) -> Self {
         Self::new("I1", format!("{call} failed: {error}"))

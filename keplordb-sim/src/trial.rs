@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keplordb::disk::sim::{Fault, Operation, OperationKind};
 use keplordb::disk::{Disk, SimDisk};
-use keplordb::{Compacted, DbError, EngineConfig, Options, Sync};
+use keplordb::{Compacted, DbError, EngineConfig, OnCorruption, Options, Sync};
 
 use crate::ledger::{Batch, Checkpoint, End, Ledger, Removal, Tick};
 use crate::oracle::{self, Violation};
@@ -36,7 +36,8 @@ pub fn open(disk: &SimDisk, dir: &str, settings: &Settings, is_wide: bool) -> Re
         .disk(Arc::new(disk.clone()) as Arc<dyn Disk>)
         .sync(settings.sync)
         .unlink_grace(settings.grace)
-        .retention(settings.retention());
+        .retention(settings.retention())
+        .on_corruption(if settings.quarantine { OnCorruption::Quarantine } else { OnCorruption::Fail });
     Db::open(is_wide, config, options)
 }
 
@@ -81,6 +82,8 @@ pub struct Effects {
     pub beside: u64,
     /// Manifests that were lost.
     pub rebuilt: u64,
+    /// Segments that were damaged.
+    pub damaged: u64,
 }
 
 impl Effects {
@@ -91,7 +94,7 @@ impl Effects {
 
     /// Whether there was some of everything.
     pub fn is_complete(&self) -> bool {
-        [self.compacted, self.purged, self.retained, self.meanwhile, self.beside, self.rebuilt]
+        [self.compacted, self.purged, self.retained, self.meanwhile, self.beside, self.rebuilt, self.damaged]
             .iter()
             .all(|count| *count > 0)
     }
@@ -105,6 +108,7 @@ impl AddAssign for Effects {
         self.meanwhile += other.meanwhile;
         self.beside += other.beside;
         self.rebuilt += other.rebuilt;
+        self.damaged += other.damaged;
     }
 }
 
@@ -359,6 +363,16 @@ impl Trial {
                 }
                 opened
             }
+            Op::Damage => {
+                drop(db);
+                self.move_to(self.disk.kill());
+                self.damage_a_segment()?;
+                let opened = self.open();
+                if opened.is_ok() {
+                    self.settle()?;
+                }
+                opened
+            }
             Op::LoseManifest if !self.can_rebuild() => Ok(()),
             Op::LoseManifest => {
                 drop(db);
@@ -597,6 +611,25 @@ impl Trial {
         closed?;
         self.all_durable();
         Ok(())
+    }
+
+    /// Flips a bit in the header of the oldest segment, if there is one. Any row may be gone then.
+    fn damage_a_segment(&mut self) -> Result<(), Violation> {
+        let dir = Path::new(DIR).join("segments");
+        let segments = self.disk.list(&dir).unwrap_or_default();
+        let Some(oldest) = segments.iter().find(|entry| entry.name.ends_with(".kseg")) else { return Ok(()) };
+        let rows = self.ledger.rows().into_keys().collect();
+        self.ledger.removals.push(Removal { rows, begun: self.tick(), end: End::Open, is_whole: false });
+        self.settings.quarantine = true;
+        self.effects.damaged += 1;
+        let mut byte = [0];
+        let file = self.disk.open(&dir.join(&oldest.name));
+        let damaged = file.and_then(|file| {
+            file.read_at(&mut byte, 25)?;
+            file.write_at(&[byte[0] ^ 1], 25)?;
+            file.sync()
+        });
+        damaged.map_err(|error| Violation::harness(&format!("a segment could not be damaged: {error}")))
     }
 
     /// Whether the other files tell all: something must be there that says what the columns are, and nothing that gc took

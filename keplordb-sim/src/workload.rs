@@ -48,6 +48,8 @@ pub enum Op {
     Shards(u8),
     /// Closes the engine and opens it with one more dim.
     Grow,
+    /// The process is killed, the oldest segment is damaged, and the directory is opened with the damage set aside.
+    Damage,
     /// The process is killed, the manifest gets lost, and the directory is opened again.
     LoseManifest,
 }
@@ -65,6 +67,8 @@ pub struct Settings {
     pub grace: Duration,
     /// Bytes that `Maintain` keeps, if it is to drop any.
     pub kept_bytes: Option<u64>,
+    /// Whether damaged files are set aside.
+    pub quarantine: bool,
 }
 
 impl Settings {
@@ -79,7 +83,14 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { rotate_rows: 4, shards: 2, sync: Sync::Always, grace: Duration::ZERO, kept_bytes: None }
+        Self {
+            rotate_rows: 4,
+            shards: 2,
+            sync: Sync::Always,
+            grace: Duration::ZERO,
+            kept_bytes: None,
+            quarantine: false,
+        }
     }
 }
 
@@ -136,6 +147,7 @@ pub fn random(seed: u64, length: usize) -> Workload {
             [chance.below(4)],
         grace: if chance.percent(60) { Duration::ZERO } else { Duration::from_secs(60) },
         kept_bytes: chance.percent(30).then_some(12_000),
+        quarantine: false,
     };
     let op = |chance: &mut Chance| match chance.below(100) {
         0..17 => Op::Append,
@@ -157,6 +169,7 @@ pub fn random(seed: u64, length: usize) -> Workload {
         90..95 => Op::Cut(chance.any()),
         95..97 => Op::Shards(1 + chance.below(3) as u8),
         97..98 => Op::Grow,
+        98..99 => Op::Damage,
         _ => Op::LoseManifest,
     };
     let ops = (0..length).map(|_| op(&mut chance)).collect();
@@ -166,11 +179,11 @@ pub fn random(seed: u64, length: usize) -> Workload {
 /// Workloads that together cover every operation, each under four settings. The seed is the place in the list.
 pub fn standard() -> Vec<Workload> {
     use Op::{
-        Append, Batch, Beside, Checkpoint, Clear, Compact, CompactMeanwhile, Cut, Delete, Durable, Flush,
-        FlushMeanwhile, Gc, Grow, Kill, LoseManifest, Maintain, Reopen, Shards, Sync as SyncAll,
+        Append, Batch, Beside, Checkpoint, Clear, Compact, CompactMeanwhile, Cut, Damage, Delete, Durable,
+        Flush, FlushMeanwhile, Gc, Grow, Kill, LoseManifest, Maintain, Reopen, Shards, Sync as SyncAll,
     };
     let six = Batch(6);
-    let scripts: [(&str, &[Op]); 22] = [
+    let scripts: [(&str, &[Op]); 23] = [
         ("appends", &[Append, Append, Batch(3), SyncAll, Append, Durable, Batch(2), Append]),
         ("rotations", &[Batch(4), Append, Batch(5), Flush, Append, Flush, Batch(9), Append]),
         ("deletes", &[Batch(3), Delete, Append, Delete, Flush, Delete, Batch(2), Delete, Reopen, Delete]),
@@ -210,6 +223,7 @@ pub fn standard() -> Vec<Workload> {
             "maintained",
             &[six, six, six, Maintain, six, six, Delete, Delete, Maintain, six, six, Maintain, Append],
         ),
+        ("damaged", &[six, six, Delete, Append, Damage, Append, Delete, Reopen, six, Damage, Kill, Append]),
         ("no manifest", &[Batch(3), Delete, LoseManifest, Append, Flush, LoseManifest, Batch(2), Delete]),
     ];
     let grace = Duration::from_secs(60);
