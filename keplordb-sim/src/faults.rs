@@ -45,6 +45,7 @@ fn live(
 ) -> Result<(), Violation> {
     let (mut trial, opened) = Trial::begin(workload.settings, Some(fault));
     check(opened, outcome)?;
+    let mut was_cut = false;
     for (place, op) in workload.ops.iter().enumerate() {
         *at = (trial.tick(), format!("operation {place}, {op:?}"));
         let reopens = matches!(op, Op::Reopen | Op::Shards(_) | Op::Grow | Op::Kill | Op::LoseManifest);
@@ -61,6 +62,11 @@ fn live(
         check(trial.perform(*op)?, outcome)?;
         if let Some(db) = trial.db() {
             oracle::living(db, &trial.ledger, trial.tick())?;
+        }
+        if trial.faults_hit() > 0 && !was_cut {
+            // At once: what comes later may write anew what is not on disk now.
+            was_cut = true;
+            cuts_keep_the_promises(&trial, Depth::default())?;
         }
     }
     *at = (trial.tick(), "the end".to_owned());
@@ -88,14 +94,19 @@ fn after_the_fault(trial: &mut Trial, outcome: &mut Outcome) -> Result<(), Viola
     if let Some(db) = trial.db() {
         oracle::living(db, &trial.ledger, moment)?;
     }
-    let case = |loss| Case { ledger: &trial.ledger, moment, loss, settings: &trial.settings };
-    for seed in 0..3 {
-        case(Loss::Power).judge(&trial.disk.power_cut(seed), Depth::FULL)?;
-    }
+    cuts_keep_the_promises(trial, Depth::FULL)?;
     if !is_in_doubt(trial) {
-        case(Loss::Kill).judge(&trial.disk.kill(), Depth::FULL)?;
+        let case = Case { ledger: &trial.ledger, moment, loss: Loss::Kill, settings: &trial.settings };
+        case.judge(&trial.disk.kill(), Depth::FULL)?;
     }
     Ok(())
+}
+
+/// The power is cut now, in three ways.
+fn cuts_keep_the_promises(trial: &Trial, depth: Depth) -> Result<(), Violation> {
+    let (ledger, settings) = (&trial.ledger, &trial.settings);
+    let case = Case { ledger, moment: trial.tick(), loss: Loss::Power, settings };
+    (0..3).try_for_each(|seed| case.judge(&trial.disk.power_cut(seed), depth).map(drop))
 }
 
 /// Only errors of the disk may come through, each under its own name.

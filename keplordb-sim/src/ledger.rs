@@ -172,6 +172,22 @@ impl Ledger {
         }
     }
 
+    /// As if the last batch of each log and the last removal were still under way.
+    #[must_use]
+    pub fn but_the_last(&self) -> Self {
+        let mut ledger = self.clone();
+        let mut shards = BTreeSet::new();
+        for batch in ledger.batches.iter_mut().rev().filter(|batch| matches!(batch.end, End::Done(_))) {
+            if shards.insert(batch.shard) {
+                batch.end = End::Open;
+            }
+        }
+        if let Some(removal) = ledger.removals.iter_mut().rev().find(|removal| !removal.rows.is_empty()) {
+            removal.end = End::Open;
+        }
+        ledger
+    }
+
     /// The table was opened after a crash and showed these rows: what it did not show is gone for good, what it showed stays.
     pub fn settle(&mut self, shown: &BTreeSet<u64>, now: Tick) {
         let mut gone = BTreeSet::new();

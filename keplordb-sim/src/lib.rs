@@ -6,7 +6,8 @@
 //! - [`trial`]: living through a workload; [`ledger`]: what was promised meanwhile.
 //! - [`images`]: the recipes of all disks that a power cut at one moment may leave.
 //! - [`oracle`]: the twelve invariants.
-//! - [`suite`]: all of it together, counted. [`faults`]: the same workloads on a disk that fails. [`replay`]: how a failure is told and tried again.
+//! - [`suite`]: all of it together, counted. [`faults`]: on a disk that fails. [`damage`]: with
+//!   bytes flipped. [`replay`]: how a failure is told and tried again.
 //!
 //! Unpublished: it serves the tests in its own folder `tests/`.
 
@@ -15,6 +16,7 @@
 #![expect(clippy::missing_panics_doc, reason = "a test that panics has failed, and says why")]
 
 pub mod chance;
+pub mod damage;
 pub mod faults;
 pub mod images;
 pub mod ledger;

@@ -101,7 +101,11 @@ pub struct Case<'a> {
 }
 
 impl Case<'_> {
-    fn open(&self, disk: &SimDisk) -> Result<Db, DbError> {
+    /// Opens the table as it is to be opened then.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub fn open(&self, disk: &SimDisk) -> Result<Db, DbError> {
         open(disk, DIR, self.settings, self.ledger.is_wide(self.moment))
     }
 
@@ -152,8 +156,11 @@ impl Case<'_> {
         Ok(shown)
     }
 
-    /// I1, I2, I3, I4 and I10, under any of the possibilities that what was under way leaves open.
-    fn rows_are_legal(&self, rows: &[Row]) -> Result<BTreeSet<u64>, Violation> {
+    /// I1, I2, I3, I4 and I10, under any of the possibilities that what was under way leaves open. Returns the rows' numbers.
+    ///
+    /// # Errors
+    /// The first promise that is not kept.
+    pub fn rows_are_legal(&self, rows: &[Row]) -> Result<BTreeSet<u64>, Violation> {
         let shown = i2_nothing_is_invented(rows, self.ledger, self.moment)?;
         let effect = |end: &crate::ledger::Removal| end.effect(self.moment);
         let removals = || self.ledger.removals.iter();

@@ -184,11 +184,11 @@ impl Trial {
         (trial, opened)
     }
 
-    /// Lives through a workload without faults.
+    /// Lives through a workload without faults; the engine is still open.
     ///
     /// # Errors
     /// What went wrong although nothing was broken: a call that failed, or a wrong answer of the living engine.
-    pub fn run(workload: &Workload) -> Result<(Self, Vec<Moment>), Violation> {
+    pub fn live(workload: &Workload) -> Result<Self, Violation> {
         let (mut trial, opened) = Self::begin(workload.settings, None);
         opened.map_err(|error| Violation::unexpected("open", &error))?;
         for (place, op) in workload.ops.iter().enumerate() {
@@ -199,6 +199,15 @@ impl Trial {
                 oracle::living(db, &trial.ledger, trial.tick())?;
             }
         }
+        Ok(trial)
+    }
+
+    /// Lives through a workload without faults, to its close. Returns every moment of it.
+    ///
+    /// # Errors
+    /// As [`live`](Self::live).
+    pub fn run(workload: &Workload) -> Result<(Self, Vec<Moment>), Violation> {
+        let mut trial = Self::live(workload)?;
         drop(trial.db.take());
         let moments = std::mem::take(&mut *locked(&trial.recorder.moments));
         Ok((trial, moments))
@@ -617,7 +626,9 @@ impl Trial {
     fn damage_a_segment(&mut self) -> Result<(), Violation> {
         let dir = Path::new(DIR).join("segments");
         let segments = self.disk.list(&dir).unwrap_or_default();
-        let Some(oldest) = segments.iter().find(|entry| entry.name.ends_with(".kseg")) else { return Ok(()) };
+        let is_complete =
+            |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "kseg");
+        let Some(oldest) = segments.iter().find(|entry| is_complete(&entry.name)) else { return Ok(()) };
         let rows = self.ledger.rows().into_keys().collect();
         self.ledger.removals.push(Removal { rows, begun: self.tick(), end: End::Open, is_whole: false });
         self.settings.quarantine = true;

@@ -297,3 +297,17 @@ pub fn for_faults() -> Workload {
     ];
     Workload { name: "faults".into(), seed: 0, settings: Settings::default(), ops: ops.to_vec() }
 }
+
+/// Workloads whose files are worth damaging: each append is synced, and several frames follow each other in the logs.
+pub fn for_damage() -> Vec<Workload> {
+    let settings = Settings { rotate_rows: 9, ..Settings::default() };
+    let scripts: [&[Op]; 3] = [
+        &[Op::Append, Op::Batch(2), Op::Delete, Op::Append, Op::Batch(2), Op::Append, Op::Append],
+        &[Op::Batch(9), Op::Delete, Op::Append, Op::Beside, Op::Delete, Op::Append, Op::Delete, Op::Batch(2)],
+        &[Op::Batch(4), Op::Flush, Op::Append, Op::Kill, Op::Append, Op::Delete, Op::Batch(3), Op::Append],
+    ];
+    (0..)
+        .zip(scripts)
+        .map(|(seed, ops)| Workload { name: "damage".into(), seed, settings, ops: ops.to_vec() })
+        .collect()
+}

@@ -4,7 +4,7 @@ use keplordb_sim::replay::{SEED, number};
 use keplordb_sim::suite::{Count, Effort, simulate};
 use keplordb_sim::workload::standard;
 
-/// What the issue that this test answers asks for, of both halves together.
+/// Different crash images that both halves together must reach: fewer, and some workload no longer does what it did.
 const IMAGES: u64 = 20_000;
 
 fn half(part: u64) {
