@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use keplordb::disk::{Disk, MemoryDisk};
 use keplordb::{Engine, EngineConfig, LogEvent, MapMode, Options, QueryFilter, RawReader, Sync, Totals};
 use naive::random::{Random, number_of};
 
@@ -394,4 +395,71 @@ fn beside_a_writer_that_syncs_each_append_every_refresh_shows_a_state_that_was()
 #[test]
 fn beside_a_writer_that_forgets_everything_every_refresh_shows_a_state_that_was() {
     lives("forgetful");
+}
+
+/// Set in a process that measures itself, away from the other tests' memory.
+const MEASURED: &str = "KEPLORDB_READER_MEASURED";
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_reader_keeps_no_memory_of_what_is_gone() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "measured", "--nocapture", "--test-threads=1"])
+        .env(MEASURED, "1")
+        .output()
+        .unwrap();
+    let (printed, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && printed.contains("measured"), "{printed}\n{errors}");
+}
+
+/// A hundred megabytes of rows come, are shown and go; the process stays as large as it was after a tenth of them.
+#[test]
+#[cfg(target_os = "linux")]
+fn measured() {
+    const ROUNDS: u64 = 400;
+    if std::env::var(MEASURED).is_err() {
+        return;
+    }
+    let resident_kb = || {
+        let status = Path::new("/proc/self/status");
+        let mut text = String::new();
+        std::fs::OpenOptions::new().read(true).open(status).unwrap().read_to_string(&mut text).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<i64>().unwrap()
+    };
+    let disk = Arc::new(MemoryDisk::default());
+    let options = || {
+        let options = Options::default().disk(Arc::clone(&disk) as Arc<dyn Disk>);
+        options.sync(Sync::Os).unlink_grace(Duration::ZERO).map_mode(MapMode::Read)
+    };
+    let db = Db::open_with(config(Path::new("events")), options()).unwrap();
+    let reader = Raw::open_with(config(Path::new("events")), options()).unwrap();
+    let (mut early_kb, mut rotations) = (0, 0);
+    for round in 0..ROUNDS {
+        for batch in 0..10 {
+            let rows: Vec<Event> = (0..100)
+                .map(|row| Event { labels: ["y".repeat(250)], ..event(0, round * 10 + batch, row) })
+                .collect();
+            db.append_batch(&rows).unwrap();
+            db.delete_event(&rows[7].id).unwrap();
+            let shown = reader.refresh().unwrap();
+            assert_eq!(shown.events, db.total_events());
+            let totals: Totals<1> = reader.aggregate(&QueryFilter::default()).unwrap();
+            assert_eq!(totals.event_count, shown.events);
+        }
+        rotations += db.segment_count();
+        if round % 8 == 7 {
+            db.flush().unwrap();
+            db.gc(i64::MAX).unwrap();
+            assert_eq!(reader.refresh().unwrap().events, 0);
+        }
+        if round == ROUNDS / 10 {
+            early_kb = resident_kb();
+        }
+    }
+    let grown_kb = resident_kb() - early_kb;
+    assert!(rotations as u64 > ROUNDS, "{rotations}");
+    assert!(grown_kb < 6 << 10, "{grown_kb} kB more than the {early_kb} kB at first");
+    println!("measured: {grown_kb} kB more than the {early_kb} kB at first");
 }
