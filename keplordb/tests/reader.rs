@@ -552,6 +552,73 @@ fn an_event_is_never_seen_with_one_that_was_deleted_before_it() {
     }
 }
 
+/// Whatever a writer does between any two reads of a reader costs another pass and no row.
+#[test]
+fn a_writer_that_publishes_between_any_two_reads_is_followed() {
+    for (grace, is_fresh) in [(0, true), (0, false), (60, true), (60, false)] {
+        let mut moments = 0;
+        loop {
+            let what = format!("grace {grace} s, fresh {is_fresh}, moment {moments}");
+            let disk = MemoryDisk::default();
+            let config = || EngineConfig { wal_max_events: 1000, ..config() };
+            let options =
+                |disk: Arc<dyn Disk>| Options::default().disk(disk).unlink_grace(Duration::from_secs(grace));
+            let db = Arc::new(Db::open_with(config(), options(Arc::new(disk.clone()))).unwrap());
+            (0..5).for_each(|number| append(&db, number));
+            db.delete_events(&["id 1"]).unwrap();
+            db.flush().unwrap();
+            (5..8).for_each(|number| append(&db, number));
+
+            let between: Once = Arc::default();
+            let (acts, left) = (Arc::clone(&between), Arc::new(AtomicU64::new(u64::MAX)));
+            let countdown = Arc::clone(&left);
+            let watched = Watched::new(disk, move |_, access| {
+                if matches!(access, Access::Open) && countdown.fetch_sub(1, Ordering::Relaxed) == 0 {
+                    run(&acts);
+                }
+            });
+            let open = || Raw::open_with(config(), options(Arc::new(watched.clone())));
+            let reader = (!is_fresh).then(|| open().unwrap());
+            append(&db, 8);
+
+            // Each later state, as the rows that are there: what the writer does follows it.
+            let writer = Arc::clone(&db);
+            *between.lock().unwrap() = Some(Box::new(move || {
+                writer.flush().unwrap();
+                append(&writer, 20);
+                writer.delete_events(&["id 6"]).unwrap();
+                writer.flush().unwrap();
+                append(&writer, 21);
+            }));
+            left.store(moments, Ordering::Relaxed);
+            let reader = match reader {
+                Some(reader) => reader.refresh().map(|_| reader),
+                None => open(),
+            };
+            left.store(u64::MAX, Ordering::Relaxed);
+            let reader = reader.unwrap_or_else(|error| panic!("{what}: {error}"));
+            let shown = |reader: &Raw| rows(reader).iter().rev().map(|row| row.ts_ns).collect::<Vec<_>>();
+            let (before, after) = (vec![0, 2, 3, 4, 5, 6, 7, 8], vec![0, 2, 3, 4, 5, 7, 8, 20, 21]);
+            let is_over = between.lock().unwrap().is_some();
+            if is_over {
+                assert_eq!(shown(&reader), before, "{what}");
+                break;
+            }
+            // All of it was done between two reads, so nothing but these two can have been there.
+            let found = match reader.query_recent(&QueryFilter::default(), 100) {
+                // What was shown last may be gone already.
+                Err(DbError::Missing { .. }) if grace == 0 => before.clone(),
+                _ => shown(&reader),
+            };
+            assert!(found == before || found == after, "{what}: {found:?}");
+            reader.refresh().unwrap();
+            assert_eq!(shown(&reader), after, "{what}");
+            moments += 1;
+        }
+        assert!(moments >= 6, "only {moments} moments");
+    }
+}
+
 #[test]
 fn a_page_that_was_read_before_it_was_written_is_read_again() {
     let disk = MemoryDisk::default();
