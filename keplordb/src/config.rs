@@ -167,14 +167,16 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// Events older than this go, by the system's clock; at the latest when their segment's newest event is that old. Small
-    /// segments are then merged only as long as they span at most an eighth of it.
+    /// Events older than this go, by the system's clock; at the latest when their segment's newest event is that old. Segments
+    /// are then merged only as long as they span at most an eighth of it, and `maintain` makes a segment of a log whose oldest
+    /// event is older than that.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
         self
     }
 
-    /// The oldest segments go while segments and logs have more bytes than this.
+    /// The oldest segments go while segments and logs have more bytes than this. Merged segments have at most an eighth of it;
+    /// logs count and do not go, so allow for [`memtable_bytes`](Options::memtable_bytes) of each shard.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = Some(bytes);
         self
@@ -211,6 +213,7 @@ pub enum OnCorruption {
 /// | `unlink_grace_s` | 60 |
 /// | `map_mode` | `Map` |
 /// | `merge_rows` | 32768 |
+/// | `merge_span` | none |
 /// | `retention` | none |
 /// | `on_corruption` | `Fail` |
 #[derive(Debug, Clone)]
@@ -224,6 +227,7 @@ pub struct Options {
     pub(crate) unlink_grace: Duration,
     pub(crate) map_mode: MapMode,
     pub(crate) merge_rows: u64,
+    pub(crate) merge_span: Option<Duration>,
     pub(crate) retention: Retention,
     pub(crate) on_corruption: OnCorruption,
 }
@@ -239,6 +243,7 @@ impl Default for Options {
             unlink_grace: Duration::from_secs(60),
             map_mode: MapMode::Map,
             merge_rows: 32_768,
+            merge_span: None,
             retention: Retention::default(),
             on_corruption: OnCorruption::Fail,
         }
@@ -305,6 +310,15 @@ impl Options {
         self
     }
 
+    /// From the first to the last event of a segment that a merge makes, [`compact`](crate::Engine::compact)'s included, there
+    /// is at most this time; without it any. [`gc`](crate::Engine::gc) drops whole segments: set it to the granularity in
+    /// which you want to forget, a day for instance. Larger: fewer segments; smaller: nearer to the cutoff. A [`Retention`] by
+    /// age bounds it too.
+    pub fn merge_span(mut self, span: Duration) -> Self {
+        self.merge_span = Some(span);
+        self
+    }
+
     /// What [`maintain`](crate::Engine::maintain) forgets by itself.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = retention;
@@ -352,6 +366,7 @@ mod tests {
         assert_eq!(documented("unlink_grace_s"), options.unlink_grace.as_secs().to_string());
         assert_eq!(documented("map_mode"), format!("{:?}", options.map_mode));
         assert_eq!(documented("merge_rows"), options.merge_rows.to_string());
+        assert_eq!((documented("merge_span"), options.merge_span), ("none".to_owned(), None));
         assert_eq!((documented("retention"), options.retention), ("none".to_owned(), Retention::default()));
         assert_eq!(documented("on_corruption"), format!("{:?}", options.on_corruption));
     }

@@ -58,14 +58,20 @@ pub(crate) fn candidates(publish: &Publish, version: &Version) -> Vec<Candidate>
     candidates
 }
 
-/// With a retention by age, segments span at most this part of it: they are dropped as a whole.
-const RETENTION_SPANS: u128 = 8;
+/// With a retention, merged segments have at most this part of the time and of the bytes that it allows, and logs reach back
+/// no further: segments are dropped as a whole.
+pub(super) const RETENTION_SPANS: u32 = 8;
 
 impl Core {
     /// How large a merge may become.
     pub(crate) fn merge_limits(&self, rows: u64, bytes: u64) -> Limits {
-        let span = |age: std::time::Duration| u64::try_from(age.as_nanos() / RETENTION_SPANS);
-        let span_ns = self.options.retention.max_age.and_then(|age| span(age).ok()).unwrap_or(u64::MAX);
+        let options = &self.options;
+        let retained = options.retention.max_age.map(|age| age / RETENTION_SPANS);
+        let spans = retained.into_iter().chain(options.merge_span);
+        let allowed_ns = spans.map(|span| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
+        let span_ns = allowed_ns.min().unwrap_or(u64::MAX);
+        let bytes =
+            options.retention.max_bytes.map_or(bytes, |max| bytes.min(max / u64::from(RETENTION_SPANS)));
         Limits { rows, bytes, span_ns }
     }
 

@@ -76,6 +76,8 @@ struct Parts {
     /// Number, and length where the manifest says it.
     segments: Vec<(u64, Option<u64>)>,
     wals: Vec<(u64, Known)>,
+    /// Generations of a copy that are listed and not there, ascending.
+    missing_wals: Vec<u64>,
     missing_logs: Vec<PathBuf>,
     tombstones: Vec<(u64, Known)>,
 }
@@ -119,6 +121,7 @@ pub(super) fn look(files: &Segments<'_>, listing: &Listing, is_copy: bool) -> Re
         (true, false) => Origin::LiveCopy,
     };
     let mut parts = parts_of(&manifest, listing, origin, directory)?;
+    check_missing(&parts, listing, directory)?;
     if rebuilt.is_some() {
         // Which one counted is unknown; a tombstone that was purged says nothing and harms nothing.
         parts.tombstones = listing.tombstones.iter().map(|number| (*number, origin.known(0))).collect();
@@ -217,8 +220,8 @@ fn parts_of(manifest: &Manifest, listing: &Listing, origin: Origin, directory: &
         let (there, missing) =
             parts.wals.into_iter().partition(|(generation, _)| listing.has_wal(*generation));
         parts.wals = there;
-        parts.missing_logs =
-            missing.into_iter().map(|(generation, _): (u64, Known)| directory.wal(generation)).collect();
+        parts.missing_wals = missing.into_iter().map(|(generation, _): (u64, Known)| generation).collect();
+        parts.missing_logs = parts.missing_wals.iter().map(|generation| directory.wal(*generation)).collect();
     }
 
     let (mut log, mut bytes) = (manifest.tombstone_log, manifest.tombstone_bytes);
@@ -243,6 +246,16 @@ fn parts_of(manifest: &Manifest, listing: &Listing, origin: Origin, directory: &
         parts.tombstones.push((log, origin.known(bytes)));
     }
     Ok(parts)
+}
+
+/// A log that a copy lacks was made after `wal/` was listed, unless a younger one is there: generations are made one after the
+/// other. Then it was unlinked before the copy came to it, which took longer than the grace and lacks events.
+fn check_missing(parts: &Parts, listing: &Listing, directory: &Directory) -> Result<()> {
+    let newest = listing.wals.last().map_or(0, |(generation, _)| *generation);
+    match parts.missing_wals.first() {
+        Some(oldest) if *oldest < newest => Err(DbError::Missing { file: directory.wal(*oldest) }),
+        _ => Ok(()),
+    }
 }
 
 /// A shard begins a generation only when the one before is closed and synced; so an older one that has lost its end was

@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Core;
+use super::claim::RETENTION_SPANS;
 use super::compact::{Budget, Compacted};
 use super::gc::GcStats;
 use crate::error::{DbError, Result};
@@ -13,8 +14,8 @@ use crate::error::{DbError, Result};
 pub struct Maintained {
     /// Replaced files whose grace was over, and that are gone now.
     pub files_unlinked: u64,
-    /// Rows of logs that were moved into segments: of rotations that had failed, and of logs whose events are all older than
-    /// the retention allows.
+    /// Rows of logs that were moved into segments: of rotations that had failed, and of logs with an event that is older than
+    /// an eighth of [`Retention::max_age`](crate::Retention), so that retention can drop them in time.
     pub rows_flushed: u64,
     /// What [`Options::retention`](crate::Options::retention) dropped.
     pub retention: GcStats,
@@ -38,13 +39,12 @@ impl Core {
             first_error.get_or_insert(error);
         };
         done.files_unlinked += self.unlink_due(&mut self.publish.lock());
-        let cutoff_ts_ns = self.retention_cutoff();
         self.sync().unwrap_or_else(&mut keep);
-        match self.rotate_due(cutoff_ts_ns) {
+        match self.rotate_due(self.before_now(RETENTION_SPANS)) {
             Ok(flushed) => done.rows_flushed = flushed.rows,
             Err(error) => keep(error),
         }
-        match self.retain(cutoff_ts_ns) {
+        match self.retain(self.before_now(1)) {
             Ok(dropped) => done.retention = dropped,
             Err(error) => keep(error),
         }
@@ -70,9 +70,9 @@ impl Core {
         self.wal.directory.poison().check().err()
     }
 
-    /// The time before which retention by age drops events.
-    fn retention_cutoff(&self) -> Option<i64> {
-        let age = self.options.retention.max_age?;
+    /// The time that is one `part`-th of the retention's age ago; with 1, the time before which events are dropped.
+    fn before_now(&self, part: u32) -> Option<i64> {
+        let age = self.options.retention.max_age? / part;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
         let age_ns = i64::try_from(age.as_nanos()).ok()?;
         Some(i64::try_from(now.as_nanos()).ok()?.saturating_sub(age_ns))

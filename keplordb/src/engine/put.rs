@@ -121,7 +121,8 @@ impl Core {
         let bytes = encode(&job, rows);
         self.wal.directory.write_whole(&path, &bytes)?;
         self.wal.syncs.fetch_add(2, Ordering::Relaxed);
-        self.open_segment(number)
+        // What could not be opened is in nobody's list, and a rebuilt manifest would count it.
+        self.open_segment(number).inspect_err(|_| _ = self.wal.directory.remove_leftover(&path))
     }
 
     /// Opens a segment of this engine.

@@ -8,6 +8,7 @@
 //! A full disk keeps nobody from his events: what mending has no room to write waits until something else is to be written.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -20,7 +21,7 @@ use super::publish::{LiveWal, Publish};
 use super::quarantine::set_damage_aside;
 use super::report::OpenReport;
 use super::shard::{Active, Shard};
-use super::unlink::UnlinkList;
+use super::unlink::{Replaced, UnlinkList, path_of};
 use crate::config::{EngineConfig, OnCorruption, Options};
 use crate::error::{DbError, IoContext, Result};
 use crate::read::source::Source;
@@ -139,9 +140,8 @@ impl Core {
                 directory.disk().sync_dir(&dir).at("sync", &dir)?;
             }
         }
-        for leftover in &found.leftovers {
-            self.report.leftovers_removed += u64::from(directory.remove_leftover(leftover));
-        }
+        let leftovers = self.keep_replaced(&found);
+        self.remove_leftovers(&leftovers)?;
         let mut version = Version::new(found.segments, Vec::new());
         let newest_of_shard: BTreeMap<u32, u64> =
             found.wals.iter().map(|wal| (wal.header.shard, wal.header.generation)).collect();
@@ -176,6 +176,42 @@ impl Core {
         // Only now: a close after a failed open would write down what was not yet found.
         if !found.manifest.closed || self.source.version().memtables.iter().any(|entry| entry.sealed) {
             self.must_close.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Replaced files that an earlier run has left stay for their grace, which begins anew: a copy of the directory may be
+    /// under way. Returns the other leftovers.
+    fn keep_replaced(&mut self, found: &Found) -> Vec<PathBuf> {
+        let mut leftovers = found.leftovers.clone();
+        if found.is_copy || self.options.unlink_grace.is_zero() {
+            return leftovers;
+        }
+        let directory = &self.wal.directory;
+        let mut kept = Vec::new();
+        for listed in &found.manifest.replaced {
+            let path = path_of(directory, listed.file);
+            let Some(place) = leftovers.iter().position(|leftover| *leftover == path) else { continue };
+            // One that cannot be opened serves no copy either.
+            if let Ok(replaced) = Replaced::found(*listed, |number| self.open_segment(number)) {
+                kept.push(replaced);
+                leftovers.swap_remove(place);
+            }
+        }
+        self.publish.get_mut().unlink.extend(kept);
+        leftovers
+    }
+
+    /// Removes them durably, logs before segments: without a manifest a segment says which logs count no more.
+    fn remove_leftovers(&mut self, leftovers: &[PathBuf]) -> Result<()> {
+        let directory = self.wal.directory.clone();
+        for dir in [directory.wal_dir(), directory.segment_dir(), directory.root().to_owned()] {
+            let of_dir = leftovers.iter().filter(|leftover| leftover.parent() == Some(&dir));
+            let removed = of_dir.filter(|leftover| directory.remove_leftover(leftover)).count();
+            if removed > 0 {
+                directory.disk().sync_dir(&dir).at("sync", &dir)?;
+                self.report.leftovers_removed += removed as u64;
+            }
         }
         Ok(())
     }

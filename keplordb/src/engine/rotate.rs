@@ -52,13 +52,13 @@ impl Core {
         self.freeing(self.write_sealed(&rotation, MAX_MEMTABLE_BYTES))
     }
 
-    /// Rotates what an earlier rotation left behind: sealed generations, and full ones. Generations whose rows are all older
-    /// than `cutoff_ts_ns` too, so that their segments can be dropped.
-    pub(crate) fn rotate_due(&self, cutoff_ts_ns: Option<i64>) -> Result<Flushed> {
+    /// Rotates what an earlier rotation left behind: sealed generations, and full ones. Generations with a row older than
+    /// `seal_before_ts_ns` too: retention drops whole segments, and a log that never fills would keep its oldest rows for ever.
+    pub(crate) fn rotate_due(&self, seal_before_ts_ns: Option<i64>) -> Result<Flushed> {
         let rotation = self.rotation.lock();
         let is_old = |active: &Active| {
-            let newest = active.memtable.times().map(|(_, newest)| newest);
-            newest.zip(cutoff_ts_ns).is_some_and(|(newest, cutoff)| newest < cutoff)
+            let oldest = active.memtable.times().map(|(oldest, _)| oldest);
+            oldest.zip(seal_before_ts_ns).is_some_and(|(oldest, before)| oldest < before)
         };
         let is_full =
             |active: &Active| active.is_full(self.config.wal_max_events, self.options.memtable_bytes);

@@ -4,6 +4,7 @@
 //! They stay for [`Options::unlink_grace`](crate::Options::unlink_grace), so that a plain copy of a live directory that takes
 //! less finds each row in one place or another; on a full disk they go at once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -43,6 +44,19 @@ impl Replaced {
 
     pub(crate) fn tombstones(number: u64, by: u64) -> Self {
         Self { at: Instant::now(), file: ReplacedFile::Tombstones(number), by: Some(by) }
+    }
+
+    /// One that an earlier run has left; its grace begins anew.
+    pub(crate) fn found(
+        listed: ListedReplaced,
+        open: impl FnOnce(u64) -> Result<Arc<Segment>>,
+    ) -> Result<Self> {
+        let file = match listed.file {
+            OldFile::Wal(generation) => ReplacedFile::Wal(generation),
+            OldFile::Segment(number) => ReplacedFile::Segment(open(number)?),
+            OldFile::Tombstones(number) => ReplacedFile::Tombstones(number),
+        };
+        Ok(Self { at: Instant::now(), file, by: listed.by })
     }
 
     fn name(&self) -> OldFile {
@@ -107,7 +121,7 @@ impl UnlinkList {
             matches!(replaced.file, ReplacedFile::Wal(_)) && is_due(replaced.at)
         })?;
         let segment_dir = directory.segment_dir();
-        self.unlink_some(directory, &segment_dir, &mut unlinked, |list, replaced| match &replaced.file {
+        let can_go = |list: &Self, replaced: &Replaced| match &replaced.file {
             ReplacedFile::Segment(segment) if is_due(replaced.at) => {
                 let header = segment.header();
                 Arc::strong_count(segment) == 1
@@ -115,35 +129,51 @@ impl UnlinkList {
                     && !header.supersedes.iter().any(|number| list.has_segment(*number))
             }
             _ => false,
-        })?;
+        };
+        // Sources before their results, which may themselves be sources: a round each.
+        while self.unlink_some(directory, &segment_dir, &mut unlinked, can_go)? {}
         self.unlink_some(directory, directory.root(), &mut unlinked, |_, replaced| {
             matches!(replaced.file, ReplacedFile::Tombstones(_)) && is_due(replaced.at)
         })?;
         Ok(unlinked)
     }
 
-    /// Unlinks those that are wanted, all in `dir`, and syncs it.
+    /// Unlinks those that are wanted, all in `dir`, and syncs it; whether any went.
     fn unlink_some(
         &mut self,
         directory: &Directory,
         dir: &std::path::Path,
         unlinked: &mut Unlinked,
         is_wanted: impl Fn(&Self, &Replaced) -> bool,
-    ) -> Result<()> {
-        let wanted: Vec<OldFile> =
+    ) -> Result<bool> {
+        let wanted: BTreeSet<OldFile> =
             self.0.iter().filter(|replaced| is_wanted(self, replaced)).map(Replaced::name).collect();
         let before = self.0.len();
+        let mut incomplete = BTreeSet::new();
         self.0.retain(|replaced| {
             let name = replaced.name();
-            !(wanted.contains(&name) && directory.remove_leftover(&path_of(directory, name)))
+            let goes = wanted.contains(&name) && directory.remove_leftover(&path_of(directory, name));
+            if goes && !matches!(name, OldFile::Tombstones(_)) {
+                incomplete.extend(replaced.by);
+            }
+            !goes
         });
         if self.0.len() == before {
-            return Ok(());
+            return Ok(false);
+        }
+        // The others that the same segment replaced can no longer stand in for it, in a copy that lacks it.
+        for replaced in &mut self.0 {
+            if !matches!(replaced.file, ReplacedFile::Tombstones(_))
+                && replaced.by.is_some_and(|by| incomplete.contains(&by))
+            {
+                replaced.by = None;
+            }
         }
         unlinked.files += (before - self.0.len()) as u64;
         unlinked.syncs += 1;
         // Whether a power cut would bring the names back is unknown after a failure, as with every sync.
-        directory.disk().sync_dir(dir).at("sync", dir).map_err(|error| directory.poison().set(&error))
+        let synced = directory.disk().sync_dir(dir).at("sync", dir);
+        synced.map(|()| true).map_err(|error| directory.poison().set(&error))
     }
 }
 
@@ -154,7 +184,7 @@ struct Unlinked {
     syncs: u64,
 }
 
-fn path_of(directory: &Directory, file: OldFile) -> std::path::PathBuf {
+pub(crate) fn path_of(directory: &Directory, file: OldFile) -> std::path::PathBuf {
     match file {
         OldFile::Wal(generation) => directory.wal(generation),
         OldFile::Segment(number) => directory.segment(number),
