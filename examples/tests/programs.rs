@@ -146,3 +146,11 @@ fn second_process_reader_answers_what_its_comment_says() {
         assert!(printed.contains(heading), "no {heading} in {printed}");
     }
 }
+
+#[test]
+fn retention_keeps_what_its_comment_says() {
+    let printed = run(&mut program("retention"));
+    for step in ["27,000 lines in", "after 30 days", "that was sold", "in at most", "that came too late"] {
+        assert!(printed.contains(step), "no {step} in {printed}");
+    }
+}
