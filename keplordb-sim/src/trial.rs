@@ -92,11 +92,10 @@ impl Effects {
         self.purged += compacted.tombstones_purged;
     }
 
-    /// Whether there was some of everything.
-    pub fn is_complete(&self) -> bool {
-        [self.compacted, self.purged, self.retained, self.meanwhile, self.beside, self.rebuilt, self.damaged]
-            .iter()
-            .all(|count| *count > 0)
+    /// Whether there was some of everything; of retention only where it is `retaining`.
+    pub fn is_complete(&self, retaining: bool) -> bool {
+        let counts = [self.compacted, self.purged, self.meanwhile, self.beside, self.rebuilt, self.damaged];
+        counts.iter().all(|count| *count > 0) && (self.retained > 0) == retaining
     }
 }
 

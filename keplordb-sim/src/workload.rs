@@ -229,7 +229,7 @@ pub fn standard() -> Vec<Workload> {
     let grace = Duration::from_secs(60);
     let settings = [
         Settings::default(),
-        Settings { rotate_rows: 3, shards: 3, grace, kept_bytes: Some(8_000), ..Settings::default() },
+        Settings { rotate_rows: 3, shards: 3, grace, ..Settings::default() },
         Settings { sync: Sync::Os, rotate_rows: 5, kept_bytes: Some(8_000), ..Settings::default() },
         Settings {
             sync: Sync::Every { events: 3, bytes: 1 << 20 },
