@@ -94,6 +94,8 @@ impl Removal {
 pub struct Checkpoint {
     /// Where.
     pub dir: String,
+    /// When a segment was damaged, which the copy may share by a hard link.
+    pub spoiled: Option<Tick>,
     /// The rows that it holds when it is complete.
     pub rows: BTreeSet<u64>,
     /// When the call began.

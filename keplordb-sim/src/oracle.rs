@@ -303,7 +303,8 @@ impl Case<'_> {
     fn checkpoints_are_whole_or_refused(&self, disk: &SimDisk) -> Result<(), Violation> {
         for checkpoint in &self.ledger.checkpoints {
             let effect = checkpoint.effect(self.moment);
-            if effect == Effect::None && checkpoint.begun >= self.moment {
+            let is_spoiled = checkpoint.spoiled.is_some_and(|spoiled| spoiled < self.moment);
+            if is_spoiled || effect == Effect::None && checkpoint.begun >= self.moment {
                 continue;
             }
             match open(&disk.kill(), &checkpoint.dir, self.settings, self.ledger.is_wide(self.moment)) {

@@ -605,7 +605,7 @@ impl Trial {
         let dir = format!("copy {}", self.ledger.checkpoints.len());
         let copied = db.checkpoint(&dir);
         let end = self.end(&copied);
-        self.ledger.checkpoints.push(Checkpoint { dir, rows, begun, end });
+        self.ledger.checkpoints.push(Checkpoint { dir, spoiled: None, rows, begun, end });
         Ok(copied)
     }
 
@@ -631,6 +631,10 @@ impl Trial {
         let rows = self.ledger.rows().into_keys().collect();
         self.ledger.removals.push(Removal { rows, begun: self.tick(), end: End::Open, is_whole: false });
         self.settings.quarantine = true;
+        let now = self.tick();
+        for checkpoint in &mut self.ledger.checkpoints {
+            checkpoint.spoiled.get_or_insert(now);
+        }
         self.effects.damaged += 1;
         let mut byte = [0];
         let file = self.disk.open(&dir.join(&oldest.name));
