@@ -44,7 +44,8 @@ pub struct EngineConfig {
     pub bloom_dim: usize,
     /// The dims of the day rollups; their order is the order of `RollupKey::dims`.
     pub rollup_dims: Vec<usize>,
-    /// How many segments stay mapped into memory; at least 1.
+    /// How many segments stay mapped into memory; at least 1. Those of up to 8 KiB are read instead and do not count; at most
+    /// 1,024 of them are held.
     pub mmap_cache_capacity: usize,
     /// How many logs are written side by side, 1 to 64. More: more writers without waiting; fewer: more shared syncs.
     /// May differ from open to open.

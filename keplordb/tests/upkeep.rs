@@ -5,7 +5,8 @@
 #[allow(dead_code, reason = "each test file uses a part of the oracle")]
 mod naive;
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::sleep;
@@ -147,6 +148,43 @@ fn small_segments_are_merged_by_whoever_flushes_and_no_row_is_lost_or_doubled() 
         assert!(most_syncs <= 7, "{most_syncs} syncs of one flush");
         assert!(db.stats().last_error.is_none());
         assert_same_after_reopen(&disk, &answers(&db), "at the end");
+    }
+}
+
+/// A successor names all whose rows it has, not only its own sources: of several generations of merged files a slow copy may
+/// have the oldest and the newest.
+#[test]
+fn without_a_manifest_any_files_that_were_replaced_may_be_lacking() {
+    let disk = Arc::new(SimDisk::default());
+    let db = Db::open_with(config(), options(&disk).unlink_grace(HOUR)).unwrap();
+    for ts_ns in 0..70 {
+        db.append(&event(&format!("e{ts_ns}"), ts_ns)).unwrap();
+        db.flush().unwrap();
+    }
+    assert!(db.delete_event("e5").unwrap());
+    let expected = answers(&db);
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "kseg");
+    let segments = |disk: &SimDisk| {
+        let files = files_of(disk, Path::new(DIR));
+        files.into_keys().filter(is_segment).collect::<BTreeSet<PathBuf>>()
+    };
+    // An open removes what the manifest does not list.
+    let opened = Arc::new(disk.kill());
+    drop(Db::open_with(config(), options(&opened)).unwrap());
+    let live = segments(&opened);
+    let replaced: Vec<PathBuf> = segments(&disk).difference(&live).cloned().collect();
+    assert!(replaced.len() > 60, "{} replaced", replaced.len());
+    for lacking in 0..24 {
+        let copy = Arc::new(disk.kill());
+        copy.remove(Path::new("events/MANIFEST")).unwrap();
+        for (place, path) in replaced.iter().enumerate() {
+            // All of them, each half, thirds …: some of every depth of merging.
+            if lacking == 0 || (place / lacking) % 2 == 0 {
+                copy.remove(path).unwrap();
+            }
+        }
+        let db = Db::open_with(config(), options(&copy)).unwrap();
+        assert!(answers(&db) == expected, "pattern {lacking}: {} rows", db.total_events());
     }
 }
 
@@ -544,7 +582,9 @@ fn the_guard_syncs_idle_tails_compacts_and_ends_with_its_drop() {
 #[test]
 fn what_fails_in_the_guard_is_said_and_tried_again() {
     let disk = Arc::new(SimDisk::default());
-    let db = Db::open_with(config(), options(&disk).merge_rows(0)).unwrap();
+    // One shard, so that the append below cannot come to make a log, whose failure would not be final.
+    let one_shard = EngineConfig { wal_shard_count: 1, ..config() };
+    let db = Db::open_with(one_shard, options(&disk).merge_rows(0)).unwrap();
     fill(&db, 0..100, 10);
     disk.fail(Fault { at: disk.operations() + 1, kind: FaultKind::Full, forever: true });
     let guard = Maintenance::start(&db, Duration::from_millis(2)).unwrap();

@@ -23,6 +23,8 @@ use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC};
 
 /// Bytes read at a time while a section is checked.
 const CHECK_BYTES: usize = 1 << 20;
+/// Files up to this length are read, not mapped: for two pages a map costs more than the copy.
+const SMALL_FILE_BYTES: u64 = 8 << 10;
 /// Longest header: names, sections and lists of a table with the most columns stay far below.
 const MAX_HEADER_BYTES: usize = 16 << 20;
 
@@ -82,6 +84,11 @@ impl Segment {
         &self.path
     }
 
+    /// Whether its file is read rather than mapped, whatever the mode of the engine.
+    pub(crate) fn is_small(&self) -> bool {
+        self.header.file_bytes <= SMALL_FILE_BYTES
+    }
+
     pub(crate) fn header(&self) -> &SegmentHeader {
         &self.header
     }
@@ -102,7 +109,7 @@ impl Segment {
         if let Some(mapping) = &*self.mapping.lock() {
             return Ok(OpenSegment { segment: self, mapping: mapping.clone() });
         }
-        let mapping = match self.mode {
+        let mapping = match self.mode() {
             MapMode::Map => self.disk.map(&self.path, self.header.file_bytes),
             MapMode::Read => keplordb_disk::read_all(self.disk.as_ref(), &self.path, self.header.file_bytes)
                 .map(Mapping::owned),
@@ -131,6 +138,10 @@ impl Segment {
         Ok(self.computed_rollups.get_or_init(|| computed))
     }
 
+    fn mode(&self) -> MapMode {
+        if self.is_small() { MapMode::Read } else { self.mode }
+    }
+
     fn too_short(&self) -> DbError {
         let found_bytes = self.disk.bytes(&self.path).ok().flatten().unwrap_or(0);
         DbError::Truncated { file: self.path.clone(), found_bytes, expected_bytes: self.header.file_bytes }
@@ -153,7 +164,7 @@ impl Segment {
 
     fn check(&self, index: usize, mapping: &Mapping) -> Result<()> {
         let Some(section) = self.header.sections.get(index) else { return Ok(()) };
-        let crc = match self.mode {
+        let crc = match self.mode() {
             MapMode::Read => crc32fast::hash(section_bytes(mapping, section.offset, section.bytes)),
             MapMode::Map => self.read_crc(section.offset, section.bytes)?,
         };
