@@ -12,6 +12,7 @@ use super::shard::Active;
 use super::unlink::{Replaced, UnlinkList};
 use crate::error::Result;
 use crate::format::manifest::{ListedSegment, ListedWal, Manifest};
+use crate::format::tombstones::Tombstone;
 use crate::state::memtable::Memtable;
 use crate::state::version::{MemtableEntry, Version};
 use crate::storage::manifest::{ManifestFile, Room};
@@ -31,6 +32,8 @@ pub(crate) struct Publish {
     pub(crate) unclosed: Vec<Active>,
     /// Made with the first delete.
     pub(crate) tombstones: Option<TombstoneLog>,
+    /// Tombstones that are only in other logs than that one, which a manifest would forget: they go into it first.
+    pub(crate) tombstones_apart: Vec<Tombstone>,
     /// Replaced files that are still there.
     pub(crate) unlink: UnlinkList,
     /// Segments that somebody is merging; and those that could not be read for it.
@@ -115,6 +118,10 @@ impl Core {
         replaced: Vec<Replaced>,
     ) -> Result<()> {
         let live: Vec<u64> = version.memtables.iter().map(|entry| entry.memtable.generation()).collect();
+        if let Some(log) = publish.tombstones.as_mut().filter(|_| !publish.tombstones_apart.is_empty()) {
+            log.append(&publish.tombstones_apart)?;
+            publish.tombstones_apart.clear();
+        }
         let replaced_before = publish.unlink.len();
         publish.unlink.extend(replaced);
         let manifest = self.manifest_of(publish, &version, |generation| live.contains(&generation));

@@ -103,6 +103,7 @@ impl Core {
             wals: BTreeMap::new(),
             manifest: ManifestFile::new(wal.directory.clone()),
             tombstones: None,
+            tombstones_apart: Vec::new(),
             unclosed: Vec::new(),
             unlink: UnlinkList::default(),
             claimed: BTreeSet::new(),
@@ -217,7 +218,7 @@ impl Core {
     }
 
     /// Takes the last tombstone log over, and into it what only others have: a purge that a crash cut short leaves two.
-    fn adopt_tombstones(&self, found: &[FoundTombstones]) -> Result<Option<TombstoneLog>> {
+    fn adopt_tombstones(&mut self, found: &[FoundTombstones]) -> Result<Option<TombstoneLog>> {
         let Some((last, others)) = found.split_last() else { return Ok(None) };
         let mut log = TombstoneLog::resume(&self.wal, last)?;
         let known: HashSet<_> = last.tombstones.iter().collect();
@@ -225,9 +226,10 @@ impl Core {
         let lacking: Vec<_> = lacking.into_iter().filter(|row| !known.contains(row)).copied().collect();
         if !lacking.is_empty() {
             match log.append(&lacking) {
-                // All of them are heeded now; the others' files stay for the next open.
+                // All of them are heeded now, and brought together before the next manifest is written.
                 Err(full @ DbError::Full { .. }) => {
                     self.note("tombstones could not be brought together", full);
+                    self.publish.get_mut().tombstones_apart = lacking;
                     return Ok(Some(log));
                 }
                 appended => appended?,

@@ -32,7 +32,14 @@ pub(crate) fn salvage_wal(bytes: &[u8], generation: u64, synced_bytes: u64) -> O
     }
     let shape = header.schema.shape();
     let mut log = Log::new(random_salt(generation), |salt| WalHeader { salt, ..header.clone() }.encode());
+    let mut end = header_bytes as u64;
     for piece in pieces(bytes, header_bytes, header.salt) {
+        end = match &piece {
+            Piece::Frame(frame) => frame.offset + (HEADER_BYTES + frame.payload.len()) as u64,
+            Piece::Closing { offset, .. } => offset + HEADER_BYTES as u64,
+            Piece::Damage(damage) => damage.offset + damage.bytes,
+        }
+        .next_multiple_of(frame::ALIGN_BYTES as u64);
         match piece {
             // Sequences ascend within a log: a frame that is there twice is taken once.
             Piece::Frame(frame)
@@ -52,8 +59,8 @@ pub(crate) fn salvage_wal(bytes: &[u8], generation: u64, synced_bytes: u64) -> O
             Piece::Damage(Damage { rows, .. }) => log.lost.add(log.next, rows),
         }
     }
-    // Cut off, or of an end that only other files know of.
-    if (bytes.len() as u64) < synced_bytes || log.lost.stretches == 0 {
+    // Cut off or zeroed, or of an end that only other files know of.
+    if end < synced_bytes || log.lost.stretches == 0 {
         log.lost.add(log.next, None);
     }
     let closing = frame::closing(log.salt, log.next, log.bytes.len() as u64);
