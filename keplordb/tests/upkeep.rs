@@ -168,9 +168,9 @@ fn without_a_manifest_any_files_that_were_replaced_may_be_lacking() {
         let files = files_of(disk, Path::new(DIR));
         files.into_keys().filter(is_segment).collect::<BTreeSet<PathBuf>>()
     };
-    // An open removes what the manifest does not list.
+    // An open without a grace removes what the manifest does not list.
     let opened = Arc::new(disk.kill());
-    drop(Db::open_with(config(), options(&opened)).unwrap());
+    drop(Db::open_with(config(), options(&opened).unlink_grace(Duration::ZERO)).unwrap());
     let live = segments(&opened);
     let replaced: Vec<PathBuf> = segments(&disk).difference(&live).cloned().collect();
     assert!(replaced.len() > 60, "{} replaced", replaced.len());
