@@ -30,7 +30,7 @@ use crate::schema::TableSchema;
 /// store.append(store.event(1_700_000_000_000_000_000).set("user", "alice")?.set("tokens", 1200)?)?;
 /// reader.refresh()?;
 /// assert_eq!(reader.query().equals("user", "alice")?.totals()?.of("tokens")?.sum, 1200);
-/// # Ok::<(), keplordb::DbError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct AnyReader {
