@@ -518,6 +518,46 @@ fn retention_drops_whole_segments_oldest_first() {
     assert!(db.total_bytes() < bytes);
 }
 
+/// Segments are dropped as a whole, so neither a log that never fills nor a merge may keep old rows with new ones.
+#[test]
+fn retention_is_not_thwarted_by_logs_that_never_fill_nor_by_merges() {
+    let now_ns = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+    let minute_ns = 60_000_000_000;
+    let disk = Arc::new(MemoryDisk::default());
+    let by_age = Retention::default().max_age(HOUR);
+    let db = Db::open_with(config(), options(&disk).retention(by_age)).unwrap();
+    db.append(&event("now", now_ns)).unwrap();
+    assert_eq!(db.maintain(Budget::UNLIMITED).unwrap().rows_flushed, 0, "it may go on filling its log");
+    db.append(&event("a while ago", now_ns - 10 * minute_ns)).unwrap();
+    assert_eq!(db.maintain(Budget::UNLIMITED).unwrap().rows_flushed, 2);
+    drop(db);
+
+    let disk = Arc::new(MemoryDisk::default());
+    let db = Db::open_with(config(), options(&disk).merge_rows(0)).unwrap();
+    fill(&db, 0..4000, 8);
+    let bytes = db.stats().segment_bytes;
+    drop(db);
+    let by_bytes = Retention::default().max_bytes(bytes);
+    let db = Db::open_with(config(), options(&disk).merge_rows(0).retention(by_bytes)).unwrap();
+    db.maintain(Budget::UNLIMITED).unwrap();
+    assert!((4..200).contains(&db.segment_count()), "{} segments", db.segment_count());
+    drop(db);
+
+    let day = |days: i64| days * 24 * 60 * minute_ns;
+    let disk = Arc::new(MemoryDisk::default());
+    let span = Duration::from_secs(2 * 24 * 3600);
+    let db = Db::open_with(config(), options(&disk).merge_span(span)).unwrap();
+    for days in 0..40 {
+        let rows: Vec<Event> = (0..8).map(|row| event(&format!("{days}-{row}"), day(days) + row)).collect();
+        db.append_batch(&rows).unwrap();
+        db.flush().unwrap();
+    }
+    db.compact(Budget::UNLIMITED).unwrap();
+    db.gc(day(20)).unwrap();
+    let left = db.total_events();
+    assert!((8 * 20..=8 * 22).contains(&left), "{left} rows outlived the cutoff by at most two days");
+}
+
 #[test]
 fn maintenance_repeats_a_rotation_that_failed() {
     let disk = Arc::new(SimDisk::default());
