@@ -3,6 +3,9 @@
 use std::array;
 use std::ops::{Bound, RangeBounds};
 
+use crate::error::{DbError, Result};
+use crate::expr::{Expr, MAX_DEPTH, NumberColumn, TextTest};
+
 /// A place in the newest-first order: rows at or after it are left out.
 ///
 /// Holds nanoseconds since the Unix epoch; a query returns rows whose time is strictly below.
@@ -79,6 +82,8 @@ pub(crate) struct Predicate<'a> {
     pub(crate) status_max: u16,
     /// (dim, value) pairs that must hold.
     pub(crate) dims: Vec<(usize, &'a str)>,
+    /// Whatever else must hold.
+    pub(crate) rest: Vec<&'a Expr>,
 }
 
 impl<'a> Predicate<'a> {
@@ -90,7 +95,51 @@ impl<'a> Predicate<'a> {
             status_min: 0,
             status_max: u16::MAX,
             dims: Vec::new(),
+            rest: Vec::new(),
         }
+    }
+
+    /// The conditions of a tree, those on top that are a range of times, a range of statuses or one value of a dim taken
+    /// apart; `None` when no row can match.
+    ///
+    /// # Errors
+    /// [`DbError::Invalid`] for a tree that is too deep.
+    pub(crate) fn of(expr: &'a Expr) -> Result<Option<Self>> {
+        if expr.is_too_deep() {
+            let why = format!("more than {MAX_DEPTH} levels of conditions within each other");
+            return Err(DbError::invalid("filter", why));
+        }
+        let mut predicate = Self::all();
+        predicate.narrow(expr);
+        Ok(predicate.is_possible().then_some(predicate))
+    }
+
+    /// Only rows for which this holds too.
+    fn narrow(&mut self, expr: &'a Expr) {
+        match expr {
+            Expr::Always(true) => {}
+            Expr::Always(false) => (self.from_ts_ns, self.to_ts_ns) = (i64::MAX, i64::MIN),
+            Expr::And(parts) => parts.iter().for_each(|part| self.narrow(part)),
+            Expr::Number { column: NumberColumn::Time, lo, hi } => self.between(*lo, *hi),
+            Expr::Status(ranges) if ranges.len() == 1 => {
+                for range in ranges {
+                    self.status_min = self.status_min.max(*range.start());
+                    self.status_max = self.status_max.min(*range.end());
+                }
+            }
+            Expr::Dim { dim, test: TextTest::Equal(value) } => self.dims.push((*dim, value)),
+            other => self.rest.push(other),
+        }
+    }
+
+    /// Only rows in this range of times, inclusive.
+    pub(crate) fn between(&mut self, from_ts_ns: i64, to_ts_ns: i64) {
+        (self.from_ts_ns, self.to_ts_ns) = (self.from_ts_ns.max(from_ts_ns), self.to_ts_ns.min(to_ts_ns));
+    }
+
+    /// Whether the ranges have any value.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.from_ts_ns <= self.to_ts_ns && self.status_min <= self.status_max
     }
 
     /// `None` when no row can match: an empty range, or a cursor before all time.
@@ -110,7 +159,7 @@ impl<'a> Predicate<'a> {
         }
         let dims = filter.dims.iter().enumerate();
         let dims = dims.filter_map(|(dim, value)| Some((dim, value.as_deref()?))).collect();
-        Some(Self { from_ts_ns, to_ts_ns, status_min, status_max, dims })
+        Some(Self { from_ts_ns, to_ts_ns, status_min, status_max, dims, rest: Vec::new() })
     }
 }
 

@@ -78,6 +78,7 @@
 mod config;
 mod error;
 mod event;
+mod expr;
 mod filter;
 mod schema;
 mod sums;

@@ -159,7 +159,7 @@ impl<'a> AnyQuery<'a> {
             return None;
         }
         let dims = self.dims.iter().map(|(dim, value)| (*dim, value.as_str())).collect();
-        Some(Predicate { from_ts_ns, to_ts_ns, status_min, status_max, dims })
+        Some(Predicate { from_ts_ns, to_ts_ns, status_min, status_max, dims, rest: Vec::new() })
     }
 }
 

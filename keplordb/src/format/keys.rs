@@ -528,6 +528,19 @@ impl<'a> Keys<'a> {
         start..end.max(start)
     }
 
+    /// The codes of the values that begin with `start`: they stand together.
+    pub(crate) fn codes_from(&self, start: &str) -> Range<u32> {
+        let first = self.first_code_where(|text| text >= start.as_bytes());
+        let after =
+            self.first_code_where(|text| text >= start.as_bytes() && !text.starts_with(start.as_bytes()));
+        first..after.max(first)
+    }
+
+    /// Whether both read the same column of the same segment.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self.starts, other.starts)
+    }
+
     /// The first code whose text fulfils `reached`, which all later ones do too.
     fn first_code_where(&self, reached: impl Fn(&[u8]) -> bool) -> u32 {
         let (mut low, mut high) = (0, self.values());

@@ -424,6 +424,20 @@ impl<'a> Numbers<'a> {
         }
     }
 
+    /// The rows of a chunk whose value passes a test; bits past the last row mean nothing. For tests that no kernel has:
+    /// each value is looked at.
+    pub(crate) fn mask_where(&self, chunk: usize, test: impl Fn(i64) -> bool) -> Mask {
+        let mut values = [0; CHUNK_ROWS];
+        self.read_chunk(chunk, &mut values);
+        let mut mask = Mask::default();
+        for (word, values) in mask.iter_mut().zip(values.as_chunks::<64>().0) {
+            for (bit, value) in values.iter().enumerate() {
+                *word |= u64::from(test(*value)) << bit;
+            }
+        }
+        mask
+    }
+
     /// The exact sum of a range of rows: two running sums and what the range has of its first and last chunk, whatever
     /// its length. Without running sums, O(rows).
     pub(crate) fn sum(&self, rows: Range<usize>) -> i128 {

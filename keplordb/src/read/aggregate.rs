@@ -8,6 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::ReadContext;
+use super::condition::Condition;
 use super::plan::{self, Outlook};
 use super::select::{self, BlockSelection, Selection};
 use crate::error::Result;
@@ -151,8 +152,8 @@ fn add_segment<'v>(
                 add_range(&open, selection.rows.clone(), sums)?;
                 true
             }
-            [condition] if all_rows && condition.keys.has_value_sums() => {
-                condition.codes.clone().all(|code| condition.keys.add_value_sums(code, sums))
+            [Condition::Codes(codes)] if all_rows && codes.keys.has_value_sums() => {
+                codes.set.iter().all(|code| codes.keys.add_value_sums(code, sums))
             }
             _ => false,
         };
@@ -165,8 +166,11 @@ fn add_segment<'v>(
     } else if scans.postpone {
         let chunks = selection.chunks();
         scans.rows += chunks.len() * CHUNK_ROWS;
+        // Texts are tested when a segment is resolved, which every task does for itself: then a segment is one task.
+        let has_texts = predicate.rest.iter().any(|expr| expr.has_texts());
+        let task_chunks = if has_texts { chunks.len().max(1) } else { TASK_CHUNKS };
         let tasks =
-            chunks.clone().step_by(TASK_CHUNKS).map(|first| first..chunks.end.min(first + TASK_CHUNKS));
+            chunks.clone().step_by(task_chunks).map(|first| first..chunks.end.min(first + task_chunks));
         scans.waiting.extend(tasks.map(|chunks| (entry, chunks)));
         return Ok(());
     } else {

@@ -19,6 +19,8 @@ use crate::kernels::Kernels;
 use crate::schema::Shape;
 
 pub(crate) mod aggregate;
+pub(crate) mod codes;
+pub(crate) mod condition;
 pub(crate) mod plan;
 pub(crate) mod point;
 pub mod query;

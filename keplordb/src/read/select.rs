@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use roaring::{RoaringBitmap, RoaringTreemap};
 
+use super::condition::{Condition, RowList, and};
+use crate::expr::{Expr, NumberColumn, TextColumn};
 use crate::filter::Predicate;
 use crate::format::block::Block;
-use crate::format::keys::{Keys, PostingRows, Postings};
 use crate::format::numbers::Numbers;
 use crate::kernels::{CHUNK_ROWS, Kernels, Mask};
 use crate::state::version::MemtableView;
@@ -21,43 +22,6 @@ pub(crate) enum Order {
     NewestFirst,
     /// The exact reverse.
     OldestFirst,
-}
-
-/// The codes that one key column must have.
-#[derive(Debug, Clone)]
-pub(crate) struct Condition<'s> {
-    pub(crate) keys: Keys<'s>,
-    /// Not empty, and not all of the dictionary.
-    pub(crate) codes: Range<u32>,
-    column: Numbers<'s>,
-    /// The rows of the one code, where the segment has them.
-    postings: Option<Postings<'s>>,
-}
-
-impl<'s> Condition<'s> {
-    pub(crate) fn new(keys: Keys<'s>, codes: Range<u32>) -> Self {
-        let postings = if codes.len() == 1 { keys.postings(codes.start) } else { None };
-        Self { column: keys.codes(), keys, codes, postings }
-    }
-
-    fn holds(&self, row: usize) -> bool {
-        u32::try_from(self.column.get(row)).is_ok_and(|code| self.codes.contains(&code))
-    }
-
-    fn mask(&self, kernels: &Kernels, chunk: usize) -> Mask {
-        match &self.postings {
-            Some(postings) if postings.is_bitmap() => postings.mask(chunk),
-            _ => {
-                let (lo, hi) = (i64::from(self.codes.start), i64::from(self.codes.end) - 1);
-                self.column.range_mask(kernels, chunk, lo, hi)
-            }
-        }
-    }
-
-    /// The rows as a list, where they are few enough to be stored so: less than one in 32.
-    fn list(&self) -> Option<Postings<'s>> {
-        self.postings.filter(|postings| !postings.is_bitmap())
-    }
 }
 
 /// The rows of a segment that a predicate asks for, resolved to rows and codes.
@@ -109,22 +73,31 @@ impl<'s> Selection<'s> {
 
     /// The selected rows, ascending, where a value's rows are stored as a list: the rarest value gives the candidates.
     ///
-    /// Such a value has at most eight rows per chunk on average, and looking at eight rows costs less than one mask and
+    /// Such values have at most eight rows per chunk on average, and looking at eight rows costs less than one mask and
     /// its masked sums: so the list is used whenever there is one.
     pub(crate) fn listed_rows(&self) -> Option<impl Iterator<Item = u32>> {
         let (candidates, place) = self.rarest_list()?;
         Some(candidates.filter(move |row| self.is_wanted(*row, place)))
     }
 
-    /// Candidates within the time range, and the condition that they fulfil by themselves.
-    fn rarest_list(&self) -> Option<(PostingRows<'s>, usize)> {
-        let lists = self
-            .conditions
-            .iter()
-            .enumerate()
-            .filter_map(|(place, condition)| Some((condition.list()?, place)));
-        let (postings, place) = lists.min_by_key(|(postings, _)| postings.len())?;
-        Some((postings.rows_in(row_range(&self.rows)), place))
+    /// The selected rows, ascending, tested one by one: for looks at each that cost far more than the test.
+    pub(crate) fn tested_rows(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+        match self.listed_rows() {
+            Some(rows) => Box::new(rows),
+            None => {
+                Box::new(row_range(&self.rows).filter(|row| self.holds(*row as usize) && self.is_live(*row)))
+            }
+        }
+    }
+
+    /// Candidates within the time range, and the place of the condition that they fulfil by themselves; past the last one
+    /// where they must be tested for that too.
+    fn rarest_list(&self) -> Option<(RowList<'s>, usize)> {
+        let lists = self.conditions.iter().enumerate();
+        let lists = lists.filter_map(|(place, condition)| Some((condition.listed()?, place, condition)));
+        let (_, place, condition) = lists.min_by_key(|(rows, ..)| *rows)?;
+        let fulfilled = if condition.list_is_exact() { place } else { self.conditions.len() };
+        Some((condition.list(row_range(&self.rows))?, fulfilled))
     }
 
     /// Whether a candidate of the condition at `place` fulfils the others, and lives.
@@ -176,7 +149,7 @@ pub(crate) struct Walk<'s> {
 #[derive(Debug)]
 enum Candidates<'s> {
     /// The rows of the rarest value, and the place of its condition.
-    List(PostingRows<'s>, usize),
+    List(RowList<'s>, usize),
     /// Chunks not yet looked at, and what is left of the one that was.
     Chunks { left: Range<usize>, chunk: usize, mask: Mask },
 }
@@ -245,7 +218,8 @@ impl<'v> BlockSelection<'v> {
             && summary.ts_max <= predicate.to_ts_ns
             && predicate.status_min <= summary.status_min
             && summary.status_max <= predicate.status_max
-            && predicate.dims.is_empty();
+            && predicate.dims.is_empty()
+            && predicate.rest.is_empty();
         let deleted = deleted.filter(|deleted| has_any(deleted, block.sequence()));
         Some(Self { block, predicate: (!every_row).then_some(predicate), deleted })
     }
@@ -265,6 +239,7 @@ impl<'v> BlockSelection<'v> {
             (predicate.from_ts_ns..=predicate.to_ts_ns).contains(&block.ts()[row])
                 && (predicate.status_min..=predicate.status_max).contains(&block.status()[row])
                 && predicate.dims.iter().all(|(dim, value)| block.dim(*dim, row) == *value)
+                && predicate.rest.iter().all(|expr| holds_in_block(expr, block, row))
         });
         matches && self.deleted.is_none_or(|deleted| !deleted.contains(block.sequence()[row]))
     }
@@ -288,8 +263,35 @@ fn has_any(deleted: &RoaringTreemap, sequences: &[u64]) -> bool {
     deleted.rank(last) > before
 }
 
-fn and(a: Mask, b: Mask) -> Mask {
-    std::array::from_fn(|word| a[word] & b[word])
+/// Whether a condition holds for a row in memory.
+fn holds_in_block(expr: &Expr, block: &Block, row: usize) -> bool {
+    match expr {
+        Expr::Always(holds) => *holds,
+        Expr::Number { column, lo, hi } => (*lo..=*hi).contains(&number_in_block(*column, block, row)),
+        Expr::Flags { bits } => block.flags(row).0 & bits == *bits,
+        Expr::Status(ranges) => ranges.iter().any(|range| range.contains(&block.status()[row])),
+        Expr::Dim { dim, test } => test.holds(block.dim(*dim, row)),
+        Expr::Text { column: TextColumn::Id, test } => test.holds(block.id(row)),
+        Expr::Text { column: TextColumn::Label(label), test } => test.holds(block.label(*label, row)),
+        Expr::And(parts) => parts.iter().all(|part| holds_in_block(part, block, row)),
+        Expr::Or(parts) => parts.iter().any(|part| holds_in_block(part, block, row)),
+        Expr::Not(inner) => !holds_in_block(inner, block, row),
+        // Refused before a query begins.
+        Expr::TooDeep => false,
+    }
+}
+
+/// A number of a row in memory.
+pub(crate) fn number_in_block(column: NumberColumn, block: &Block, row: usize) -> i64 {
+    match column {
+        NumberColumn::Time => block.ts()[row],
+        NumberColumn::Sequence => block.sequence()[row] as i64,
+        NumberColumn::Metric => block.metric()[row],
+        NumberColumn::Latency => block.latency()[row].into(),
+        NumberColumn::LatencyDetail => block.latency_detail()[row].into(),
+        NumberColumn::Flags => block.flags(row).0.into(),
+        NumberColumn::Counter(counter) => block.counter(counter).map_or(0, |values| values[row].into()),
+    }
 }
 
 /// The mask whose bits are set at `places`, all within a chunk.

@@ -21,6 +21,7 @@ use super::*;
 use crate::config::MapMode;
 use crate::error::Result;
 use crate::event::{EventFlags, LogEvent};
+use crate::expr::{Expr, NumberColumn, TextColumn, TextTest};
 use crate::filter::Predicate;
 use crate::format::block::Block;
 use crate::format::segment::{self, Columns, SegmentInput};
@@ -240,6 +241,7 @@ impl Table {
             (predicate.from_ts_ns..=predicate.to_ts_ns).contains(&event.ts_ns)
                 && (predicate.status_min..=predicate.status_max).contains(&event.status)
                 && predicate.dims.iter().all(|(dim, value)| event.dims[*dim] == *value)
+                && predicate.rest.iter().all(|expr| holds_plainly(expr, row))
         })
     }
 
@@ -341,12 +343,129 @@ fn on_tables(count: u64, test: impl Fn(&mut Random, &Table)) {
     }
 }
 
+/// Whether a condition holds for a row, by its definition.
+fn holds_plainly(expr: &Expr, row: &Row) -> bool {
+    let event = &row.event;
+    match expr {
+        Expr::Always(holds) => *holds,
+        Expr::Number { column, lo, hi } => {
+            let value = match column {
+                NumberColumn::Time => event.ts_ns,
+                NumberColumn::Sequence => row.sequence as i64,
+                NumberColumn::Metric => event.metric,
+                NumberColumn::Latency => event.latency_ms.into(),
+                NumberColumn::LatencyDetail => event.latency_detail_ms.into(),
+                NumberColumn::Flags => event.flags.0.into(),
+                NumberColumn::Counter(counter) => event.counters[*counter].into(),
+            };
+            *lo <= value && value <= *hi
+        }
+        Expr::Flags { bits } => (0..16).all(|bit| bits >> bit & 1 <= event.flags.0 >> bit & 1),
+        Expr::Status(ranges) => ranges.iter().any(|range| range.contains(&event.status)),
+        Expr::Dim { dim, test } => passes_plainly(test, &event.dims[*dim]),
+        Expr::Text { column: TextColumn::Id, test } => passes_plainly(test, &event.id),
+        Expr::Text { column: TextColumn::Label(label), test } => passes_plainly(test, &event.labels[*label]),
+        Expr::And(parts) => !parts.iter().any(|part| !holds_plainly(part, row)),
+        Expr::Or(parts) => parts.iter().any(|part| holds_plainly(part, row)),
+        Expr::Not(inner) => !holds_plainly(inner, row),
+        Expr::TooDeep => unreachable!("not made here"),
+    }
+}
+
+fn passes_plainly(test: &TextTest, text: &str) -> bool {
+    match test {
+        TextTest::Equal(wanted) => text == wanted,
+        TextTest::AnyOf(wanted) => wanted.iter().any(|wanted| text == wanted),
+        TextTest::StartsWith(start) => text.get(..start.len()) == Some(start),
+        TextTest::EndsWith(end) => text.len() >= end.len() && text[text.len() - end.len()..] == **end,
+        TextTest::Contains(part) => (0..=text.len()).any(|at| text[at..].starts_with(&**part)),
+    }
+}
+
+fn random_expr(random: &mut Random, table: &Table, levels: usize) -> Expr {
+    let parts = |random: &mut Random| {
+        let count = random.below::<usize>(4);
+        (0..count).map(|_| random_expr(random, table, levels - 1)).collect()
+    };
+    match random.below::<usize>(if levels == 0 { 8 } else { 16 }) {
+        0 => Expr::Always(random.one_in(2)),
+        1 | 2 => {
+            let column = random.pick(&[
+                NumberColumn::Time,
+                NumberColumn::Sequence,
+                NumberColumn::Metric,
+                NumberColumn::Latency,
+                NumberColumn::LatencyDetail,
+                NumberColumn::Flags,
+                NumberColumn::Counter(0),
+                NumberColumn::Counter(1),
+            ]);
+            let near = |random: &mut Random| match column {
+                NumberColumn::Time => table.some_time(random),
+                NumberColumn::Metric => random.below::<i64>(table.habits.metric_below) - 1,
+                _ => random.pick(&[-1, 0, 1, 7, 50, 1000, 2000, i64::from(u32::MAX)]),
+            };
+            let (lo, hi) = (near(random), near(random));
+            match random.below::<usize>(5) {
+                0 => Expr::Number { column, lo: i64::MIN, hi },
+                1 => Expr::Number { column, lo, hi: i64::MAX },
+                2 => Expr::Number { column, lo, hi: lo },
+                3 => Expr::Number { column, lo, hi },
+                _ => Expr::Number { column, lo: lo.min(hi), hi: lo.max(hi) },
+            }
+        }
+        3 => Expr::Flags { bits: random.pick(&[0, 1, 2, 0x101, u16::MAX]) },
+        4 => {
+            let count = random.below::<usize>(4);
+            let status = |random: &mut Random| random.pick(&table.habits.statuses);
+            Expr::Status((0..count).map(|_| status(random)..=status(random)).collect())
+        }
+        5 | 6 => {
+            let dim = random.below(DIMS);
+            Expr::Dim { dim, test: random_test(random, |random| table.some_value(random, dim)) }
+        }
+        7 => {
+            let column = random.pick(&[TextColumn::Id, TextColumn::Label(0)]);
+            let text = |random: &mut Random| match table.rows.get(random.below::<usize>(table.rows.len() + 1))
+            {
+                Some(row) if column == TextColumn::Id => row.event.id.clone(),
+                Some(row) => row.event.labels[0].clone(),
+                None => "nowhere".to_owned(),
+            };
+            Expr::Text { column, test: random_test(random, text) }
+        }
+        8..11 => Expr::And(parts(random)),
+        11..14 => Expr::Or(parts(random)),
+        _ => Expr::Not(Box::new(random_expr(random, table, levels - 1))),
+    }
+}
+
+fn random_test(random: &mut Random, text: impl Fn(&mut Random) -> String) -> TextTest {
+    let wanted = text(random);
+    let cut = random.below::<usize>(wanted.len() + 1);
+    match random.below::<usize>(6) {
+        0 => TextTest::Equal(wanted),
+        1 | 2 => {
+            let count = random.below::<usize>(12);
+            TextTest::any_of((0..count).map(|_| text(random)))
+        }
+        3 => TextTest::StartsWith(wanted[..cut].to_owned()),
+        4 => TextTest::EndsWith(wanted[cut..].to_owned()),
+        _ => TextTest::Contains(wanted[cut..].to_owned()),
+    }
+}
+
 /// What a random predicate borrows its values from.
-struct Wanted([Option<String>; DIMS]);
+struct Wanted {
+    dims: [Option<String>; DIMS],
+    rest: Vec<Expr>,
+}
 
 impl Wanted {
     fn random(random: &mut Random, table: &Table) -> Self {
-        Self(std::array::from_fn(|dim| random.one_in(3).then(|| table.some_value(random, dim))))
+        let dims = std::array::from_fn(|dim| random.one_in(3).then(|| table.some_value(random, dim)));
+        let count = random.pick(&[0, 0, 1, 1, 2]);
+        Self { dims, rest: (0..count).map(|_| random_expr(random, table, 3)).collect() }
     }
 
     fn predicate(&self, random: &mut Random, table: &Table) -> Predicate<'_> {
@@ -364,7 +483,8 @@ impl Wanted {
             let (a, b) = (random.pick(&table.habits.statuses), random.pick(&[0, 200, 300, 500, u16::MAX]));
             (predicate.status_min, predicate.status_max) = (a.min(b), a.max(b));
         }
-        let fixed = self.0.iter().enumerate();
+        predicate.rest = self.rest.iter().collect();
+        let fixed = self.dims.iter().enumerate();
         predicate.dims = fixed.filter_map(|(dim, value)| Some((dim, value.as_deref()?))).collect();
         predicate
     }

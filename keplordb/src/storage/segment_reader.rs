@@ -11,6 +11,7 @@ use super::directory::Directory;
 use super::map_cache::MapCache;
 use crate::config::MapMode;
 use crate::error::{DbError, IoContext, Result};
+use crate::expr::NumberColumn;
 use crate::format::bloom::Bloom;
 use crate::format::bytes::Malformed;
 use crate::format::ids::HashIndex;
@@ -339,6 +340,25 @@ impl OpenSegment<'_> {
     pub(crate) fn label(&self, column: usize) -> Result<Option<Texts<'_>>> {
         let has = self.verified(SectionKind::Label, column)?;
         Ok(has.then(|| self.view().label(column)).flatten())
+    }
+
+    /// The hash index of a label; `None` where the segment has none.
+    pub(crate) fn label_index(&self, column: usize) -> Result<Option<HashIndex<'_>>> {
+        let has = self.verified(SectionKind::LabelIndex, column)?;
+        Ok(has.then(|| self.view().label_index(column)).flatten())
+    }
+
+    /// A column of integers.
+    pub(crate) fn numbers(&self, column: NumberColumn) -> Result<Option<Numbers<'_>>> {
+        match column {
+            NumberColumn::Time => self.time().map(Some),
+            NumberColumn::Sequence => self.sequence().map(Some),
+            NumberColumn::Metric => self.metric().map(Some),
+            NumberColumn::Latency => self.latency().map(Some),
+            NumberColumn::LatencyDetail => self.latency_detail().map(Some),
+            NumberColumn::Flags => self.flags().map(Some),
+            NumberColumn::Counter(counter) => self.counter(counter),
+        }
     }
 
     /// The filter over the values of the header's bloom dim.

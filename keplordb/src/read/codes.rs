@@ -1,0 +1,131 @@
+//! A set of codes of one dictionary: what a condition on its texts comes to, once each text was tested.
+
+use std::ops::Range;
+
+/// Codes as ranges: ascending, not empty, with a gap between any two. What starts with a prefix is one range.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct CodeSet(Vec<Range<u32>>);
+
+impl CodeSet {
+    /// One range; the empty set where that is empty.
+    pub(crate) fn range(codes: Range<u32>) -> Self {
+        Self(if codes.is_empty() { Vec::new() } else { vec![codes] })
+    }
+
+    /// The codes below `values` for which `is_in` holds.
+    pub(crate) fn of(values: u32, is_in: impl Fn(u32) -> bool) -> Self {
+        let mut set = Self::default();
+        (0..values).filter(|code| is_in(*code)).for_each(|code| set.push(code..code + 1));
+        set
+    }
+
+    /// Adds a range that does not begin before the last one does.
+    fn push(&mut self, codes: Range<u32>) {
+        match self.0.last_mut() {
+            Some(last) if codes.start <= last.end => last.end = last.end.max(codes.end),
+            _ if codes.is_empty() => {}
+            _ => self.0.push(codes),
+        }
+    }
+
+    pub(crate) fn union(&self, other: &Self) -> Self {
+        let mut ranges: Vec<&Range<u32>> = self.0.iter().chain(&other.0).collect();
+        ranges.sort_unstable_by_key(|range| range.start);
+        let mut set = Self::default();
+        ranges.into_iter().for_each(|range| set.push(range.clone()));
+        set
+    }
+
+    /// The codes below `values` that are not in the set.
+    pub(crate) fn complement(&self, values: u32) -> Self {
+        let mut set = Self::default();
+        let mut next = 0;
+        for range in &self.0 {
+            set.push(next..range.start);
+            next = range.end;
+        }
+        set.push(next..values);
+        set
+    }
+
+    pub(crate) fn intersection(&self, other: &Self) -> Self {
+        let mut set = Self::default();
+        let (mut mine, mut theirs) = (self.0.iter().peekable(), other.0.iter().peekable());
+        while let (Some(one), Some(two)) = (mine.peek(), theirs.peek()) {
+            set.push(one.start.max(two.start)..one.end.min(two.end));
+            if one.end <= two.end {
+                mine.next();
+            } else {
+                theirs.next();
+            }
+        }
+        set
+    }
+
+    pub(crate) fn ranges(&self) -> &[Range<u32>] {
+        &self.0
+    }
+
+    /// How many codes.
+    pub(crate) fn len(&self) -> u32 {
+        self.0.iter().map(|range| range.end - range.start).sum()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn contains(&self, code: u32) -> bool {
+        let after = self.0.partition_point(|range| range.start <= code);
+        after.checked_sub(1).and_then(|last| self.0.get(last)).is_some_and(|range| code < range.end)
+    }
+
+    /// Ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().cloned().flatten()
+    }
+
+    /// The one code of the set; `None` where it has none or several.
+    pub(crate) fn single(&self) -> Option<u32> {
+        match &*self.0 {
+            [range] if range.end - range.start == 1 => Some(range.start),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const VALUES: u32 = 24;
+
+    fn set(bits: u32) -> CodeSet {
+        CodeSet::of(VALUES, |code| bits >> code & 1 == 1)
+    }
+
+    proptest! {
+        #[test]
+        fn sets_do_what_bits_do(one in 0..1_u32 << VALUES, two in 0..1_u32 << VALUES) {
+            let all = (1 << VALUES) - 1;
+            prop_assert_eq!(set(one).union(&set(two)), set(one | two));
+            prop_assert_eq!(set(one).intersection(&set(two)), set(one & two));
+            prop_assert_eq!(set(one).complement(VALUES), set(!one & all));
+            prop_assert_eq!(set(one).len(), one.count_ones());
+            prop_assert_eq!(set(one).is_empty(), one == 0);
+            let codes: Vec<u32> = (0..VALUES).filter(|code| set(one).contains(*code)).collect();
+            prop_assert_eq!(set(one).iter().collect::<Vec<_>>(), codes);
+            let single = (one.count_ones() == 1).then(|| one.trailing_zeros());
+            prop_assert_eq!(set(one).single(), single);
+        }
+    }
+
+    #[test]
+    fn ranges_that_touch_become_one() {
+        let joined = CodeSet::range(0..3).union(&CodeSet::range(3..5));
+        assert_eq!(joined.ranges(), [0..5]);
+        assert!(CodeSet::range(4..4).is_empty());
+    }
+}
