@@ -64,6 +64,11 @@ impl<'a> Table<'a> {
     pub(crate) fn row(&self) -> Ident {
         generated(format_ident!("{}Row", self.input.ident))
     }
+
+    /// The struct of column tokens.
+    pub(crate) fn cols(&self) -> Ident {
+        generated(format_ident!("{}Cols", self.input.ident))
+    }
 }
 
 impl<'a> Column<'a> {

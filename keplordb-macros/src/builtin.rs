@@ -50,6 +50,38 @@ impl Number {
     }
 }
 
+/// A built-in column as a token: its name, its type, how it is made, and what it stands for.
+type Token = (Ident, TokenStream, TokenStream, &'static str);
+
+/// The tokens of the built-in columns.
+pub(crate) fn tokens(krate: &Path, ident: &Ident) -> Vec<Token> {
+    let number = |name: &str, ty: TokenStream, make: &str, what| {
+        let make = format_ident!("{make}");
+        let ty = quote!(#krate::columns::Number<#ident, #ty>);
+        (format_ident!("{name}"), ty, quote!(#krate::columns::Number::#make()), what)
+    };
+    let single = |name: &str, kind: &str, make: &str, what| {
+        let (kind, make) = (format_ident!("{kind}"), format_ident!("{make}"));
+        let ty = quote!(#krate::columns::#kind<#ident>);
+        (format_ident!("{name}"), ty, quote!(#krate::columns::#kind::#make()), what)
+    };
+    vec![
+        single("ts_ns", "Time", "built_in", "the time, in nanoseconds since the Unix epoch"),
+        single("sequence", "Sequence", "built_in", "the number that the engine gave an event"),
+        single("id", "Text", "id", "the id"),
+        number("metric", quote!(::core::primitive::i64), "metric", "the metric"),
+        number("latency_ms", quote!(::core::primitive::u32), "latency", "the latency, in milliseconds"),
+        number(
+            "latency_detail_ms",
+            quote!(::core::primitive::u32),
+            "latency_detail",
+            "the latency detail, in milliseconds",
+        ),
+        single("status", "Status", "built_in", "the status"),
+        single("flags", "Flags", "built_in", "the flags"),
+    ]
+}
+
 /// Generated functions that are no column. The last three are not generated but called by their short names on
 /// generated types (`builder.clone()`), where a setter of that name would come first.
 const METHODS: [&str; 11] =

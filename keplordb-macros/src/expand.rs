@@ -27,7 +27,9 @@ pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
 struct Slot<'a> {
     column: &'a Column<'a>,
     role: Role,
-    /// Its place, as `dims[0]`.
+    /// Its place among those of its role.
+    index: usize,
+    /// Its place in an event, as `dims[0]`.
     place: TokenStream,
 }
 
@@ -40,6 +42,7 @@ struct Expansion<'a> {
     builder: Ident,
     filter: Ident,
     row: Ident,
+    cols: Ident,
     dims: Vec<&'a Column<'a>>,
     counters: Vec<&'a Column<'a>>,
     labels: Vec<&'a Column<'a>>,
@@ -60,6 +63,7 @@ impl<'a> Expansion<'a> {
             builder: table.builder(),
             filter: table.filter(),
             row: table.row(),
+            cols: table.cols(),
             dims,
             counters,
             labels,
@@ -68,18 +72,20 @@ impl<'a> Expansion<'a> {
     }
 
     fn all(&self) -> TokenStream {
-        let parts = [self.functions(), self.builder(), self.filter(), self.row(), self.schema()];
+        let parts =
+            [self.functions(), self.builder(), self.filter(), self.columns(), self.row(), self.schema()];
         quote!(#(#parts)*)
     }
 
     /// The struct's own functions: the ways in.
     fn functions(&self) -> TokenStream {
-        let Self { vis, ident, krate, builder, filter, .. } = self;
+        let Self { vis, ident, krate, builder, filter, cols, .. } = self;
         let [dims, counters, labels] = [&self.dims, &self.counters, &self.labels]
             .map(|columns| columns.iter().map(|column| column.ident).collect::<Vec<_>>());
         let new_doc = format!("Begins an event of `{ident}` at `ts_ns`, all else empty or 0.");
         let at_doc = format!("Begins an event with the values of this `{ident}` at `ts_ns`.");
         let filter_doc = format!("Begins a filter that matches every event of `{ident}`.");
+        let cols_doc = format!("The columns of `{ident}`, to make conditions, groups and sums of.");
         let config_doc = format!("The configuration of a raw engine for `{ident}` in `data_dir`.");
         quote! {
             impl #ident {
@@ -111,6 +117,12 @@ impl<'a> Expansion<'a> {
                     <#filter as ::core::default::Default>::default()
                 }
 
+                #[doc = #cols_doc]
+                #[must_use]
+                #vis const fn cols() -> #cols {
+                    #cols::ALL
+                }
+
                 #[doc = #config_doc]
                 #[must_use]
                 #vis fn default_config(data_dir: ::std::path::PathBuf) -> #krate::EngineConfig {
@@ -123,7 +135,7 @@ impl<'a> Expansion<'a> {
     fn builder(&self) -> TokenStream {
         let Self { vis, ident, krate, builder, shape, .. } = self;
         let columns = self.slots().map(|slot| {
-            let Slot { column, role, place } = slot;
+            let Slot { column, role, place, .. } = slot;
             let (method, doc) = (column.method(), format!("Sets the {} `{}`.", role.name(), column.name));
             match role {
                 Role::Counter => setter(vis, &method, &quote!(::core::primitive::u32), &place, &doc),
@@ -231,13 +243,62 @@ impl<'a> Expansion<'a> {
                     self.filter
                 }
             }
+
+            #[automatically_derived]
+            impl ::core::convert::From<&#filter> for #krate::Filter<#ident> {
+                fn from(filter: &#filter) -> Self {
+                    Self::of_plain(filter.filter.as_ref_filter())
+                }
+            }
+
+            #[automatically_derived]
+            impl ::core::convert::From<#filter> for #krate::Filter<#ident> {
+                fn from(filter: #filter) -> Self {
+                    Self::from(&filter)
+                }
+            }
+        }
+    }
+
+    /// The tokens of all columns.
+    fn columns(&self) -> TokenStream {
+        let Self { vis, ident, krate, cols, .. } = self;
+        let own = self.slots().map(|slot| {
+            let Slot { column, role, index, .. } = slot;
+            let (field, doc) = (column.method(), format!("The {} `{}`.", role.name(), column.name));
+            let (ty, token) = match role {
+                Role::Dim => (quote!(Dim<#ident>), quote!(Dim::at(#index))),
+                Role::Counter => {
+                    (quote!(Number<#ident, ::core::primitive::u32>), quote!(Number::counter(#index)))
+                }
+                Role::Label => (quote!(Text<#ident>), quote!(Text::label(#index))),
+            };
+            (quote!(#[doc = #doc] #vis #field: #krate::columns::#ty), quote!(#field: #krate::columns::#token))
+        });
+        let built_in = builtin::tokens(krate, ident).into_iter().map(|(name, ty, token, what)| {
+            let doc = format!("Stands for {what}.");
+            (quote!(#[doc = #doc] #vis #name: #ty), quote!(#name: #token))
+        });
+        let (fields, tokens): (Vec<_>, Vec<_>) = own.chain(built_in).unzip();
+        let doc = format!("The columns of [`{ident}`]: one token each, to be had by `{ident}::cols()`.");
+        quote! {
+            #[doc = #doc]
+            #[derive(::core::clone::Clone, ::core::marker::Copy, ::core::fmt::Debug)]
+            #[allow(dead_code, reason = "a program need not ask for every column")]
+            #vis struct #cols {
+                #(#fields,)*
+            }
+
+            impl #cols {
+                const ALL: Self = Self { #(#tokens,)* };
+            }
         }
     }
 
     fn row(&self) -> TokenStream {
         let Self { vis, ident, krate, row, shape, .. } = self;
         let columns = self.slots().map(|slot| {
-            let Slot { column, role, place } = slot;
+            let Slot { column, role, place, .. } = slot;
             let (method, doc) = (column.method(), format!("Returns the {} `{}`.", role.name(), column.name));
             match role {
                 Role::Counter => getter(vis, &method, &quote!(::core::primitive::u32), &place, &doc),
@@ -356,10 +417,6 @@ impl<'a> Expansion<'a> {
                     &mut builder.event.id
                 }
 
-                fn filter_of(filter: &#filter) -> #krate::FilterRef<'_> {
-                    filter.filter.as_ref_filter()
-                }
-
                 fn read_row(row: &#krate::RowView<'_>) -> ::core::result::Result<#row, #krate::DbError> {
                     ::core::result::Result::Ok(#row {
                         sequence: row.sequence(),
@@ -378,7 +435,7 @@ impl<'a> Expansion<'a> {
             (Role::Label, &self.labels, quote!(labels)),
         ];
         arrays.into_iter().flat_map(|(role, columns, array)| {
-            let slot = move |(index, &column)| Slot { column, role, place: quote!(#array[#index]) };
+            let slot = move |(index, &column)| Slot { column, role, index, place: quote!(#array[#index]) };
             columns.iter().enumerate().map(slot)
         })
     }

@@ -31,6 +31,9 @@ pub(crate) fn expand(table: &Table<'_>, error: &Error) -> TokenStream {
     let built_ins: Vec<_> =
         builtin::NUMBERS.iter().map(builtin::Number::ident).chain([format_ident!("id")]).collect();
     let from_row = conversion(&quote!(#impl_generics), &row, &ty, &quote!(#where_clause));
+    let into_filter = quote!(#krate::Filter<#ty>);
+    let from_filter = conversion(&quote!(#impl_generics), &filter, &into_filter, &quote!(#where_clause));
+    let tokens = tokens(table);
     let size = quote!(::core::primitive::usize);
     let shape = quote!(<const DIMS: #size, const COUNTERS: #size, const LABELS: #size>);
     let from_builder =
@@ -88,6 +91,8 @@ pub(crate) fn expand(table: &Table<'_>, error: &Error) -> TokenStream {
         }
 
         #from_row
+        #from_filter
+        #tokens
 
         #[automatically_derived]
         impl #impl_generics #krate::Schema for #ty #schema_where {
@@ -100,10 +105,39 @@ pub(crate) fn expand(table: &Table<'_>, error: &Error) -> TokenStream {
             fn default_config(_: ::std::path::PathBuf) -> #krate::EngineConfig { ::core::unreachable!() }
             fn row_of(_: &#builder) -> #krate::RowRef<'_> { ::core::unreachable!() }
             fn id_of(_: &mut #builder) -> &mut ::std::string::String { ::core::unreachable!() }
-            fn filter_of(_: &#filter) -> #krate::FilterRef<'_> { ::core::unreachable!() }
             fn read_row(_: &#krate::RowView<'_>) -> ::core::result::Result<#row, #krate::DbError> {
                 ::core::unreachable!()
             }
+        }
+    }
+}
+
+/// The column tokens; none for a struct with parameters, which is a mistake by itself.
+fn tokens(table: &Table<'_>) -> TokenStream {
+    if !table.input.generics.params.is_empty() {
+        return TokenStream::new();
+    }
+    let (vis, ident, krate, cols) = (&table.input.vis, &table.input.ident, table.krate(), table.cols());
+    let built_in = builtin::tokens(&krate, ident).into_iter().map(|(name, ty, ..)| (name, ty));
+    let columns = table.columns.iter().filter(|column| builtin::reserved(&column.name).is_none());
+    let columns = columns.map(|column| {
+        let ty = match column.role() {
+            Some(Role::Label) => quote!(Text<#ident>),
+            _ if is_number(column) => quote!(Number<#ident, ::core::primitive::u32>),
+            _ => quote!(Dim<#ident>),
+        };
+        (column.method(), quote!(#krate::columns::#ty))
+    });
+    let fields = columns.chain(built_in).map(|(name, ty)| quote!(#vis #name: #ty));
+    quote! {
+        #[derive(::core::clone::Clone, ::core::marker::Copy, ::core::fmt::Debug)]
+        #[doc(hidden)]
+        #[allow(dead_code)]
+        #vis struct #cols { #(#fields,)* }
+
+        #[allow(dead_code)]
+        impl #ident {
+            #vis fn cols() -> #cols { ::core::unreachable!() }
         }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) const MAX_DEPTH: usize = 256;
 
 /// A column of keys: what rows can be grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(dead_code, reason = "groups are next")]
 pub(crate) enum KeyColumn {
     Status,
     Dim(usize),
@@ -212,7 +213,7 @@ mod tests {
         assert!(any.holds("a") && !any.holds("ab") && !any.holds(""));
         assert_eq!(TextTest::any_of(["a"]), TextTest::Equal("a".into()));
         assert!(!TextTest::any_of(Vec::<String>::new()).holds(""));
-        assert!(TextTest::StartsWith("té".into()).holds("tête"));
+        assert!(TextTest::StartsWith("tê".into()).holds("tête"));
         assert!(TextTest::EndsWith("e".into()).holds("tête") && TextTest::Contains("ê".into()).holds("tête"));
         assert!(TextTest::Contains(String::new()).holds(""));
     }

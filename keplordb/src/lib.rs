@@ -98,12 +98,15 @@ pub mod read;
 mod engine;
 // Facade: thin typed shells.
 pub mod any;
+pub mod columns;
 mod maintenance;
+mod query;
 mod raw;
 mod reader;
 mod store;
 
 pub use any::{AnyReader, AnyStore};
+pub use columns::Filter;
 pub use config::{EngineConfig, MAX_SHARDS, MapMode, OnCorruption, Options, Retention, Sync};
 pub use engine::{
     Appended, Budget, Compacted, Depth, Flushed, GcStats, Maintained, OpenReport, Problem, Quarantined,
@@ -116,12 +119,13 @@ pub use format::{MAX_BATCH_BYTES, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_LABEL_BYTE
 pub use keplordb_disk as disk;
 pub use keplordb_macros::Schema;
 pub use maintenance::{Maintainable, Maintenance};
+pub use query::Query;
 pub use raw::Engine;
 pub use read::query::{Cursor, RollupKey, RollupValue, Totals};
 pub use read::row::RowView;
 pub use reader::{RawReader, Reader};
 pub use schema::{MAX_COUNTERS, MAX_DIMS, MAX_LABELS, MAX_NAME_BYTES, TableSchema};
-pub use store::{ExactRollup, ExactSums, Query, Schema, Store};
+pub use store::{ExactRollup, ExactSums, Schema, Store};
 
 /// Compiles and runs the example of the README.
 #[cfg(doctest)]

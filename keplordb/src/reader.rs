@@ -6,14 +6,16 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::columns::Filter;
 use crate::config::{EngineConfig, Options};
 use crate::engine::{Follower, Refreshed};
 use crate::error::Result;
 use crate::event::EventRef;
 use crate::filter::QueryFilter;
+use crate::query::Query;
 use crate::raw;
 use crate::read::query::{RollupKey, RollupValue, Totals};
-use crate::store::{self, Query, Schema};
+use crate::store::{self, Schema};
 
 /// A table of events of type `S` that an engine writes meanwhile, in this process or another one.
 ///
@@ -116,7 +118,7 @@ impl<S: Schema> Reader<S> {
     }
 
     /// A question about the events that a filter matches; nothing happens before it is asked for rows or totals.
-    pub fn query(&self, filter: impl Into<S::Filter>) -> Query<'_, S> {
+    pub fn query(&self, filter: impl Into<Filter<S>>) -> Query<'_, S> {
         Query::new(self.follower.source(), filter.into())
     }
 
@@ -124,7 +126,7 @@ impl<S: Schema> Reader<S> {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub fn totals(&self, filter: impl Into<S::Filter>) -> Result<S::Totals> {
+    pub fn totals(&self, filter: impl Into<Filter<S>>) -> Result<S::Totals> {
         self.query(filter).totals()
     }
 

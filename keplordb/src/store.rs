@@ -2,23 +2,21 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::columns::Filter;
 use crate::config::{EngineConfig, Options};
 use crate::engine::{
     Appended, Budget, Compacted, Core, Depth, Flushed, GcStats, Maintained, OpenReport, Stats, VerifyReport,
 };
 use crate::error::Result;
 use crate::event::RowRef;
-use crate::filter::{FilterRef, Predicate, inclusive};
-use crate::raw::RESERVED_ROWS;
+use crate::query::Query;
 use crate::read::query::{RollupKey, RollupValue, Totals};
 use crate::read::rollup::RollupRow;
 use crate::read::row::RowView;
-use crate::read::select::Order;
 use crate::read::source::Source;
 use crate::schema::TableSchema;
 use crate::storage::wal::random_salt;
@@ -29,7 +27,7 @@ pub trait Schema: Sized + Send + Sync + 'static {
     /// An event on its way in.
     type Builder: Send;
     /// Which events a query asks for.
-    type Filter: Clone + Send + Sync;
+    type Filter: Clone + Send + Sync + Into<Filter<Self>>;
     /// An event on its way out.
     type Row: Send;
     /// Count, sums and extremes: [`Totals`] of the type's number of counters.
@@ -45,8 +43,6 @@ pub trait Schema: Sized + Send + Sync + 'static {
     fn row_of(builder: &Self::Builder) -> RowRef<'_>;
     /// The id in a builder, to be made where it is empty.
     fn id_of(builder: &mut Self::Builder) -> &mut String;
-    /// The conditions of a filter.
-    fn filter_of(filter: &Self::Filter) -> FilterRef<'_>;
     /// Copies a row out of the engine.
     ///
     /// # Errors
@@ -56,7 +52,7 @@ pub trait Schema: Sized + Send + Sync + 'static {
 
 /// What an aggregation added up, before it is clamped into [`Totals`].
 #[derive(Debug)]
-pub struct ExactSums(Sums);
+pub struct ExactSums(pub(crate) Sums);
 
 impl<const C: usize> From<ExactSums> for Totals<C> {
     fn from(sums: ExactSums) -> Self {
@@ -221,7 +217,9 @@ impl<S: Schema> Store<S> {
     }
 
     /// A question about the events that a filter matches; nothing happens before it is asked for rows or totals.
-    pub fn query(&self, filter: impl Into<S::Filter>) -> Query<'_, S> {
+    ///
+    /// Takes conditions on the tokens of `S::cols()` and the filter of `S::filter()`, each by value or by reference.
+    pub fn query(&self, filter: impl Into<Filter<S>>) -> Query<'_, S> {
         Query::new(self.core.source(), filter.into())
     }
 
@@ -342,85 +340,6 @@ pub(crate) fn rollups<S: Schema>(
     let keyed =
         |row: RollupRow| (RollupKey { day: row.day, dims: row.dims.clone() }, ExactRollup(row).into());
     Ok(rows.into_iter().map(keyed).collect())
-}
-
-/// A question about a table's events; made by [`Store::query`] and [`Reader::query`](crate::Reader::query).
-#[derive(Debug, Clone)]
-#[must_use = "a query does nothing before it is asked for rows or totals"]
-pub struct Query<'a, S: Schema> {
-    source: &'a Source,
-    filter: S::Filter,
-    order: Order,
-    limit: usize,
-    from_ts_ns: i64,
-    to_ts_ns: i64,
-}
-
-impl<'a, S: Schema> Query<'a, S> {
-    pub(crate) fn new(source: &'a Source, filter: S::Filter) -> Self {
-        let (order, limit) = (Order::NewestFirst, usize::MAX);
-        Self { source, filter, order, limit, from_ts_ns: i64::MIN, to_ts_ns: i64::MAX }
-    }
-
-    /// Only events in this range of times, in nanoseconds since the Unix epoch, besides what the filter says.
-    pub fn between(mut self, range: impl RangeBounds<i64>) -> Self {
-        // An empty range stays one, whatever it is cut with.
-        let (from, to) = inclusive(&range).unwrap_or((i64::MAX, i64::MIN));
-        (self.from_ts_ns, self.to_ts_ns) = (from.max(self.from_ts_ns), to.min(self.to_ts_ns));
-        self
-    }
-
-    /// Newest first, by (time, sequence); the default.
-    pub fn newest_first(mut self) -> Self {
-        self.order = Order::NewestFirst;
-        self
-    }
-
-    /// Oldest first, by (time, sequence).
-    pub fn oldest_first(mut self) -> Self {
-        self.order = Order::OldestFirst;
-        self
-    }
-
-    /// At most so many rows.
-    pub fn limit(mut self, rows: usize) -> Self {
-        self.limit = rows;
-        self
-    }
-
-    /// The rows, owned.
-    ///
-    /// # Errors
-    /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
-    pub fn rows(&self) -> Result<Vec<S::Row>> {
-        let mut rows = Vec::with_capacity(self.limit.min(RESERVED_ROWS));
-        if let Some(predicate) = self.predicate() {
-            self.source.recent(&predicate, self.limit, self.order, &mut |row| {
-                rows.push(S::read_row(row)?);
-                Ok(())
-            })?;
-        }
-        Ok(rows)
-    }
-
-    /// Count, sums and extremes of all events that match; order and limit play no part.
-    ///
-    /// # Errors
-    /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
-    pub fn totals(&self) -> Result<S::Totals> {
-        let sums = match self.predicate() {
-            Some(predicate) => self.source.aggregate(&predicate)?,
-            None => Sums::empty(self.source.schema().shape()),
-        };
-        Ok(ExactSums(sums).into())
-    }
-
-    fn predicate(&self) -> Option<Predicate<'_>> {
-        let mut predicate = Predicate::new(S::filter_of(&self.filter))?;
-        predicate.from_ts_ns = predicate.from_ts_ns.max(self.from_ts_ns);
-        predicate.to_ts_ns = predicate.to_ts_ns.min(self.to_ts_ns);
-        (predicate.from_ts_ns <= predicate.to_ts_ns).then_some(predicate)
-    }
 }
 
 /// Makes ids for events that have none: 26 characters of Crockford's base 32 that sort by the event's time and then by

@@ -16,7 +16,7 @@ const FLOORS: [(&str, &[&str]); 8] = [
     ("state", &["state"]),
     ("read", &["read"]),
     ("engine", &["engine"]),
-    ("facade", &["maintenance", "raw", "reader", "store", "any", "lib"]),
+    ("facade", &["columns", "query", "maintenance", "raw", "reader", "store", "any", "lib"]),
 ];
 
 /// A name after `crate::`.

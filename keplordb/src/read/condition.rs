@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::codes::CodeSet;
 use crate::error::Result;
 use crate::expr::{Expr, NumberColumn, TextColumn, TextTest};
-use crate::format::ids::HashIndex;
 use crate::format::keys::{Keys, PostingRows, Postings, status_text};
 use crate::format::numbers::Numbers;
 use crate::kernels::{CHUNK_ROWS, Kernels, Mask};
@@ -22,6 +21,10 @@ const ROWS_PER_LISTED_ROW: usize = 32;
 
 /// What must hold for a row.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "codes are the usual case, and a box would be one more allocation a segment"
+)]
 pub(crate) enum Condition<'s> {
     Codes(Codes<'s>),
     /// Inclusive.
@@ -55,6 +58,7 @@ pub(crate) struct Codes<'s> {
 
 /// What a condition comes to in a segment.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "short-lived: it goes into a selection at once")]
 pub(crate) enum Resolved<'s> {
     /// It holds for every row, or for none.
     Constant(bool),
@@ -280,23 +284,20 @@ impl<'s> Resolver<'s, '_> {
         let Some(texts) = texts else { return Ok(Resolved::Constant(test.holds(""))) };
         let corrupt = |malformed| self.open.corrupt(malformed);
         let mut rows = Vec::new();
-        match (index, indexed(test)) {
-            (Some(index), Some(wanted)) => {
-                for text in wanted {
-                    for row in index_rows(&index, text) {
-                        if texts.equals(row as usize, text).map_err(corrupt)? {
-                            rows.push(row);
-                        }
-                    }
-                }
-                rows.sort_unstable();
-            }
-            _ => {
-                let mut reader = texts.reader();
-                for row in (self.candidates)() {
-                    if test.holds(reader.get(row as usize).map_err(corrupt)?) {
+        if let (Some(index), Some(wanted)) = (index, indexed(test)) {
+            for text in wanted {
+                for row in index.candidates(text) {
+                    if texts.equals(row as usize, text).map_err(corrupt)? {
                         rows.push(row);
                     }
+                }
+            }
+            rows.sort_unstable();
+        } else {
+            let mut reader = texts.reader();
+            for row in (self.candidates)() {
+                if test.holds(reader.get(row as usize).map_err(corrupt)?) {
+                    rows.push(row);
                 }
             }
         }
@@ -311,25 +312,22 @@ impl<'s> Resolver<'s, '_> {
 /// The texts that a hash index can be asked for instead of the test; it has all but the empty one.
 fn indexed(test: &TextTest) -> Option<&[String]> {
     let wanted = match test {
-        TextTest::Equal(text) => std::slice::from_ref(text),
-        TextTest::AnyOf(texts) => texts,
+        TextTest::Equal(one) => std::slice::from_ref(one),
+        TextTest::AnyOf(several) => several,
         TextTest::StartsWith(_) | TextTest::EndsWith(_) | TextTest::Contains(_) => return None,
     };
     wanted.iter().all(|text| !text.is_empty()).then_some(wanted)
 }
 
-fn index_rows(index: &HashIndex<'_>, text: &str) -> impl Iterator<Item = u32> {
-    index.candidates(text)
-}
-
 /// The codes of the values that pass a test.
 fn codes_of(keys: &Keys<'_>, test: &TextTest) -> CodeSet {
-    let one =
-        |text: &str| keys.code_of(text).map_or_else(CodeSet::default, |code| CodeSet::range(code..code + 1));
+    let equal = |value: &String| {
+        keys.code_of(value).map_or_else(CodeSet::default, |code| CodeSet::range(code..code + 1))
+    };
     match test {
-        TextTest::Equal(text) => one(text),
-        TextTest::AnyOf(texts) => {
-            texts.iter().map(|text| one(text)).reduce(|all, set| all.union(&set)).unwrap_or_default()
+        TextTest::Equal(value) => equal(value),
+        TextTest::AnyOf(values) => {
+            values.iter().map(equal).reduce(|all, set| all.union(&set)).unwrap_or_default()
         }
         TextTest::StartsWith(start) => CodeSet::range(keys.codes_from(start)),
         TextTest::EndsWith(_) | TextTest::Contains(_) => {
@@ -344,10 +342,11 @@ fn all(parts: Vec<Resolved<'_>>) -> Resolved<'_> {
         match part {
             Resolved::Constant(true) => {}
             Resolved::Constant(false) => return Resolved::Constant(false),
-            Resolved::Open(condition) => match join(&mut open, condition, CodeSet::intersection) {
-                Some(false) => return Resolved::Constant(false),
-                Some(true) | None => {}
-            },
+            Resolved::Open(condition) => {
+                if join(&mut open, condition, CodeSet::intersection) == Some(false) {
+                    return Resolved::Constant(false);
+                }
+            }
         }
     }
     joined(open, true, Condition::All)
@@ -359,10 +358,11 @@ fn any(parts: Vec<Resolved<'_>>) -> Resolved<'_> {
         match part {
             Resolved::Constant(false) => {}
             Resolved::Constant(true) => return Resolved::Constant(true),
-            Resolved::Open(condition) => match join(&mut open, condition, CodeSet::union) {
-                Some(true) => return Resolved::Constant(true),
-                Some(false) | None => {}
-            },
+            Resolved::Open(condition) => {
+                if join(&mut open, condition, CodeSet::union) == Some(true) {
+                    return Resolved::Constant(true);
+                }
+            }
         }
     }
     joined(open, false, Condition::Any)

@@ -372,13 +372,13 @@ fn holds_plainly(expr: &Expr, row: &Row) -> bool {
     }
 }
 
-fn passes_plainly(test: &TextTest, text: &str) -> bool {
+fn passes_plainly(test: &TextTest, value: &str) -> bool {
     match test {
-        TextTest::Equal(wanted) => text == wanted,
-        TextTest::AnyOf(wanted) => wanted.iter().any(|wanted| text == wanted),
-        TextTest::StartsWith(start) => text.get(..start.len()) == Some(start),
-        TextTest::EndsWith(end) => text.len() >= end.len() && text[text.len() - end.len()..] == **end,
-        TextTest::Contains(part) => (0..=text.len()).any(|at| text[at..].starts_with(&**part)),
+        TextTest::Equal(wanted) => value == wanted,
+        TextTest::AnyOf(wanted) => wanted.iter().any(|wanted| value == wanted),
+        TextTest::StartsWith(start) => value.get(..start.len()) == Some(start),
+        TextTest::EndsWith(end) => value.len() >= end.len() && value[value.len() - end.len()..] == **end,
+        TextTest::Contains(part) => (0..=value.len()).any(|at| value[at..].starts_with(&**part)),
     }
 }
 
