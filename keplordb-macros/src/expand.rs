@@ -297,55 +297,46 @@ impl<'a> Expansion<'a> {
 
     fn row(&self) -> TokenStream {
         let Self { vis, ident, krate, row, shape, .. } = self;
-        let columns = self.slots().map(|slot| {
-            let Slot { column, role, place, .. } = slot;
-            let (method, doc) = (column.method(), format!("Returns the {} `{}`.", role.name(), column.name));
+        let getters = self.row_getters();
+        let doc = format!("An event of [`{ident}`] as a query returns it, owned.");
+        let into_doc = format!("Only the columns, as an [`{ident}`].");
+        let columns = self.slots().map(|Slot { column, role, index, .. }| {
+            let (field, read) = (column.ident, role_method(role));
+            let value = quote!(self.row.#read(#index));
             match role {
-                Role::Counter => getter(vis, &method, &quote!(::core::primitive::u32), &place, &doc),
-                Role::Dim | Role::Label => text_getter(vis, &method, &place, &doc),
+                Role::Counter => quote!(#field: #value),
+                Role::Dim | Role::Label => quote!(#field: ::std::borrow::ToOwned::to_owned(#value)),
             }
         });
-        let id = text_getter(vis, &format_ident!("id"), &quote!(id), "Returns the id.");
-        let numbers = builtin::NUMBERS.iter().map(|number: &Number| {
-            let name = number.ident();
-            getter(vis, &name, &number.ty(krate), &name, &format!("Returns {}.", number.what))
-        });
-        let doc = format!("An event of [`{ident}`] as a query returns it.");
-        let into_doc = format!("Only the columns, as an [`{ident}`].");
-        let columns_of_event = self.columns_of_event();
+        let debug = self.debug_of_row(row);
         let allow = allow_any_name();
         quote! {
             #[doc = #doc]
-            #[derive(::core::clone::Clone, ::core::fmt::Debug, ::core::cmp::PartialEq)]
+            #[doc = ""]
+            #[doc = "Cost: one allocation for all its texts; a getter takes about a nanosecond."]
+            #[derive(::core::clone::Clone, ::core::cmp::PartialEq)]
             #vis struct #row {
-                sequence: ::core::primitive::u64,
-                event: #krate::EventRef #shape,
+                row: #krate::EventRow #shape,
             }
 
             #allow
             impl #row {
-                #(#columns)*
-                #id
-                #(#numbers)*
-
-                /// Returns the sequence, the unique number that the engine gave the event when it was appended.
-                #[must_use]
-                #vis fn sequence(&self) -> ::core::primitive::u64 {
-                    self.sequence
-                }
+                #(#getters)*
 
                 #[doc = #into_doc]
                 #[must_use]
                 #vis fn into_event(self) -> #ident {
-                    #columns_of_event
+                    #ident { #(#columns),* }
                 }
 
                 /// The row as a raw engine returns it.
                 #[must_use]
                 #vis fn into_event_ref(self) -> #krate::EventRef #shape {
-                    self.event
+                    ::core::convert::From::from(self.row)
                 }
             }
+
+            #debug
 
             #[automatically_derived]
             impl ::core::convert::From<#row> for #ident {
@@ -356,19 +347,53 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// The body of the row's `into_event`: takes the arrays apart and names their values.
-    fn columns_of_event(&self) -> TokenStream {
-        let Self { ident, krate, .. } = self;
-        let [dims, counters, labels] =
-            [("dim", &self.dims), ("counter", &self.counters), ("label", &self.labels)].map(
-                |(role, columns)| (0..columns.len()).map(|i| format_ident!("{role}_{i}")).collect::<Vec<_>>(),
-            );
-        let columns = self.dims.iter().chain(&self.counters).chain(&self.labels).map(|column| column.ident);
-        let values = dims.iter().chain(&counters).chain(&labels);
+    /// The getters of an owned row: columns, id, built-in numbers, sequence.
+    fn row_getters(&self) -> Vec<TokenStream> {
+        let Self { vis, krate, .. } = self;
+        let columns = self.slots().map(|Slot { column, role, index, .. }| {
+            let (method, read) = (column.method(), role_method(role));
+            let doc = format!("Returns the {} `{}`.", role.name(), column.name);
+            let ty = match role {
+                Role::Counter => quote!(::core::primitive::u32),
+                Role::Dim | Role::Label => quote!(&::core::primitive::str),
+            };
+            getter(vis, &method, &ty, &quote!(#read(#index)), &doc)
+        });
+        let (str_ty, u64_ty) = (quote!(&::core::primitive::str), quote!(::core::primitive::u64));
+        let id = getter(vis, &format_ident!("id"), &str_ty, &quote!(id()), "Returns the id.");
+        let numbers = builtin::NUMBERS.iter().map(|number: &Number| {
+            let name = number.ident();
+            getter(vis, &name, &number.ty(krate), &quote!(#name()), &format!("Returns {}.", number.what))
+        });
+        let doc =
+            "Returns the sequence, the unique number that the engine gave the event when it was appended.";
+        let sequence = getter(vis, &format_ident!("sequence"), &u64_ty, &quote!(sequence()), doc);
+        columns.chain([id]).chain(numbers).chain([sequence]).collect()
+    }
+
+    /// `Debug` of a row: each column by its name.
+    fn debug_of_row(&self, row: &Ident) -> TokenStream {
+        let name = row.to_string();
+        let own = self.slots().map(|Slot { column, role, index, .. }| {
+            let (name, read) = (&column.name, role_method(role));
+            quote!(.field(#name, &self.row.#read(#index)))
+        });
+        let built_in = builtin::NUMBERS.iter().map(Number::ident).chain([format_ident!("sequence")]);
+        let built_in = built_in.map(|name| {
+            let text = name.to_string();
+            quote!(.field(#text, &self.row.#name()))
+        });
         quote! {
-            let #krate::EventRef { dims: [#(#dims),*], counters: [#(#counters),*], labels: [#(#labels),*], .. } =
-                self.event;
-            #ident { #(#columns: #values),* }
+            #[automatically_derived]
+            impl ::core::fmt::Debug for #row {
+                fn fmt(&self, out: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                    out.debug_struct(#name)
+                        .field("id", &self.row.id())
+                        #(#built_in)*
+                        #(#own)*
+                        .finish()
+                }
+            }
         }
     }
 
@@ -418,16 +443,13 @@ impl<'a> Expansion<'a> {
                 }
 
                 fn read_row(row: &#krate::RowView<'_>) -> ::core::result::Result<#row, #krate::DbError> {
-                    ::core::result::Result::Ok(#row {
-                        sequence: row.sequence(),
-                        event: #krate::EventRef::read(row)?,
-                    })
+                    ::core::result::Result::Ok(#row { row: #krate::EventRow::read(row)? })
                 }
             }
         }
     }
 
-    /// All columns with their places in `LogEvent` and `EventRef`.
+    /// All columns with their places in `LogEvent` and in rows.
     fn slots(&self) -> impl Iterator<Item = Slot<'a>> {
         let arrays = [
             (Role::Dim, &self.dims, quote!(dims)),
@@ -438,6 +460,15 @@ impl<'a> Expansion<'a> {
             let slot = move |(index, &column)| Slot { column, role, index, place: quote!(#array[#index]) };
             columns.iter().enumerate().map(slot)
         })
+    }
+}
+
+/// The method that reads a role's columns from a row, by their places.
+fn role_method(role: Role) -> TokenStream {
+    match role {
+        Role::Dim => quote!(dim),
+        Role::Counter => quote!(counter),
+        Role::Label => quote!(label),
     }
 }
 
@@ -473,23 +504,13 @@ fn text_setter(vis: &Visibility, name: &Ident, place: &TokenStream, doc: &str) -
     }
 }
 
-/// A getter of a number at `place` in `event`.
-fn getter(vis: &Visibility, name: &Ident, ty: &TokenStream, place: &impl ToTokens, doc: &str) -> TokenStream {
+/// A getter of what `read`, a call, returns from the row inside.
+fn getter(vis: &Visibility, name: &Ident, ty: &TokenStream, read: &TokenStream, doc: &str) -> TokenStream {
     quote! {
         #[doc = #doc]
         #[must_use]
         #vis fn #name(&self) -> #ty {
-            self.event.#place
-        }
-    }
-}
-
-fn text_getter(vis: &Visibility, name: &Ident, place: &TokenStream, doc: &str) -> TokenStream {
-    quote! {
-        #[doc = #doc]
-        #[must_use]
-        #vis fn #name(&self) -> &::core::primitive::str {
-            &self.event.#place
+            self.row.#read
         }
     }
 }

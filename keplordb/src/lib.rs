@@ -121,6 +121,7 @@ pub use keplordb_macros::Schema;
 pub use maintenance::{Maintainable, Maintenance};
 pub use query::Query;
 pub use raw::Engine;
+pub use read::event_row::EventRow;
 pub use read::query::{Cursor, RollupKey, RollupValue, Totals};
 pub use read::row::RowView;
 pub use reader::{RawReader, Reader};

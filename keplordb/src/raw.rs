@@ -20,7 +20,7 @@ use crate::schema::{MAX_COUNTERS, MAX_DIMS, MAX_LABELS, Shape, TableSchema};
 use crate::sums::Sums;
 
 /// Rows that a query makes room for at once; a limit may be `usize::MAX`.
-pub(crate) const RESERVED_ROWS: usize = 128;
+pub(crate) const RESERVED_ROWS: usize = 1024;
 
 /// An open table of events with `D` dims, `C` counters and `L` labels.
 ///

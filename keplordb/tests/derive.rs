@@ -192,6 +192,10 @@ fn every_getter_returns_what_was_appended() {
     assert_eq!((row.model(), row.user(), row.region()), ("gpt-4o", "alice", "eu"));
     assert_eq!((row.tokens(), row.retries()), (1200, 2));
     assert_eq!((row.prompt(), row.trace()), ("why", "t-1"));
+    let shown = format!("{row:?}");
+    assert!(shown.starts_with("AiCallRow { id: \"e-1\", ts_ns: 5, metric: -9, "), "{shown}");
+    assert!(shown.ends_with("prompt: \"why\", trace: \"t-1\" }"), "{shown}");
+    assert_eq!(row, &row.clone());
     assert_eq!(row.clone().into_event(), call());
     assert_eq!(AiCall::from(row.clone()), call());
     let (back, expected) = (row.clone().into_event_ref(), event.into_log_event());

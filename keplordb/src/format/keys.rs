@@ -584,6 +584,11 @@ impl<'a> Keys<'a> {
         self.value(self.code(row))
     }
 
+    /// The value of a row as it is stored: UTF-8, as the check found it.
+    pub(crate) fn text_bytes(&self, row: usize) -> &'a [u8] {
+        self.value_bytes(self.code(row)).unwrap_or_default()
+    }
+
     /// Whether the section holds, per value, count, times and sums.
     pub(crate) fn has_value_sums(&self) -> bool {
         self.sums_bytes > 0

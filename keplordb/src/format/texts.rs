@@ -38,6 +38,7 @@
 //! [`Texts::check`] tests all of it but the inside of compressed blocks, which is tested as it is read.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use zstd::bulk::{Compressor, Decompressor};
 
@@ -47,7 +48,7 @@ use crate::kernels::CHUNK_ROWS;
 
 mod packed;
 
-use packed::{Packed, Packing};
+use packed::{Packed, Packing, Unpacker};
 
 const KIND_CHUNKS: u8 = 1;
 const KIND_BLOCKS: u8 = 2;
@@ -308,7 +309,13 @@ impl<'a> Texts<'a> {
 
     /// Reads many rows, best in order: without a `String` for each, and decompressing neighbours once.
     pub(crate) fn reader(&self) -> TextReader<'a> {
-        TextReader { texts: *self, buffer: Vec::new(), held_block: None, decompressor: None }
+        TextReader {
+            texts: *self,
+            rows: 0..0,
+            part: Part::Whole(&[]),
+            buffer: Vec::new(),
+            decompressor: None,
+        }
     }
 
     fn locate(&self, row: usize) -> Option<Place<'a>> {
@@ -322,8 +329,7 @@ impl<'a> Texts<'a> {
                 Chunk::Packed(packed) => Some(Place::Packed(packed, index)),
             };
         };
-        let number = blocks.first_rows.partition_point(|first| usize_from(*first) <= row).checked_sub(1)?;
-        let block = self.block(blocks, number)?;
+        let block = self.block_of(blocks, row)?;
         let index = row.checked_sub(block.first_row)?;
         if block.is_compressed() {
             Some(Place::Compressed(block, index))
@@ -348,6 +354,12 @@ impl<'a> Texts<'a> {
         self.rows.saturating_sub(number * CHUNK_ROWS).min(CHUNK_ROWS)
     }
 
+    /// The block that has `row`.
+    fn block_of(&self, blocks: Blocks<'a>, row: usize) -> Option<Block<'a>> {
+        let number = blocks.first_rows.partition_point(|first| usize_from(*first) <= row).checked_sub(1)?;
+        self.block(blocks, number)
+    }
+
     /// `None` also for a size that must not be allocated.
     fn block(&self, blocks: Blocks<'a>, number: usize) -> Option<Block<'a>> {
         let first_row = usize_from(*blocks.first_rows.get(number)?);
@@ -355,7 +367,7 @@ impl<'a> Texts<'a> {
         let rows = next_row.checked_sub(first_row)?;
         let size = usize_from(*blocks.sizes.get(number)?);
         let max_size = if rows == 1 { MAX_LABEL_BYTES } else { MAX_BLOCK_BYTES };
-        (size <= max_size).then_some(Block { number, first_row, rows, size, stored: self.part(number)? })
+        (size <= max_size).then_some(Block { first_row, rows, size, stored: self.part(number)? })
     }
 
     fn malformed(&self, part: usize, what: &str) -> Malformed {
@@ -372,16 +384,30 @@ fn usize_from(bytes: [u8; 4]) -> usize {
     u32::from_le_bytes(bytes) as usize
 }
 
-/// Reads rows of a section one after another through one buffer. Holds at most one decompressed block.
+/// Reads rows of a section one after another. What it found out about the chunk or block of a row, it keeps for those
+/// that follow: rows in order cost a few nanoseconds besides their characters. Holds at most one decompressed block.
 pub(crate) struct TextReader<'a> {
     texts: Texts<'a>,
+    /// The rows of the part that is held.
+    rows: Range<usize>,
+    part: Part<'a>,
+    /// The decompressed block that is held, or the last packed text that was asked for: a section never has both.
     buffer: Vec<u8>,
-    /// The block that the buffer holds, decompressed.
-    held_block: Option<usize>,
     decompressor: Option<Decompressor<'static>>,
 }
 
-impl TextReader<'_> {
+/// A chunk or block that a reader holds.
+enum Part<'a> {
+    /// A chunk, or a block that is not compressed.
+    Plain(Plain<'a>),
+    Packed(Unpacker<'a>),
+    /// A block of one row that is not compressed.
+    Whole(&'a [u8]),
+    /// The block that the buffer has.
+    Decompressed(Block<'a>),
+}
+
+impl<'a> TextReader<'a> {
     /// The text at `row`. Fails as [`Texts::get`] does.
     pub(crate) fn get(&mut self, row: usize) -> Result<&str, Malformed> {
         let texts = self.texts;
@@ -389,25 +415,96 @@ impl TextReader<'_> {
         text.ok_or_else(|| texts.damaged(row))
     }
 
+    /// Appends the text at `row`, without an allocation of its own. Fails as [`Texts::get`] does, and has then appended
+    /// nothing.
+    ///
+    /// What it appends is UTF-8, but of plain chunks only because [`Texts::check`] found it so: who puts several texts
+    /// together tests all of them at once.
+    #[inline]
+    pub(crate) fn append_to(&mut self, row: usize, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        let appended = self.hold(row).and_then(|index| match &self.part {
+            Part::Plain(plain) => plain.text(index).map(|text| out.put(text)),
+            Part::Packed(packed) => {
+                packed.append_to(index, out);
+                Some(())
+            }
+            Part::Whole(text) => {
+                out.put(text);
+                Some(())
+            }
+            Part::Decompressed(block) => {
+                let text = std::str::from_utf8(block.text(&self.buffer, index)?).ok()?;
+                out.put(text.as_bytes());
+                Some(())
+            }
+        });
+        appended.ok_or_else(|| self.texts.damaged(row))
+    }
+
+    /// The text at `row` where it stands plainly in the section, to be read without a copy; `None` for any other.
+    pub(crate) fn plain(&mut self, row: usize) -> Option<&'a str> {
+        let index = self.hold(row)?;
+        let text = match &self.part {
+            Part::Plain(plain) => plain.text(index)?,
+            Part::Whole(text) => text,
+            Part::Packed(_) | Part::Decompressed(_) => return None,
+        };
+        std::str::from_utf8(text).ok()
+    }
+
     fn bytes(&mut self, row: usize) -> Option<&[u8]> {
-        match self.texts.locate(row)? {
-            Place::Plain(text) => Some(text),
-            Place::Packed(packed, index) => {
+        let index = self.hold(row)?;
+        match &self.part {
+            Part::Plain(plain) => plain.text(index),
+            Part::Packed(packed) => {
                 self.buffer.clear();
-                self.buffer.put(packed.template);
-                packed.unpack(index, &mut self.buffer);
+                packed.append_to(index, &mut self.buffer);
                 Some(&self.buffer)
             }
-            Place::Compressed(block, index) => {
-                if self.held_block != Some(block.number) {
-                    self.held_block = None;
-                    let decompressor = self.decompressor.get_or_insert_default();
-                    block.decompress(decompressor, &mut self.buffer)?;
-                    self.held_block = Some(block.number);
-                }
-                block.text(&self.buffer, index)
-            }
+            Part::Whole(text) => Some(text),
+            Part::Decompressed(block) => block.text(&self.buffer, index),
         }
+    }
+
+    /// Makes the part of `row` the one that is held; where in it the row is.
+    #[inline]
+    fn hold(&mut self, row: usize) -> Option<usize> {
+        if !self.rows.contains(&row) {
+            // Until all of it is read, nothing is held.
+            self.rows = 0..0;
+            self.rows = self.read_part(row)?;
+        }
+        row.checked_sub(self.rows.start)
+    }
+
+    /// Reads the part of `row`; the rows that it has.
+    fn read_part(&mut self, row: usize) -> Option<Range<usize>> {
+        if row >= self.texts.rows {
+            return None;
+        }
+        let Some(blocks) = self.texts.blocks else {
+            let number = row / CHUNK_ROWS;
+            let (first_row, rows) = (number * CHUNK_ROWS, self.texts.rows_of_chunk(number));
+            match Chunk::view(self.texts.part(number)?, rows)? {
+                Chunk::Plain(plain) => self.part = Part::Plain(plain),
+                Chunk::Packed(packed) => match &mut self.part {
+                    Part::Packed(unpacker) => unpacker.turn_to(packed),
+                    part => *part = Part::Packed(Unpacker::new(packed)),
+                },
+            }
+            return Some(first_row..first_row + rows);
+        };
+        let block = self.texts.block_of(blocks, row)?;
+        if block.is_compressed() {
+            let decompressor = self.decompressor.get_or_insert_default();
+            block.decompress(decompressor, &mut self.buffer)?;
+            self.part = Part::Decompressed(block);
+        } else if block.rows == 1 {
+            self.part = Part::Whole(block.stored);
+        } else {
+            self.part = Part::Plain(Plain::view(block.stored, block.rows, true)?);
+        }
+        Some(block.first_row..block.first_row + block.rows)
     }
 }
 
@@ -481,7 +578,6 @@ impl<'a> Plain<'a> {
 /// Consecutive rows that are compressed together.
 #[derive(Debug, Clone, Copy)]
 struct Block<'a> {
-    number: usize,
     first_row: usize,
     rows: usize,
     /// Bytes once decompressed.
@@ -548,10 +644,16 @@ mod tests {
         let texts = checked(bytes, values.len());
         assert_eq!(texts.rows, values.len());
         let mut reader = texts.reader();
+        let mut copier = texts.reader();
+        let mut appended = Vec::new();
         for (row, value) in values.iter().enumerate() {
             let value = value.as_ref();
             assert_eq!(texts.get(row).unwrap(), value);
             assert_eq!(reader.get(row).unwrap(), value);
+            let before = appended.len();
+            copier.append_to(row, &mut appended).unwrap();
+            assert_eq!(&appended[before..], value.as_bytes());
+            assert!(reader.plain(row).is_none_or(|plain| plain == value));
             assert!(texts.equals(row, value).unwrap());
             for other in [format!("{value}x"), value.to_uppercase(), value.replacen('0', "1", 1)] {
                 assert_eq!(texts.equals(row, &other).unwrap(), other == value);
@@ -559,8 +661,14 @@ mod tests {
         }
         for row in (0..values.len()).rev() {
             assert_eq!(reader.get(row).unwrap(), values[row].as_ref());
+            assert_eq!(reader.plain(row).is_some(), matches!(texts.locate(row), Some(Place::Plain(_))));
+            appended.clear();
+            copier.append_to(row, &mut appended).unwrap();
+            assert_eq!(appended, values[row].as_ref().as_bytes());
         }
-        assert!(texts.get(values.len()).is_err() && reader.get(values.len()).is_err());
+        let past = values.len();
+        assert!(texts.get(past).is_err() && reader.get(past).is_err() && reader.plain(past).is_none());
+        assert!(copier.append_to(past, &mut appended).is_err());
     }
 
     fn assert_roundtrip(values: &[impl AsRef<str>]) {
@@ -793,11 +901,17 @@ mod tests {
         // A view of refused bytes must be harmless too.
         let texts = Texts::new(bytes, rows);
         let mut reader = texts.reader();
+        let mut copier = texts.reader();
+        let mut appended = Vec::new();
         let sound = Texts::check(bytes, rows).is_ok();
         for row in 0..rows {
             let text = texts.get(row).map(Cow::into_owned);
             assert_eq!(reader.get(row).map(str::to_owned), text);
+            appended.clear();
+            let was_appended = copier.append_to(row, &mut appended);
+            assert!(!sound || was_appended == text.as_ref().map(|_| ()).map_err(Clone::clone));
             if let Ok(text) = &text {
+                assert_eq!(appended, text.as_bytes());
                 assert!(texts.equals(row, text).unwrap());
             }
             // Only compressed blocks may turn out damaged after the check.

@@ -21,6 +21,7 @@ use crate::schema::Shape;
 pub(crate) mod aggregate;
 pub(crate) mod codes;
 pub(crate) mod condition;
+pub(crate) mod event_row;
 pub(crate) mod plan;
 pub(crate) mod point;
 pub mod query;

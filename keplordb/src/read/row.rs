@@ -8,6 +8,7 @@ use super::query::clamp_u32;
 use crate::error::{DbError, Result};
 use crate::event::EventFlags;
 use crate::format::block::Block;
+use crate::format::bytes::Malformed;
 use crate::format::keys::{Keys, status_of};
 use crate::format::numbers::Numbers;
 use crate::format::texts::TextReader;
@@ -32,11 +33,32 @@ enum Place<'a> {
     Block(&'a Block),
 }
 
-/// Reads ids and labels of a segment's rows. A trait, so that a row does not carry the lifetime of what is cached
-/// behind it.
+/// Reads texts of a segment's rows. A trait, so that a row does not carry the lifetime of what is cached behind it.
 trait ReadTexts {
-    fn id(&self, row: usize) -> Result<String>;
-    fn label(&self, label: usize, row: usize) -> Result<String>;
+    fn id(&self, row: usize) -> Result<Cow<'_, str>>;
+    fn label(&self, label: usize, row: usize) -> Result<Cow<'_, str>>;
+    /// All texts of a row, one after the other.
+    fn copy_all(&self, row: usize, columns: &SegmentColumns<'_>, slots: Slots<'_>) -> Result<Box<str>>;
+}
+
+/// What every table has of a row, and all texts: id, dims, labels, one after the other.
+pub(super) struct Copied {
+    pub(super) sequence: u64,
+    pub(super) ts_ns: i64,
+    pub(super) metric: i64,
+    pub(super) latency_ms: u32,
+    pub(super) latency_detail_ms: u32,
+    pub(super) status: u16,
+    pub(super) flags: EventFlags,
+    pub(super) texts: Box<str>,
+}
+
+/// Where a copy puts what differs from table to table: counters, and where each text ends.
+pub(super) struct Slots<'e> {
+    pub(super) counters: &'e mut [u32],
+    pub(super) id_end: &'e mut u32,
+    pub(super) dim_ends: &'e mut [u32],
+    pub(super) label_ends: &'e mut [u32],
 }
 
 impl<'a> RowView<'a> {
@@ -131,7 +153,7 @@ impl<'a> RowView<'a> {
     /// [`DbError::Corrupt`] when the segment's ids are damaged; [`DbError::Io`] when they could not be read to be checked.
     pub fn id(&self) -> Result<Cow<'a, str>, DbError> {
         match self.place {
-            Place::Segment(_, texts) => texts.id(self.row).map(Cow::Owned),
+            Place::Segment(_, texts) => texts.id(self.row),
             Place::Block(block) => Ok(Cow::Borrowed(block.id(self.row))),
         }
     }
@@ -142,10 +164,51 @@ impl<'a> RowView<'a> {
     /// As [`id`](Self::id), of the label's section.
     pub fn label(&self, label: usize) -> Result<Cow<'a, str>, DbError> {
         match self.place {
-            Place::Segment(_, texts) => texts.label(label, self.row).map(Cow::Owned),
+            Place::Segment(_, texts) => texts.label(label, self.row),
             Place::Block(block) => Ok(Cow::Borrowed(block.label(label, self.row))),
         }
     }
+
+    /// The whole row, its texts in one allocation; as many counters, dims and labels as there are slots.
+    pub(super) fn copy(&self, slots: Slots<'_>) -> Result<Copied> {
+        for (counter, value) in slots.counters.iter_mut().enumerate() {
+            *value = self.counter(counter);
+        }
+        let texts = match self.place {
+            Place::Segment(columns, texts) => texts.copy_all(self.row, columns, slots)?,
+            Place::Block(block) => copy_texts_of_block(block, self.row, slots),
+        };
+        Ok(Copied {
+            sequence: self.sequence(),
+            ts_ns: self.ts_ns(),
+            metric: self.metric(),
+            latency_ms: self.latency_ms(),
+            latency_detail_ms: self.latency_detail_ms(),
+            status: self.status(),
+            flags: self.flags(),
+            texts,
+        })
+    }
+}
+
+fn copy_texts_of_block(block: &Block, row: usize, slots: Slots<'_>) -> Box<str> {
+    let dims = 0..slots.dim_ends.len();
+    let labels = 0..slots.label_ends.len();
+    let all = std::iter::once(block.id(row))
+        .chain(dims.map(|dim| block.dim(dim, row)))
+        .chain(labels.map(|label| block.label(label, row)));
+    let mut texts = String::with_capacity(all.clone().map(str::len).sum());
+    let ends = std::iter::once(slots.id_end).chain(slots.dim_ends).chain(slots.label_ends);
+    for (text, end) in all.zip(ends) {
+        texts.push_str(text);
+        *end = end_of(texts.as_bytes());
+    }
+    texts.into_boxed_str()
+}
+
+/// The limits on texts keep those of a row far below 4 GiB.
+fn end_of(texts: &[u8]) -> u32 {
+    u32::try_from(texts.len()).unwrap_or(u32::MAX)
 }
 
 impl fmt::Debug for RowView<'_> {
@@ -231,40 +294,100 @@ impl SegmentColumns<'_> {
     }
 }
 
-/// Ids and labels, opened when the first row asks; a reader keeps its last compressed block, which neighbours share.
+/// Ids and labels, each opened when the first row asks for it.
 struct SegmentTexts<'s> {
     open: &'s OpenSegment<'s>,
-    /// By label; `None` is the id.
-    readers: RefCell<Vec<(Option<usize>, TextReader<'s>)>>,
+    readers: RefCell<Readers<'s>>,
+}
+
+/// What is kept from row to row.
+#[derive(Default)]
+struct Readers<'s> {
+    /// The id, then the labels; `None` where none was asked for yet.
+    columns: Vec<Option<TextReader<'s>>>,
+    /// The texts of the last row that was copied whole.
+    texts: Vec<u8>,
+}
+
+/// Places in [`Readers::columns`].
+const ID: usize = 0;
+const FIRST_LABEL: usize = 1;
+
+impl<'s> Readers<'s> {
+    /// The reader of a column; `None` where the segment is older than it.
+    fn column<'r>(
+        columns: &'r mut Vec<Option<TextReader<'s>>>,
+        open: &'s OpenSegment<'s>,
+        column: usize,
+    ) -> Result<Option<&'r mut TextReader<'s>>> {
+        if !matches!(columns.get(column), Some(Some(_))) {
+            let texts = match column.checked_sub(FIRST_LABEL) {
+                None => Some(open.id()?),
+                Some(label) => open.label(label)?,
+            };
+            let Some(texts) = texts else { return Ok(None) };
+            columns.resize_with(columns.len().max(column + 1), || None);
+            columns[column] = Some(texts.reader());
+        }
+        Ok(columns[column].as_mut())
+    }
+
+    /// Appends the text of a column to those of the row.
+    fn append(&mut self, open: &'s OpenSegment<'s>, column: usize, row: usize) -> Result<()> {
+        let Some(reader) = Self::column(&mut self.columns, open, column)? else { return Ok(()) };
+        reader.append_to(row, &mut self.texts).map_err(|malformed| open.corrupt(malformed))
+    }
 }
 
 impl SegmentTexts<'_> {
-    /// The text of a label, or of the id.
-    fn text(&self, label: Option<usize>, row: usize) -> Result<String> {
+    /// The text of a column, borrowed where it stands in the segment as it is.
+    fn text(&self, column: usize, row: usize) -> Result<Cow<'_, str>> {
         let mut readers = self.readers.borrow_mut();
-        let known = readers.iter().position(|(known, _)| *known == label);
-        let place = if let Some(known) = known {
-            known
-        } else {
-            let texts = match label {
-                None => Some(self.open.id()?),
-                Some(label) => self.open.label(label)?,
-            };
-            let Some(texts) = texts else { return Ok(String::new()) };
-            readers.push((label, texts.reader()));
-            readers.len() - 1
+        let Some(reader) = Readers::column(&mut readers.columns, self.open, column)? else {
+            return Ok(Cow::Borrowed(""));
         };
-        let text = readers[place].1.get(row).map_err(|malformed| self.open.corrupt(malformed))?;
-        Ok(text.to_owned())
+        if let Some(plain) = reader.plain(row) {
+            return Ok(Cow::Borrowed(plain));
+        }
+        let text = reader.get(row).map_err(|malformed| self.open.corrupt(malformed))?;
+        Ok(Cow::Owned(text.to_owned()))
     }
 }
 
 impl ReadTexts for SegmentTexts<'_> {
-    fn id(&self, row: usize) -> Result<String> {
-        self.text(None, row)
+    fn id(&self, row: usize) -> Result<Cow<'_, str>> {
+        self.text(ID, row)
     }
 
-    fn label(&self, label: usize, row: usize) -> Result<String> {
-        self.text(Some(label), row)
+    fn label(&self, label: usize, row: usize) -> Result<Cow<'_, str>> {
+        self.text(FIRST_LABEL + label, row)
+    }
+
+    fn copy_all(&self, row: usize, columns: &SegmentColumns<'_>, slots: Slots<'_>) -> Result<Box<str>> {
+        let mut readers = self.readers.borrow_mut();
+        let readers = &mut *readers;
+        readers.texts.clear();
+        readers.append(self.open, ID, row)?;
+        *slots.id_end = end_of(&readers.texts);
+        for (dim, end) in slots.dim_ends.iter_mut().enumerate() {
+            if let Some(keys) = columns.dims.get(dim) {
+                readers.texts.extend_from_slice(keys.text_bytes(row));
+            }
+            *end = end_of(&readers.texts);
+        }
+        for (label, end) in slots.label_ends.iter_mut().enumerate() {
+            readers.append(self.open, FIRST_LABEL + label, row)?;
+            *end = end_of(&readers.texts);
+        }
+        // One test for all of them: where the whole is UTF-8 and each ends with a character, each is UTF-8.
+        let ends_whole = |texts: &&str| {
+            let is_whole = |end: &u32| texts.is_char_boundary(*end as usize);
+            is_whole(slots.id_end)
+                && slots.dim_ends.iter().all(is_whole)
+                && slots.label_ends.iter().all(is_whole)
+        };
+        let not_utf8 = || Malformed::new(0, format!("a text of row {row} is not UTF-8"));
+        let texts = std::str::from_utf8(&readers.texts).ok().filter(ends_whole);
+        texts.map(Box::from).ok_or_else(|| self.open.corrupt(not_utf8()))
     }
 }

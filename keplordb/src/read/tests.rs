@@ -12,6 +12,7 @@ use keplordb_disk::{Disk, MemoryDisk};
 use roaring::{RoaringBitmap, RoaringTreemap};
 
 use super::aggregate::{aggregate, aggregate_above, scan_whole};
+use super::event_row::EventRow;
 use super::point::{RowKey, find_row, newest_of_id, rows_of_id};
 use super::recent::recent;
 use super::rollup::{RollupRow, rollups};
@@ -20,7 +21,7 @@ use super::select::Order;
 use super::*;
 use crate::config::MapMode;
 use crate::error::Result;
-use crate::event::{EventFlags, LogEvent};
+use crate::event::{EventFlags, EventRef, LogEvent};
 use crate::expr::{Expr, NumberColumn, TextColumn, TextTest};
 use crate::filter::Predicate;
 use crate::format::block::Block;
@@ -537,6 +538,23 @@ fn totals_without_conditions_stay_true_when_extremes_are_deleted() {
     });
 }
 
+/// A copy of the row has the same values, also of columns that the table does not have.
+fn assert_copies(row: &RowView<'_>, event: &Event) {
+    let copy = EventRow::<{ DIMS + 1 }, { COUNTERS + 1 }, { LABELS + 1 }>::read(row).unwrap();
+    assert_eq!((copy.sequence(), copy.ts_ns(), copy.metric()), (row.sequence(), event.ts_ns, event.metric));
+    assert_eq!((copy.latency_ms(), copy.latency_detail_ms()), (event.latency_ms, event.latency_detail_ms));
+    assert_eq!((copy.status(), copy.flags(), copy.id()), (event.status, event.flags, event.id.as_str()));
+    let texts = |texts: &[String], place: usize| texts.get(place).cloned().unwrap_or_default();
+    for place in 0..=DIMS + 1 {
+        assert_eq!(copy.dim(place), texts(&event.dims, place));
+        assert_eq!(copy.label(place), texts(&event.labels, place));
+        assert_eq!(copy.counter(place), event.counters.get(place).copied().unwrap_or(0));
+    }
+    let copy = EventRef::<DIMS, COUNTERS, LABELS>::from(EventRow::read(row).unwrap());
+    assert_eq!(copy, EventRef::read(row).unwrap());
+    assert_eq!((&copy.id, &copy.dims, &copy.labels), (&event.id, &event.dims, &event.labels));
+}
+
 /// A row, read back by its getters.
 fn read(row: &RowView<'_>) -> Result<Row> {
     let event = Event {
@@ -551,6 +569,7 @@ fn read(row: &RowView<'_>) -> Result<Row> {
         dims: std::array::from_fn(|dim| row.dim(dim).to_owned()),
         labels: [row.label(0)?.into_owned()],
     };
+    assert_copies(row, &event);
     Ok(Row { event, sequence: row.sequence(), deleted: false })
 }
 

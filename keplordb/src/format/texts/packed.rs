@@ -14,6 +14,8 @@
 //! Valid if and only if template and alphabet are ASCII but for the 0x80s, of which there are as many as places that
 //! vary, what is said to be zero is, and nothing follows. Then every code has a character and every row is ASCII.
 
+use std::ops::Range;
+
 use crate::format::bytes::ByteWriter;
 
 /// Longest row, in bytes: its length has one byte, and it is unpacked on the stack to be compared.
@@ -120,6 +122,7 @@ fn byte(count: usize) -> u8 {
 }
 
 /// Packed texts, read in place.
+#[derive(Clone, Copy)]
 pub(super) struct Packed<'a> {
     pub(super) template: &'a [u8],
     alphabet: &'a [u8],
@@ -193,6 +196,76 @@ impl<'a> Packed<'a> {
     }
 }
 
+/// Packed texts made ready to be read row after row: where rows vary is found once, and eight characters are decoded at a
+/// time.
+pub(super) struct Unpacker<'a> {
+    packed: Packed<'a>,
+    /// The alphabet again and again, so that any six bits of which the lowest are a code find its character.
+    alphabet: [u8; MAX_ALPHABET],
+    /// Consecutive places that vary, ascending.
+    runs: Vec<Range<u8>>,
+}
+
+impl<'a> Unpacker<'a> {
+    pub(super) fn new(packed: Packed<'a>) -> Self {
+        let mut unpacker = Self { packed, alphabet: [0; MAX_ALPHABET], runs: Vec::new() };
+        unpacker.turn_to(packed);
+        unpacker
+    }
+
+    /// Reads other texts from now on.
+    pub(super) fn turn_to(&mut self, packed: Packed<'a>) {
+        self.packed = packed;
+        if !packed.alphabet.is_empty() {
+            for repeated in self.alphabet.chunks_mut(packed.alphabet.len()) {
+                repeated.copy_from_slice(packed.alphabet);
+            }
+        }
+        self.runs.clear();
+        let mut run = None;
+        for (character, place) in packed.template.iter().zip(0..) {
+            if *character == VARIES {
+                run.get_or_insert(place..place).end = place + 1;
+            } else {
+                self.runs.extend(run.take());
+            }
+        }
+        self.runs.extend(run);
+    }
+
+    /// Appends row `index`.
+    pub(super) fn append_to(&self, index: usize, out: &mut Vec<u8>) {
+        let Packed { template, bits, varying, .. } = self.packed;
+        let start = out.len();
+        out.put(template);
+        let Some(text) = out.get_mut(start..) else { return };
+        let mut at = index * varying * bits;
+        for run in &self.runs {
+            let Some(run) = text.get_mut(usize::from(run.start)..usize::from(run.end)) else { return };
+            let (groups, rest) = run.as_chunks_mut();
+            for group in groups {
+                *group = self.eight_from(at);
+                at += 8 * bits;
+            }
+            let last = self.eight_from(at);
+            rest.iter_mut().zip(last).for_each(|(place, character)| *place = character);
+            at += rest.len() * bits;
+        }
+    }
+
+    /// The characters of eight codes from the bit `at` on; those past the last code are meaningless.
+    fn eight_from(&self, at: usize) -> [u8; 8] {
+        // At least 57 bits from the one at `at` on, and eight codes have 48 at most.
+        let loaded = self.packed.codes.get(at / 8..).and_then(|codes| codes.first_chunk());
+        let window = loaded.map_or(0, |bytes| u64::from_le_bytes(*bytes)) >> (at % 8);
+        std::array::from_fn(|place| {
+            #[expect(clippy::cast_possible_truncation, reason = "all but the lowest bits go anyway")]
+            let code = (window >> (place * self.packed.bits)) as usize % MAX_ALPHABET;
+            self.alphabet.get(code).copied().unwrap_or_default()
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,6 +287,32 @@ mod tests {
         expected.put_u64(0);
         assert_eq!(bytes, expected);
         assert_eq!(packed(&["ab", "ab"]), b"\x02\0\0ab\0\0\0\0\0\0\0\0");
+    }
+
+    #[test]
+    fn an_unpacker_reads_what_was_packed_whatever_it_read_before() {
+        let every_second =
+            |c: char| (0..MAX_PACKED_BYTES).map(|n| if n % 2 == 0 { c } else { '-' }).collect();
+        let rows = |value: &dyn Fn(char) -> String| "0qZ".chars().map(value).collect::<Vec<_>>();
+        let chunks = [
+            rows(&|c| c.to_string().repeat(MAX_PACKED_BYTES)),
+            rows(&every_second),
+            rows(&|_| "all the same".to_owned()),
+            rows(&|c| format!("{c}23456789{c}")),
+            rows(&|_| String::new()),
+            rows(&|c| format!("head {c}{c}{c}{c}{c}{c}{c}{c}")),
+        ];
+        let sections: Vec<_> =
+            chunks.iter().map(|rows| packed(&rows.iter().map(String::as_str).collect::<Vec<_>>())).collect();
+        let mut unpacker = Unpacker::new(Packed::view(&sections[0]).unwrap());
+        for (rows, bytes) in chunks.iter().zip(&sections).chain(chunks.iter().zip(&sections).rev()) {
+            unpacker.turn_to(Packed::view(bytes).unwrap());
+            for (index, row) in rows.iter().enumerate() {
+                let mut out = b"before".to_vec();
+                unpacker.append_to(index, &mut out);
+                assert_eq!(out, [b"before", row.as_bytes()].concat());
+            }
+        }
     }
 
     #[test]
