@@ -5,30 +5,36 @@
 //! are they" without touching the rows. Knows bytes, not files.
 //!
 //! ```text
-//! section, all integers little-endian, offsets in bytes from its start; v = values, m = measures
-//! ┌───────────┬──────────────────────────────────────────────────────────────────────────────────────────────────┐
-//! │ 0         │ values u32                                                                                       │
-//! │ 4         │ value index u8: 1 = none, 2 = postings, 3 = postings and sums; 3 zero bytes                      │
-//! │ 8         │ measures u32: 0 without sums                                                                     │
-//! │ 12        │ dictionary text bytes u32                                                                        │
-//! │ 16        │ codes bytes u64                                                                                  │
-//! │ 24        │ 8 zero bytes                                                                                     │
-//! │ 32        │ with sums, per value: first time i64, last time i64 (ns), per measure sum i128, min i64, max i64 │
-//! │ + v(16+32m)│ with postings, per value: first posting unit u32, rows u32                                      │
-//! │ + 8v      │ dictionary: where each value's text begins u32 × (v + 1), the last one where it all ends         │
-//! │ + 4(v+1)  │ the values' texts, UTF-8, strictly ascending by their bytes                                      │
-//! │ to 64     │ codes: a numbers section without running sums                                                    │
-//! │           │ posting units u32, to the section's end: per value either its rows, ascending, or, where that is │
-//! │           │ not longer (8 units per chunk), a bitmap: bit r % 32 of unit r / 32                              │
-//! └───────────┴──────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! section, all integers little-endian, offsets in bytes from its start; v = values
+//! ┌──────────┬───────────────────────────────────────────────────────────────────────────────────────────────────┐
+//! │ 0        │ values u32                                                                                        │
+//! │ 4        │ value index u8: 1 = none, 2 = postings, 3 = postings and sums; 3 zero bytes                       │
+//! │ 8        │ measures u32: 0 without sums                                                                      │
+//! │ 12       │ dictionary text bytes u32                                                                         │
+//! │ 16       │ codes bytes u64                                                                                   │
+//! │ 24       │ bytes of the arrays' elements u64                                                                 │
+//! │ 32       │ entries of the arrays (see arrays.rs), 16 bytes each:                                             │
+//! │          │   where each value's text begins, and where the last one ends (v + 1 elements)                    │
+//! │          │   with postings: rows of each value; first posting unit of each value                             │
+//! │          │   with sums: first times, last times (ns); then per measure: sums, minima, maxima                 │
+//! │ + 16n    │ elements of the arrays, one array after the other                                                 │
+//! │          │ the values' texts, UTF-8, strictly ascending by their bytes                                       │
+//! │ to 64    │ codes: a numbers section without running sums                                                     │
+//! │          │ posting units u16, to the section's end; per value one of                                         │
+//! │          │   bitmap, where it has at least 8 × chunks rows: 16 units per chunk; bit r % 16 of unit r / 16    │
+//! │          │   short list, where that is shorter than the long one: for each block of 65,536 rows but the last │
+//! │          │     how many of its rows are before that block's end u32, then rows % 65,536, ascending           │
+//! │          │   long list: rows u32, ascending                                                                  │
+//! └──────────┴───────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Valid if and only if
 //! 1. each array has the length that the header gives it, gaps are zero, and nothing follows the last;
 //! 2. the texts are UTF-8, each for itself, and strictly ascending;
 //! 3. the codes are a valid numbers section, and every code is below the number of values;
-//! 4. each value has at least one row, postings follow each other without gaps, rows ascend below the segment's, a
-//!    bitmap has as many bits as the value rows, and all values together have the segment's rows;
+//! 4. each value has at least one row, postings follow each other without gaps, rows ascend below the segment's and
+//!    those of a short list in the blocks that it says, a bitmap has as many bits as the value rows, and all values
+//!    together have the segment's rows;
 //! 5. each first time is at most its last, each sum lies between rows × minimum and rows × maximum.
 //!
 //! Cost decides what is stored: a column with at most rows / 32 values has the whole value index, one with at most
@@ -39,6 +45,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::slice;
 
+use super::arrays::{Array, ArrayWriter, Arrays, ENTRY_BYTES};
 use super::bytes::{ByteReader, ByteWriter, Malformed};
 use super::numbers::{self, Numbers, check_gap, check_zero};
 use crate::kernels::{CHUNK_ROWS, Mask};
@@ -52,11 +59,20 @@ const CODES_ALIGN_BYTES: usize = 64;
 const ROWS_PER_VALUE_WITH_SUMS: usize = 32;
 /// Rows per value from which postings are worth their directory.
 const ROWS_PER_VALUE_WITH_POSTINGS: usize = 2;
-/// Posting units (4 bytes) of a chunk's 256 bits.
-const BITMAP_UNITS_PER_CHUNK: usize = CHUNK_ROWS / 32;
-/// Bytes of a value's first and last time, and of each of its measures.
-const TIMES_BYTES: usize = 16;
-const MEASURE_BYTES: usize = 32;
+/// Posting units (2 bytes) of a chunk's 256 bits.
+const BITMAP_UNITS_PER_CHUNK: usize = CHUNK_ROWS / 16;
+/// Rows per chunk from which a bitmap is written: it is no longer than a long list then, and a mask of it is one load.
+const BITMAP_ROWS_PER_CHUNK: usize = 8;
+/// Rows that 16 bits tell apart.
+const BLOCK_ROWS: usize = 1 << 16;
+/// Places of the arrays: of every section, of one with postings, of one with sums; then three for each measure.
+const STARTS: usize = 0;
+const COUNTS: usize = 1;
+const UNITS: usize = 2;
+const FIRST_TIMES: usize = 3;
+const LAST_TIMES: usize = 4;
+const MEASURES: usize = 5;
+const MEASURE_ARRAYS: usize = 3;
 /// Digits of the largest status.
 const STATUS_DIGITS: usize = 5;
 
@@ -77,6 +93,15 @@ impl ValueIndex {
             Self::Postings
         } else {
             Self::None
+        }
+    }
+
+    /// How many arrays a section has.
+    fn arrays(self, measures: usize) -> Option<usize> {
+        match self {
+            Self::None => Some(COUNTS),
+            Self::Postings => Some(FIRST_TIMES),
+            Self::PostingsAndSums => measures.checked_mul(MEASURE_ARRAYS)?.checked_add(MEASURES),
         }
     }
 
@@ -109,15 +134,12 @@ pub(crate) fn status_of(key: &str) -> u16 {
     key.parse().unwrap_or(0)
 }
 
-/// What the header says, and where the arrays begin, in bytes from the section's start.
+/// What the header says, and where everything begins, in bytes from the section's start.
 struct Layout {
     values: usize,
     index: ValueIndex,
     measures: usize,
-    /// Bytes of a value's sums; 0 without sums.
-    sums_bytes: usize,
-    directory: usize,
-    starts: usize,
+    elements: usize,
     text: usize,
     text_bytes: usize,
     codes: usize,
@@ -131,32 +153,15 @@ impl Layout {
         values: usize,
         index: ValueIndex,
         measures: usize,
+        elements_bytes: usize,
         text_bytes: usize,
         codes_bytes: usize,
     ) -> Option<Self> {
-        let sums_bytes = match index {
-            ValueIndex::PostingsAndSums => measures.checked_mul(MEASURE_BYTES)?.checked_add(TIMES_BYTES)?,
-            ValueIndex::Postings | ValueIndex::None => 0,
-        };
-        let directory_bytes = if index >= ValueIndex::Postings { values.checked_mul(8)? } else { 0 };
-        let directory = values.checked_mul(sums_bytes)?.checked_add(HEADER_BYTES)?;
-        let starts = directory.checked_add(directory_bytes)?;
-        let text = values.checked_add(1)?.checked_mul(4)?.checked_add(starts)?;
+        let elements = index.arrays(measures)?.checked_mul(ENTRY_BYTES)?.checked_add(HEADER_BYTES)?;
+        let text = elements.checked_add(elements_bytes)?;
         let codes = text.checked_add(text_bytes)?.checked_next_multiple_of(CODES_ALIGN_BYTES)?;
         let postings = codes.checked_add(codes_bytes)?;
-        Some(Self {
-            values,
-            index,
-            measures,
-            sums_bytes,
-            directory,
-            starts,
-            text,
-            text_bytes,
-            codes,
-            codes_bytes,
-            postings,
-        })
+        Some(Self { values, index, measures, elements, text, text_bytes, codes, codes_bytes, postings })
     }
 
     fn read(bytes: &[u8]) -> Result<Self, Malformed> {
@@ -168,11 +173,13 @@ impl Layout {
         check_zero(&mut reader, 3, "the header")?;
         let measures = reader.u32("measures")? as usize;
         let text_bytes = reader.u32("dictionary text")? as usize;
-        let codes_bytes = reader.u64("codes")?;
-        check_zero(&mut reader, 8, "the header")?;
-        let codes_bytes = usize::try_from(codes_bytes).ok();
+        let codes_bytes = usize::try_from(reader.u64("codes")?).ok();
+        let elements_bytes = usize::try_from(reader.u64("elements")?).ok();
         codes_bytes
-            .and_then(|codes_bytes| Self::new(values, index, measures, text_bytes, codes_bytes))
+            .zip(elements_bytes)
+            .and_then(|(codes_bytes, elements_bytes)| {
+                Self::new(values, index, measures, elements_bytes, text_bytes, codes_bytes)
+            })
             .filter(|layout| layout.postings <= bytes.len())
             .ok_or_else(|| {
                 let what = format!("the arrays of {values} values do not fit into {} bytes", bytes.len());
@@ -187,7 +194,12 @@ impl Layout {
         out.put_count(self.measures);
         out.put_count(self.text_bytes);
         out.put_u64(self.codes_bytes as u64);
-        out.put(&[0; 8]);
+        out.put_u64((self.text - self.elements) as u64);
+    }
+
+    /// Elements of the array at a place.
+    fn len_of(&self, place: usize) -> usize {
+        if place == STARTS { self.values.saturating_add(1) } else { self.values }
     }
 }
 
@@ -205,30 +217,38 @@ pub(crate) fn encode(values: &[&str], columns: KeyMeasures<'_>, out: &mut Vec<u8
     let mut codes_section = Vec::new();
     let wide_codes: Vec<i64> = codes.iter().map(|code| i64::from(*code)).collect();
     numbers::encode(&wide_codes, false, &mut codes_section);
-    let layout = Layout::new(dictionary.len(), index, measures, text_bytes, codes_section.len())
-        .expect("a section in memory has fewer than 2^64 bytes");
+    let mut arrays = ArrayWriter::default();
+    let starts = dictionary.iter().scan(0, |end, text| {
+        let start = *end;
+        *end += text.len() as i128;
+        Some(start)
+    });
+    arrays.push(starts.chain([text_bytes as i128]));
+    let mut postings = Vec::new();
+    if index >= ValueIndex::Postings {
+        push_postings(&codes, dictionary.len(), &mut arrays, &mut postings);
+    }
+    if index == ValueIndex::PostingsAndSums {
+        push_sums(&codes, dictionary.len(), columns, &mut arrays);
+    }
+    let layout = Layout::new(
+        dictionary.len(),
+        index,
+        measures,
+        arrays.elements_bytes(),
+        text_bytes,
+        codes_section.len(),
+    );
+    let layout = layout.expect("a section in memory has fewer than 2^64 bytes");
 
     layout.put(out);
-    if index == ValueIndex::PostingsAndSums {
-        put_sums(&codes, dictionary.len(), columns, out);
-    }
-    let postings =
-        if index >= ValueIndex::Postings { put_directory(&codes, dictionary.len(), out) } else { Vec::new() };
-    let mut text_start = 0;
-    for text in &dictionary {
-        out.put_count(text_start);
-        text_start += text.len();
-    }
-    out.put_count(text_start);
+    arrays.put(layout.elements, out);
     for text in &dictionary {
         out.put(text.as_bytes());
     }
     out.resize(start + layout.codes, 0);
     out.put(&codes_section);
-    out.reserve(4 * postings.len());
-    for unit in postings {
-        out.put_u32(unit);
-    }
+    out.put(postings.as_flattened());
 }
 
 /// The distinct values, ascending, and the code of each row.
@@ -268,8 +288,8 @@ fn slot<T>(slots: &mut [T], code: u32) -> &mut T {
     slots.get_mut(code as usize).expect("every code is below the number of values")
 }
 
-/// Appends, per value, first and last time and the measures.
-fn put_sums(codes: &[u32], values: usize, columns: KeyMeasures<'_>, out: &mut Vec<u8>) {
+/// Adds first and last times, then sums, minima and maxima of each measure.
+fn push_sums(codes: &[u32], values: usize, columns: KeyMeasures<'_>, arrays: &mut ArrayWriter) {
     let by_value = |column: &[i64]| {
         assert_eq!(column.len(), codes.len(), "all columns of a segment have the same rows");
         let mut sums = vec![Measure::default(); values];
@@ -278,73 +298,124 @@ fn put_sums(codes: &[u32], values: usize, columns: KeyMeasures<'_>, out: &mut Ve
         }
         sums
     };
-    let times = by_value(columns.ts);
-    let mut measures: Vec<_> = columns.measures.iter().map(|column| by_value(column).into_iter()).collect();
-    for time in times {
-        out.put_i64(time.min);
-        out.put_i64(time.max);
-        for measure in measures.iter_mut().filter_map(Iterator::next) {
-            out.put_i128(measure.sum);
-            out.put_i64(measure.min);
-            out.put_i64(measure.max);
+    let mut push_extremes = |sums: Vec<Measure>, with_sums: bool| {
+        if with_sums {
+            arrays.push(sums.iter().map(|measure| measure.sum));
         }
-    }
+        arrays.push(sums.iter().map(|measure| i128::from(measure.min)));
+        arrays.push(sums.iter().map(|measure| i128::from(measure.max)));
+    };
+    push_extremes(by_value(columns.ts), false);
+    columns.measures.iter().for_each(|column| push_extremes(by_value(column), true));
 }
 
 /// The postings of a value while they are written.
 struct PostingsSlot {
-    /// Where the bitmap begins, or where the next row of the list goes.
-    unit: usize,
-    is_bitmap: bool,
+    form: Form,
+    /// Where the bitmap or the blocks' ends begin.
+    first: usize,
+    /// Where the next row of a list goes.
+    next: usize,
 }
 
-/// Appends the directory of the postings and returns their units.
-fn put_directory(codes: &[u32], values: usize, out: &mut Vec<u8>) -> Vec<u32> {
+/// Adds rows and first unit of each value, and writes the units.
+fn push_postings(codes: &[u32], values: usize, arrays: &mut ArrayWriter, units: &mut Vec<[u8; 2]>) {
+    let rows = codes.len();
     let mut counts = vec![0_u32; values];
     for code in codes {
         *slot(&mut counts, *code) += 1;
     }
     let mut unit = 0;
     let mut slots = Vec::with_capacity(values);
-    for count in counts {
-        out.put_count(unit);
-        out.put_u32(count);
-        let form = Form::of(count, codes.len());
-        slots.push(PostingsSlot { unit, is_bitmap: form == Form::Bitmap });
-        unit += form.units(count, codes.len());
+    for count in &counts {
+        let form = Form::of(*count, rows);
+        slots.push(PostingsSlot { form, first: unit, next: unit + form.head_units(rows) });
+        unit += form.units(*count, rows).expect("a segment in memory has fewer than 2^64 bytes");
     }
-    let mut units = vec![0; unit];
+    arrays.push(counts.iter().map(|count| i128::from(*count)));
+    arrays.push(slots.iter().map(|slot| slot.first as i128));
+    units.resize(unit, [0; 2]);
+    let mut put = |at: usize, bytes: &[u8]| {
+        let target = units.get_mut(at..).unwrap_or_default().iter_mut();
+        target.zip(bytes.as_chunks().0).for_each(|(unit, bytes)| *unit = *bytes);
+    };
     for (row, code) in (0_u32..).zip(codes) {
         let postings = slot(&mut slots, *code);
-        let at = if postings.is_bitmap { postings.unit + row as usize / 32 } else { postings.unit };
-        let unit = units.get_mut(at).expect("units were counted by the same codes");
-        if postings.is_bitmap {
-            *unit |= 1 << (row % 32);
-        } else {
-            *unit = row;
-            postings.unit += 1;
+        let [b0, b1, ..] = row.to_le_bytes();
+        match postings.form {
+            // Bits are set below, where units can be read.
+            Form::Bitmap => {}
+            Form::Short => {
+                put(postings.next, &[b0, b1]);
+                postings.next += 1;
+            }
+            Form::Long => {
+                put(postings.next, &row.to_le_bytes());
+                postings.next += 2;
+            }
+        }
+        // At the end of a block, which is rare, every short list says how many of its rows are before that.
+        let block = row as usize / BLOCK_ROWS;
+        let is_last_of_block = row as usize % BLOCK_ROWS == BLOCK_ROWS - 1 && block < blocks(rows) - 1;
+        if is_last_of_block {
+            for short in slots.iter().filter(|slot| slot.form == Form::Short) {
+                let before = short.next - short.first - Form::Short.head_units(rows);
+                let before = u32::try_from(before).expect("a segment has fewer than 2^32 rows");
+                put(short.first + 2 * block, &before.to_le_bytes());
+            }
         }
     }
-    units
+    for (row, code) in codes.iter().enumerate() {
+        let postings = slot(&mut slots, *code);
+        if postings.form == Form::Bitmap
+            && let Some(unit) = units.get_mut(postings.first + row / 16)
+        {
+            *unit = (u16::from_le_bytes(*unit) | 1 << (row % 16)).to_le_bytes();
+        }
+    }
+}
+
+/// Blocks of 65,536 rows that a segment has.
+fn blocks(rows: usize) -> usize {
+    rows.div_ceil(BLOCK_ROWS)
 }
 
 /// How the rows of a value are stored; follows from their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    List,
     Bitmap,
+    /// The lower 16 bits of each row, and where each block of 65,536 rows ends.
+    Short,
+    Long,
 }
 
 impl Form {
-    /// The shorter one; a bitmap where both are equal.
+    /// A bitmap where it is not longer than a long list; else the shorter one of the lists, the long one if both are equal.
     fn of(count: u32, rows: usize) -> Self {
-        if count as usize >= Self::Bitmap.units(count, rows) { Self::Bitmap } else { Self::List }
+        let count = count as usize;
+        if count >= BITMAP_ROWS_PER_CHUNK * rows.div_ceil(CHUNK_ROWS) {
+            Self::Bitmap
+        } else if count > Self::Short.head_units(rows) {
+            Self::Short
+        } else {
+            Self::Long
+        }
     }
 
-    fn units(self, count: u32, rows: usize) -> usize {
+    /// Units before the first row.
+    fn head_units(self, rows: usize) -> usize {
         match self {
-            Self::List => count as usize,
-            Self::Bitmap => rows.div_ceil(CHUNK_ROWS) * BITMAP_UNITS_PER_CHUNK,
+            Self::Short => 2 * blocks(rows).saturating_sub(1),
+            Self::Bitmap | Self::Long => 0,
+        }
+    }
+
+    /// `None` if they would not fit into memory.
+    fn units(self, count: u32, rows: usize) -> Option<usize> {
+        match self {
+            Self::Bitmap => rows.div_ceil(CHUNK_ROWS).checked_mul(BITMAP_UNITS_PER_CHUNK),
+            Self::Short => self.head_units(rows).checked_add(count as usize),
+            Self::Long => (count as usize).checked_mul(2),
         }
     }
 }
@@ -356,16 +427,15 @@ impl Form {
 /// pass the check they return nonsense.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keys<'a> {
-    /// Empty without sums.
-    sums: &'a [u8],
-    /// Bytes of a value's sums.
-    sums_bytes: usize,
-    /// First unit and rows of each value; empty without postings.
-    directory: &'a [[u8; 8]],
-    starts: &'a [[u8; 4]],
+    values: u32,
+    index: ValueIndex,
+    arrays: Arrays<'a>,
+    /// Where each value's text begins, and where the last one ends.
+    starts: Array<'a>,
     text: &'a [u8],
     codes: Numbers<'a>,
-    postings: &'a [[u8; 4]],
+    /// Units of all values; empty without postings.
+    postings: &'a [[u8; 2]],
 }
 
 impl<'a> Keys<'a> {
@@ -382,7 +452,7 @@ impl<'a> Keys<'a> {
             return Err(Malformed::new(0, format!("{} values in {rows} rows", layout.values)));
         }
         let postings_bytes = bytes.len() - layout.postings;
-        if !postings_bytes.is_multiple_of(4) || (layout.index == ValueIndex::None && postings_bytes != 0) {
+        if !postings_bytes.is_multiple_of(2) || (layout.index == ValueIndex::None && postings_bytes != 0) {
             return Err(Malformed::new(layout.postings, format!("{postings_bytes} bytes follow the codes")));
         }
         check_gap(bytes, layout.text + layout.text_bytes..layout.codes)?;
@@ -393,8 +463,14 @@ impl<'a> Keys<'a> {
         };
         Numbers::check(codes, rows, false).map_err(in_codes)?;
 
+        let entries = HEADER_BYTES..layout.elements;
+        let may_be_wide =
+            |place: usize| place >= MEASURES && (place - MEASURES).is_multiple_of(MEASURE_ARRAYS);
+        let elements = layout.elements..layout.text;
+        Arrays::new(bytes, entries).check(elements, |place| layout.len_of(place), may_be_wide)?;
+
         let keys = Keys::new(bytes, rows);
-        keys.check_dictionary().map_err(|what| Malformed::new(layout.starts, what))?;
+        keys.check_dictionary().map_err(|what| Malformed::new(layout.text, what))?;
         keys.codes.check_values().map_err(in_codes)?;
         let (lowest, highest) = keys.codes.min_max(0..rows).unwrap_or_default();
         if lowest < 0 || highest >= layout.values as i64 && rows > 0 {
@@ -404,10 +480,10 @@ impl<'a> Keys<'a> {
             ));
         }
         if layout.index >= ValueIndex::Postings {
-            keys.check_postings(rows).map_err(|what| Malformed::new(layout.directory, what))?;
+            keys.check_postings(rows).map_err(|what| Malformed::new(layout.postings, what))?;
         }
         if layout.index == ValueIndex::PostingsAndSums {
-            keys.check_sums(measures).map_err(|what| Malformed::new(HEADER_BYTES, what))?;
+            keys.check_sums(measures).map_err(|what| Malformed::new(layout.elements, what))?;
         }
         Ok(())
     }
@@ -443,7 +519,7 @@ impl<'a> Keys<'a> {
                     "value {code} has {count} rows at posting unit {unit}, not at {next_unit}"
                 ));
             }
-            next_unit += Form::of(count, rows).units(count, rows);
+            next_unit += Form::of(count, rows).units(count, rows).unwrap_or(usize::MAX / 2);
             rows_seen += count as usize;
             if !self.postings(code).is_some_and(|postings| postings.are_valid(count, rows)) {
                 return Err(format!(
@@ -486,11 +562,13 @@ impl<'a> Keys<'a> {
             return Self::empty();
         };
         let array = |range: Range<usize>| bytes.get(range).unwrap_or_default();
+        let arrays = Arrays::new(bytes, HEADER_BYTES..layout.elements);
         Self {
-            sums: array(HEADER_BYTES..layout.directory),
-            sums_bytes: layout.sums_bytes,
-            directory: array(layout.directory..layout.starts).as_chunks().0,
-            starts: array(layout.starts..layout.text).as_chunks().0,
+            // It came from a u32.
+            values: u32::try_from(layout.values).unwrap_or(u32::MAX),
+            index: layout.index,
+            arrays,
+            starts: arrays.get(STARTS, layout.len_of(STARTS)).unwrap_or(Array::EMPTY),
             text: array(layout.text..layout.text + layout.text_bytes),
             codes: Numbers::new(array(layout.codes..layout.postings), rows, false),
             postings: array(layout.postings..bytes.len()).as_chunks().0,
@@ -499,10 +577,10 @@ impl<'a> Keys<'a> {
 
     fn empty() -> Self {
         Self {
-            sums: &[],
-            sums_bytes: 0,
-            directory: &[],
-            starts: &[],
+            values: 0,
+            index: ValueIndex::None,
+            arrays: Arrays::default(),
+            starts: Array::EMPTY,
             text: &[],
             codes: Numbers::new(&[], 0, false),
             postings: &[],
@@ -511,8 +589,7 @@ impl<'a> Keys<'a> {
 
     /// How many values there are; their codes are `0..values()`.
     pub(crate) fn values(&self) -> u32 {
-        // There is one start more, and their number came from a u32.
-        u32::try_from(self.starts.len().saturating_sub(1)).unwrap_or(u32::MAX)
+        self.values
     }
 
     /// The code of a value that some row has: a binary search.
@@ -538,7 +615,7 @@ impl<'a> Keys<'a> {
 
     /// Whether both read the same column of the same segment.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        std::ptr::eq(self.starts, other.starts)
+        std::ptr::eq(self.text, other.text)
     }
 
     /// The first code whose text fulfils `reached`, which all later ones do too.
@@ -566,7 +643,7 @@ impl<'a> Keys<'a> {
     }
 
     fn start_of(&self, code: usize) -> Option<usize> {
-        self.starts.get(code).map(|start| u32::from_le_bytes(*start) as usize)
+        self.starts.get_i64(code).and_then(|start| usize::try_from(start).ok())
     }
 
     /// The codes of the rows.
@@ -591,35 +668,69 @@ impl<'a> Keys<'a> {
 
     /// Whether the section holds, per value, count, times and sums.
     pub(crate) fn has_value_sums(&self) -> bool {
-        self.sums_bytes > 0
+        self.index == ValueIndex::PostingsAndSums
+    }
+
+    /// An array of one element for each value, in the order of the codes.
+    fn array(&self, place: usize) -> Option<Array<'a>> {
+        self.arrays.get(place, self.values as usize)
+    }
+
+    /// The rows of every value, by code; `None` without postings.
+    pub(crate) fn counts(&self) -> Option<Array<'a>> {
+        self.array(COUNTS)
+    }
+
+    /// The time of the first row of every value, by code, in nanoseconds; `None` without value sums.
+    pub(crate) fn first_times(&self) -> Option<Array<'a>> {
+        self.array(FIRST_TIMES)
+    }
+
+    /// The time of the last row of every value, by code, in nanoseconds; `None` without value sums.
+    pub(crate) fn last_times(&self) -> Option<Array<'a>> {
+        self.array(LAST_TIMES)
+    }
+
+    /// One measure of all rows of every value, by code: its sums, exact. The measure is given by its place in
+    /// [`Sums::measures`]; `None` without value sums, and for a counter that is younger than the segment. So in the two
+    /// below.
+    pub(crate) fn sums(&self, measure: usize) -> Option<Array<'a>> {
+        self.array(measure_arrays(measure)?)
+    }
+
+    /// The smallest values of a measure, by code.
+    pub(crate) fn minima(&self, measure: usize) -> Option<Array<'a>> {
+        self.array(measure_arrays(measure)?.checked_add(1)?)
+    }
+
+    /// The largest values of a measure, by code.
+    pub(crate) fn maxima(&self, measure: usize) -> Option<Array<'a>> {
+        self.array(measure_arrays(measure)?.checked_add(2)?)
     }
 
     /// The rows of a value; `None` without postings.
     pub(crate) fn count(&self, code: u32) -> Option<u32> {
-        self.place(code).map(|(_, count)| count)
+        self.counts()?.get_i64(code as usize).and_then(|count| u32::try_from(count).ok())
     }
 
     /// The time of a value's first row, in nanoseconds; `None` without value sums.
     pub(crate) fn first_ts(&self, code: u32) -> Option<i64> {
-        self.sums_of(code)?.first_chunk().map(|bytes| i64::from_le_bytes(*bytes))
+        self.first_times()?.get_i64(code as usize)
     }
 
     /// The time of a value's last row, in nanoseconds; `None` without value sums.
     pub(crate) fn last_ts(&self, code: u32) -> Option<i64> {
-        self.sums_of(code)?.get(8..)?.first_chunk().map(|bytes| i64::from_le_bytes(*bytes))
+        self.last_times()?.get_i64(code as usize)
     }
 
     /// One measure of all rows of a value, by its place in [`Sums::measures`]; `None` without value sums, and for a
     /// counter that is younger than the segment.
     pub(crate) fn measure(&self, code: u32, place: usize) -> Option<Measure> {
-        let bytes = self.sums_of(code)?.get(TIMES_BYTES..)?.as_chunks::<MEASURE_BYTES>().0.get(place)?;
-        let (sum, extremes) = bytes.split_first_chunk()?;
-        let (min, rest) = extremes.split_first_chunk()?;
-        let max = rest.first_chunk()?;
+        let code = code as usize;
         Some(Measure {
-            sum: i128::from_le_bytes(*sum),
-            min: i64::from_le_bytes(*min),
-            max: i64::from_le_bytes(*max),
+            sum: self.sums(place)?.get(code)?,
+            min: self.minima(place)?.get_i64(code)?,
+            max: self.maxima(place)?.get_i64(code)?,
         })
     }
 
@@ -643,23 +754,27 @@ impl<'a> Keys<'a> {
         let (unit, count) = self.place(code)?;
         let rows = self.codes.rows();
         let form = Form::of(count, rows);
-        let units = self.postings.get(unit..)?.get(..form.units(count, rows))?;
+        let units = self.postings.get(unit..)?.get(..form.units(count, rows)?)?;
         Some(match form {
-            Form::List => Postings::List(units),
             Form::Bitmap => Postings::Bitmap { units, count },
+            Form::Short => {
+                let (ends, lows) = units.split_at_checked(form.head_units(rows))?;
+                Postings::Short(ShortList { ends: ends.as_flattened().as_chunks().0, lows })
+            }
+            Form::Long => Postings::Long(units.as_flattened().as_chunks().0),
         })
-    }
-
-    fn sums_of(&self, code: u32) -> Option<&'a [u8]> {
-        let start = (code as usize).checked_mul(self.sums_bytes)?;
-        self.sums.get(start..)?.get(..self.sums_bytes)
     }
 
     /// First posting unit and rows of a value.
     fn place(&self, code: u32) -> Option<(usize, u32)> {
-        let (unit, count) = self.directory.get(code as usize)?.split_first_chunk()?;
-        Some((u32::from_le_bytes(*unit) as usize, u32::from_le_bytes(*count.first_chunk()?)))
+        let unit = self.array(UNITS)?.get_i64(code as usize)?;
+        Some((usize::try_from(unit).ok()?, self.count(code)?))
     }
+}
+
+/// The first array of a measure.
+fn measure_arrays(measure: usize) -> Option<usize> {
+    measure.checked_mul(MEASURE_ARRAYS)?.checked_add(MEASURES)
 }
 
 /// Whether `rows` rows can have these extremes and this sum.
@@ -676,16 +791,21 @@ pub(super) fn is_possible(measure: &Measure, rows: u32) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Postings<'a> {
     /// Ascending rows.
-    List(&'a [[u8; 4]]),
-    /// A bit per row, in 32-bit units that are also the words of the chunks' masks; and how many are set.
-    Bitmap { units: &'a [[u8; 4]], count: u32 },
+    Long(&'a [[u8; 4]]),
+    Short(ShortList<'a>),
+    /// A bit per row, in 16-bit units that are also parts of the words of the chunks' masks; and how many are set.
+    Bitmap {
+        units: &'a [[u8; 2]],
+        count: u32,
+    },
 }
 
 impl<'a> Postings<'a> {
     /// How many rows there are.
     pub(crate) fn len(&self) -> u32 {
         match self {
-            Self::List(rows) => u32::try_from(rows.len()).unwrap_or(u32::MAX),
+            Self::Long(rows) => u32::try_from(rows.len()).unwrap_or(u32::MAX),
+            Self::Short(list) => u32::try_from(list.lows.len()).unwrap_or(u32::MAX),
             Self::Bitmap { count, .. } => *count,
         }
     }
@@ -698,29 +818,48 @@ impl<'a> Postings<'a> {
     /// The rows within a range, from either end. To begin costs a binary search in a list and nothing in a bitmap.
     pub(crate) fn rows_in(&self, rows: Range<u32>) -> PostingRows<'a> {
         match *self {
-            Self::List(list) => PostingRows::List(within(list, rows).iter()),
+            Self::Long(list) => PostingRows::Long(within(list, rows).iter()),
+            Self::Short(list) => PostingRows::Short(ShortRows::new(list, &rows)),
             Self::Bitmap { units, .. } => PostingRows::Bitmap { units, start: rows.start, end: rows.end },
+        }
+    }
+
+    #[allow(dead_code, reason = "for groups and quantiles, which do not stand yet")]
+    /// Appends the rows within a range, ascending: faster than one by one.
+    pub(crate) fn push_rows(&self, rows: Range<u32>, target: &mut Vec<u32>) {
+        match *self {
+            Self::Long(list) => {
+                target.extend(within(list, rows).iter().map(|row| u32::from_le_bytes(*row)));
+            }
+            Self::Short(list) => list.push_rows(list.places(&rows), target),
+            Self::Bitmap { .. } => target.extend(self.rows_in(rows)),
         }
     }
 
     /// The rows within a chunk: a load from a bitmap, a binary search in a list.
     pub(crate) fn mask(&self, chunk: usize) -> Mask {
         let mut mask = Mask::default();
+        let mut set = |place: usize| {
+            if let Some(word) = mask.get_mut(place / 64) {
+                *word |= 1 << (place % 64);
+            }
+        };
+        let row_at = |chunk: usize| u32::try_from(chunk * CHUNK_ROWS).unwrap_or(u32::MAX);
+        let rows = row_at(chunk)..row_at(chunk + 1);
         match *self {
             Self::Bitmap { units, .. } => {
                 let units = units.as_chunks::<BITMAP_UNITS_PER_CHUNK>().0.get(chunk);
                 let words = units.map(|units| units.as_flattened().as_chunks().0).unwrap_or_default();
                 mask.iter_mut().zip(words).for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
             }
-            Self::List(list) => {
-                let row_at = |chunk: usize| u32::try_from(chunk * CHUNK_ROWS).unwrap_or(u32::MAX);
-                let rows = row_at(chunk)..row_at(chunk + 1);
-                for row in within(list, rows.clone()) {
-                    let place = u32::from_le_bytes(*row) - rows.start;
-                    if let Some(word) = mask.get_mut(place as usize / 64) {
-                        *word |= 1 << (place % 64);
-                    }
-                }
+            Self::Long(list) => {
+                let list = within(list, rows.clone()).iter();
+                list.for_each(|row| set((u32::from_le_bytes(*row) - rows.start) as usize));
+            }
+            // A chunk lies within one block, so that the lower halves tell its rows apart.
+            Self::Short(list) => {
+                let lows = list.lows.get(list.places(&rows)).unwrap_or_default().iter();
+                lows.for_each(|low| set(u16::from_le_bytes(*low) as usize % CHUNK_ROWS));
             }
         }
         mask
@@ -729,12 +868,13 @@ impl<'a> Postings<'a> {
     /// Whether these are `count` ascending rows of a segment of `rows`.
     fn are_valid(&self, count: u32, rows: usize) -> bool {
         match *self {
-            Self::List(list) => {
+            Self::Long(list) => {
                 let below_rows = list.last().is_none_or(|last| (u32::from_le_bytes(*last) as usize) < rows);
                 below_rows && list.is_sorted_by(|a, b| u32::from_le_bytes(*a) < u32::from_le_bytes(*b))
             }
+            Self::Short(list) => list.is_valid(rows),
             Self::Bitmap { units, .. } => {
-                let set: u32 = units.iter().map(|unit| u32::from_le_bytes(*unit).count_ones()).sum();
+                let set: u32 = units.iter().map(|unit| u16::from_le_bytes(*unit).count_ones()).sum();
                 let past_the_end =
                     u32::try_from(rows).is_ok_and(|rows| self.rows_in(rows..u32::MAX).next().is_some());
                 set == count && !past_the_end
@@ -749,13 +889,113 @@ fn within(list: &[[u8; 4]], rows: Range<u32>) -> &[[u8; 4]] {
     list.get(first_at_least(rows.start)..first_at_least(rows.end)).unwrap_or_default()
 }
 
+/// Ascending rows by their lower halves; the upper half is the block that they lie in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShortList<'a> {
+    /// How many rows are before the end of each block but the last.
+    ends: &'a [[u8; 4]],
+    lows: &'a [[u8; 2]],
+}
+
+impl ShortList<'_> {
+    /// The places of a block's rows.
+    fn block(&self, block: usize) -> Range<usize> {
+        let end_of = |block: usize| {
+            let end = self.ends.get(block).map_or(usize::MAX, |end| u32::from_le_bytes(*end) as usize);
+            end.min(self.lows.len())
+        };
+        block.checked_sub(1).map_or(0, end_of)..end_of(block)
+    }
+
+    /// The first place whose row is at least `row`.
+    fn place(&self, row: u32) -> usize {
+        let (block, low) = (row as usize / BLOCK_ROWS, row as usize % BLOCK_ROWS);
+        let places = self.block(block);
+        let lows = self.lows.get(places.clone()).unwrap_or_default();
+        places.start + lows.partition_point(|at| usize::from(u16::from_le_bytes(*at)) < low)
+    }
+
+    fn places(&self, rows: &Range<u32>) -> Range<usize> {
+        let start = self.place(rows.start);
+        start..self.place(rows.end).max(start)
+    }
+
+    fn row(&self, block: usize, place: usize) -> Option<u32> {
+        let low = u32::from(u16::from_le_bytes(*self.lows.get(place)?));
+        Some(first_of_block(block) | low)
+    }
+
+    #[allow(dead_code, reason = "for groups and quantiles, which do not stand yet")]
+    fn push_rows(&self, places: Range<usize>, target: &mut Vec<u32>) {
+        for block in 0..=self.ends.len() {
+            let own = self.block(block);
+            let wanted = own.start.max(places.start)..own.end.min(places.end);
+            let lows = self.lows.get(wanted).unwrap_or_default().iter();
+            target.extend(lows.map(|low| first_of_block(block) | u32::from(u16::from_le_bytes(*low))));
+        }
+    }
+
+    fn is_valid(&self, rows: usize) -> bool {
+        let ascends = |block: usize| {
+            let lows = self.lows.get(self.block(block));
+            lows.is_some_and(|lows| lows.is_sorted_by(|a, b| u16::from_le_bytes(*a) < u16::from_le_bytes(*b)))
+        };
+        let ends = self.ends.iter().map(|end| u32::from_le_bytes(*end) as usize);
+        let last = self.lows.len().checked_sub(1).and_then(|place| self.row(self.ends.len(), place));
+        ends.clone().is_sorted()
+            && ends.max().is_none_or(|end| end <= self.lows.len())
+            && (0..=self.ends.len()).all(ascends)
+            // Rows of the other blocks are below the segment's; without any in the last block this says nothing.
+            && (self.block(self.ends.len()).is_empty() || last.is_some_and(|last| (last as usize) < rows))
+    }
+}
+
+/// Blocks of a segment have row numbers of 32 bits.
+fn first_of_block(block: usize) -> u32 {
+    u32::try_from(block * BLOCK_ROWS).unwrap_or(u32::MAX)
+}
+
+/// Rows of a short list that are still to come, from either end.
+#[derive(Debug, Clone)]
+pub(crate) struct ShortRows<'a> {
+    list: ShortList<'a>,
+    places: Range<usize>,
+    /// The block of the first place, or one before it; and of the last one, or one behind it.
+    front: usize,
+    back: usize,
+}
+
+impl<'a> ShortRows<'a> {
+    fn new(list: ShortList<'a>, rows: &Range<u32>) -> Self {
+        let back = (rows.end as usize / BLOCK_ROWS).min(list.ends.len());
+        Self { list, places: list.places(rows), front: rows.start as usize / BLOCK_ROWS, back }
+    }
+
+    fn next(&mut self) -> Option<u32> {
+        let place = self.places.next()?;
+        while self.front < self.list.ends.len() && self.list.block(self.front).end <= place {
+            self.front += 1;
+        }
+        self.list.row(self.front, place)
+    }
+
+    fn next_back(&mut self) -> Option<u32> {
+        let place = self.places.next_back()?;
+        while self.back > 0 && place < self.list.block(self.back).start {
+            self.back -= 1;
+        }
+        self.list.row(self.back, place)
+    }
+}
+
 /// Rows of one value, ascending from the front and descending from the back.
 #[derive(Debug, Clone)]
 pub(crate) enum PostingRows<'a> {
-    List(slice::Iter<'a, [u8; 4]>),
+    Long(slice::Iter<'a, [u8; 4]>),
+    Short(ShortRows<'a>),
     /// The rows in `start..end` are still to come.
     Bitmap {
-        units: &'a [[u8; 4]],
+        units: &'a [[u8; 2]],
         start: u32,
         end: u32,
     },
@@ -766,13 +1006,14 @@ impl Iterator for PostingRows<'_> {
 
     fn next(&mut self) -> Option<u32> {
         let (units, start, end) = match self {
-            Self::List(rows) => return rows.next().map(|row| u32::from_le_bytes(*row)),
+            Self::Long(rows) => return rows.next().map(|row| u32::from_le_bytes(*row)),
+            Self::Short(rows) => return rows.next(),
             Self::Bitmap { units, start, end } => (units, start, end),
         };
         while *start < *end {
-            let unit = u32::from_le_bytes(*units.get(*start as usize / 32)?) >> (*start % 32);
+            let unit = u16::from_le_bytes(*units.get(*start as usize / 16)?) >> (*start % 16);
             if unit == 0 {
-                *start = (*start | 31).saturating_add(1);
+                *start = (*start | 15).saturating_add(1);
                 continue;
             }
             let row = *start + unit.trailing_zeros();
@@ -786,16 +1027,17 @@ impl Iterator for PostingRows<'_> {
 impl DoubleEndedIterator for PostingRows<'_> {
     fn next_back(&mut self) -> Option<u32> {
         let (units, start, end) = match self {
-            Self::List(rows) => return rows.next_back().map(|row| u32::from_le_bytes(*row)),
+            Self::Long(rows) => return rows.next_back().map(|row| u32::from_le_bytes(*row)),
+            Self::Short(rows) => return rows.next_back(),
             Self::Bitmap { units, start, end } => (units, start, end),
         };
         // What lies past the last unit has no rows.
-        *end = (*end).min(u32::try_from(units.len() * 32).unwrap_or(u32::MAX));
+        *end = (*end).min(u32::try_from(units.len() * 16).unwrap_or(u32::MAX));
         while *start < *end {
             let last = *end - 1;
-            let unit = u32::from_le_bytes(*units.get(last as usize / 32)?) << (31 - last % 32);
+            let unit = u16::from_le_bytes(*units.get(last as usize / 16)?) << (15 - last % 16);
             if unit == 0 {
-                *end = last & !31;
+                *end = last & !15;
                 continue;
             }
             let row = last - unit.leading_zeros();
@@ -876,6 +1118,8 @@ mod tests {
         };
         assert_eq!((postings.len() as usize, keys.count(code)), (expected.len(), Some(postings.len())));
         assert_eq!(postings.is_bitmap(), expected.len() >= rows.div_ceil(256) * 8);
+        let is_short = !postings.is_bitmap() && expected.len() > 2 * (rows.div_ceil(65_536) - 1);
+        assert_eq!(matches!(postings, Postings::Short(_)), is_short);
         let end = u32::try_from(rows).unwrap();
         let third = end / 3;
         for range in
@@ -883,6 +1127,9 @@ mod tests {
         {
             let within: Vec<u32> = expected.iter().copied().filter(|row| range.contains(row)).collect();
             assert_eq!(postings.rows_in(range.clone()).collect::<Vec<_>>(), within, "{range:?}");
+            let mut pushed = vec![7];
+            postings.push_rows(range.clone(), &mut pushed);
+            assert_eq!(pushed.split_off(1), within, "{range:?} pushed");
             let mut backward: Vec<u32> = postings.rows_in(range.clone()).rev().collect();
             backward.reverse();
             assert_eq!(backward, within, "{range:?} backward");
@@ -913,9 +1160,83 @@ mod tests {
         }
         let mut sums = before.clone();
         assert_eq!(keys.add_value_sums(code, &mut sums), with_sums);
+        let of_first = expected.measures[0].sum - 5;
         assert_eq!(sums, if with_sums { expected } else { before });
+        let array = |array: Option<Array<'_>>| array.map(|array| array.get(code as usize).unwrap());
+        assert_eq!(array(keys.sums(0)), with_sums.then_some(of_first));
+        let mut all_sums = Vec::new();
+        if let Some(sums) = keys.sums(0) {
+            sums.for_each(|_, sum| all_sums.push(sum));
+        }
+        assert_eq!(all_sums.get(code as usize).copied(), with_sums.then_some(of_first));
+        let extremes = (array(keys.minima(1)), array(keys.maxima(1)));
+        let column = || rows.iter().map(|row| i128::from(measures[1][*row as usize]));
+        assert_eq!(extremes, if with_sums { (column().min(), column().max()) } else { (None, None) });
+        assert!(keys.sums(2).is_none() && keys.maxima(usize::MAX).is_none());
         let time = |row: Option<&u32>| row.map(|row| ts[*row as usize]).filter(|_| with_sums);
         assert_eq!((keys.first_ts(code), keys.last_ts(code)), (time(rows.first()), time(rows.last())));
+    }
+
+    #[test]
+    fn postings_of_every_form_are_read_over_several_blocks() {
+        // Of 140,000 rows: one value in most of them, some in a few of each block, some in one block only, and many in
+        // four rows or fewer.
+        let value = |row: usize| match row {
+            _ if row % 1000 == 999 => "b in each".to_owned(),
+            70_000..70_100 => "c in one".to_owned(),
+            65_530..65_540 => "d at the edge".to_owned(),
+            131_072..131_080 | 5..10 => "e not in the second".to_owned(),
+            _ if row % 40 == 3 => format!("f{}", row / 140),
+            _ => "a".to_owned(),
+        };
+        let values: Vec<String> = (0..140_000).map(value).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let bytes = section(&values, 3);
+        Keys::check(&bytes, values.len(), 2).unwrap();
+        let keys = Keys::new(&bytes, values.len());
+        let mut rows_by_value: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        for (row, value) in (0_u32..).zip(&values) {
+            rows_by_value.entry(value).or_default().push(row);
+        }
+        let forms = |wanted: fn(&Postings<'_>) -> bool| {
+            (0..keys.values()).filter(|code| keys.postings(*code).is_some_and(|rows| wanted(&rows))).count()
+        };
+        assert_eq!(forms(|rows| matches!(rows, Postings::Bitmap { .. })), 1);
+        assert_eq!(forms(|rows| matches!(rows, Postings::Short(_))), 4);
+        assert!(forms(|rows| matches!(rows, Postings::Long(_))) > 900);
+        for (code, rows) in (0_u32..).zip(rows_by_value.values()).take(8) {
+            assert_postings(&keys, code, rows, values.len());
+            let postings = keys.postings(code).unwrap();
+            for range in [
+                0..65_536,
+                65_535..65_537,
+                65_536..131_072,
+                131_071..131_073,
+                131_072..u32::MAX,
+                69_000..70_050,
+            ] {
+                let within: Vec<u32> = rows.iter().copied().filter(|row| range.contains(row)).collect();
+                assert_eq!(postings.rows_in(range.clone()).collect::<Vec<_>>(), within);
+                let mut backward: Vec<u32> = postings.rows_in(range).rev().collect();
+                backward.reverse();
+                assert_eq!(backward, within);
+            }
+        }
+        // A list that says that a row is in another block is refused, or at least read without panic.
+        let postings = Layout::read(&bytes).unwrap().postings;
+        let mut refused = 0;
+        for at in (postings..bytes.len()).step_by(997) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x81;
+            if Keys::check(&damaged, values.len(), 2).is_err() {
+                refused += 1;
+                continue;
+            }
+            let keys = Keys::new(&damaged, values.len());
+            let mut all = (0..keys.values()).filter_map(|code| keys.postings(code));
+            assert!(all.all(|rows| rows.rows_in(0..u32::MAX).all(|row| (row as usize) < values.len())));
+        }
+        assert!(refused > 0);
     }
 
     /// `rows` rows of `distinct` values, among them the empty string; the first third of the rows has runs.
@@ -1050,14 +1371,21 @@ mod tests {
         assert_eq!(refusal(4, 9), "9 is no kind of value index");
         assert_eq!(refusal(8, 3), "sums of 3 measures instead of 2");
         let what = format!("the arrays of 255 values do not fit into {} bytes", bytes.len());
-        assert_eq!(refusal(0, 255), what);
+        assert_eq!(refusal(15, 1), what.replace("255", "2"));
+        assert_eq!(refusal(0, 255), "array 0 does not lie between its neighbours");
         assert_eq!(refusal(layout.text, b'c'), "value 1 is not above the one before it");
         assert_eq!(refusal(layout.text, 0x80), "value 0 is not UTF-8");
-        assert_eq!(refusal(layout.starts + 8, 1), "the values do not fill their text");
-        assert_eq!(refusal(HEADER_BYTES + 7, 0x70), "value 0 has its first time after its last");
+        let entry = |place: usize| HEADER_BYTES + ENTRY_BYTES * place;
+        let element = |place: usize| {
+            let units = bytes[entry(place) + 8..].first_chunk().unwrap();
+            u32::from_le_bytes(*units) as usize * 8
+        };
+        assert_eq!(refusal(entry(UNITS) + 12, 9), "array 2 has an unknown width");
+        assert_eq!(refusal(element(STARTS) + 2, 1), "the values do not fill their text");
+        assert_eq!(refusal(entry(FIRST_TIMES) + 6, 0x70), "value 0 has its first time after its last");
         let misfit = "the sum of measure 0 of value 0 does not fit its extremes";
-        assert_eq!(refusal(HEADER_BYTES + TIMES_BYTES + 9, 1), misfit);
-        assert_eq!(refusal(layout.directory, 1), "value 0 has 297 rows at posting unit 1, not at 0");
+        assert_eq!(refusal(entry(MEASURES) + 2, 0x70), misfit);
+        assert_eq!(refusal(entry(UNITS), 1), "value 0 has 297 rows at posting unit 1, not at 0");
         assert_eq!(
             refusal(layout.postings, 0),
             "the postings of value 0 are not 297 ascending rows below 300"

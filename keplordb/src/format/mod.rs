@@ -4,6 +4,7 @@
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+pub(crate) mod arrays;
 pub(crate) mod block;
 pub(crate) mod bloom;
 pub(crate) mod bytes;

@@ -1,4 +1,4 @@
-//! A column of integers: chunks of 256 rows as a base and residuals, with zone maps and running sums beside them.
+//! A column of integers: chunks of 256 rows as residuals over a base, with zone maps and running sums beside them.
 //!
 //! Residuals are read in place, never decoded into memory first; pruning and sums over ranges read only the arrays in
 //! front of them. Knows bytes, not files.
@@ -7,11 +7,14 @@
 //! section, all integers little-endian, offsets in bytes from its start; c = chunks = rows / 256 rounded up
 //! ┌───────────────┬──────────────────────────────────────────────────────────────────────────────────────────────┐
 //! │ 0             │ rows u32                                                                                     │
-//! │ 4             │ running sums u8: 1 = absent, 2 = present; 3 zero bytes                                       │
+//! │ 4             │ running sums u8: 1 = absent, 2 = present                                                     │
+//! │ 5             │ form u8: 1 = each chunk has its base and width, 2 = all chunks have the same                 │
+//! │ 6             │ width u8 of all chunks (1 = 0, 2 = 8, 3 = 16, 4 = 32, 5 = 64 bit), 0 in form 1; 1 zero byte  │
 //! │ 8             │ data units u32 (256 bytes each); 4 zero bytes                                                │
-//! │ 16            │ chunk minima i64 × c: the base of each chunk, frame of reference and zone map at once        │
+//! │ 16            │ base i64 of all chunks, 0 in form 1                                                          │
+//! │ 24            │ chunk minima i64 × c: zone map, and in form 1 also the base of each chunk                    │
 //! │ + 8c          │ chunk maxima i64 × c                                                                         │
-//! │ + 8c          │ chunk places u32 × c: first data unit << 3 | width (1 = 0, 2 = 8, 3 = 16, 4 = 32, 5 = 64 bit)│
+//! │ + 8c          │ in form 1, chunk places u32 × c: first data unit << 3 | width                                │
 //! │ + 4c, to 16   │ if present, running sums i128 × (c + 1): sum of the rows before chunk 0, 1, … c              │
 //! │ to 64         │ data: per chunk 256 residuals (value - base), those past the last row zero                   │
 //! └───────────────┴──────────────────────────────────────────────────────────────────────────────────────────────┘
@@ -20,19 +23,24 @@
 //! Valid if and only if
 //! 1. rows are those of the segment, the mark of the sums is the expected one, and zero bytes and gaps are zero;
 //! 2. the chunks' data follow each other without gaps and fill the section to its end;
-//! 3. each minimum is at most its maximum, and their difference fits the chunk's width;
+//! 3. each minimum is at most its maximum, and both less the base fit the chunk's width;
 //! 4. each chunk's sum (the difference of two running sums) lies between rows × minimum and rows × maximum;
 //! 5. the residuals past the last row are zero.
 //!
 //! That minima, maxima and sums are those of the rows is not checked at the door: it is what `verify` is for.
+//!
+//! Form 2 is the faster one: a row's residual is found without its chunk, and whoever knows the base may read the residuals
+//! of all rows as one array. It is written unless bases of their own make the chunks clearly smaller, as those of
+//! times and sequences do.
 
 use std::ops::Range;
 
+use super::arrays::{Residuals, Width};
 use super::bytes::{ByteReader, ByteWriter, Malformed};
 use crate::kernels::{CHUNK_ROWS, Kernels, Mask};
 
 /// Bytes before the chunk minima.
-const HEADER_BYTES: usize = 16;
+const HEADER_BYTES: usize = 24;
 /// Bytes of a data unit: one residual byte for each row of a chunk, so that every chunk is 0, 1, 2, 4 or 8 units.
 const UNIT_BYTES: usize = CHUNK_ROWS;
 /// Bits of a chunk place that hold the width; the 29 others address 128 GiB, more than 2³² rows of 64 bits need.
@@ -44,65 +52,18 @@ const DATA_ALIGN_BYTES: usize = 64;
 const SUMS_ABSENT: u8 = 1;
 const SUMS_PRESENT: u8 = 2;
 
-/// How the residuals of a chunk are stored; the numbers are the tags on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Width {
-    Zero = 1,
-    Bits8 = 2,
-    Bits16 = 3,
-    Bits32 = 4,
-    Bits64 = 5,
-}
-
-impl Width {
-    /// The narrowest that holds residuals up to `residual_max`.
-    fn for_residual(residual_max: u64) -> Self {
-        match residual_max {
-            0 => Self::Zero,
-            1..=0xFF => Self::Bits8,
-            0x100..=0xFFFF => Self::Bits16,
-            0x1_0000..=0xFFFF_FFFF => Self::Bits32,
-            _ => Self::Bits64,
-        }
-    }
-
-    fn from_place(place: u32) -> Option<Self> {
-        match place & ((1 << WIDTH_BITS) - 1) {
-            1 => Some(Self::Zero),
-            2 => Some(Self::Bits8),
-            3 => Some(Self::Bits16),
-            4 => Some(Self::Bits32),
-            5 => Some(Self::Bits64),
-            _ => None,
-        }
-    }
-
-    /// Bytes of a residual, which is also the data units of a chunk.
-    fn units(self) -> usize {
-        match self {
-            Self::Zero => 0,
-            Self::Bits8 => 1,
-            Self::Bits16 => 2,
-            Self::Bits32 => 4,
-            Self::Bits64 => 8,
-        }
-    }
-
-    fn residual_max(self) -> u64 {
-        match self {
-            Self::Zero => 0,
-            Self::Bits8 => u64::from(u8::MAX),
-            Self::Bits16 => u64::from(u16::MAX),
-            Self::Bits32 => u64::from(u32::MAX),
-            Self::Bits64 => u64::MAX,
-        }
-    }
-}
+/// Forms in the header.
+const FORM_CHUNKS: u8 = 1;
+const FORM_COMMON: u8 = 2;
+/// How much smaller, in parts of all, the data must be if each chunk is to have a base of its own.
+const SMALLER_BY_PART: usize = 8;
 
 /// Where the arrays of a section begin, in bytes from its start.
 struct Layout {
     maxima: usize,
     places: usize,
+    /// Chunk places in the section: none, or one for each chunk.
+    places_count: usize,
     sums: usize,
     /// Running sums in the section: none, or one more than there are chunks.
     sums_count: usize,
@@ -110,13 +71,32 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(chunks: usize, with_sums: bool) -> Self {
+    fn new(chunks: usize, has_places: bool, with_sums: bool) -> Self {
         let maxima = HEADER_BYTES + 8 * chunks;
         let places = maxima + 8 * chunks;
-        let sums = (places + 4 * chunks).next_multiple_of(SUMS_ALIGN_BYTES);
+        let places_count = if has_places { chunks } else { 0 };
+        let sums = (places + 4 * places_count).next_multiple_of(SUMS_ALIGN_BYTES);
         let sums_count = if with_sums { chunks + 1 } else { 0 };
         let data = (sums + 16 * sums_count).next_multiple_of(DATA_ALIGN_BYTES);
-        Self { maxima, places, sums, sums_count, data }
+        Self { maxima, places, places_count, sums, sums_count, data }
+    }
+}
+
+/// One base and one width for all chunks.
+#[derive(Debug, Clone, Copy)]
+struct Common {
+    base: i64,
+    width: Width,
+}
+
+impl Common {
+    /// `None` where chunks with bases of their own take clearly less. The base of a chunk is its minimum then.
+    fn of(zones: &[ChunkZone], own_units: usize) -> Option<Self> {
+        let base = zones.iter().map(|zone| zone.min).min().unwrap_or(0);
+        let max = zones.iter().map(|zone| zone.max).max().unwrap_or(0);
+        let width = Width::for_residual((max as u64).wrapping_sub(base as u64));
+        let units = zones.len() * width.bytes();
+        (units <= own_units + own_units / SMALLER_BY_PART).then_some(Self { base, width })
     }
 }
 
@@ -126,26 +106,33 @@ impl Layout {
 pub(crate) fn encode(values: &[i64], with_sums: bool, out: &mut Vec<u8>) {
     let rows = u32::try_from(values.len()).expect("a segment has fewer than 2^32 rows");
     let start = out.len();
-    let layout = Layout::new(values.len().div_ceil(CHUNK_ROWS), with_sums);
     let zones: Vec<ChunkZone> = values.chunks(CHUNK_ROWS).map(ChunkZone::of).collect();
-    let units: usize = zones.iter().map(|zone| zone.width.units()).sum();
+    let own_units: usize = zones.iter().map(|zone| zone.width.bytes()).sum();
+    let common = Common::of(&zones, own_units);
+    let layout = Layout::new(zones.len(), common.is_none(), with_sums);
+    let units = common.map_or(own_units, |common| zones.len() * common.width.bytes());
     out.reserve(layout.data + units * UNIT_BYTES);
 
     out.put_u32(rows);
     out.put_u8(if with_sums { SUMS_PRESENT } else { SUMS_ABSENT });
-    out.put(&[0; 3]);
+    out.put_u8(if common.is_some() { FORM_COMMON } else { FORM_CHUNKS });
+    out.put_u8(common.map_or(0, |common| common.width as u8));
+    out.put(&[0; 1]);
     out.put_count(units);
     out.put(&[0; 4]);
+    out.put_i64(common.map_or(0, |common| common.base));
     for zone in &zones {
         out.put_i64(zone.min);
     }
     for zone in &zones {
         out.put_i64(zone.max);
     }
-    let mut unit = 0;
-    for zone in &zones {
-        out.put_count(unit << WIDTH_BITS | zone.width as usize);
-        unit += zone.width.units();
+    if common.is_none() {
+        let mut unit = 0;
+        for zone in &zones {
+            out.put_count(unit << WIDTH_BITS | zone.width as usize);
+            unit += zone.width.bytes();
+        }
     }
     out.resize(start + layout.sums, 0);
     if with_sums {
@@ -158,7 +145,11 @@ pub(crate) fn encode(values: &[i64], with_sums: bool, out: &mut Vec<u8>) {
     }
     out.resize(start + layout.data, 0);
     for (zone, chunk) in zones.iter().zip(values.chunks(CHUNK_ROWS)) {
-        zone.put_residuals(chunk, out);
+        let Common { base, width } = common.unwrap_or(Common { base: zone.min, width: zone.width });
+        let data_start = out.len();
+        out.resize(data_start + width.bytes() * UNIT_BYTES, 0);
+        let (_, data) = out.split_at_mut(data_start);
+        width.put(chunk.iter().map(|&v| (v as u64).wrapping_sub(base as u64)), data);
     }
 }
 
@@ -184,34 +175,6 @@ impl ChunkZone {
         };
         Self { min, max, sum, width }
     }
-
-    /// Appends 256 residuals; those past the end of `chunk` stay zero.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the width was chosen to hold every residual of the chunk"
-    )]
-    fn put_residuals(&self, chunk: &[i64], out: &mut Vec<u8>) {
-        let start = out.len();
-        out.resize(start + self.width.units() * UNIT_BYTES, 0);
-        let (_, data) = out.split_at_mut(start);
-        let residuals = chunk.iter().map(|&v| (v as u64).wrapping_sub(self.min as u64));
-        match self.width {
-            Width::Zero => {}
-            Width::Bits8 => data.iter_mut().zip(residuals).for_each(|(slot, r)| *slot = r as u8),
-            Width::Bits16 => {
-                let slots = data.as_chunks_mut::<2>().0.iter_mut();
-                slots.zip(residuals).for_each(|(slot, r)| *slot = (r as u16).to_le_bytes());
-            }
-            Width::Bits32 => {
-                let slots = data.as_chunks_mut::<4>().0.iter_mut();
-                slots.zip(residuals).for_each(|(slot, r)| *slot = (r as u32).to_le_bytes());
-            }
-            Width::Bits64 => {
-                let slots = data.as_chunks_mut::<8>().0.iter_mut();
-                slots.zip(residuals).for_each(|(slot, r)| *slot = r.to_le_bytes());
-            }
-        }
-    }
 }
 
 /// What a zone map says about a range of values in a chunk.
@@ -226,7 +189,7 @@ pub(crate) enum Zone {
 }
 
 /// The residuals of a chunk, as they lie in the section.
-enum Residuals<'a> {
+enum ChunkData<'a> {
     Zero,
     Bits8(&'a [u8; CHUNK_ROWS]),
     Bits16(&'a [u8; 2 * CHUNK_ROWS]),
@@ -242,12 +205,14 @@ enum Residuals<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Numbers<'a> {
     rows: usize,
+    common: Option<Common>,
     minima: &'a [[u8; 8]],
     maxima: &'a [[u8; 8]],
+    /// Empty where all chunks have one base and width.
     places: &'a [[u8; 4]],
     /// Empty without running sums.
     sums: &'a [[u8; 16]],
-    units: &'a [[u8; UNIT_BYTES]],
+    data: &'a [u8],
 }
 
 impl<'a> Numbers<'a> {
@@ -266,35 +231,50 @@ impl<'a> Numbers<'a> {
                 format!("mark of the running sums is {mark} instead of {expected_mark}"),
             ));
         }
-        check_zero(&mut reader, 3, "the header")?;
+        let (form, width) = (reader.u8("form")?, reader.u8("width of all chunks")?);
+        check_zero(&mut reader, 1, "the header")?;
         let units = reader.u32("data units")? as usize;
         check_zero(&mut reader, 4, "the header")?;
+        let base = reader.i64("base of all chunks")?;
+        let is_possible = match form {
+            FORM_CHUNKS => width == 0 && base == 0,
+            FORM_COMMON => Width::from_tag(u32::from(width)).is_some(),
+            _ => false,
+        };
+        if !is_possible {
+            let what = format!("a column of form {form}, width {width} and base {base} cannot be");
+            return Err(Malformed::new(5, what));
+        }
 
         let chunks = rows.div_ceil(CHUNK_ROWS);
-        let layout = Layout::new(chunks, with_sums);
+        let layout = Layout::new(chunks, form == FORM_CHUNKS, with_sums);
         let expected_bytes = units.checked_mul(UNIT_BYTES).and_then(|data| data.checked_add(layout.data));
         if expected_bytes != Some(bytes.len()) {
             let what = format!("a column of {rows} rows and {units} data units in {} bytes", bytes.len());
             return Err(Malformed::new(8, what));
         }
-        check_gap(bytes, layout.places + 4 * chunks..layout.sums)?;
+        check_gap(bytes, layout.places + 4 * layout.places_count..layout.sums)?;
         check_gap(bytes, layout.sums + 16 * layout.sums_count..layout.data)?;
 
         let numbers = Numbers::new(bytes, rows, with_sums);
         let mut next_unit = 0;
         for chunk in 0..chunks {
             let at = layout.places + 4 * chunk;
-            let place = numbers.place(chunk);
-            let Some(width) = Width::from_place(place) else {
-                return Err(Malformed::new(at, format!("chunk {chunk} has an unknown width in {place:#x}")));
+            let (unit, width) = if let Some(Common { width, .. }) = numbers.common {
+                (next_unit, width)
+            } else {
+                let place = numbers.place(chunk);
+                let unknown = || format!("chunk {chunk} has an unknown width in {place:#x}");
+                let width = width_of(place).ok_or_else(|| Malformed::new(at, unknown()))?;
+                ((place >> WIDTH_BITS) as usize, width)
             };
-            if (place >> WIDTH_BITS) as usize != next_unit {
+            if unit != next_unit {
                 return Err(Malformed::new(
                     at,
                     format!("the data of chunk {chunk} is not at unit {next_unit}"),
                 ));
             }
-            next_unit += width.units();
+            next_unit += width.bytes();
             numbers
                 .check_zone(chunk, width)
                 .map_err(|what| Malformed::new(HEADER_BYTES + 8 * chunk, what))?;
@@ -314,7 +294,8 @@ impl<'a> Numbers<'a> {
         if min > max {
             return Err(format!("chunk {chunk} has minimum {min} above maximum {max}"));
         }
-        if self.residual_max(chunk) > width.residual_max() {
+        let base = self.base(chunk);
+        if min < base || self.residual_of(chunk, max) > width.residual_max() {
             return Err(format!("values {min} to {max} do not fit the width of chunk {chunk}"));
         }
         if !self.sums.is_empty() {
@@ -332,7 +313,7 @@ impl<'a> Numbers<'a> {
     fn check_padding(&self) -> Result<(), String> {
         let last = self.rows.div_ceil(CHUNK_ROWS).saturating_sub(1);
         let padding = self.rows - last * CHUNK_ROWS..CHUNK_ROWS;
-        let all_zero = self.rows == 0 || self.fold_residuals(last, padding, true, |zero, r| zero && r == 0);
+        let all_zero = self.rows == 0 || self.residuals(last).fold(padding, true, |zero, r| zero && r == 0);
         if all_zero { Ok(()) } else { Err("residuals past the last row are not zero".to_owned()) }
     }
 
@@ -340,10 +321,19 @@ impl<'a> Numbers<'a> {
     /// are places in arrays.
     pub(crate) fn check_values(&self) -> Result<(), Malformed> {
         for chunk in 0..self.chunks() {
-            let largest = self.fold_residuals(chunk, 0..CHUNK_ROWS, 0, u64::max);
-            if largest > self.residual_max(chunk) {
-                let at = Layout::new(self.chunks(), !self.sums.is_empty()).data;
-                return Err(Malformed::new(at, format!("a value of chunk {chunk} is above its maximum")));
+            let places = 0..self.chunk_rows(chunk).len();
+            let extremes = |(low, high): (u64, u64), r: u64| (low.min(r), high.max(r));
+            let (low, high) = self.residuals(chunk).fold(places, (u64::MAX, 0), extremes);
+            let [least, most] = [self.chunk_min(chunk), self.chunk_max(chunk)];
+            let refuse = |what: &str| {
+                let at = Layout::new(self.chunks(), self.common.is_none(), !self.sums.is_empty()).data;
+                Err(Malformed::new(at, format!("a value of chunk {chunk} is {what}")))
+            };
+            if low < self.residual_of(chunk, least) {
+                return refuse("below its minimum");
+            }
+            if high > self.residual_of(chunk, most) {
+                return refuse("above its maximum");
             }
         }
         Ok(())
@@ -352,18 +342,27 @@ impl<'a> Numbers<'a> {
     /// The view of bytes that passed [`check`](Self::check) with the same arguments. O(1).
     pub(crate) fn new(bytes: &'a [u8], rows: usize, with_sums: bool) -> Self {
         let chunks = rows.div_ceil(CHUNK_ROWS);
-        let layout = Layout::new(chunks, with_sums);
+        let common = Self::common_of(bytes);
+        let layout = Layout::new(chunks, common.is_none(), with_sums);
         let array = |start: usize, bytes_each: usize, count: usize| {
             bytes.get(start..start + bytes_each * count).unwrap_or_default()
         };
         Self {
             rows,
+            common,
             minima: array(HEADER_BYTES, 8, chunks).as_chunks().0,
             maxima: array(layout.maxima, 8, chunks).as_chunks().0,
-            places: array(layout.places, 4, chunks).as_chunks().0,
+            places: array(layout.places, 4, layout.places_count).as_chunks().0,
             sums: array(layout.sums, 16, layout.sums_count).as_chunks().0,
-            units: bytes.get(layout.data..).unwrap_or_default().as_chunks().0,
+            data: bytes.get(layout.data..).unwrap_or_default(),
         }
+    }
+
+    fn common_of(bytes: &[u8]) -> Option<Common> {
+        let header = bytes.first_chunk::<HEADER_BYTES>()?;
+        let [_, _, _, _, _, form, width, .., b0, b1, b2, b3, b4, b5, b6, b7] = *header;
+        let width = Width::from_tag(u32::from(width)).filter(|_| form == FORM_COMMON)?;
+        Some(Common { base: i64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]), width })
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -371,7 +370,7 @@ impl<'a> Numbers<'a> {
     }
 
     pub(crate) fn chunks(&self) -> usize {
-        self.places.len()
+        self.minima.len()
     }
 
     /// The smallest value of a chunk.
@@ -392,36 +391,111 @@ impl<'a> Numbers<'a> {
         start..(start + CHUNK_ROWS).min(self.rows)
     }
 
-    /// The value of a row.
+    /// The value of a row: one load, and two more where chunks have bases of their own.
+    #[inline]
     pub(crate) fn get(&self, row: usize) -> i64 {
         debug_assert!(row < self.rows, "row {row} of {}", self.rows);
+        if let Some(Common { base, width }) = self.common {
+            return base.wrapping_add(Residuals::new(width, self.rows, self.data).get(row) as i64);
+        }
         let (chunk, place) = (row / CHUNK_ROWS, row % CHUNK_ROWS);
-        let residual = self.fold_residuals(chunk, place..place + 1, 0, |_, r| r);
-        self.chunk_min(chunk).wrapping_add(residual as i64)
+        self.base(chunk).wrapping_add(self.residuals(chunk).get(place) as i64)
+    }
+
+    /// Calls `each` with the values of some rows, in their order. Rows that are neighbours share the look for their chunk:
+    /// they should ascend.
+    #[inline]
+    pub(crate) fn for_each_row(&self, rows: &[u32], mut each: impl FnMut(i64)) {
+        if let Some((base, residuals)) = self.plain() {
+            residuals.for_each_at(rows, |r| each(base.wrapping_add(r as i64)));
+            return;
+        }
+        let mut known = usize::MAX;
+        let (mut base, mut residuals) = (0, Residuals::Zero(0));
+        for row in rows {
+            let (chunk, place) = (*row as usize / CHUNK_ROWS, *row as usize % CHUNK_ROWS);
+            if chunk != known {
+                (known, base, residuals) = (chunk, self.base(chunk), self.residuals(chunk));
+            }
+            each(base.wrapping_add(residuals.get(place) as i64));
+        }
+    }
+
+    #[allow(dead_code, reason = "for groups and quantiles, which do not stand yet")]
+    /// The exact sum of some rows.
+    pub(crate) fn sum_rows(&self, rows: &[u32]) -> i128 {
+        let mut sum = 0_i128;
+        match self.plain() {
+            Some((base, residuals)) if !matches!(residuals, Residuals::Bits64(_)) => {
+                // 2³² residuals below 2³² fit.
+                let mut residuals_sum = 0_u64;
+                residuals.for_each_at(rows, |r| residuals_sum = residuals_sum.wrapping_add(r));
+                sum += i128::from(residuals_sum) + i128::from(base) * rows.len() as i128;
+            }
+            _ => self.for_each_row(rows, |value| sum += i128::from(value)),
+        }
+        sum
+    }
+
+    /// The exact sum of some rows, their minimum and their maximum; `None` without rows.
+    pub(crate) fn measure_rows(&self, rows: &[u32]) -> Option<(i128, i64, i64)> {
+        if rows.is_empty() {
+            return None;
+        }
+        match self.plain() {
+            Some((base, residuals)) if !matches!(residuals, Residuals::Bits64(_)) => {
+                let (mut sum, mut low, mut high) = (0_u64, u64::MAX, 0);
+                residuals.for_each_at(rows, |r| {
+                    (sum, low, high) = (sum.wrapping_add(r), low.min(r), high.max(r));
+                });
+                let value = |residual: u64| base.wrapping_add(residual as i64);
+                let sum = i128::from(sum) + i128::from(base) * rows.len() as i128;
+                Some((sum, value(low), value(high)))
+            }
+            _ => {
+                let (mut sum, mut min, mut max) = (0, i64::MAX, i64::MIN);
+                self.for_each_row(rows, |v| (sum, min, max) = (sum + i128::from(v), min.min(v), max.max(v)));
+                Some((sum, min, max))
+            }
+        }
+    }
+
+    /// The base and the residuals of all rows, as one array: a row's value is their sum, in 64 bits, wrapping. `None` where
+    /// chunks have bases of their own.
+    #[inline]
+    pub(crate) fn plain(&self) -> Option<(i64, Residuals<'a>)> {
+        let Common { base, width } = self.common?;
+        Some((base, Residuals::new(width, self.rows, self.data)))
+    }
+
+    #[allow(dead_code, reason = "for groups and quantiles, which do not stand yet")]
+    /// Counts the values of the rows of a chunk that are set in `mask`: `counts[v - lowest]` goes up by 1 for a value `v`.
+    /// Values outside the counts are left out. Bits past the last row must not be set.
+    pub(crate) fn count_values(&self, chunk: usize, mask: &Mask, lowest: i64, counts: &mut [u32]) {
+        let residuals = self.residuals(chunk);
+        let start = (self.base(chunk) as u64).wrapping_sub(lowest as u64);
+        for (word, first) in mask.iter().zip((0..CHUNK_ROWS).step_by(64)) {
+            let mut left = *word;
+            while left != 0 {
+                let place = first + left.trailing_zeros() as usize;
+                left &= left - 1;
+                let slot = usize::try_from(start.wrapping_add(residuals.get(place))).unwrap_or(usize::MAX);
+                if let Some(count) = counts.get_mut(slot) {
+                    *count += 1;
+                }
+            }
+        }
     }
 
     /// Decodes a chunk: `values[i]` becomes the value of its row `i`; those past the last row are meaningless.
     pub(crate) fn read_chunk(&self, chunk: usize, values: &mut [i64; CHUNK_ROWS]) {
-        let min = self.chunk_min(chunk);
-        let value = |residual: u64| min.wrapping_add(residual as i64);
-        match self.residuals(chunk) {
-            Residuals::Zero => values.fill(min),
-            Residuals::Bits8(data) => {
-                values.iter_mut().zip(data).for_each(|(slot, r)| *slot = value(u64::from(*r)));
+        let base = self.base(chunk);
+        let mut slots = values.iter_mut();
+        self.residuals(chunk).fold(0..CHUNK_ROWS, (), |(), r| {
+            if let Some(slot) = slots.next() {
+                *slot = base.wrapping_add(r as i64);
             }
-            Residuals::Bits16(data) => {
-                let residuals = data.as_chunks().0.iter().map(|r| u64::from(u16::from_le_bytes(*r)));
-                values.iter_mut().zip(residuals).for_each(|(slot, r)| *slot = value(r));
-            }
-            Residuals::Bits32(data) => {
-                let residuals = data.as_chunks().0.iter().map(|r| u64::from(u32::from_le_bytes(*r)));
-                values.iter_mut().zip(residuals).for_each(|(slot, r)| *slot = value(r));
-            }
-            Residuals::Bits64(data) => {
-                let residuals = data.as_chunks().0.iter().map(|r| u64::from_le_bytes(*r));
-                values.iter_mut().zip(residuals).for_each(|(slot, r)| *slot = value(r));
-            }
-        }
+        });
     }
 
     /// The rows of a chunk whose value passes a test; bits past the last row mean nothing. For tests that no kernel has:
@@ -466,13 +540,7 @@ impl<'a> Numbers<'a> {
             return self.running_sum(chunk + 1).wrapping_sub(self.running_sum(chunk));
         }
         let places = rows.start - chunk * CHUNK_ROWS..rows.end - chunk * CHUNK_ROWS;
-        let residuals = if matches!(self.residuals(chunk), Residuals::Bits64(_)) {
-            self.fold_residuals(chunk, places, 0_i128, |sum, r| sum + i128::from(r))
-        } else {
-            // 256 residuals below 2³² fit.
-            i128::from(self.fold_residuals(chunk, places, 0_u64, |sum, r| sum + r))
-        };
-        i128::from(self.chunk_min(chunk)) * count + residuals
+        i128::from(self.base(chunk)) * count + self.residuals(chunk).sum(places)
     }
 
     /// The smallest and the largest value of a range of rows: zone maps for the chunks inside it, residuals for those
@@ -489,14 +557,14 @@ impl<'a> Numbers<'a> {
     /// The smallest and the largest of the rows that `rows` has in `chunk`: at least one.
     fn min_max_within(&self, chunk: usize, rows: &Range<usize>) -> (i64, i64) {
         let own = self.chunk_rows(chunk);
-        let min = self.chunk_min(chunk);
         if rows.start <= own.start && own.end <= rows.end {
-            return (min, self.chunk_max(chunk));
+            return (self.chunk_min(chunk), self.chunk_max(chunk));
         }
         let places = rows.start.max(own.start) - own.start..rows.end.min(own.end) - own.start;
         let low_high = |(low, high): (u64, u64), r: u64| (low.min(r), high.max(r));
-        let (low, high) = self.fold_residuals(chunk, places, (u64::MAX, 0), low_high);
-        (min.wrapping_add(low as i64), min.wrapping_add(high as i64))
+        let (low, high) = self.residuals(chunk).fold(places, (u64::MAX, 0), low_high);
+        let base = self.base(chunk);
+        (base.wrapping_add(low as i64), base.wrapping_add(high as i64))
     }
 
     /// What the zone map says about the values `lo..=hi` in a chunk.
@@ -529,15 +597,15 @@ impl<'a> Numbers<'a> {
     )]
     fn scan_mask(&self, kernels: &Kernels, chunk: usize, lo: i64, hi: i64) -> Mask {
         let (min, max) = (self.chunk_min(chunk), self.chunk_max(chunk));
-        let low = (lo.max(min) as u64).wrapping_sub(min as u64);
-        let high = (hi.min(max) as u64).wrapping_sub(min as u64);
-        match self.residuals(chunk) {
+        let low = self.residual_of(chunk, lo.max(min));
+        let high = self.residual_of(chunk, hi.min(max));
+        match self.chunk_data(chunk) {
             // The zone map of equal values always decides.
-            Residuals::Zero => [u64::MAX; 4],
-            Residuals::Bits8(data) => (kernels.range_mask_u8)(data, low as u8, high as u8),
-            Residuals::Bits16(data) => (kernels.range_mask_u16)(data, low as u16, high as u16),
-            Residuals::Bits32(data) => (kernels.range_mask_u32)(data, low as u32, high as u32),
-            Residuals::Bits64(data) => (kernels.range_mask_u64)(data, low, high),
+            ChunkData::Zero => [u64::MAX; 4],
+            ChunkData::Bits8(data) => (kernels.range_mask_u8)(data, low as u8, high as u8),
+            ChunkData::Bits16(data) => (kernels.range_mask_u16)(data, low as u16, high as u16),
+            ChunkData::Bits32(data) => (kernels.range_mask_u32)(data, low as u32, high as u32),
+            ChunkData::Bits64(data) => (kernels.range_mask_u64)(data, low, high),
         }
     }
 
@@ -545,29 +613,29 @@ impl<'a> Numbers<'a> {
     pub(crate) fn masked_sum(&self, kernels: &Kernels, chunk: usize, mask: &Mask) -> i128 {
         let mask = and(*mask, self.rows_mask(chunk));
         let count: u32 = mask.iter().map(|word| word.count_ones()).sum();
-        let residuals = match self.residuals(chunk) {
-            Residuals::Zero => 0,
-            Residuals::Bits8(data) => i128::from((kernels.masked_sum_u8)(data, &mask)),
-            Residuals::Bits16(data) => i128::from((kernels.masked_sum_u16)(data, &mask)),
-            Residuals::Bits32(data) => i128::from((kernels.masked_sum_u32)(data, &mask)),
-            Residuals::Bits64(data) => (kernels.masked_sum_u64)(data, &mask) as i128,
+        let residuals = match self.chunk_data(chunk) {
+            ChunkData::Zero => 0,
+            ChunkData::Bits8(data) => i128::from((kernels.masked_sum_u8)(data, &mask)),
+            ChunkData::Bits16(data) => i128::from((kernels.masked_sum_u16)(data, &mask)),
+            ChunkData::Bits32(data) => i128::from((kernels.masked_sum_u32)(data, &mask)),
+            ChunkData::Bits64(data) => (kernels.masked_sum_u64)(data, &mask) as i128,
         };
-        i128::from(self.chunk_min(chunk)) * i128::from(count) + residuals
+        i128::from(self.base(chunk)) * i128::from(count) + residuals
     }
 
     /// The smallest and the largest of the rows of a chunk that are set in `mask`; bits past the last row do not count.
     /// `None` if none is set.
     pub(crate) fn masked_min_max(&self, kernels: &Kernels, chunk: usize, mask: &Mask) -> Option<(i64, i64)> {
         let mask = and(*mask, self.rows_mask(chunk));
-        let min = self.chunk_min(chunk);
-        let (low, high) = match self.residuals(chunk) {
-            Residuals::Zero => (mask != Mask::default()).then_some((0, 0)),
-            Residuals::Bits8(data) => (kernels.masked_min_max_u8)(data, &mask),
-            Residuals::Bits16(data) => (kernels.masked_min_max_u16)(data, &mask),
-            Residuals::Bits32(data) => (kernels.masked_min_max_u32)(data, &mask),
-            Residuals::Bits64(data) => (kernels.masked_min_max_u64)(data, &mask),
+        let base = self.base(chunk);
+        let (low, high) = match self.chunk_data(chunk) {
+            ChunkData::Zero => (mask != Mask::default()).then_some((0, 0)),
+            ChunkData::Bits8(data) => (kernels.masked_min_max_u8)(data, &mask),
+            ChunkData::Bits16(data) => (kernels.masked_min_max_u16)(data, &mask),
+            ChunkData::Bits32(data) => (kernels.masked_min_max_u32)(data, &mask),
+            ChunkData::Bits64(data) => (kernels.masked_min_max_u64)(data, &mask),
         }?;
-        let value = |residual: u64| min.wrapping_add(residual as i64);
+        let value = |residual: u64| base.wrapping_add(residual as i64);
         Some((value(low), value(high)))
     }
 
@@ -582,11 +650,15 @@ impl<'a> Numbers<'a> {
         let maxima = self.maxima.get(first..rows.end.div_ceil(CHUNK_ROWS)).unwrap_or_default();
         let chunk = first + maxima.partition_point(|max| i64::from_le_bytes(*max) < value);
         let own = self.chunk_rows(chunk);
+        if own.is_empty() {
+            return rows.end;
+        }
+        let (base, residuals) = (self.base(chunk), self.residuals(chunk));
         let (mut low, mut high) =
             (own.start.clamp(rows.start, rows.end), own.end.clamp(rows.start, rows.end));
         while low < high {
             let middle = low.midpoint(high);
-            if self.get(middle) < value {
+            if base.wrapping_add(residuals.get(middle - own.start) as i64) < value {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -609,56 +681,62 @@ impl<'a> Numbers<'a> {
         self.sums.get(chunk).map_or(0, |bytes| i128::from_le_bytes(*bytes))
     }
 
-    /// The largest residual that the zone map allows.
-    fn residual_max(&self, chunk: usize) -> u64 {
-        (self.chunk_max(chunk) as u64).wrapping_sub(self.chunk_min(chunk) as u64)
-    }
-
-    fn residuals(&self, chunk: usize) -> Residuals<'a> {
-        let place = self.place(chunk);
-        let data = self.units.get((place >> WIDTH_BITS) as usize..).unwrap_or_default().as_flattened();
-        let residuals = match Width::from_place(place) {
-            None | Some(Width::Zero) => None,
-            Some(Width::Bits8) => data.first_chunk().map(Residuals::Bits8),
-            Some(Width::Bits16) => data.first_chunk().map(Residuals::Bits16),
-            Some(Width::Bits32) => data.first_chunk().map(Residuals::Bits32),
-            Some(Width::Bits64) => data.first_chunk().map(Residuals::Bits64),
-        };
-        residuals.unwrap_or(Residuals::Zero)
-    }
-
-    /// Folds the residuals at `places` of a chunk.
-    fn fold_residuals<B>(
-        &self,
-        chunk: usize,
-        places: Range<usize>,
-        init: B,
-        fold: impl Fn(B, u64) -> B,
-    ) -> B {
-        match self.residuals(chunk) {
-            Residuals::Zero => places.fold(init, |so_far, _| fold(so_far, 0)),
-            Residuals::Bits8(data) => {
-                let residuals = data.get(places).unwrap_or_default().iter();
-                residuals.fold(init, |so_far, r| fold(so_far, u64::from(*r)))
-            }
-            Residuals::Bits16(data) => {
-                let residuals = data.as_chunks().0.get(places).unwrap_or_default().iter();
-                residuals.fold(init, |so_far, r| fold(so_far, u64::from(u16::from_le_bytes(*r))))
-            }
-            Residuals::Bits32(data) => {
-                let residuals = data.as_chunks().0.get(places).unwrap_or_default().iter();
-                residuals.fold(init, |so_far, r| fold(so_far, u64::from(u32::from_le_bytes(*r))))
-            }
-            Residuals::Bits64(data) => {
-                let residuals = data.as_chunks().0.get(places).unwrap_or_default().iter();
-                residuals.fold(init, |so_far, r| fold(so_far, u64::from_le_bytes(*r)))
-            }
+    /// What the residuals of a chunk are added to.
+    #[inline]
+    fn base(&self, chunk: usize) -> i64 {
+        match self.common {
+            Some(Common { base, .. }) => base,
+            None => self.chunk_min(chunk),
         }
+    }
+
+    /// The residual of a value in a chunk.
+    fn residual_of(&self, chunk: usize, value: i64) -> u64 {
+        (value as u64).wrapping_sub(self.base(chunk) as u64)
+    }
+
+    /// The width of a chunk and its bytes, and those of the chunks behind it.
+    #[inline]
+    fn data_of(&self, chunk: usize) -> (Width, &'a [u8]) {
+        let (unit, width) = if let Some(Common { width, .. }) = self.common {
+            (chunk * width.bytes(), width)
+        } else {
+            let place = self.place(chunk);
+            ((place >> WIDTH_BITS) as usize, width_of(place).unwrap_or(Width::Zero))
+        };
+        (width, self.data.get(unit * UNIT_BYTES..).unwrap_or_default())
+    }
+
+    /// The residuals of a chunk, those past the last row too.
+    #[inline]
+    fn residuals(&self, chunk: usize) -> Residuals<'a> {
+        let (width, data) = self.data_of(chunk);
+        Residuals::new(width, CHUNK_ROWS, data)
+    }
+
+    /// The same for the kernels.
+    #[inline]
+    fn chunk_data(&self, chunk: usize) -> ChunkData<'a> {
+        let (width, data) = self.data_of(chunk);
+        let chunk_data = match width {
+            Width::Zero => None,
+            Width::Bits8 => data.first_chunk().map(ChunkData::Bits8),
+            Width::Bits16 => data.first_chunk().map(ChunkData::Bits16),
+            Width::Bits32 => data.first_chunk().map(ChunkData::Bits32),
+            Width::Bits64 => data.first_chunk().map(ChunkData::Bits64),
+        };
+        chunk_data.unwrap_or(ChunkData::Zero)
     }
 
     fn debug_assert_range(&self, rows: &Range<usize>) {
         debug_assert!(rows.is_empty() || rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
     }
+}
+
+/// The width in the place of a chunk.
+#[inline]
+fn width_of(place: u32) -> Option<Width> {
+    Width::from_tag(place & ((1 << WIDTH_BITS) - 1))
 }
 
 /// Reserved bytes must be zero, so that a later release may give them a meaning.
@@ -720,8 +798,33 @@ mod tests {
             assert_eq!(numbers.check_values(), Ok(()));
             let got: Vec<i64> = (0..values.len()).map(|row| numbers.get(row)).collect();
             assert_eq!(got, values);
+            assert_listed_rows_equal(&numbers, values, seed);
             assert_chunks_equal(&numbers, values, seed);
             assert_ranges_equal(&numbers, values, seed);
+        }
+    }
+
+    fn all_rows(rows: usize) -> Range<u32> {
+        0..u32::try_from(rows).unwrap()
+    }
+
+    fn assert_listed_rows_equal(numbers: &Numbers<'_>, values: &[i64], seed: u64) {
+        let every = usize::from(seed.to_le_bytes()[0]) % 5 + 1;
+        let rows: Vec<u32> = all_rows(values.len()).step_by(every).collect();
+        let plain: Vec<i64> = values.iter().copied().step_by(every).collect();
+        let mut got = Vec::new();
+        numbers.for_each_row(&rows, |value| got.push(value));
+        assert_eq!(got, plain);
+        let sum = plain.iter().map(|v| i128::from(*v)).sum();
+        assert_eq!(numbers.sum_rows(&rows), sum);
+        let ends = plain.iter().min().zip(plain.iter().max());
+        assert_eq!(numbers.measure_rows(&rows), ends.map(|(min, max)| (sum, *min, *max)));
+        if let Some((base, residuals)) = numbers.plain() {
+            let add = |mut all: Vec<i64>, r: u64| {
+                all.push(base.wrapping_add(r as i64));
+                all
+            };
+            assert_eq!(residuals.fold(0..values.len(), Vec::new(), add), values);
         }
     }
 
@@ -757,8 +860,21 @@ mod tests {
                     assert_eq!(numbers.masked_sum(kernels, chunk, mask), sum);
                     let expected = picked().min().zip(picked().max());
                     assert_eq!(numbers.masked_min_max(kernels, chunk, mask), expected);
+                    assert_counts_equal(numbers, chunk, mask, &picked().collect::<Vec<_>>());
                 }
             }
+        }
+    }
+
+    fn assert_counts_equal(numbers: &Numbers<'_>, chunk: usize, mask: &Mask, picked: &[i64]) {
+        let mask = and(*mask, numbers.rows_mask(chunk));
+        let lowest = numbers.chunk_min(chunk);
+        let mut counts = [0; 300];
+        numbers.count_values(chunk, &mask, lowest, &mut counts);
+        for (slot, count) in counts.iter().enumerate() {
+            let value = i128::from(lowest) + slot as i128;
+            let expected = picked.iter().filter(|v| i128::from(**v) == value).count();
+            assert_eq!(*count as usize, expected, "{value}");
         }
     }
 
@@ -851,7 +967,7 @@ mod tests {
             with_sums in any::<bool>(),
         ) {
             let mut bytes = section(&values, with_sums);
-            let head_bytes = Layout::new(values.len().div_ceil(CHUNK_ROWS), with_sums).data;
+            let head_bytes = Layout::new(values.len().div_ceil(CHUNK_ROWS), true, with_sums).data.min(bytes.len());
             for (at, byte) in flips {
                 bytes[at.index(head_bytes)] = byte;
             }
@@ -881,6 +997,7 @@ mod tests {
             (0..rows).for_each(|row| {
                 numbers.get(row);
             });
+            numbers.measure_rows(&all_rows(rows).collect::<Vec<_>>());
         }
         accepted
     }
@@ -898,11 +1015,41 @@ mod tests {
 
     #[test]
     fn residuals_take_the_narrowest_width() {
-        let bytes_of = |hi: i64| section(&[0, hi], false).len() - Layout::new(1, false).data;
+        let bytes_of = |hi: i64| section(&[0, hi], false).len() - Layout::new(1, false, false).data;
         assert_eq!(bytes_of(0), 0);
         assert_eq!((bytes_of(255), bytes_of(256)), (256, 512));
         assert_eq!((bytes_of(65_535), bytes_of(65_536)), (512, 1024));
         assert_eq!((bytes_of(u32::MAX.into()), bytes_of(1 << 32)), (1024, 2048));
+    }
+
+    #[test]
+    fn chunks_have_bases_of_their_own_only_where_that_is_clearly_smaller() {
+        let form = |values: &[i64]| {
+            let bytes = section(values, false);
+            (Numbers::new(&bytes, values.len(), false).plain().is_none(), bytes.len())
+        };
+        let ascending: Vec<i64> = (0..2048).collect();
+        let layout = Layout::new(8, true, false);
+        assert_eq!(form(&ascending), (true, layout.data + 8 * 256));
+        let alike: Vec<i64> = (0..2048).map(|row| row * 37 % 200 - 9).collect();
+        assert_eq!(form(&alike), (false, Layout::new(8, false, false).data + 8 * 256));
+        // One wide chunk in nine makes all of them wide, one in eight does so too; of five it does not pay.
+        let one_wide = |chunks: i64| -> Vec<i64> {
+            (0..chunks * 256)
+                .map(|row| {
+                    if row == 0 {
+                        70_000
+                    } else if row < 512 {
+                        row
+                    } else {
+                        row * 7919 % 60_000
+                    }
+                })
+                .collect()
+        };
+        assert!(form(&one_wide(9)).0);
+        assert!(!form(&alike[..256]).0);
+        assert!(!form(&[]).0);
     }
 
     #[test]
@@ -936,33 +1083,54 @@ mod tests {
 
     #[test]
     fn what_cannot_be_true_is_named() {
-        let bytes = section(&[1, 2, 3], true);
-        let layout = Layout::new(1, true);
-        let refusal = |at: usize, byte: u8| {
-            let mut damaged = bytes.clone();
+        // Two chunks, in which bases of their own pay.
+        let mut values = vec![1; 300];
+        values[2] = 3;
+        values[256..].fill(1000);
+        values[257] = 1003;
+        let bytes = section(&values, true);
+        let layout = Layout::new(2, true, true);
+        let refusal_of = |bytes: &[u8], at: usize, byte: u8, rows: usize| {
+            let mut damaged = bytes.to_vec();
             damaged[at] = byte;
-            Numbers::check(&damaged, 3, true).unwrap_err().what
+            Numbers::check(&damaged, rows, true).unwrap_err().what
         };
-        assert_eq!(refusal(0, 4), "a column of 4 rows instead of 3");
+        let refusal = |at: usize, byte: u8| refusal_of(&bytes, at, byte, 300);
+        assert_eq!(refusal(0, 4), "a column of 260 rows instead of 300");
         assert_eq!(refusal(4, 1), "mark of the running sums is 1 instead of 2");
-        assert_eq!(refusal(5, 1), "reserved bytes of the header are not zero");
-        assert_eq!(refusal(8, 2), "a column of 3 rows and 2 data units in 384 bytes");
+        assert_eq!(refusal(5, 3), "a column of form 3, width 0 and base 0 cannot be");
+        assert_eq!(refusal(6, 2), "a column of form 1, width 2 and base 0 cannot be");
+        assert_eq!(refusal(7, 1), "reserved bytes of the header are not zero");
+        assert_eq!(refusal(16, 7), "a column of form 1, width 0 and base 7 cannot be");
+        let length = bytes.len();
+        assert_eq!(refusal(8, 3), format!("a column of 300 rows and 3 data units in {length} bytes"));
         assert_eq!(refusal(HEADER_BYTES, 9), "chunk 0 has minimum 9 above maximum 3");
         assert_eq!(refusal(layout.maxima + 1, 9), "values 1 to 2307 do not fit the width of chunk 0");
         assert_eq!(refusal(layout.places, 7), "chunk 0 has an unknown width in 0x7");
         assert_eq!(refusal(layout.places, 8 | 2), "the data of chunk 0 is not at unit 0");
         assert_eq!(
-            refusal(layout.sums + 16, 10),
+            refusal(layout.sums + 17, 10),
             "the running sums of chunk 0 do not fit its minimum and maximum"
         );
         assert_eq!(refusal(layout.sums, 1), "the first running sum is not 0");
         assert_eq!(refusal(layout.data - 1, 1), "a gap between two arrays is not zero");
-        assert_eq!(refusal(layout.data + 3, 1), "residuals past the last row are not zero");
+        assert_eq!(refusal(bytes.len() - 1, 1), "residuals past the last row are not zero");
 
-        let mut damaged = bytes.clone();
-        damaged[layout.data + 1] = 200;
-        Numbers::check(&damaged, 3, true).unwrap();
-        let what = Numbers::new(&damaged, 3, true).check_values().unwrap_err().what;
-        assert_eq!(what, "a value of chunk 0 is above its maximum");
+        // One chunk needs no base of its own.
+        let common = section(&[1, 2, 3], true);
+        let common_layout = Layout::new(1, false, true);
+        let refusal = |at: usize, byte: u8| refusal_of(&common, at, byte, 3);
+        assert_eq!(refusal(6, 9), "a column of form 2, width 9 and base 1 cannot be");
+        assert_eq!(refusal(16, 2), "values 1 to 3 do not fit the width of chunk 0");
+        assert_eq!(refusal(common_layout.data + 3, 1), "residuals past the last row are not zero");
+
+        let value_refusal = |residual: u8, base: u8| {
+            let mut damaged = common.clone();
+            (damaged[common_layout.data + 1], damaged[16]) = (residual, base);
+            Numbers::check(&damaged, 3, true).unwrap();
+            Numbers::new(&damaged, 3, true).check_values().unwrap_err().what
+        };
+        assert_eq!(value_refusal(200, 1), "a value of chunk 0 is above its maximum");
+        assert_eq!(value_refusal(2, 0), "a value of chunk 0 is below its minimum");
     }
 }

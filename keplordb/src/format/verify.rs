@@ -565,17 +565,20 @@ mod tests {
         u32::from_le_bytes(*bytes[at..].first_chunk().unwrap()) as usize
     }
 
-    /// Where in a section of keys the posting directory, the codes and the postings begin.
-    fn places_of(keys: &[u8]) -> (usize, usize, usize) {
-        let (values, has_sums, measures) = (u32_at(keys, 0), keys[4] == 3, u32_at(keys, 8));
-        let directory = 32 + if has_sums { values * (16 + 32 * measures) } else { 0 };
-        let text = directory + if keys[4] >= 2 { 8 * values } else { 0 } + 4 * (values + 1);
+    /// Where in a section of keys the codes and the postings begin.
+    fn places_of(keys: &[u8]) -> (usize, usize) {
+        let arrays = match keys[4] {
+            1 => 1,
+            2 => 3,
+            _ => 5 + 3 * u32_at(keys, 8),
+        };
+        let text = 32 + 16 * arrays + u32_at(keys, 24);
         let codes = (text + u32_at(keys, 12)).next_multiple_of(64);
-        (directory, codes, codes + u32_at(keys, 16))
+        (codes, codes + u32_at(keys, 16))
     }
 
     /// Where the residuals of a column of numbers without running sums begin, for the three chunks of these rows.
-    const DATA_AT: usize = (16 + 3 * 20_usize).next_multiple_of(64);
+    const DATA_AT: usize = (24 + 3 * 20_usize).next_multiple_of(64);
 
     #[test]
     fn a_sound_segment_has_no_findings() {
@@ -624,16 +627,16 @@ mod tests {
             (SectionKind::Counter, "section counter 0"),
         ];
         for (kind, name) in columns {
-            let wrong = with_section(&file, kind, 0, |bytes| add_to(bytes, 16 + 3 * 8 + 8, 1));
+            let wrong = with_section(&file, kind, 0, |bytes| add_to(bytes, 24 + 3 * 8 + 8, 1));
             let found = findings(&wrong);
             assert!(found[0].contains(&format!("{name}: the zone map of chunk 1 says")), "{found:?}");
         }
-        let sums_at = (16 + 3 * 20_usize).next_multiple_of(16);
+        let sums_at = (24 + 3 * 16_usize).next_multiple_of(16);
         let wrong = with_section(&file, SectionKind::Latency, 0, |bytes| add_to(bytes, sums_at + 16, 1));
         assert_named(&wrong, &["section latency: the running sums of chunk 0 say"]);
         let wrong = with_section(&file, SectionKind::Dim, 0, |bytes| {
-            let (_, codes, _) = places_of(bytes);
-            add_to(bytes, codes + 16 + 3 * 8, -1);
+            let (codes, _) = places_of(bytes);
+            add_to(bytes, codes + 24 + 3 * 8, -1);
             put(bytes, codes + DATA_AT, &[1]);
             (0..256).filter(|row| row % 50 == 0).for_each(|row| put(bytes, codes + DATA_AT + row, &[1]));
         });
@@ -645,9 +648,10 @@ mod tests {
     fn values_that_no_event_has_are_found() {
         let file = Rows::new().encode();
         let wrong = with_section(&file, SectionKind::Flags, 0, |bytes| {
-            // All values of chunk 0 one lower.
-            add_to(bytes, 16, -1);
-            add_to(bytes, 16 + 3 * 8, -1);
+            // All values one lower: the base of all chunks, three minima, three maxima.
+            for at in [16, 24, 32, 40, 48, 56, 64] {
+                add_to(bytes, at, -1);
+            }
         });
         assert_named(&wrong, &["section flags: chunk 0 has values from -1 to 2, which no event can have"]);
     }
@@ -666,20 +670,20 @@ mod tests {
     fn postings_are_compared_with_the_codes() {
         let file = Rows::new().encode();
         let list = with_section(&file, SectionKind::Dim, 1, |bytes| {
-            let (_, _, postings) = places_of(bytes);
+            let (_, postings) = places_of(bytes);
             // The first row of value 0 is row 0: now it says 1, which another value has.
-            put(bytes, postings, &1_u32.to_le_bytes());
+            put(bytes, postings, &1_u16.to_le_bytes());
         });
         assert_named(&list, &["section dim 1: the postings of value 0 go on with row 1, its rows with 0"]);
         let bitmap = with_section(&file, SectionKind::Dim, 0, |bytes| {
-            let (_, _, postings) = places_of(bytes);
+            let (_, postings) = places_of(bytes);
             // Value 0 has the even rows but each fiftieth.
             assert_eq!(bytes[postings], 0b0101_0100);
             bytes[postings] = 0b0101_1000;
         });
         assert_named(&bitmap, &["section dim 0: the postings of value 0 go on with row 3, its rows with 2"]);
         let shortened = with_section(&file, SectionKind::Dim, 0, |bytes| {
-            let (_, _, postings) = places_of(bytes);
+            let (_, postings) = places_of(bytes);
             // Its last row is 598; now 597, which is behind none of its rows.
             let end = postings + 598 / 8;
             assert_eq!(bytes[end] & 0x60, 0x40);
@@ -695,7 +699,7 @@ mod tests {
     fn values_of_the_dictionary_without_rows_are_found() {
         let file = Rows::new().encode();
         let wrong = with_section(&file, SectionKind::Dim, 2, |bytes| {
-            let (_, codes, _) = places_of(bytes);
+            let (codes, _) = places_of(bytes);
             // Row 3 has the value of row 2 now.
             bytes[codes + DATA_AT + 3] = 2;
         });
@@ -706,14 +710,15 @@ mod tests {
     fn sums_and_times_of_values_are_compared() {
         let file = Rows::new().encode();
         for (kind, name) in [(SectionKind::Dim, "dim 0"), (SectionKind::Status, "status")] {
-            let at = |what: usize, more: i64| {
-                with_section(&file, kind, 0, |bytes| add_to(bytes, 32 + (16 + 4 * 32) + what, more))
+            // The base of an array: so all its values.
+            let at = |array: usize, more: i64| {
+                with_section(&file, kind, 0, |bytes| add_to(bytes, 32 + 16 * array, more))
             };
-            assert_named(&at(0, -1), &[&format!("section {name}: value 1 says first and last time (Some(")]);
-            assert_named(&at(8, 1), &[&format!("section {name}: value 1 says first and last time (Some(")]);
+            assert_named(&at(3, -1), &[&format!("section {name}: value 0 says first and last time (Some(")]);
+            assert_named(&at(4, 1), &[&format!("section {name}: value 0 says first and last time (Some(")]);
             for measure in 0..4 {
-                for (field, more) in [(0, 1), (16, -1), (24, 1)] {
-                    let wrong = at(16 + 32 * measure + field, more);
+                for (field, more) in [(0, 1), (1, -1), (2, 1)] {
+                    let wrong = at(5 + 3 * measure + field, more);
                     let found = findings(&wrong);
                     let expected = format!("of measure {measure}, its rows");
                     assert!(found.len() == 1 && found[0].contains(&expected), "{found:?}");

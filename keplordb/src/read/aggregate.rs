@@ -208,7 +208,11 @@ fn add_rows(open: &OpenSegment<'_>, rows: &[u32], sums: &mut Sums) -> Result<()>
     sums.count += rows.len() as u64;
     for (place, measure) in sums.measures.iter_mut().enumerate() {
         match open.measure(place)? {
-            Some(values) => rows.iter().for_each(|row| measure.add(values.get(*row as usize))),
+            Some(values) => {
+                if let Some((sum, min, max)) = values.measure_rows(rows) {
+                    measure.merge(&Measure { sum, min, max });
+                }
+            }
             None => measure.merge(&ZERO),
         }
     }
