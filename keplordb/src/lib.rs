@@ -122,6 +122,7 @@ pub use maintenance::{Maintainable, Maintenance};
 pub use query::Query;
 pub use raw::Engine;
 pub use read::event_row::EventRow;
+pub use read::explain::Explain;
 pub use read::query::{Cursor, RollupKey, RollupValue, Totals};
 pub use read::row::RowView;
 pub use reader::{RawReader, Reader};

@@ -180,7 +180,7 @@ fn add_segment<'v>(
     Ok(())
 }
 
-fn few_deleted(selection: &Selection<'_>) -> bool {
+pub(super) fn few_deleted(selection: &Selection<'_>) -> bool {
     let most = selection.chunks().len() * SUBTRACTED_ROWS_PER_CHUNK;
     selection.deleted_in(selection.rows.clone()).nth(most).is_none()
 }

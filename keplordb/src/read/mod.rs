@@ -15,20 +15,29 @@
 use std::fmt;
 use std::sync::Arc;
 
+use self::remap::Remaps;
 use crate::kernels::Kernels;
 use crate::schema::Shape;
 
 pub(crate) mod aggregate;
 pub(crate) mod codes;
 pub(crate) mod condition;
+<<<<<<< HEAD
 pub(crate) mod event_row;
+=======
+pub(crate) mod distinct;
+pub(crate) mod explain;
+pub(crate) mod group;
+>>>>>>> 34e1c78 (read: groups by keys and time, with quantiles and distinct values)
 pub(crate) mod plan;
 pub(crate) mod point;
 pub mod query;
 pub(crate) mod recent;
+pub(crate) mod remap;
 pub(crate) mod rollup;
 pub(crate) mod row;
 pub(crate) mod select;
+pub(crate) mod sketch;
 pub(crate) mod source;
 #[cfg(test)]
 mod tests;
@@ -42,12 +51,18 @@ pub(crate) struct ReadContext {
     pub(crate) pool: Option<Arc<rayon::ThreadPool>>,
     /// The columns of the table as it is now; segments and blocks may have fewer.
     pub(crate) shape: Shape,
+    /// Shared by all queries of the table.
+    pub(crate) remaps: Arc<Remaps>,
 }
 
 impl fmt::Debug for ReadContext {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kernels, pool, shape } = self;
+        let Self { kernels, pool, shape, remaps: _ } = self;
         let mut fields = out.debug_struct("ReadContext");
-        fields.field("kernels", &kernels.name).field("pool", &pool.is_some()).field("shape", shape).finish()
+        fields
+            .field("kernels", &kernels.name)
+            .field("pool", &pool.is_some())
+            .field("shape", shape)
+            .finish_non_exhaustive()
     }
 }

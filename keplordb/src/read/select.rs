@@ -2,6 +2,7 @@
 //! end. Deleted rows are never among them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use roaring::{RoaringBitmap, RoaringTreemap};
 
@@ -191,7 +192,7 @@ impl<'s> Walk<'s> {
 /// The rows of a block that a predicate asks for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockSelection<'v> {
-    pub(crate) block: &'v Block,
+    pub(crate) block: &'v Arc<Block>,
     /// `None` when no condition is left.
     predicate: Option<&'v Predicate<'v>>,
     /// `None` when no row of the block is deleted.
@@ -201,7 +202,7 @@ pub(crate) struct BlockSelection<'v> {
 impl<'v> BlockSelection<'v> {
     /// `None` when the block's summary proves that no row matches.
     fn new(
-        block: &'v Block,
+        block: &'v Arc<Block>,
         deleted: Option<&'v RoaringTreemap>,
         predicate: &'v Predicate<'v>,
     ) -> Option<Self> {

@@ -7,6 +7,8 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::ReadContext;
 use super::aggregate::aggregate;
+use super::explain::Tally;
+use super::group::{GroupQuery, Groups, group};
 use super::point::newest_of_id;
 use super::recent::recent;
 use super::rollup::{RollupRow, rollups};
@@ -35,7 +37,8 @@ impl Source {
         rollup_dims: Vec<usize>,
         pool: Option<Arc<rayon::ThreadPool>>,
     ) -> Self {
-        let context = ReadContext { kernels: Kernels::best(), pool, shape: schema.shape() };
+        let context =
+            ReadContext { kernels: Kernels::best(), pool, shape: schema.shape(), remaps: Arc::default() };
         Self { schema, rollup_dims, context, version: ArcSwap::default() }
     }
 
@@ -74,6 +77,16 @@ impl Source {
         each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
     ) -> Result<()> {
         recent(&self.view(), predicate, limit, order, &self.context, each)
+    }
+
+    #[allow(dead_code, reason = "the typed query asks it in a moment")]
+    pub(crate) fn group(
+        &self,
+        predicate: &Predicate<'_>,
+        query: &GroupQuery,
+        tally: &mut Tally,
+    ) -> Result<Groups> {
+        group(&self.view(), predicate, query, &self.context, tally)
     }
 
     /// Calls `each` with the newest live row of an id; `false` when there is none.

@@ -35,6 +35,8 @@ use crate::storage::segment_reader::Segment;
 use crate::sums::Sums;
 use crate::time::{DAY_NS, DAY_S, day_of};
 
+mod group;
+
 const DIMS: usize = 3;
 const COUNTERS: usize = 2;
 const LABELS: usize = 1;
@@ -323,7 +325,12 @@ static POOL: LazyLock<Arc<rayon::ThreadPool>> =
 
 fn context(random: &mut Random) -> ReadContext {
     let kernels = random.pick(&Kernels::all_available());
-    ReadContext { kernels, pool: random.one_in(2).then(|| Arc::clone(&POOL)), shape: SHAPE }
+    ReadContext {
+        kernels,
+        pool: random.one_in(2).then(|| Arc::clone(&POOL)),
+        shape: SHAPE,
+        remaps: Arc::default(),
+    }
 }
 
 /// Runs a test on many tables; a failure names the seed that shows it alone.

@@ -147,6 +147,10 @@ impl View {
         Self { version, memtables }
     }
 
+    pub(crate) fn version(&self) -> &Arc<Version> {
+        &self.version
+    }
+
     pub(crate) fn segments(&self) -> &[SegmentEntry] {
         &self.version.segments
     }

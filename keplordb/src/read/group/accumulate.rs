@@ -1,0 +1,661 @@
+//! What each group has so far, column by column: only what the aggregates need.
+
+use super::buckets::Buckets;
+use super::table::GroupTable;
+use super::{Aggregate, GroupQuery, Ready};
+use crate::expr::{KeyColumn, NumberColumn};
+use crate::format::block::{Block, Summary};
+use crate::format::numbers::Numbers;
+use crate::format::segment::Facts;
+use crate::kernels::CHUNK_ROWS;
+use crate::read::distinct::IdSets;
+use crate::read::remap::IdTable;
+use crate::read::sketch::Quantiles;
+use crate::state::version::View;
+use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC, Measure, Sums};
+
+/// Rows of a chunk up to which reading each costs less than decoding the chunk.
+const SPARSE_ROWS: usize = 16;
+
+/// What the aggregates of a query need, each thing once.
+#[derive(Debug)]
+pub(super) struct Needs {
+    /// The keys, then the columns of `distinct`.
+    pub(super) keys: Vec<KeyColumn>,
+    pub(super) count: bool,
+    /// The columns of `extents` and of `quantiles`.
+    pub(super) numbers: Vec<NumberColumn>,
+    pub(super) extents: Vec<Extent>,
+    pub(super) quantiles: Vec<NumberColumn>,
+    /// Place in `numbers` of each of `quantiles`.
+    pub(super) quantile_numbers: Vec<usize>,
+    /// How many of `keys` are counted, not grouped by.
+    pub(super) distinct: usize,
+    pub(super) outputs: Vec<Output>,
+}
+
+/// What is needed of one column: some of its sum, minimum and maximum.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extent {
+    /// Its place in the needed numbers.
+    pub(super) number: usize,
+    pub(super) column: NumberColumn,
+    pub(super) sum: bool,
+    pub(super) min: bool,
+    pub(super) max: bool,
+}
+
+/// Where an aggregate is found, by place among what is needed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Output {
+    Count,
+    Sum(usize),
+    Min(usize),
+    Max(usize),
+    Mean(usize),
+    Quantile(usize, f64),
+    Distinct(usize),
+}
+
+impl Needs {
+    pub(super) fn new(query: &GroupQuery, view: &View) -> Self {
+        let any_deleted = view.segments().iter().any(|entry| entry.deleted.is_some());
+        let one_group = query.keys.is_empty() && query.buckets.is_none();
+        let mut needs = Self {
+            keys: query.keys.clone(),
+            // Where rows are subtracted the count tells whether any is left; so it does for the group that is always there.
+            count: any_deleted || one_group,
+            numbers: Vec::new(),
+            extents: Vec::new(),
+            quantiles: Vec::new(),
+            quantile_numbers: Vec::new(),
+            distinct: 0,
+            outputs: Vec::new(),
+        };
+        for aggregate in &query.aggregates {
+            let output = match *aggregate {
+                Aggregate::Count => {
+                    needs.count = true;
+                    Output::Count
+                }
+                Aggregate::Sum(column) => Output::Sum(needs.extent(column, |extent| &mut extent.sum)),
+                Aggregate::Min(column) => Output::Min(needs.extent(column, |extent| &mut extent.min)),
+                Aggregate::Max(column) => Output::Max(needs.extent(column, |extent| &mut extent.max)),
+                Aggregate::Mean(column) => {
+                    needs.count = true;
+                    Output::Mean(needs.extent(column, |extent| &mut extent.sum))
+                }
+                Aggregate::Quantile(column, q) => {
+                    let place = place_of(&mut needs.quantiles, column);
+                    if place == needs.quantile_numbers.len() {
+                        let number = place_of(&mut needs.numbers, column);
+                        needs.quantile_numbers.push(number);
+                    }
+                    Output::Quantile(place, q)
+                }
+                Aggregate::Distinct(column) => {
+                    let counted = &needs.keys[query.keys.len()..];
+                    let place = counted.iter().position(|known| *known == column);
+                    Output::Distinct(place.unwrap_or_else(|| {
+                        needs.keys.push(column);
+                        needs.distinct += 1;
+                        needs.distinct - 1
+                    }))
+                }
+            };
+            needs.outputs.push(output);
+        }
+        needs
+    }
+
+    fn extent(&mut self, column: NumberColumn, part: impl Fn(&mut Extent) -> &mut bool) -> usize {
+        let known = self.extents.iter().position(|extent| extent.column == column);
+        let place = known.unwrap_or_else(|| {
+            let number = place_of(&mut self.numbers, column);
+            self.extents.push(Extent { number, column, sum: false, min: false, max: false });
+            self.extents.len() - 1
+        });
+        *part(&mut self.extents[place]) = true;
+        place
+    }
+
+    /// Whether all that is needed is what headers and dictionaries sum up: of measures, and of times the extremes.
+    pub(super) fn is_summed(&self) -> bool {
+        let is_summed = |extent: &Extent| {
+            measure_of(extent.column).is_some() || extent.column == NumberColumn::Time && !extent.sum
+        };
+        self.has_only_extents() && self.extents.iter().all(is_summed)
+    }
+
+    /// Whether neither quantiles nor distinct values are needed.
+    pub(super) fn has_only_extents(&self) -> bool {
+        self.quantiles.is_empty() && self.distinct == 0
+    }
+
+    /// Whether all that is needed can be corrected for deleted rows by subtracting them.
+    pub(super) fn is_subtractable(&self) -> bool {
+        self.has_only_extents() && self.extents.iter().all(|extent| !extent.min && !extent.max)
+    }
+}
+
+fn place_of<T: PartialEq>(all: &mut Vec<T>, wanted: T) -> usize {
+    all.iter().position(|known| *known == wanted).unwrap_or_else(|| {
+        all.push(wanted);
+        all.len() - 1
+    })
+}
+
+/// The place of a column among the measures.
+pub(super) fn measure_of(column: NumberColumn) -> Option<usize> {
+    match column {
+        NumberColumn::Metric => Some(METRIC),
+        NumberColumn::Latency => Some(LATENCY),
+        NumberColumn::LatencyDetail => Some(LATENCY_DETAIL),
+        NumberColumn::Counter(counter) => Some(FIXED_MEASURES + counter),
+        NumberColumn::Time | NumberColumn::Sequence | NumberColumn::Flags => None,
+    }
+}
+
+/// A measure of rows that lack the column.
+const ZERO: Measure = Measure { sum: 0, min: 0, max: 0 };
+
+/// What totals say of a measure, or of times.
+fn extent_of(column: NumberColumn, times: (i64, i64), totals: &Sums) -> Measure {
+    match measure_of(column) {
+        Some(place) => totals.measures.get(place).copied().unwrap_or(ZERO),
+        None => Measure { sum: 0, min: times.0, max: times.1 },
+    }
+}
+
+/// The smallest and the largest value of a column in a segment that has rows; or what all values lie between.
+pub(super) fn bounds_of(facts: &Facts, column: NumberColumn) -> (i64, i64) {
+    match column {
+        NumberColumn::Sequence => (facts.sequence_min as i64, facts.sequence_max as i64),
+        NumberColumn::Flags => (0, i64::from(u16::MAX)),
+        column => {
+            let extent = extent_of(column, (facts.ts_min, facts.ts_max), &facts.totals);
+            (extent.min, extent.max)
+        }
+    }
+}
+
+/// The same of a block that has rows.
+pub(super) fn bounds_of_block(block: &Block, column: NumberColumn) -> Option<(i64, i64)> {
+    let summary = block.summary();
+    match column {
+        NumberColumn::Sequence => Some((*block.sequence().first()? as i64, *block.sequence().last()? as i64)),
+        NumberColumn::Flags => Some((0, i64::from(u16::MAX))),
+        column => {
+            let extent = extent_of(column, (summary.ts_min, summary.ts_max), &summary.totals);
+            Some((extent.min, extent.max))
+        }
+    }
+}
+
+/// Where rows are read from: a segment or a block.
+pub(super) trait Source {
+    /// Two times between which those of all rows lie, if that is known without reading them.
+    fn times_within(&self, rows: Rows<'_>) -> Option<(i64, i64)>;
+    fn times(&self, rows: Rows<'_>, scratch: &mut ChunkValues, out: &mut Vec<i64>);
+    /// The values of the needed number at `place`.
+    fn values(&self, place: usize, rows: Rows<'_>, scratch: &mut ChunkValues, out: &mut Vec<i64>);
+    /// The ids of the needed key at `place`.
+    fn ids(&self, place: usize, rows: Rows<'_>, scratch: &mut ChunkValues, out: &mut Vec<u32>);
+}
+
+/// Some rows, ascending: of one chunk, if it is given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows<'r> {
+    pub(super) rows: &'r [u32],
+    pub(super) chunk: Option<usize>,
+}
+
+/// A decoded chunk.
+pub(super) type ChunkValues = [i64; CHUNK_ROWS];
+
+/// What adding rows needs, kept so that it is allocated once.
+pub(super) struct Scratch {
+    chunk: ChunkValues,
+    groups: Vec<u32>,
+    values: Vec<i64>,
+    /// Per key, ids of the rows.
+    ids: Vec<Vec<u32>>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { chunk: [0; CHUNK_ROWS], groups: Vec::new(), values: Vec::new(), ids: Vec::new() }
+    }
+}
+
+/// A segment opened for a query: its columns, in the order in which they are needed.
+pub(super) struct SegmentSource<'s> {
+    pub(super) time: Option<Numbers<'s>>,
+    /// `None` where the segment is older than the column.
+    pub(super) numbers: Vec<Option<Numbers<'s>>>,
+    /// Codes, if the segment has the column, and their ids.
+    pub(super) keys: Vec<(Option<Numbers<'s>>, &'s IdTable)>,
+}
+
+/// Reads the values of rows: each by itself where they are few.
+fn read(numbers: &Numbers<'_>, rows: Rows<'_>, scratch: &mut ChunkValues, mut each: impl FnMut(i64)) {
+    match rows.chunk {
+        Some(chunk) if rows.rows.len() > SPARSE_ROWS => {
+            numbers.read_chunk(chunk, scratch);
+            rows.rows.iter().for_each(|row| each(scratch[*row as usize % CHUNK_ROWS]));
+        }
+        _ => rows.rows.iter().for_each(|row| each(numbers.get(*row as usize))),
+    }
+}
+
+/// Codes fit: a segment has fewer than 2³² rows.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a checked code is below the number of its dictionary's values"
+)]
+fn place_of_code(code: i64) -> usize {
+    code as usize
+}
+
+impl Source for SegmentSource<'_> {
+    fn times_within(&self, rows: Rows<'_>) -> Option<(i64, i64)> {
+        let (time, chunk) = (self.time.as_ref()?, rows.chunk?);
+        Some((time.chunk_min(chunk), time.chunk_max(chunk)))
+    }
+
+    fn times(&self, rows: Rows<'_>, scratch: &mut ChunkValues, out: &mut Vec<i64>) {
+        if let Some(time) = &self.time {
+            read(time, rows, scratch, |ts| out.push(ts));
+        }
+    }
+
+    fn values(&self, place: usize, rows: Rows<'_>, scratch: &mut ChunkValues, out: &mut Vec<i64>) {
+        match &self.numbers[place] {
+            Some(numbers) => read(numbers, rows, scratch, |value| out.push(value)),
+            None => out.resize(rows.rows.len(), 0),
+        }
+    }
+
+    fn ids(&self, place: usize, rows: Rows<'_>, scratch: &mut ChunkValues, out: &mut Vec<u32>) {
+        let (codes, table) = &self.keys[place];
+        match codes {
+            // Codes were checked to have a place in their dictionary, which the table is of.
+            Some(codes) => read(codes, rows, scratch, |code| out.push(table[place_of_code(code)])),
+            None => out.resize(rows.rows.len(), table[0]),
+        }
+    }
+}
+
+/// A block opened for a query.
+pub(super) struct BlockSource<'s> {
+    pub(super) block: &'s Block,
+    pub(super) numbers: &'s [NumberColumn],
+    /// Per needed key, the ids of all rows.
+    pub(super) ids: &'s [IdTable],
+}
+
+impl Source for BlockSource<'_> {
+    fn times_within(&self, _: Rows<'_>) -> Option<(i64, i64)> {
+        Some((self.block.summary().ts_min, self.block.summary().ts_max))
+    }
+
+    fn times(&self, rows: Rows<'_>, _: &mut ChunkValues, out: &mut Vec<i64>) {
+        out.extend(rows.rows.iter().map(|row| self.block.ts()[*row as usize]));
+    }
+
+    fn values(&self, place: usize, rows: Rows<'_>, _: &mut ChunkValues, out: &mut Vec<i64>) {
+        let block = self.block;
+        let rows = rows.rows.iter().map(|row| *row as usize);
+        match self.numbers[place] {
+            NumberColumn::Time => out.extend(rows.map(|row| block.ts()[row])),
+            NumberColumn::Sequence => out.extend(rows.map(|row| block.sequence()[row] as i64)),
+            NumberColumn::Metric => out.extend(rows.map(|row| block.metric()[row])),
+            NumberColumn::Latency => out.extend(rows.map(|row| i64::from(block.latency()[row]))),
+            NumberColumn::LatencyDetail => out.extend(rows.map(|row| i64::from(block.latency_detail()[row]))),
+            NumberColumn::Flags => out.extend(rows.map(|row| i64::from(block.flags(row).0))),
+            NumberColumn::Counter(counter) => match block.counter(counter) {
+                Some(values) => out.extend(rows.map(|row| i64::from(values[row]))),
+                None => out.extend(rows.map(|_| 0)),
+            },
+        }
+    }
+
+    fn ids(&self, place: usize, rows: Rows<'_>, _: &mut ChunkValues, out: &mut Vec<u32>) {
+        out.extend(rows.rows.iter().map(|row| self.ids[place][*row as usize]));
+    }
+}
+
+/// Which groups rows belong to.
+#[derive(Clone, Copy)]
+enum Placed {
+    /// All to this one.
+    One(usize),
+    /// Each to its own, in the scratch's `groups`.
+    Each,
+}
+
+/// Groups under way.
+pub(super) struct Accumulator<'q> {
+    pub(super) ready: &'q Ready<'q>,
+    pub(super) table: GroupTable<'q>,
+    /// Empty unless needed.
+    counts: Vec<u64>,
+    extents: Vec<Extents>,
+    quantiles: Vec<Quantiles>,
+    distinct: Vec<IdSets>,
+}
+
+/// Of one column, per group; what is not needed stays empty.
+#[derive(Debug, Default)]
+struct Extents {
+    sums: Vec<i128>,
+    minima: Vec<i64>,
+    maxima: Vec<i64>,
+}
+
+impl<'q> Accumulator<'q> {
+    pub(super) fn new(ready: &'q Ready<'q>) -> Self {
+        let counted = &ready.columns[ready.packing.keys()..];
+        let one_group = ready.has_one_group();
+        Self {
+            ready,
+            table: GroupTable::new(&ready.packing),
+            counts: Vec::new(),
+            extents: ready.needs.extents.iter().map(|_| Extents::default()).collect(),
+            quantiles: ready.bounds.iter().map(|bounds| Quantiles::new(*bounds)).collect(),
+            distinct: counted.iter().map(|column| IdSets::new(column.ids.len(), one_group)).collect(),
+        }
+    }
+
+    /// The group of a bucket, by where it begins, and of keys; there is room for it afterwards.
+    pub(super) fn group(&mut self, start: i64, ids: &[u32]) -> usize {
+        let slot = self.table.slot(start);
+        let group = self.table.group(slot, ids) as usize;
+        self.grow();
+        group
+    }
+
+    /// Makes room for all groups of the table.
+    fn grow(&mut self) {
+        let groups = self.table.len();
+        let needs = self.ready.needs;
+        if needs.count && self.counts.len() < groups {
+            self.counts.resize(groups, 0);
+        }
+        for (extents, need) in self.extents.iter_mut().zip(&needs.extents) {
+            if need.sum && extents.sums.len() < groups {
+                extents.sums.resize(groups, 0);
+            }
+            if need.min && extents.minima.len() < groups {
+                extents.minima.resize(groups, i64::MAX);
+            }
+            if need.max && extents.maxima.len() < groups {
+                extents.maxima.resize(groups, i64::MIN);
+            }
+        }
+        self.quantiles.iter_mut().for_each(|quantiles| quantiles.grow(groups));
+        self.distinct.iter_mut().for_each(|sets| sets.grow(groups));
+    }
+
+    /// The slots of all buckets: the only one there is, or each row's own.
+    fn slots<S: Source>(&mut self, source: &S, rows: Rows<'_>, scratch: &mut Scratch) -> Option<u32> {
+        let Some(buckets) = self.ready.buckets else { return Some(self.table.slot(0)) };
+        if let Some((min, max)) = source.times_within(rows) {
+            let (start, last) = buckets.span(min);
+            if max <= last {
+                return Some(self.table.slot(start));
+            }
+        }
+        scratch.values.clear();
+        source.times(rows, &mut scratch.chunk, &mut scratch.values);
+        scratch.groups.clear();
+        self.slots_of_times(buckets, scratch);
+        None
+    }
+
+    /// Times mostly ascend: a bucket is looked up when it changes.
+    fn slots_of_times(&mut self, buckets: Buckets, scratch: &mut Scratch) {
+        let (mut span, mut slot) = ((1, 0), 0);
+        for ts in &scratch.values {
+            if *ts < span.0 || span.1 < *ts {
+                span = buckets.span(*ts);
+                slot = self.table.slot(span.0);
+            }
+            scratch.groups.push(slot);
+        }
+    }
+
+    fn place<S: Source>(&mut self, source: &S, rows: Rows<'_>, scratch: &mut Scratch) -> Placed {
+        let keys = self.ready.packing.keys();
+        let one_slot = self.slots(source, rows, scratch);
+        if keys == 0 {
+            self.grow();
+            return one_slot.map_or(Placed::Each, |slot| Placed::One(slot as usize));
+        }
+        if let Some(slot) = one_slot {
+            scratch.groups.clear();
+            scratch.groups.resize(rows.rows.len(), slot);
+        }
+        scratch.ids.resize_with(keys.max(scratch.ids.len()), Vec::new);
+        for (key, ids) in scratch.ids.iter_mut().enumerate().take(keys) {
+            ids.clear();
+            source.ids(key, rows, &mut scratch.chunk, ids);
+        }
+        self.table.groups(&mut scratch.groups, &scratch.ids[..keys]);
+        self.grow();
+        Placed::Each
+    }
+
+    /// Adds rows of a source.
+    pub(super) fn add_rows<S: Source>(&mut self, source: &S, rows: Rows<'_>, scratch: &mut Scratch) {
+        if rows.rows.is_empty() {
+            return;
+        }
+        let placed = self.place(source, rows, scratch);
+        if self.ready.needs.count {
+            match placed {
+                Placed::One(group) => self.counts[group] += rows.rows.len() as u64,
+                Placed::Each => scratch.groups.iter().for_each(|group| self.counts[*group as usize] += 1),
+            }
+        }
+        for (extents, need) in self.extents.iter_mut().zip(&self.ready.needs.extents) {
+            scratch.values.clear();
+            source.values(need.number, rows, &mut scratch.chunk, &mut scratch.values);
+            match placed {
+                Placed::One(group) => extents.add_all(*need, group, &scratch.values),
+                Placed::Each => extents.add_each(*need, &scratch.groups, &scratch.values),
+            }
+        }
+        self.add_others(source, rows, placed, scratch);
+    }
+
+    /// Adds rows to quantiles and distinct values.
+    fn add_others<S: Source>(&mut self, source: &S, rows: Rows<'_>, placed: Placed, scratch: &mut Scratch) {
+        for (quantiles, number) in self.quantiles.iter_mut().zip(&self.ready.needs.quantile_numbers) {
+            scratch.values.clear();
+            source.values(*number, rows, &mut scratch.chunk, &mut scratch.values);
+            match placed {
+                Placed::One(group) => quantiles.add_all(group, &scratch.values),
+                Placed::Each => {
+                    let values = scratch.groups.iter().zip(&scratch.values);
+                    values.for_each(|(group, value)| quantiles.add(*group as usize, *value));
+                }
+            }
+        }
+        let keys = self.ready.packing.keys();
+        scratch.ids.resize_with((keys + 1).max(scratch.ids.len()), Vec::new);
+        for (place, sets) in self.distinct.iter_mut().enumerate() {
+            let ids = &mut scratch.ids[keys];
+            ids.clear();
+            source.ids(keys + place, rows, &mut scratch.chunk, ids);
+            match placed {
+                Placed::One(group) => ids.iter().for_each(|id| sets.add(group, *id)),
+                Placed::Each => {
+                    scratch.groups.iter().zip(&*ids).for_each(|(group, id)| sets.add(*group as usize, *id));
+                }
+            }
+        }
+    }
+
+    /// Takes rows out again that were added by sums; only what [`Needs::is_subtractable`] allows.
+    pub(super) fn subtract_rows<S: Source>(&mut self, source: &S, rows: Rows<'_>, scratch: &mut Scratch) {
+        let placed = self.place(source, rows, scratch);
+        if let Placed::One(group) = placed {
+            let group = u32::try_from(group).expect("groups have 32-bit numbers");
+            scratch.groups.clear();
+            scratch.groups.resize(rows.rows.len(), group);
+        }
+        for group in &scratch.groups {
+            // They were all counted, unless the file's sums are false: then the count must not wrap either.
+            let count = &mut self.counts[*group as usize];
+            *count = count.saturating_sub(1);
+        }
+        for (extents, need) in self.extents.iter_mut().zip(&self.ready.needs.extents) {
+            scratch.values.clear();
+            source.values(need.number, rows, &mut scratch.chunk, &mut scratch.values);
+            for (group, value) in scratch.groups.iter().zip(&scratch.values) {
+                extents.sums[*group as usize] -= i128::from(*value);
+            }
+        }
+    }
+
+    /// Adds a whole block, of which everything needed is summed up, to the only group.
+    pub(super) fn add_summary(&mut self, summary: &Summary) {
+        let group = self.group(0, &[]);
+        let times = (summary.ts_min, summary.ts_max);
+        self.add_extents(group, summary.totals.count, |extent| {
+            extent_of(extent.column, times, &summary.totals)
+        });
+    }
+
+    /// Adds a whole segment, of which everything needed is summed up, to one group.
+    pub(super) fn add_totals(&mut self, group: usize, facts: &Facts) {
+        let times = (facts.ts_min, facts.ts_max);
+        self.add_extents(group, facts.totals.count, |extent| extent_of(extent.column, times, &facts.totals));
+    }
+
+    /// Adds `count` rows to one group, by what is known of them in each needed column.
+    pub(super) fn add_extents(&mut self, group: usize, count: u64, extent: impl Fn(&Extent) -> Measure) {
+        self.add_count(group, count);
+        for place in 0..self.extents.len() {
+            self.add_extent(place, group, &extent(&self.ready.needs.extents[place]));
+        }
+    }
+
+    /// Adds `count` rows to a group, but no values.
+    pub(super) fn add_count(&mut self, group: usize, count: u64) {
+        if self.ready.needs.count {
+            self.counts[group] += count;
+        }
+    }
+
+    /// Adds to a group what is known of some rows in the needed column at `place`.
+    pub(super) fn add_extent(&mut self, place: usize, group: usize, measure: &Measure) {
+        self.extents[place].add(self.ready.needs.extents[place], group, measure);
+    }
+
+    /// Adds an id to those of the counted key at `place`, in a group.
+    pub(super) fn add_distinct(&mut self, place: usize, group: usize, id: u32) {
+        self.distinct[place].add(group, id);
+    }
+
+    /// Adds the groups of another accumulator of the same query.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for theirs in 0..other.table.len() {
+            let mine = self.group(other.table.start(theirs), other.table.ids(theirs));
+            if self.ready.needs.count {
+                self.counts[mine] += other.counts[theirs];
+            }
+            for (extents, others) in self.extents.iter_mut().zip(&other.extents) {
+                extents.merge(mine, others, theirs);
+            }
+            for (quantiles, others) in self.quantiles.iter_mut().zip(&other.quantiles) {
+                quantiles.merge(mine, others, theirs);
+            }
+            for (sets, others) in self.distinct.iter_mut().zip(&other.distinct) {
+                sets.merge(mine, others, theirs);
+            }
+        }
+    }
+
+    /// Whether any row is left in a group.
+    pub(super) fn has_rows(&self, group: usize) -> bool {
+        !self.ready.needs.count || self.counts[group] > 0
+    }
+
+    pub(super) fn count(&self, group: usize) -> u64 {
+        self.counts[group]
+    }
+
+    pub(super) fn sum(&self, place: usize, group: usize) -> i128 {
+        self.extents[place].sums[group]
+    }
+
+    pub(super) fn min(&self, place: usize, group: usize) -> i64 {
+        self.extents[place].minima[group]
+    }
+
+    pub(super) fn max(&self, place: usize, group: usize) -> i64 {
+        self.extents[place].maxima[group]
+    }
+
+    pub(super) fn quantiles(&mut self, place: usize) -> &mut Quantiles {
+        &mut self.quantiles[place]
+    }
+
+    pub(super) fn distinct(&self, place: usize, group: usize) -> u64 {
+        self.distinct[place].len(group)
+    }
+}
+
+impl Extents {
+    fn add(&mut self, need: Extent, group: usize, measure: &Measure) {
+        if need.sum {
+            self.sums[group] += measure.sum;
+        }
+        if need.min {
+            self.minima[group] = self.minima[group].min(measure.min);
+        }
+        if need.max {
+            self.maxima[group] = self.maxima[group].max(measure.max);
+        }
+    }
+
+    fn add_all(&mut self, need: Extent, group: usize, values: &[i64]) {
+        if need.sum {
+            self.sums[group] += values.iter().map(|value| i128::from(*value)).sum::<i128>();
+        }
+        if need.min {
+            self.minima[group] = values.iter().fold(self.minima[group], |min, value| min.min(*value));
+        }
+        if need.max {
+            self.maxima[group] = values.iter().fold(self.maxima[group], |max, value| max.max(*value));
+        }
+    }
+
+    fn add_each(&mut self, need: Extent, groups: &[u32], values: &[i64]) {
+        let each = || groups.iter().map(|group| *group as usize).zip(values);
+        if need.sum {
+            each().for_each(|(group, value)| self.sums[group] += i128::from(*value));
+        }
+        if need.min {
+            each().for_each(|(group, value)| self.minima[group] = self.minima[group].min(*value));
+        }
+        if need.max {
+            each().for_each(|(group, value)| self.maxima[group] = self.maxima[group].max(*value));
+        }
+    }
+
+    /// What is not needed is empty on both sides.
+    fn merge(&mut self, group: usize, other: &Self, others: usize) {
+        if let Some(sum) = other.sums.get(others) {
+            self.sums[group] += sum;
+        }
+        if let Some(min) = other.minima.get(others) {
+            self.minima[group] = self.minima[group].min(*min);
+        }
+        if let Some(max) = other.maxima.get(others) {
+            self.maxima[group] = self.maxima[group].max(*max);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! From groups under way to the answer: empty buckets, order, limits.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use super::accumulate::{Accumulator, Output};
+use super::buckets::Buckets;
+use super::{GroupOrder, GroupQuery, GroupValue, Groups};
+use crate::error::{DbError, Result};
+
+/// Groups that listing empty buckets may make, in all.
+const MAX_FILLED_GROUPS: u128 = 1 << 20;
+/// Groups for each id of a key from which ranks are made to sort them; fewer are compared by their texts.
+const IDS_PER_GROUP: usize = 8;
+
+pub(super) fn finish(mut groups: Accumulator<'_>, query: &GroupQuery) -> Result<Groups> {
+    let one_group = groups.ready.has_one_group();
+    if one_group {
+        groups.group(0, &[]);
+    }
+    let mut rows: Vec<usize> =
+        (0..groups.table.len()).filter(|group| one_group || groups.has_rows(*group)).collect();
+    // From here on: those that were made to fill.
+    let filled_from = groups.table.len();
+    if let Some(buckets) = query.buckets.filter(Buckets::fills) {
+        fill(&mut groups, buckets, &mut rows)?;
+    }
+    let is_empty = |groups: &Accumulator<'_>, group: usize| group >= filled_from || !groups.has_rows(group);
+    let most = query.offset.saturating_add(query.limit);
+    sort(&mut groups, query.order, most, &mut rows, &is_empty);
+    rows.truncate(most);
+    rows.drain(..query.offset.min(rows.len()));
+
+    let outputs = &groups.ready.needs.outputs;
+    let mut values = Vec::with_capacity(rows.len() * outputs.len());
+    for group in &rows {
+        for output in outputs {
+            let is_empty = is_empty(&groups, *group);
+            values.push(value(&mut groups, *output, *group, is_empty));
+        }
+    }
+    let has_buckets = query.buckets.is_some();
+    Ok(Groups {
+        keys: groups.ready.keys().iter().map(|column| Arc::clone(&column.ids)).collect(),
+        ids: rows.iter().flat_map(|group| groups.table.ids(*group)).copied().collect(),
+        buckets: rows.iter().filter(|_| has_buckets).map(|group| groups.table.start(*group)).collect(),
+        aggregates: outputs.len(),
+        values,
+        len: rows.len(),
+    })
+}
+
+/// An aggregate of a group.
+fn value(groups: &mut Accumulator<'_>, output: Output, group: usize, is_empty: bool) -> GroupValue {
+    let or_none = |value: i64| GroupValue::Number((!is_empty).then_some(value));
+    match output {
+        Output::Count => GroupValue::Count(groups.count(group)),
+        Output::Sum(place) => GroupValue::Sum(groups.sum(place, group)),
+        Output::Min(place) => or_none(groups.min(place, group)),
+        Output::Max(place) => or_none(groups.max(place, group)),
+        Output::Mean(place) => {
+            let mean = || groups.sum(place, group) as f64 / groups.count(group) as f64;
+            GroupValue::Mean((!is_empty).then(mean))
+        }
+        Output::Quantile(place, q) => {
+            let found = groups.quantiles(place).quantile(group, q);
+            GroupValue::Quantile { value: found.value, is_exact: found.is_exact }
+        }
+        Output::Distinct(place) => GroupValue::Count(groups.distinct(place, group)),
+    }
+}
+
+/// Adds the buckets that are missing between the first and the last, for each combination of keys.
+fn fill(groups: &mut Accumulator<'_>, buckets: Buckets, rows: &mut Vec<usize>) -> Result<()> {
+    let starts = rows.iter().map(|group| groups.table.start(*group));
+    let (Some(first), Some(last)) = (starts.clone().min(), starts.max()) else { return Ok(()) };
+    let keys: BTreeSet<Vec<u32>> = rows.iter().map(|group| groups.table.ids(*group).to_vec()).collect();
+    let count = buckets.count(first, last).saturating_mul(keys.len() as u128);
+    if count > MAX_FILLED_GROUPS {
+        let why = format!(
+            "{count} groups, most of them empty, are more than {MAX_FILLED_GROUPS}; take wider buckets, a range of \
+             time, or fewer keys"
+        );
+        return Err(DbError::invalid("fill", why));
+    }
+    let mut listed: HashSet<usize> = rows.iter().copied().collect();
+    for start in buckets.starts(first, last) {
+        for ids in &keys {
+            let group = groups.group(start, ids);
+            if listed.insert(group) {
+                rows.push(group);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Brings the first `most` groups into order, to the front.
+fn sort(
+    groups: &mut Accumulator<'_>,
+    order: GroupOrder,
+    most: usize,
+    rows: &mut Vec<usize>,
+    is_empty: &impl Fn(&Accumulator<'_>, usize) -> bool,
+) {
+    let by = match order {
+        GroupOrder::ByKey => None,
+        GroupOrder::Top(aggregate) => groups.ready.needs.outputs.get(aggregate).map(|output| (*output, true)),
+        GroupOrder::Bottom(aggregate) => {
+            groups.ready.needs.outputs.get(aggregate).map(|output| (*output, false))
+        }
+    };
+    // What has no value comes last.
+    let mut sorted: Vec<((bool, i128), usize)> = rows
+        .iter()
+        .map(|group| {
+            let Some((output, from_the_top)) = by else { return ((false, 0), *group) };
+            let is_empty = is_empty(groups, *group);
+            let rank = match rank(&value(groups, output, *group, is_empty)) {
+                // The complement reverses the order of integers.
+                Some(rank) => (false, if from_the_top { !rank } else { rank }),
+                None => (true, 0),
+            };
+            (rank, *group)
+        })
+        .collect();
+    let by_key = KeyOrder::new(groups, sorted.len(), by.is_some());
+    let compare = |(one, a): &((bool, i128), usize), (other, b): &((bool, i128), usize)| {
+        one.cmp(other).then_with(|| by_key.compare(groups, *a, *b))
+    };
+    if most < sorted.len() {
+        if let Some(last) = most.checked_sub(1) {
+            sorted.select_nth_unstable_by(last, compare);
+        }
+        sorted.truncate(most);
+    }
+    sorted.sort_unstable_by(compare);
+    rows.clear();
+    rows.extend(sorted.into_iter().map(|(_, group)| group));
+}
+
+/// A number that orders as the value does; `None` without a value.
+fn rank(value: &GroupValue) -> Option<i128> {
+    match *value {
+        GroupValue::Count(count) => Some(i128::from(count)),
+        GroupValue::Sum(sum) => Some(sum),
+        GroupValue::Number(number) | GroupValue::Quantile { value: number, .. } => number.map(i128::from),
+        GroupValue::Mean(mean) => mean.map(|mean| {
+            // The bits of a negative number order the wrong way round.
+            let bits = mean.to_bits() as i64;
+            i128::from(if bits < 0 { bits ^ i64::MAX } else { bits })
+        }),
+    }
+}
+
+/// Compares groups by their keys' texts, then by bucket.
+struct KeyOrder {
+    /// Per key the places of ids in the order of their texts, where they are worth making or there already.
+    ranks: Vec<Option<Arc<[u32]>>>,
+}
+
+impl KeyOrder {
+    /// `only_ties` says that few pairs will be compared.
+    fn new(groups: &Accumulator<'_>, count: usize, only_ties: bool) -> Self {
+        let ranks = groups.ready.keys().iter().map(|column| {
+            let len = column.ids.len();
+            let is_worth_it = !only_ties && count.saturating_mul(IDS_PER_GROUP) >= len as usize;
+            (is_worth_it || column.ids.has_ranks(len)).then(|| column.ids.ranks(len))
+        });
+        Self { ranks: ranks.collect() }
+    }
+
+    fn compare(&self, groups: &Accumulator<'_>, a: usize, b: usize) -> Ordering {
+        let ids = groups.table.ids(a).iter().zip(groups.table.ids(b));
+        for ((one, other), (ranks, column)) in ids.zip(self.ranks.iter().zip(groups.ready.keys())) {
+            if one == other {
+                continue;
+            }
+            return match ranks {
+                Some(ranks) => ranks[*one as usize].cmp(&ranks[*other as usize]),
+                None => column.ids.name(*one).cmp(column.ids.name(*other)),
+            };
+        }
+        groups.table.start(a).cmp(&groups.table.start(b))
+    }
+}

@@ -1,0 +1,391 @@
+//! How one segment answers a question for groups, cheapest means first:
+//! 1. its header, where all rows belong to one group;
+//! 2. running sums between the rows where a bucket begins and ends, and for distinct values the first and last times of
+//!    the dictionary's values, where keys do not tell rows apart;
+//! 3. the sums of a dictionary's values, where one key does;
+//! 4. the rows of the rarest value of a condition, one by one;
+//! 5. all rows, chunk by chunk.
+//!
+//! Deleted rows are subtracted where only counts and sums are asked for, and send the segment to 4 or 5 otherwise.
+
+use std::ops::Range;
+
+use super::accumulate::{Accumulator, Rows, Scratch, SegmentSource, measure_of};
+use super::{BATCH_ROWS, Ready, Ways};
+use crate::error::Result;
+use crate::expr::{KeyColumn, NumberColumn};
+use crate::format::keys::Keys;
+use crate::format::numbers::Numbers;
+use crate::kernels::CHUNK_ROWS;
+use crate::read::aggregate::few_deleted;
+use crate::read::explain::Tally;
+use crate::read::plan::{self, Outlook};
+use crate::read::remap::IdTable;
+use crate::read::select::{self, Selection};
+use crate::storage::segment_reader::OpenSegment;
+use crate::sums::Measure;
+
+/// Rows for each bucket that there may be, from which running sums cost less than looking at the rows.
+const ROWS_PER_BUCKET: u128 = 32;
+/// Rows that are looked at in the time that one posting is searched.
+const ROWS_PER_SEARCH: usize = 24;
+/// Chunks that one task scans.
+const TASK_CHUNKS: usize = 512;
+
+/// A measure of rows that lack the column.
+const ZERO: Measure = Measure { sum: 0, min: 0, max: 0 };
+
+/// A segment, by its place in the view, and the chunks of it that are to be scanned.
+#[derive(Debug)]
+pub(super) struct ScanTask {
+    pub(super) place: usize,
+    pub(super) chunks: Range<usize>,
+}
+
+impl ScanTask {
+    pub(super) fn rows(&self) -> usize {
+        self.chunks.len() * CHUNK_ROWS
+    }
+
+    /// Parts for several threads.
+    pub(super) fn split(self) -> impl Iterator<Item = Self> {
+        let Self { place, chunks } = self;
+        let firsts = chunks.clone().step_by(TASK_CHUNKS);
+        firsts.map(move |first| Self { place, chunks: first..chunks.end.min(first + TASK_CHUNKS) })
+    }
+}
+
+/// A key column of a segment; `None` when the segment is older than the column.
+pub(super) fn keys_of<'s>(open: &'s OpenSegment<'_>, column: KeyColumn) -> Result<Option<Keys<'s>>> {
+    match column {
+        KeyColumn::Status => open.status().map(Some),
+        KeyColumn::Dim(dim) => open.dim(dim),
+    }
+}
+
+fn numbers_of<'s>(open: &'s OpenSegment<'_>, column: NumberColumn) -> Result<Option<Numbers<'s>>> {
+    match column {
+        NumberColumn::Time => open.time().map(Some),
+        NumberColumn::Sequence => open.sequence().map(Some),
+        NumberColumn::Metric => open.metric().map(Some),
+        NumberColumn::Latency => open.latency().map(Some),
+        NumberColumn::LatencyDetail => open.latency_detail().map(Some),
+        NumberColumn::Flags => open.flags().map(Some),
+        NumberColumn::Counter(counter) => open.counter(counter),
+    }
+}
+
+/// Adds what a segment has, or returns the chunks that have to be scanned for it.
+pub(super) fn add<'q>(
+    place: usize,
+    ways: Ways,
+    ready: &'q Ready<'q>,
+    groups: &mut Accumulator<'q>,
+    scratch: &mut Scratch,
+    tally: &mut Tally,
+) -> Result<Option<Range<usize>>> {
+    let entry = &ready.view.segments()[place];
+    let facts = &entry.segment.header().facts;
+    let outlook = plan::by_facts(entry.segment.header(), ready.predicate);
+    if outlook == Outlook::Skip {
+        tally.pruned += 1;
+        return Ok(None);
+    }
+    // Where the bucket begins that all rows are in.
+    let one_bucket = match ready.buckets {
+        None => Some(0),
+        Some(buckets) => {
+            let (start, last) = buckets.span(facts.ts_min);
+            (facts.ts_max <= last).then_some(start)
+        }
+    };
+    let tables = ready.columns.iter().map(|column| column.known(place));
+    let Some(tables) = tables.collect::<Option<Vec<_>>>() else {
+        debug_assert!(false, "every segment that is not skipped was given ids before");
+        return Ok(None);
+    };
+    let (keys, counted) = tables.split_at(ready.packing.keys());
+    let mut varying = keys.iter().enumerate().filter(|(_, table)| table.len() > 1).map(|(key, _)| key);
+    let varying = (varying.next(), varying.next());
+    // Of keys that do not vary.
+    let ids = || -> Vec<u32> { keys.iter().map(|table| table[0]).collect() };
+
+    if let (Outlook::All, None, Some(start), (None, _), true, false) =
+        (outlook, &entry.deleted, one_bucket, varying, ready.needs.is_summed(), ways.only_scans)
+    {
+        let group = groups.group(start, &ids());
+        groups.add_totals(group, facts);
+        tally.by_totals += 1;
+        return Ok(None);
+    }
+
+    let open = entry.segment.read()?;
+    let Some(selection) = plan::select(entry, &open, ready.predicate)? else {
+        tally.pruned += 1;
+        return Ok(None);
+    };
+    let any_deleted = selection.deleted_in(selection.rows.clone()).next().is_some();
+    let is_summable = !ways.only_scans
+        && selection.conditions.is_empty()
+        && (!any_deleted || ready.needs.is_subtractable() && few_deleted(&selection));
+    let all_rows = selection.rows.len() == entry.segment.header().rows as usize;
+    let summed = match (is_summable, varying) {
+        (true, (None, _)) if ready.needs.quantiles.is_empty() => {
+            let summed = add_ranges(&open, &selection, one_bucket, &ids(), counted, ready, groups)?;
+            tally.by_running_sums += u64::from(summed);
+            summed
+        }
+        (true, (Some(key), None)) if all_rows && ready.needs.is_summed() => {
+            let summed = match (one_bucket, keys_of(&open, ready.needs.keys[key])?) {
+                (Some(start), Some(column)) => {
+                    add_values(&column, start, key, &ids(), keys[key], ready, groups)
+                }
+                _ => false,
+            };
+            tally.by_value_sums += u64::from(summed);
+            summed
+        }
+        _ => false,
+    };
+    if summed {
+        if any_deleted {
+            let deleted: Vec<u32> = selection.deleted_in(selection.rows.clone()).collect();
+            let source = source(&open, &tables, ready)?;
+            for rows in deleted.chunks(BATCH_ROWS) {
+                groups.subtract_rows(&source, Rows { rows, chunk: None }, scratch);
+            }
+            tally.rows_decoded += deleted.len() as u64;
+        }
+        return Ok(None);
+    }
+    if let (Some(listed), false) = (selection.listed_rows(), ways.only_scans) {
+        let source = source(&open, &tables, ready)?;
+        let mut rows = Vec::with_capacity(BATCH_ROWS);
+        for row in listed {
+            rows.push(row);
+            if rows.len() == BATCH_ROWS {
+                groups.add_rows(&source, Rows { rows: &rows, chunk: None }, scratch);
+                tally.rows_decoded += rows.len() as u64;
+                rows.clear();
+            }
+        }
+        groups.add_rows(&source, Rows { rows: &rows, chunk: None }, scratch);
+        tally.rows_decoded += rows.len() as u64;
+        tally.by_value_rows += 1;
+        return Ok(None);
+    }
+    tally.scanned += 1;
+    if ways.fans_out {
+        return Ok(Some(selection.chunks()));
+    }
+    scan_chunks(&source(&open, &tables, ready)?, &selection, selection.chunks(), groups, scratch, tally);
+    Ok(None)
+}
+
+/// Opens the columns that a query needs.
+fn source<'s>(
+    open: &'s OpenSegment<'_>,
+    tables: &[&'s IdTable],
+    ready: &Ready<'_>,
+) -> Result<SegmentSource<'s>> {
+    let needs = ready.needs;
+    let time = if ready.buckets.is_some() { Some(open.time()?) } else { None };
+    let numbers = needs.numbers.iter().map(|column| numbers_of(open, *column)).collect::<Result<_>>()?;
+    let mut keys = Vec::with_capacity(tables.len());
+    for (column, table) in needs.keys.iter().zip(tables) {
+        keys.push((keys_of(open, *column)?.map(|keys| keys.codes()), *table));
+    }
+    Ok(SegmentSource { time, numbers, keys })
+}
+
+/// Adds the rows between two buckets' beginnings at once. `false`, and nothing is added, where buckets are too many.
+fn add_ranges(
+    open: &OpenSegment<'_>,
+    selection: &Selection<'_>,
+    one_bucket: Option<i64>,
+    ids: &[u32],
+    counted: &[&IdTable],
+    ready: &Ready<'_>,
+    groups: &mut Accumulator<'_>,
+) -> Result<bool> {
+    let needs = ready.needs;
+    let numbers: Vec<Option<Numbers<'_>>> =
+        needs.extents.iter().map(|extent| numbers_of(open, extent.column)).collect::<Result<_>>()?;
+    let mut columns = Vec::with_capacity(counted.len());
+    for (column, table) in needs.keys[ready.packing.keys()..].iter().zip(counted) {
+        columns.push((keys_of(open, *column)?, *table));
+    }
+    let time = open.time()?;
+    let rows = &selection.rows;
+    let buckets = match (one_bucket, ready.buckets) {
+        (None, Some(buckets)) => {
+            let (first, last) = (time.get(rows.start), time.get(rows.end - 1));
+            if buckets.count(first, last).saturating_mul(ROWS_PER_BUCKET) > rows.len() as u128 {
+                return Ok(false);
+            }
+            Some(buckets)
+        }
+        _ => None,
+    };
+    let mut next = rows.start;
+    while next < rows.end {
+        let (start, end) = match buckets {
+            None => (one_bucket.unwrap_or(0), rows.end),
+            Some(buckets) => {
+                let (start, last) = buckets.span(time.get(next));
+                let after = last.checked_add(1);
+                (start, after.map_or(rows.end, |after| time.partition_point(after, next..rows.end)))
+            }
+        };
+        // At least one row, even if the file's times do not ascend as they should.
+        let range = next..end.max(next + 1);
+        next = range.end;
+        let group = groups.group(start, ids);
+        groups.add_count(group, range.len() as u64);
+        for (place, (extent, numbers)) in needs.extents.iter().zip(&numbers).enumerate() {
+            let measure = match numbers {
+                None => ZERO,
+                Some(numbers) => {
+                    let sum = if extent.sum { numbers.sum(range.clone()) } else { 0 };
+                    let (min, max) = if extent.min || extent.max {
+                        numbers.min_max(range.clone()).unwrap_or((i64::MAX, i64::MIN))
+                    } else {
+                        (0, 0)
+                    };
+                    Measure { sum, min, max }
+                }
+            };
+            groups.add_extent(place, group, &measure);
+        }
+        for (place, (column, table)) in columns.iter().enumerate() {
+            match column {
+                None => groups.add_distinct(place, group, table[0]),
+                Some(column) => codes_in(column, &time, range.clone(), |code| {
+                    if let Some(id) = table.get(code as usize) {
+                        groups.add_distinct(place, group, *id);
+                    }
+                }),
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Gives the codes that a range of rows has to `each`, some of them more than once. All rows of a time are in the range,
+/// or none.
+fn codes_in(keys: &Keys<'_>, time: &Numbers<'_>, rows: Range<usize>, mut each: impl FnMut(u32)) {
+    if rows.len() == time.rows() {
+        return (0..keys.values()).for_each(each);
+    }
+    let (Ok(start), Ok(end)) = (u32::try_from(rows.start), u32::try_from(rows.end)) else { return };
+    let (from, to) = (time.get(rows.start), time.get(rows.end - 1));
+    let mut undecided = Vec::new();
+    let has_times = keys.has_value_sums() && (keys.values() as usize) < rows.len();
+    if has_times {
+        for code in 0..keys.values() {
+            let (Some(first), Some(last)) = (keys.first_ts(code), keys.last_ts(code)) else { continue };
+            if last < from || to < first {
+                continue;
+            }
+            if from <= first || last <= to {
+                each(code);
+            } else {
+                undecided.push(code);
+            }
+        }
+    }
+    if has_times && undecided.len() * ROWS_PER_SEARCH < rows.len() {
+        for code in undecided {
+            if keys.postings(code).is_some_and(|postings| postings.rows_in(start..end).next().is_some()) {
+                each(code);
+            }
+        }
+        return;
+    }
+    let codes = keys.codes();
+    let mut values = [0; CHUNK_ROWS];
+    for chunk in rows.start / CHUNK_ROWS..rows.end.div_ceil(CHUNK_ROWS) {
+        codes.read_chunk(chunk, &mut values);
+        let first = chunk * CHUNK_ROWS;
+        let own = rows.start.max(first) - first..rows.end.min(first + CHUNK_ROWS) - first;
+        // Codes were checked to be below the number of values.
+        values[own].iter().for_each(|code| each(u32::try_from(*code).unwrap_or(u32::MAX)));
+    }
+}
+
+/// Adds a whole segment by the sums of the values of one key. `false`, and nothing is added, if it does not have them.
+fn add_values(
+    keys: &Keys<'_>,
+    start: i64,
+    key: usize,
+    ids: &[u32],
+    table: &IdTable,
+    ready: &Ready<'_>,
+    groups: &mut Accumulator<'_>,
+) -> bool {
+    let needs = ready.needs;
+    if !keys.has_value_sums() && (keys.count(0).is_none() || !needs.extents.is_empty()) {
+        return false;
+    }
+    let mut ids = ids.to_vec();
+    let places = table.iter().map(|id| {
+        ids[key] = *id;
+        groups.group(start, &ids)
+    });
+    let places: Vec<usize> = places.collect();
+    let codes = || (0..keys.values()).zip(&places);
+    if needs.count {
+        codes().for_each(|(code, group)| groups.add_count(*group, keys.count(code).unwrap_or(0).into()));
+    }
+    for (place, extent) in needs.extents.iter().enumerate() {
+        for (code, group) in codes() {
+            let measure = match measure_of(extent.column) {
+                Some(measure) => keys.measure(code, measure).unwrap_or(ZERO),
+                None => Measure {
+                    sum: 0,
+                    min: keys.first_ts(code).unwrap_or(i64::MAX),
+                    max: keys.last_ts(code).unwrap_or(i64::MIN),
+                },
+            };
+            groups.add_extent(place, *group, &measure);
+        }
+    }
+    true
+}
+
+/// Opens and scans some chunks of a segment.
+pub(super) fn scan<'q>(
+    task: &ScanTask,
+    ready: &'q Ready<'q>,
+    groups: &mut Accumulator<'q>,
+    scratch: &mut Scratch,
+    tally: &mut Tally,
+) -> Result<()> {
+    let entry = &ready.view.segments()[task.place];
+    let open = entry.segment.read()?;
+    let Some(selection) = plan::select(entry, &open, ready.predicate)? else { return Ok(()) };
+    let tables: Vec<&IdTable> = ready.columns.iter().filter_map(|column| column.known(task.place)).collect();
+    let source = source(&open, &tables, ready)?;
+    scan_chunks(&source, &selection, task.chunks.clone(), groups, scratch, tally);
+    Ok(())
+}
+
+/// Looks at all selected rows of some chunks.
+fn scan_chunks(
+    source: &SegmentSource<'_>,
+    selection: &Selection<'_>,
+    chunks: Range<usize>,
+    groups: &mut Accumulator<'_>,
+    scratch: &mut Scratch,
+    tally: &mut Tally,
+) {
+    let mut rows = Vec::with_capacity(CHUNK_ROWS);
+    for chunk in chunks {
+        let mask = selection.mask(groups.ready.context.kernels, chunk);
+        rows.clear();
+        rows.extend(select::rows_of(mask, chunk));
+        groups.add_rows(source, Rows { rows: &rows, chunk: Some(chunk) }, scratch);
+        tally.chunks_masked += 1;
+        tally.rows_decoded += rows.len() as u64;
+    }
+}

@@ -1,0 +1,409 @@
+//! Quantiles of one column, for each group: exact while memory allows, then within 1 %.
+//!
+//! A group's values are kept as they are; once a table of counts is no larger, as that, where the column's values lie
+//! close together. When all groups of a column together have taken [`KEPT_BYTES`], those that would take more go on with
+//! *rough* counts: buckets of which each is at most 1/64 as wide as its values are large. Their middle is at most 1/128
+//! off.
+
+use std::ops::Range;
+
+/// What the exact values or counts of one column may take, over all groups.
+const KEPT_BYTES: usize = 64 << 20;
+/// Widest range of values that gets a table of counts.
+const COUNTED_VALUES: u64 = 1 << 16;
+/// Rough buckets for each power of two.
+const STEPS_LOG: u32 = 6;
+/// Magnitudes up to here have a rough bucket each.
+const EXACT_BELOW: u64 = 1 << (STEPS_LOG + 1);
+
+/// A quantile, and whether it is a value that the rows have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QuantileValue {
+    /// `None` of no rows.
+    pub(crate) value: Option<i64>,
+    /// Otherwise the value is within 1 % of the right one.
+    pub(crate) is_exact: bool,
+}
+
+/// The values of one column, by group.
+#[derive(Debug, Clone)]
+pub(crate) struct Quantiles {
+    /// What a table of counts would cover; `None` where it would be too wide.
+    counted: Option<Range<i128>>,
+    groups: Vec<Values>,
+    /// Bytes of exact values and tables.
+    kept_bytes: usize,
+    most_bytes: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Values {
+    Each(Vec<i64>),
+    /// From the start of the range on.
+    Counts(Vec<u64>),
+    Rough(Rough),
+}
+
+impl Quantiles {
+    /// Of a column whose values all lie in `known`, as far as anyone knows; `None` for a column without rows.
+    pub(crate) fn new(known: Option<(i64, i64)>) -> Self {
+        Self::with_bytes(known, KEPT_BYTES)
+    }
+
+    fn with_bytes(known: Option<(i64, i64)>, most_bytes: usize) -> Self {
+        let counted = known.filter(|(min, max)| min <= max && max.abs_diff(*min) < COUNTED_VALUES);
+        let counted = counted.map(|(min, max)| i128::from(min)..i128::from(max) + 1);
+        Self { counted, groups: Vec::new(), kept_bytes: 0, most_bytes }
+    }
+
+    /// Makes room for groups below `groups`.
+    pub(crate) fn grow(&mut self, groups: usize) {
+        if self.groups.len() < groups {
+            self.groups.resize_with(groups, || Values::Each(Vec::new()));
+        }
+    }
+
+    /// Adds a value to a group that there is room for.
+    pub(crate) fn add(&mut self, group: usize, value: i64) {
+        self.add_all(group, &[value]);
+    }
+
+    /// Adds values to one group that there is room for.
+    pub(crate) fn add_all(&mut self, group: usize, values: &[i64]) {
+        let mut left = values;
+        while !left.is_empty() {
+            left = match &mut self.groups[group] {
+                Values::Each(each) => {
+                    let added_bytes = size_of_val(left);
+                    if self.kept_bytes + added_bytes > self.most_bytes {
+                        self.make_rough(group);
+                        continue;
+                    }
+                    each.extend_from_slice(left);
+                    self.kept_bytes += added_bytes;
+                    self.count_if_smaller(group);
+                    return;
+                }
+                Values::Counts(counts) => {
+                    let start = self.counted.as_ref().map_or(0, |counted| counted.start);
+                    let place = |value: i64| usize::try_from(i128::from(value) - start).ok();
+                    let beyond = left.iter().position(|value| {
+                        let slot = place(*value).and_then(|place| counts.get_mut(place));
+                        slot.map(|count| *count += 1).is_none()
+                    });
+                    let Some(beyond) = beyond else { return };
+                    // A damaged header told a false range: then nothing but rough counts holds what there is.
+                    self.make_rough(group);
+                    &left[beyond..]
+                }
+                Values::Rough(rough) => {
+                    for value in left {
+                        rough.add(*value, 1);
+                    }
+                    return;
+                }
+            };
+        }
+    }
+
+    /// Turns the values of a group into counts where that takes no more room.
+    fn count_if_smaller(&mut self, group: usize) {
+        let (Some(range), Values::Each(each)) = (&self.counted, &mut self.groups[group]) else { return };
+        let Ok(width) = usize::try_from(range.end - range.start) else { return };
+        if each.len() < width {
+            return;
+        }
+        let each = std::mem::take(each);
+        self.kept_bytes -= size_of_val(&*each);
+        self.kept_bytes += width * size_of::<u64>();
+        self.groups[group] = Values::Counts(vec![0; width]);
+        self.add_all(group, &each);
+    }
+
+    fn make_rough(&mut self, group: usize) {
+        let mut rough = Rough::default();
+        match &self.groups[group] {
+            Values::Each(each) => {
+                for value in each {
+                    rough.add(*value, 1);
+                }
+                self.kept_bytes -= size_of_val(&**each);
+            }
+            Values::Counts(counts) => {
+                self.counts(counts).for_each(|(value, count)| rough.add(value, count));
+                self.kept_bytes -= size_of_val(&**counts);
+            }
+            Values::Rough(_) => return,
+        }
+        self.groups[group] = Values::Rough(rough);
+    }
+
+    /// The values of a table of counts, ascending, and how many there are of each.
+    fn counts(&self, counts: &[u64]) -> impl Iterator<Item = (i64, u64)> {
+        let start = self.counted.as_ref().map_or(0, |counted| counted.start);
+        let values = (start..).filter_map(|value| i64::try_from(value).ok());
+        values.zip(counts.to_vec()).filter(|(_, count)| *count > 0)
+    }
+
+    /// Adds the values of another's group, of the same column, to one that there is room for.
+    pub(crate) fn merge(&mut self, group: usize, other: &Self, others: usize) {
+        match other.groups.get(others) {
+            None => {}
+            Some(Values::Each(each)) => self.add_all(group, each),
+            Some(Values::Counts(counts)) => {
+                if let (Values::Counts(mine), true) = (&mut self.groups[group], self.counted == other.counted)
+                {
+                    mine.iter_mut().zip(counts).for_each(|(mine, theirs)| *mine += theirs);
+                    return;
+                }
+                let width_bytes = size_of_val(&**counts);
+                let is_empty = matches!(&self.groups[group], Values::Each(each) if each.is_empty());
+                if is_empty
+                    && self.counted == other.counted
+                    && self.kept_bytes + width_bytes <= self.most_bytes
+                {
+                    self.kept_bytes += width_bytes;
+                    self.groups[group] = Values::Counts(counts.clone());
+                    return;
+                }
+                for (value, count) in other.counts(counts) {
+                    self.add_many(group, value, count);
+                }
+            }
+            Some(Values::Rough(theirs)) => {
+                self.make_rough(group);
+                if let Values::Rough(mine) = &mut self.groups[group] {
+                    theirs.buckets().for_each(|(value, count)| mine.add(value, count));
+                }
+            }
+        }
+    }
+
+    fn add_many(&mut self, group: usize, value: i64, mut count: u64) {
+        while count > 0 {
+            if let Values::Rough(rough) = &mut self.groups[group] {
+                rough.add(value, count);
+                return;
+            }
+            let some = count.min(64);
+            self.add_all(group, &[value; 64][..usize::try_from(some).unwrap_or(64)]);
+            count -= some;
+        }
+    }
+
+    /// The smallest value of a group whose rank is at least ⌈q · n⌉, for n values; the first rank is 1. A `q` that is no
+    /// number counts as 0.
+    pub(crate) fn quantile(&mut self, group: usize, q: f64) -> QuantileValue {
+        match self.groups.get_mut(group) {
+            None => QuantileValue { value: None, is_exact: true },
+            Some(Values::Each(each)) => {
+                if !each.is_sorted() {
+                    each.sort_unstable();
+                }
+                let rank = rank(q, each.len() as u64);
+                let value =
+                    rank.checked_sub(1).and_then(|place| each.get(usize::try_from(place).ok()?)).copied();
+                QuantileValue { value, is_exact: true }
+            }
+            Some(Values::Counts(_)) => {
+                let Values::Counts(counts) = &self.groups[group] else { unreachable!("it was a moment ago") };
+                let rank = rank(q, counts.iter().sum());
+                QuantileValue { value: value_at(self.counts(counts), rank), is_exact: true }
+            }
+            Some(Values::Rough(rough)) => {
+                let rank = rank(q, rough.counts.iter().sum());
+                QuantileValue { value: value_at(rough.buckets(), rank), is_exact: false }
+            }
+        }
+    }
+}
+
+/// ⌈q · n⌉, but at least 1 and at most `count`.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "what is beyond a u64 becomes its largest, and no number 0"
+)]
+fn rank(q: f64, count: u64) -> u64 {
+    ((q * count as f64).ceil() as u64).clamp(1.min(count), count)
+}
+
+/// The first of the values, which ascend, up to which there are `rank`.
+fn value_at(values: impl Iterator<Item = (i64, u64)>, rank: u64) -> Option<i64> {
+    let mut before = 0_u64;
+    for (value, count) in values {
+        before += count;
+        if rank <= before {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// Counts in buckets whose width grows with the values: a window of them, as wide as what was added.
+#[derive(Debug, Clone, Default)]
+struct Rough {
+    /// Number of the first bucket in `counts`.
+    first: i32,
+    counts: Vec<u64>,
+}
+
+impl Rough {
+    fn add(&mut self, value: i64, count: u64) {
+        let bucket = bucket_of(value);
+        if self.counts.is_empty() {
+            self.first = bucket;
+        }
+        if bucket < self.first {
+            let missing = self.first.abs_diff(bucket) as usize;
+            self.counts.splice(0..0, std::iter::repeat_n(0, missing));
+            self.first = bucket;
+        }
+        let place = self.first.abs_diff(bucket) as usize;
+        if place >= self.counts.len() {
+            self.counts.resize(place + 1, 0);
+        }
+        self.counts[place] += count;
+    }
+
+    /// The middles of the buckets, ascending, and their counts.
+    fn buckets(&self) -> impl Iterator<Item = (i64, u64)> {
+        (self.first..)
+            .zip(&self.counts)
+            .filter(|(_, count)| **count > 0)
+            .map(|(bucket, count)| (middle(bucket), *count))
+    }
+}
+
+/// The bucket of a value: its magnitude's, with the sign of the value; 0 for 0.
+fn bucket_of(value: i64) -> i32 {
+    let magnitude = value.unsigned_abs();
+    let bucket = if magnitude < EXACT_BELOW {
+        magnitude
+    } else {
+        // The leading 1 and six bits after it.
+        let shift = magnitude.ilog2() - STEPS_LOG;
+        u64::from(shift) * (1 << STEPS_LOG) + (magnitude >> shift)
+    };
+    let bucket = i32::try_from(bucket).expect("64 powers of two have fewer than 2^13 buckets");
+    if value < 0 { -bucket } else { bucket }
+}
+
+/// The middle of a bucket.
+fn middle(bucket: i32) -> i64 {
+    let number = u64::from(bucket.unsigned_abs());
+    let magnitude = if number < EXACT_BELOW {
+        number
+    } else {
+        let shift = (number >> STEPS_LOG) - 1;
+        let start = u128::from(number - (shift << STEPS_LOG)) << shift;
+        let middle = start + (1 << shift) / 2;
+        u64::try_from(middle).unwrap_or(u64::MAX)
+    };
+    if bucket < 0 {
+        0_i64.saturating_sub_unsigned(magnitude)
+    } else {
+        i64::try_from(magnitude).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plainly(values: &[i64], q: f64) -> Option<i64> {
+        let mut sorted = values.to_vec();
+        sorted.sort_unstable();
+        let rank = (q * values.len() as f64).ceil().max(1.0);
+        sorted
+            .iter()
+            .find(|value| sorted.partition_point(|other| other <= value) as f64 >= rank)
+            .or(sorted.last())
+            .copied()
+    }
+
+    fn known(values: &[i64]) -> Option<(i64, i64)> {
+        Some((*values.iter().min()?, *values.iter().max()?))
+    }
+
+    fn values() -> impl Strategy<Value = Vec<i64>> {
+        let small = prop::collection::vec(-50_i64..50, 0..400);
+        let any = prop::collection::vec(any::<i64>(), 0..50);
+        let edges = prop::collection::vec(
+            prop::sample::select(vec![i64::MIN, i64::MAX, 0, -1, 1, 127, 128, 129]),
+            0..50,
+        );
+        prop_oneof![small, any, edges]
+    }
+
+    fn quantiles() -> impl Strategy<Value = f64> {
+        prop_oneof![Just(0.0), Just(1.0), Just(0.5), Just(f64::NAN), Just(-3.0), Just(9.0), 0.0..=1.0]
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_are_those_of_the_sorted_values(parts in prop::collection::vec(values(), 1..4), q in quantiles(), merged: bool) {
+            let all = parts.concat();
+            let known = known(&all);
+            let mut found = Quantiles::new(known);
+            found.grow(2);
+            for part in &parts {
+                if merged {
+                    let mut own = Quantiles::new(known);
+                    own.grow(1);
+                    own.add_all(0, part);
+                    found.merge(1, &own, 0);
+                } else {
+                    for value in part {
+                        found.add(1, *value);
+                    }
+                }
+            }
+            prop_assert_eq!(found.quantile(1, q), QuantileValue { value: plainly(&all, q), is_exact: true });
+            prop_assert_eq!(found.quantile(0, q).value, None);
+        }
+
+        #[test]
+        fn rough_quantiles_are_within_one_percent(parts in prop::collection::vec(values(), 1..4), q in quantiles(), most_bytes in 0_usize..3000, merged: bool) {
+            let all = parts.concat();
+            let mut found = Quantiles::with_bytes(known(&all), most_bytes);
+            found.grow(1);
+            for part in &parts {
+                if merged {
+                    let mut own = Quantiles::with_bytes(known(&all), most_bytes);
+                    own.grow(1);
+                    own.add_all(0, part);
+                    found.merge(0, &own, 0);
+                } else {
+                    found.add_all(0, part);
+                }
+                prop_assert!(found.kept_bytes <= most_bytes.max(100 * 8));
+            }
+            let answer = found.quantile(0, q);
+            let expected = plainly(&all, q);
+            if answer.is_exact {
+                prop_assert_eq!(answer.value, expected);
+            } else {
+                let (answer, expected) = (answer.value.unwrap() as f64, expected.unwrap() as f64);
+                prop_assert!((answer - expected).abs() <= expected.abs() * 0.01, "{answer} for {expected}");
+            }
+        }
+
+        #[test]
+        fn a_middle_lies_in_its_bucket(value: i64) {
+            prop_assert_eq!(bucket_of(middle(bucket_of(value))), bucket_of(value));
+            let next = bucket_of(value.saturating_add(1));
+            prop_assert!(next - bucket_of(value) <= 1 && next >= bucket_of(value));
+        }
+    }
+
+    #[test]
+    fn a_false_range_makes_rough_counts_and_no_panic() {
+        let mut found = Quantiles::new(Some((0, 9)));
+        found.grow(1);
+        found.add_all(0, &[5; 50]);
+        found.add_all(0, &[1000]);
+        assert_eq!(found.quantile(0, 0.5), QuantileValue { value: Some(5), is_exact: false });
+    }
+}

@@ -1,0 +1,222 @@
+//! Groups against a plain list of rows: every means of answering, and the scan that is their slow twin.
+
+use super::*;
+use crate::expr::{KeyColumn, NumberColumn};
+use crate::read::explain::Tally;
+use crate::read::group::{
+    Aggregate, Buckets, GroupOrder, GroupQuery, GroupValue, Groups, Ways, group, group_by,
+};
+
+const NUMBERS: [NumberColumn; 8] = [
+    NumberColumn::Time,
+    NumberColumn::Sequence,
+    NumberColumn::Metric,
+    NumberColumn::Latency,
+    NumberColumn::LatencyDetail,
+    NumberColumn::Flags,
+    NumberColumn::Counter(0),
+    NumberColumn::Counter(1),
+];
+const KEYS: [KeyColumn; 4] = [KeyColumn::Status, KeyColumn::Dim(0), KeyColumn::Dim(1), KeyColumn::Dim(2)];
+const SCAN: Ways = Ways { fan_out_rows: usize::MAX, fans_out: false, only_scans: true };
+const FANNED_OUT: Ways = Ways { fan_out_rows: 0, fans_out: false, only_scans: false };
+
+fn number(row: &Row, column: NumberColumn) -> i64 {
+    let event = &row.event;
+    match column {
+        NumberColumn::Time => event.ts_ns,
+        NumberColumn::Sequence => row.sequence as i64,
+        NumberColumn::Metric => event.metric,
+        NumberColumn::Latency => event.latency_ms.into(),
+        NumberColumn::LatencyDetail => event.latency_detail_ms.into(),
+        NumberColumn::Flags => event.flags.0.into(),
+        NumberColumn::Counter(counter) => event.counters[counter].into(),
+    }
+}
+
+fn key(row: &Row, column: KeyColumn) -> String {
+    match column {
+        KeyColumn::Status => format!("{:05}", row.event.status),
+        KeyColumn::Dim(dim) => row.event.dims[dim].clone(),
+    }
+}
+
+/// A group of the answer.
+#[derive(Debug, Clone, PartialEq)]
+struct Group {
+    keys: Vec<String>,
+    bucket: i64,
+    values: Vec<GroupValue>,
+}
+
+fn listed(groups: &Groups, query: &GroupQuery) -> Vec<Group> {
+    let group = |group| Group {
+        keys: (0..query.keys.len()).map(|slot| groups.key(group, slot).to_owned()).collect(),
+        bucket: groups.bucket(group),
+        values: (0..query.aggregates.len()).map(|aggregate| *groups.value(group, aggregate)).collect(),
+    };
+    (0..groups.len()).map(group).collect()
+}
+
+/// Width, offset, fill.
+type Spans = Option<(i64, i64, bool)>;
+
+fn bucket_of(ts: i64, (width, offset, _): (i64, i64, bool)) -> i128 {
+    (i128::from(ts) - i128::from(offset)).div_euclid(i128::from(width))
+}
+
+fn start_of(bucket: i128, (width, offset, _): (i64, i64, bool)) -> i64 {
+    let start = bucket * i128::from(width) + i128::from(offset);
+    i64::try_from(start.max(i128::from(i64::MIN))).unwrap()
+}
+
+fn plainly(rows: &[&Row], query: &GroupQuery, spans: Spans) -> Vec<Group> {
+    let mut groups: BTreeMap<(Vec<String>, i128), Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        let keys = query.keys.iter().map(|column| key(row, *column)).collect();
+        let bucket = spans.map_or(0, |spans| bucket_of(row.event.ts_ns, spans));
+        groups.entry((keys, bucket)).or_default().push(row);
+    }
+    if query.keys.is_empty() && spans.is_none() {
+        groups.entry((Vec::new(), 0)).or_default();
+    }
+    if let Some((_, _, true)) = spans {
+        let buckets: Vec<i128> = groups.keys().map(|(_, bucket)| *bucket).collect();
+        let keys: BTreeSet<Vec<String>> = groups.keys().map(|(keys, _)| keys.clone()).collect();
+        if let (Some(first), Some(last)) = (buckets.iter().min(), buckets.iter().max()) {
+            for (bucket, keys) in
+                (*first..=*last).flat_map(|bucket| keys.iter().map(move |keys| (bucket, keys)))
+            {
+                groups.entry((keys.clone(), bucket)).or_default();
+            }
+        }
+    }
+    let mut groups: Vec<Group> = groups
+        .into_iter()
+        .map(|((keys, bucket), rows)| Group {
+            keys,
+            bucket: spans.map_or(0, |spans| start_of(bucket, spans)),
+            values: query.aggregates.iter().map(|aggregate| value_plainly(&rows, *aggregate)).collect(),
+        })
+        .collect();
+    let rank = |group: &Group, aggregate: usize| match group.values[aggregate] {
+        GroupValue::Count(count) => Some(count as f64),
+        GroupValue::Sum(sum) => Some(sum as f64),
+        GroupValue::Number(value) | GroupValue::Quantile { value, .. } => value.map(|value| value as f64),
+        GroupValue::Mean(mean) => mean,
+    };
+    // Stable: ties stay in the order of the keys. Numbers that an f64 cannot tell apart are told apart below.
+    let exact = |group: &Group, aggregate: usize| match group.values[aggregate] {
+        GroupValue::Sum(sum) => sum,
+        GroupValue::Number(value) | GroupValue::Quantile { value, .. } => value.unwrap_or(0).into(),
+        _ => 0,
+    };
+    match query.order {
+        GroupOrder::ByKey => {}
+        GroupOrder::Top(by) | GroupOrder::Bottom(by) => groups.sort_by(|a, b| {
+            let order = match (rank(a, by), rank(b, by)) {
+                (Some(one), Some(other)) => one.total_cmp(&other).then(exact(a, by).cmp(&exact(b, by))),
+                (one, other) => return other.is_some().cmp(&one.is_some()),
+            };
+            if matches!(query.order, GroupOrder::Top(_)) { order.reverse() } else { order }
+        }),
+    }
+    groups.into_iter().skip(query.offset).take(query.limit).collect()
+}
+
+fn value_plainly(rows: &[&Row], aggregate: Aggregate) -> GroupValue {
+    let values = |column| rows.iter().map(move |row| number(row, column));
+    let sum = |column| values(column).map(i128::from).sum::<i128>();
+    match aggregate {
+        Aggregate::Count => GroupValue::Count(rows.len() as u64),
+        Aggregate::Sum(column) => GroupValue::Sum(sum(column)),
+        Aggregate::Min(column) => GroupValue::Number(values(column).min()),
+        Aggregate::Max(column) => GroupValue::Number(values(column).max()),
+        Aggregate::Mean(column) => {
+            GroupValue::Mean((!rows.is_empty()).then(|| sum(column) as f64 / rows.len() as f64))
+        }
+        Aggregate::Quantile(column, q) => {
+            let mut sorted: Vec<i64> = values(column).collect();
+            sorted.sort_unstable();
+            let rank = (q * sorted.len() as f64).ceil().max(1.0);
+            let ranked = (1..).zip(&sorted).find(|(place, _)| f64::from(*place) >= rank);
+            let value = ranked.map(|(_, value)| value).or(sorted.last()).copied();
+            GroupValue::Quantile { value, is_exact: true }
+        }
+        Aggregate::Distinct(column) => {
+            let keys: BTreeSet<String> = rows.iter().map(|row| key(row, column)).collect();
+            GroupValue::Count(keys.len() as u64)
+        }
+    }
+}
+
+fn some_query(random: &mut Random, table: &Table) -> (GroupQuery, Spans) {
+    let keys = match random.below::<usize>(6) {
+        0 | 1 => Vec::new(),
+        2 | 3 => vec![random.pick(&KEYS)],
+        4 => vec![random.pick(&KEYS), random.pick(&KEYS)],
+        _ => KEYS.to_vec(),
+    };
+    let column = |random: &mut Random| {
+        // Mostly what segments sum up.
+        if random.one_in(4) { random.pick(&NUMBERS) } else { random.pick(&NUMBERS[2..4]) }
+    };
+    let aggregate = |random: &mut Random| match random.below::<usize>(12) {
+        0 | 1 => Aggregate::Count,
+        2..=4 => Aggregate::Sum(column(random)),
+        5 | 6 => Aggregate::Min(column(random)),
+        7 => Aggregate::Max(column(random)),
+        8 => Aggregate::Mean(column(random)),
+        9 => Aggregate::Quantile(column(random), random.pick(&[0.0, 0.5, 0.99, 1.0, f64::NAN, 7.0])),
+        _ => Aggregate::Distinct(random.pick(&KEYS)),
+    };
+    let aggregates: Vec<Aggregate> = (0..random.below::<usize>(4)).map(|_| aggregate(random)).collect();
+    let hour = DAY_NS / 24;
+    let width = random.pick(&[DAY_NS, DAY_NS, hour, 10 * DAY_NS, 1, 7, i64::MAX]);
+    let times = table.rows.iter().map(|row| row.event.ts_ns);
+    let range = times.clone().max().unwrap_or(0).abs_diff(times.min().unwrap_or(0));
+    let fill = random.one_in(2) && range / (width as u64) < 300;
+    let spans = random.one_in(2).then(|| (width, random.pick(&[0, 1, hour, i64::MAX, i64::MIN + 1]), fill));
+    let order = match (random.below::<usize>(3), aggregates.len()) {
+        (0, _) | (_, 0) => GroupOrder::ByKey,
+        (1, some) => GroupOrder::Top(random.below(some)),
+        (_, some) => GroupOrder::Bottom(random.below(some)),
+    };
+    let query = GroupQuery {
+        keys,
+        buckets: spans.map(|(width, offset, fill)| Buckets::new(width, offset, fill)),
+        aggregates,
+        order,
+        limit: random.pick(&[usize::MAX, usize::MAX, 10, 1, 0]),
+        offset: random.pick(&[0, 0, 1, 7]),
+    };
+    (query, spans)
+}
+
+#[test]
+fn groups_are_those_of_the_matching_rows_however_they_are_found() {
+    on_tables(150, |random, table| {
+        let context = context(random);
+        for _ in 0..40 {
+            let wanted = Wanted::random(random, table);
+            let predicate = if random.one_in(2) { Predicate::all() } else { wanted.predicate(random, table) };
+            let (query, spans) = some_query(random, table);
+            let matching: Vec<&Row> = table.matching(&predicate).collect();
+            let expected = plainly(&matching, &query, spans);
+            let mut tally = Tally::default();
+            let found = group(&table.view, &predicate, &query, &context, &mut tally).unwrap();
+            assert_eq!(listed(&found, &query), expected, "{query:?} {predicate:?} {tally}");
+            let found =
+                group_by(FANNED_OUT, &table.view, &predicate, &query, &context, &mut Tally::default())
+                    .unwrap();
+            assert_eq!(listed(&found, &query), expected, "fanned out, {query:?} {predicate:?}");
+            let found =
+                group_by(SCAN, &table.view, &predicate, &query, &context, &mut Tally::default()).unwrap();
+            assert_eq!(listed(&found, &query), expected, "scanned, {query:?} {predicate:?}");
+
+            let ways = [tally.pruned, tally.by_totals, tally.by_running_sums, tally.by_value_sums];
+            let counted = ways.iter().sum::<u64>() + tally.by_value_rows + tally.scanned;
+            assert_eq!(counted, table.view.segments().len() as u64, "{tally}");
+        }
+    });
+}
