@@ -22,13 +22,10 @@ use crate::schema::Shape;
 pub(crate) mod aggregate;
 pub(crate) mod codes;
 pub(crate) mod condition;
-<<<<<<< HEAD
-pub(crate) mod event_row;
-=======
 pub(crate) mod distinct;
+pub(crate) mod event_row;
 pub(crate) mod explain;
 pub(crate) mod group;
->>>>>>> 34e1c78 (read: groups by keys and time, with quantiles and distinct values)
 pub(crate) mod plan;
 pub(crate) mod point;
 pub mod query;
