@@ -393,6 +393,19 @@ impl<S> Flags<S> {
     }
 }
 
+impl<S> Dim<S> {
+    /// Its place among the dims.
+    pub(crate) fn place(self) -> usize {
+        self.column
+    }
+}
+
+impl<S, T> Number<S, T> {
+    pub(crate) fn column(self) -> NumberColumn {
+        self.column
+    }
+}
+
 /// What the derive makes tokens with.
 impl<S: Schema> Dim<S> {
     #[doc(hidden)]

@@ -9,14 +9,14 @@ pub(crate) const MAX_DEPTH: usize = 256;
 /// A column of keys: what rows can be grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(dead_code, reason = "groups are next")]
-pub(crate) enum KeyColumn {
+pub enum KeyColumn {
     Status,
     Dim(usize),
 }
 
 /// A column of integers: what can be compared and added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum NumberColumn {
+pub enum NumberColumn {
     /// Nanoseconds since the Unix epoch.
     Time,
     Sequence,

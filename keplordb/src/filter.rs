@@ -84,6 +84,8 @@ pub(crate) struct Predicate<'a> {
     pub(crate) dims: Vec<(usize, &'a str)>,
     /// Whatever else must hold.
     pub(crate) rest: Vec<&'a Expr>,
+    /// Whether every row is to be looked at, as the slow twin of all sums and indexes does.
+    pub(crate) by_scan: bool,
 }
 
 impl<'a> Predicate<'a> {
@@ -96,6 +98,7 @@ impl<'a> Predicate<'a> {
             status_max: u16::MAX,
             dims: Vec::new(),
             rest: Vec::new(),
+            by_scan: false,
         }
     }
 
@@ -142,6 +145,11 @@ impl<'a> Predicate<'a> {
         self.from_ts_ns <= self.to_ts_ns && self.status_min <= self.status_max
     }
 
+    /// No row.
+    pub(crate) fn none() -> Self {
+        Self { from_ts_ns: i64::MAX, to_ts_ns: i64::MIN, ..Self::all() }
+    }
+
     /// `None` when no row can match: an empty range, or a cursor before all time.
     pub(crate) fn new(filter: FilterRef<'a>) -> Option<Self> {
         let mut to_ts_ns = filter.to_ts_ns.unwrap_or(i64::MAX);
@@ -159,7 +167,7 @@ impl<'a> Predicate<'a> {
         }
         let dims = filter.dims.iter().enumerate();
         let dims = dims.filter_map(|(dim, value)| Some((dim, value.as_deref()?))).collect();
-        Some(Self { from_ts_ns, to_ts_ns, status_min, status_max, dims, rest: Vec::new() })
+        Some(Self { from_ts_ns, to_ts_ns, status_min, status_max, dims, ..Self::all() })
     }
 }
 

@@ -97,13 +97,16 @@ pub mod read;
 // Engine: everything that changes state.
 mod engine;
 // Facade: thin typed shells.
+pub mod aggregates;
 pub mod any;
 pub mod columns;
+pub mod groups;
 mod maintenance;
 mod query;
 mod raw;
 mod reader;
 mod store;
+mod values;
 
 pub use any::{AnyReader, AnyStore};
 pub use columns::Filter;
@@ -116,6 +119,7 @@ pub use error::{DbError, Result};
 pub use event::{EventFlags, EventRef, LogEvent, RowRef};
 pub use filter::{FilterRef, QueryFilter};
 pub use format::{MAX_BATCH_BYTES, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_LABEL_BYTES};
+pub use groups::Bucket;
 pub use keplordb_disk as disk;
 pub use keplordb_macros::Schema;
 pub use maintenance::{Maintainable, Maintenance};
@@ -128,6 +132,7 @@ pub use read::row::RowView;
 pub use reader::{RawReader, Reader};
 pub use schema::{MAX_COUNTERS, MAX_DIMS, MAX_LABELS, MAX_NAME_BYTES, TableSchema};
 pub use store::{ExactRollup, ExactSums, Schema, Store};
+pub use values::Values;
 
 /// Compiles and runs the example of the README.
 #[cfg(doctest)]

@@ -2,14 +2,19 @@
 
 use std::ops::RangeBounds;
 
-use crate::columns::Filter;
+use crate::aggregates::Aggregates;
+use crate::columns::{Dim, Filter};
 use crate::error::Result;
 use crate::filter::{Predicate, inclusive};
+use crate::groups::{Bucket, GroupKeys, Grouped, Selected};
 use crate::raw::RESERVED_ROWS;
+use crate::read::explain::Explain;
+use crate::read::group::{self, GroupQuery};
 use crate::read::select::Order;
 use crate::read::source::Source;
 use crate::store::{ExactSums, Schema};
 use crate::sums::Sums;
+use crate::values::Values;
 
 /// A question about a table's events; made by [`Store::query`] and [`Reader::query`](crate::Reader::query).
 #[derive(Debug, Clone)]
@@ -21,12 +26,13 @@ pub struct Query<'a, S: Schema> {
     limit: usize,
     from_ts_ns: i64,
     to_ts_ns: i64,
+    by_scan: bool,
 }
 
 impl<'a, S: Schema> Query<'a, S> {
     pub(crate) fn new(source: &'a Source, filter: Filter<S>) -> Self {
         let (order, limit) = (Order::NewestFirst, usize::MAX);
-        Self { source, filter, order, limit, from_ts_ns: i64::MIN, to_ts_ns: i64::MAX }
+        Self { source, filter, order, limit, from_ts_ns: i64::MIN, to_ts_ns: i64::MAX, by_scan: false }
     }
 
     /// Only events in this range of times, in nanoseconds since the Unix epoch, besides what the filter says.
@@ -55,6 +61,13 @@ impl<'a, S: Schema> Query<'a, S> {
         self
     }
 
+    /// Answers totals and groups by looking at every row in the range of times, without the help of any sum or list of rows. For
+    /// measurements, and for whoever doubts an answer: it must be the same.
+    pub fn by_scan(mut self) -> Self {
+        self.by_scan = true;
+        self
+    }
+
     /// The rows, owned.
     ///
     /// # Errors
@@ -78,16 +91,63 @@ impl<'a, S: Schema> Query<'a, S> {
     /// [`Invalid`](crate::DbError::Invalid) for a filter of more than 256 levels.
     pub fn totals(&self) -> Result<S::Totals> {
         let sums = match self.predicate()? {
-            Some(predicate) => self.source.aggregate(&predicate)?,
+            Some(predicate) => self.source.aggregate(&predicate, &mut Explain::default())?,
             None => Sums::empty(self.source.schema().shape()),
         };
         Ok(ExactSums(sums).into())
+    }
+
+    /// Groups by these keys: a dim, the status, or a tuple of up to eight of them. Order and limit of rows play no part.
+    pub fn group_by<K: GroupKeys<S>>(self, keys: K) -> Grouped<'a, S, K, ()> {
+        Grouped::new(self, keys)
+    }
+
+    /// Groups by spans of time.
+    pub fn bucket(self, bucket: Bucket) -> Grouped<'a, S, (), Bucket> {
+        self.group_by(()).bucket(bucket)
+    }
+
+    /// What is wanted of all events that match, as one group.
+    pub fn select<A: Aggregates<S>>(self, aggregates: A) -> Selected<'a, S, (), (), A> {
+        self.group_by(()).select(aggregates)
+    }
+
+    /// The values of a dim among the events that match, and how many have each. Order and limit of rows play no part.
+    pub fn values(self, dim: Dim<S>) -> Values<'a, S> {
+        Values::new(self, dim)
+    }
+
+    /// What decides [`totals`](Self::totals): asks for them, and says how each segment was answered.
+    ///
+    /// # Errors
+    /// As [`totals`](Self::totals).
+    pub fn explain(&self) -> Result<Explain> {
+        let mut tally = Explain::default();
+        if let Some(predicate) = self.predicate()? {
+            self.source.aggregate(&predicate, &mut tally)?;
+        }
+        Ok(tally)
+    }
+
+    /// Only events that this filter matches too.
+    pub(crate) fn and(mut self, filter: Filter<S>) -> Self {
+        self.filter = self.filter & filter;
+        self
+    }
+
+    pub(crate) fn group(&self, ask: &GroupQuery) -> Result<(group::Groups, Explain)> {
+        let mut tally = Explain::default();
+        // One that no row can match is asked all the same: the engine knows what the answer of no rows is.
+        let predicate = self.predicate()?.unwrap_or_else(Predicate::none);
+        let groups = self.source.group(&predicate, ask, &mut tally)?;
+        Ok((groups, tally))
     }
 
     /// `None` when no row can match.
     fn predicate(&self) -> Result<Option<Predicate<'_>>> {
         let Some(mut predicate) = Predicate::of(self.filter.root())? else { return Ok(None) };
         predicate.between(self.from_ts_ns, self.to_ts_ns);
+        predicate.by_scan = self.by_scan;
         Ok(predicate.is_possible().then_some(predicate))
     }
 }

@@ -11,6 +11,7 @@ use crate::engine::{
 use crate::error::{DbError, Result};
 use crate::event::{EventRef, LogEvent};
 use crate::filter::{Predicate, QueryFilter};
+use crate::read::explain::Tally;
 use crate::read::query::{RollupKey, RollupValue, Totals};
 use crate::read::rollup::RollupRow;
 use crate::read::row::RowView;
@@ -367,7 +368,7 @@ pub(crate) fn aggregate<const D: usize, const C: usize>(
     filter: &QueryFilter<D>,
 ) -> Result<Totals<C>> {
     let sums = match Predicate::new(filter.as_ref_filter()) {
-        Some(predicate) => source.aggregate(&predicate)?,
+        Some(predicate) => source.aggregate(&predicate, &mut Tally::default())?,
         None => Sums::empty(source.schema().shape()),
     };
     Ok(Totals::new(&sums))

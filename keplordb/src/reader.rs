@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::columns::Filter;
+use crate::columns::{Dim, Filter};
 use crate::config::{EngineConfig, Options};
 use crate::engine::{Follower, Refreshed};
 use crate::error::Result;
@@ -16,6 +16,7 @@ use crate::query::Query;
 use crate::raw;
 use crate::read::query::{RollupKey, RollupValue, Totals};
 use crate::store::{self, Schema};
+use crate::values::Values;
 
 /// A table of events of type `S` that an engine writes meanwhile, in this process or another one.
 ///
@@ -128,6 +129,11 @@ impl<S: Schema> Reader<S> {
     /// As [`get`](Self::get).
     pub fn totals(&self, filter: impl Into<Filter<S>>) -> Result<S::Totals> {
         self.query(filter).totals()
+    }
+
+    /// The values of a dim and how many events have each, from the dictionaries.
+    pub fn values(&self, dim: Dim<S>) -> Values<'_, S> {
+        self.query(Filter::all()).values(dim)
     }
 
     /// The newest live event with this id.

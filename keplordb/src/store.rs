@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::columns::Filter;
+use crate::columns::{Dim, Filter};
 use crate::config::{EngineConfig, Options};
 use crate::engine::{
     Appended, Budget, Compacted, Core, Depth, Flushed, GcStats, Maintained, OpenReport, Stats, VerifyReport,
 };
 use crate::error::Result;
 use crate::event::RowRef;
+use crate::filter::Predicate;
 use crate::query::Query;
 use crate::read::query::{RollupKey, RollupValue, Totals};
 use crate::read::rollup::RollupRow;
@@ -21,6 +22,7 @@ use crate::read::source::Source;
 use crate::schema::TableSchema;
 use crate::storage::wal::random_salt;
 use crate::sums::Sums;
+use crate::values::Values;
 
 /// An event type: what `#[derive(Schema)]` implements. Programs name it in bounds and need not call it.
 pub trait Schema: Sized + Send + Sync + 'static {
@@ -252,6 +254,28 @@ impl<S: Schema> Store<S> {
     /// As [`Engine::delete_events`](crate::Engine::delete_events).
     pub fn delete(&self, ids: &[&str]) -> Result<usize> {
         self.core.delete_events(ids)
+    }
+
+    /// Deletes every event that a filter matches and returns how many there were. All of them go at once, or none; on return
+    /// that is on disk. An event appended meanwhile stays.
+    ///
+    /// Cost: finding the events, 16 bytes of memory and of the tombstone log for each, and one sync. Appends go on
+    /// meanwhile; a rotation that wants to publish waits.
+    ///
+    /// # Errors
+    /// As [`delete`](Self::delete); [`Invalid`](crate::DbError::Invalid) for a filter of more than 256 levels, and for more events than one
+    /// frame of the tombstone log takes (16 million): delete in steps.
+    pub fn delete_where(&self, filter: impl Into<Filter<S>>) -> Result<u64> {
+        let filter = filter.into();
+        match Predicate::of(filter.root())? {
+            Some(predicate) => self.core.delete_where(&predicate),
+            None => Ok(0),
+        }
+    }
+
+    /// The values of a dim and how many events have each, from the dictionaries.
+    pub fn values(&self, dim: Dim<S>) -> Values<'_, S> {
+        self.query(Filter::all()).values(dim)
     }
 
     /// Removes every segment whose newest event is before `cutoff_ts_ns`.

@@ -16,7 +16,22 @@ const FLOORS: [(&str, &[&str]); 8] = [
     ("state", &["state"]),
     ("read", &["read"]),
     ("engine", &["engine"]),
-    ("facade", &["columns", "query", "maintenance", "raw", "reader", "store", "any", "lib"]),
+    (
+        "facade",
+        &[
+            "aggregates",
+            "columns",
+            "groups",
+            "query",
+            "maintenance",
+            "raw",
+            "reader",
+            "store",
+            "values",
+            "any",
+            "lib",
+        ],
+    ),
 ];
 
 /// A name after `crate::`.

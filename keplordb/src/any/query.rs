@@ -9,6 +9,7 @@ use super::row::{AnyRow, AnyRowView};
 use crate::error::{DbError, Result};
 use crate::filter::{Cursor, Predicate, inclusive};
 use crate::raw::RESERVED_ROWS;
+use crate::read::explain::Tally;
 use crate::read::select::Order;
 use crate::read::source::Source;
 use crate::sums::Sums;
@@ -147,7 +148,7 @@ impl<'a> AnyQuery<'a> {
     /// [`Corrupt`](DbError::Corrupt) or [`Io`](DbError::Io) when a segment cannot be read.
     pub fn totals(&self) -> Result<AnyTotals> {
         let sums = match self.predicate() {
-            Some(predicate) => self.source.aggregate(&predicate)?,
+            Some(predicate) => self.source.aggregate(&predicate, &mut Tally::default())?,
             None => Sums::empty(self.columns.shape()),
         };
         Ok(AnyTotals::new(self.columns, sums))
@@ -159,7 +160,7 @@ impl<'a> AnyQuery<'a> {
             return None;
         }
         let dims = self.dims.iter().map(|(dim, value)| (*dim, value.as_str())).collect();
-        Some(Predicate { from_ts_ns, to_ts_ns, status_min, status_max, dims, rest: Vec::new() })
+        Some(Predicate { from_ts_ns, to_ts_ns, status_min, status_max, dims, ..Predicate::all() })
     }
 }
 

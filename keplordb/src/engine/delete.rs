@@ -9,9 +9,9 @@ use roaring::{RoaringBitmap, RoaringTreemap};
 use super::Core;
 use super::publish::Publish;
 use crate::error::Result;
-use crate::format::block::Block;
+use crate::filter::Predicate;
 use crate::format::tombstones::Tombstone;
-use crate::read::point::{find_row, rows_of_id};
+use crate::read::point::{RowKey, find_row, rows_of_id, rows_that_match};
 use crate::state::version::{MemtableEntry, SegmentEntry, Version};
 use crate::storage::tombstones::TombstoneLog;
 
@@ -27,25 +27,46 @@ impl Core {
         // Held from the look-up on: a rotation that would move the rows publishes before or after.
         let mut publish = self.publish.lock();
         let view = self.source.view();
-        let mut tombstones = Vec::new();
+        let mut rows = Vec::new();
         let mut found = 0;
         let mut seen = HashSet::new();
         for id in ids.iter().filter(|id| seen.insert(**id)) {
-            let rows = rows_of_id(&view, id, self.source.context())?;
-            found += usize::from(!rows.is_empty());
-            tombstones.extend(rows.iter().map(|row| Tombstone { ts_ns: row.ts, sequence: row.sequence }));
+            let before = rows.len();
+            rows.extend(rows_of_id(&view, id, self.source.context())?);
+            found += usize::from(rows.len() > before);
         }
-        if tombstones.is_empty() {
-            return Ok(0);
+        self.bury_all(&mut publish, rows)?;
+        Ok(found)
+    }
+
+    /// Deletes every live row that matches and returns how many there were. One sync; all of them go at once, or none.
+    pub(crate) fn delete_where(&self, predicate: &Predicate<'_>) -> Result<u64> {
+        let _told = self.wal.directory.notices().tell_at_end();
+        let delete = || {
+            let mut publish = self.publish.lock();
+            let rows = rows_that_match(&self.source.view(), predicate, self.source.context())?;
+            let count = rows.len() as u64;
+            self.bury_all(&mut publish, rows)?;
+            Ok(count)
+        };
+        self.freeing(delete())
+    }
+
+    /// Writes tombstones for rows and shows the table without them; nothing is written for none.
+    fn bury_all(&self, publish: &mut Publish, rows: Vec<RowKey>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
         }
+        let tombstone = |row: RowKey| Tombstone { ts_ns: row.ts, sequence: row.sequence };
+        let tombstones: Vec<Tombstone> = rows.into_iter().map(tombstone).collect();
         // What can fail comes before the commit point, which is the tombstones' sync.
         let mut version = Version::clone(&self.source.version());
         bury(&mut version, &tombstones)?;
-        let log = self.tombstone_log(&mut publish)?;
+        let log = self.tombstone_log(publish)?;
         log.append(&tombstones)?;
         self.tombstones.store(log.rows(), Ordering::Relaxed);
         self.source.show(version);
-        Ok(found)
+        Ok(())
     }
 
     /// The log that takes tombstones. The first one of a table counts from its manifest on, so it is made before.
@@ -111,14 +132,20 @@ pub(crate) fn bury_in_segment(entry: &mut SegmentEntry, tombstones: &[Tombstone]
 
 /// As [`bury`], in one memtable.
 pub(crate) fn bury_in_memtable(entry: &mut MemtableEntry, tombstones: &[Tombstone]) {
-    let blocks = entry.memtable.blocks();
-    let holds = |tombstone: &&Tombstone| {
-        let place = |block: &Block| block.sequence().binary_search(&tombstone.sequence).ok();
-        let is_row =
-            |block: &Block| place(block).and_then(|row| block.ts().get(row)) == Some(&tombstone.ts_ns);
-        blocks.iter().any(|block| is_row(block))
-    };
-    let mut sequences: RoaringTreemap = tombstones.iter().filter(holds).map(|row| row.sequence).collect();
+    let mut by_sequence: Vec<&Tombstone> = tombstones.iter().collect();
+    by_sequence.sort_unstable_by_key(|tombstone| tombstone.sequence);
+    let mut sequences = RoaringTreemap::new();
+    for block in entry.memtable.blocks().iter() {
+        // The sequences of a block ascend, so each looks at those alone that can be its own.
+        let (Some(first), Some(last)) = (block.sequence().first(), block.sequence().last()) else { continue };
+        let start = by_sequence.partition_point(|tombstone| tombstone.sequence < *first);
+        for tombstone in by_sequence.iter().skip(start).take_while(|tombstone| tombstone.sequence <= *last) {
+            let row = block.sequence().binary_search(&tombstone.sequence).ok();
+            if row.and_then(|row| block.ts().get(row)) == Some(&tombstone.ts_ns) {
+                sequences.insert(tombstone.sequence);
+            }
+        }
+    }
     if !sequences.is_empty() {
         if let Some(before) = &entry.deleted {
             sequences |= before.as_ref();

@@ -19,7 +19,7 @@ pub(crate) struct Tombstone {
 }
 
 /// Bytes of a tombstone in a payload.
-const TOMBSTONE_BYTES: usize = 16;
+pub(crate) const TOMBSTONE_BYTES: usize = 16;
 
 pub(crate) fn encode_header(salt: u64) -> Vec<u8> {
     preface::encode(TOMBSTONES_MAGIC, &salt.to_le_bytes())

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::ReadContext;
 use super::condition::Condition;
+use super::explain::Tally;
 use super::plan::{self, Outlook};
 use super::select::{self, BlockSelection, Selection};
 use crate::error::Result;
@@ -36,8 +37,13 @@ const GATHERED_ROWS: usize = 4096;
 const SUBTRACTED_ROWS_PER_CHUNK: usize = 8;
 
 /// Adds up the rows of a view that match.
-pub(crate) fn aggregate(view: &View, predicate: &Predicate<'_>, context: &ReadContext) -> Result<Sums> {
-    aggregate_above(FAN_OUT_ROWS, view, predicate, context)
+pub(crate) fn aggregate(
+    view: &View,
+    predicate: &Predicate<'_>,
+    context: &ReadContext,
+    tally: &mut Tally,
+) -> Result<Sums> {
+    aggregate_above(FAN_OUT_ROWS, view, predicate, context, tally)
 }
 
 /// Fans out from `fan_out_rows` rows to scan.
@@ -46,19 +52,25 @@ pub(crate) fn aggregate_above(
     view: &View,
     predicate: &Predicate<'_>,
     context: &ReadContext,
+    tally: &mut Tally,
 ) -> Result<Sums> {
     let mut total = Sums::empty(context.shape);
     let mut scratch = Scratch { sums: Sums::empty(context.shape), rows: Vec::new() };
     for block in select::blocks(view.memtables(), predicate) {
+        tally.blocks += 1;
+        tally.block_rows += block.block.rows() as u64;
         add_block(block, &mut scratch.rows, &mut total);
     }
 
     let rows: usize = view.segments().iter().map(|entry| entry.segment.header().rows as usize).sum();
     let mut scans = Scans { postpone: rows >= fan_out_rows, waiting: Vec::new(), rows: 0 };
     for entry in view.segments() {
-        add_segment(entry, predicate, context, &mut scratch, &mut scans, &mut total)?;
+        tally.segments += 1;
+        add_segment(entry, predicate, context, &mut scratch, &mut scans, &mut total, tally)?;
     }
+    let before = total.count;
     scans.run(fan_out_rows, predicate, context, &mut total)?;
+    tally.rows_decoded += total.count - before;
     Ok(total)
 }
 
@@ -127,32 +139,44 @@ fn add_segment<'v>(
     scratch: &mut Scratch,
     scans: &mut Scans<'v>,
     total: &mut Sums,
+    tally: &mut Tally,
 ) -> Result<()> {
     let header = entry.segment.header();
     match plan::by_facts(header, predicate) {
-        Outlook::Skip => return Ok(()),
-        Outlook::All if entry.deleted.is_none() => {
+        Outlook::Skip => {
+            tally.pruned += 1;
+            return Ok(());
+        }
+        Outlook::All if entry.deleted.is_none() && !predicate.by_scan => {
+            tally.by_totals += 1;
             total.merge(&header.facts.totals);
             return Ok(());
         }
         Outlook::All | Outlook::Open => {}
     }
     let open = entry.segment.read()?;
-    let Some(selection) = plan::select(entry, &open, predicate)? else { return Ok(()) };
+    let Some(selection) = plan::select(entry, &open, predicate)? else {
+        tally.pruned += 1;
+        return Ok(());
+    };
 
     let all_rows = selection.rows.len() == header.rows as usize;
     let sums = scratch.fresh_sums();
-    let summed = few_deleted(&selection)
+    let summed = !predicate.by_scan
+        && few_deleted(&selection)
         && match &*selection.conditions {
             [] if all_rows => {
+                tally.by_totals += 1;
                 sums.merge(&header.facts.totals);
                 true
             }
             [] => {
+                tally.by_running_sums += 1;
                 add_range(&open, selection.rows.clone(), sums)?;
                 true
             }
             [Condition::Codes(codes)] if all_rows && codes.keys.has_value_sums() => {
+                tally.by_value_sums += 1;
                 codes.set.iter().all(|code| codes.keys.add_value_sums(code, sums))
             }
             _ => false,
@@ -162,9 +186,13 @@ fn add_segment<'v>(
     } else if let Some(rows) = selection.listed_rows() {
         scratch.rows.clear();
         scratch.rows.extend(rows);
+        tally.by_value_rows += 1;
+        tally.rows_decoded += scratch.rows.len() as u64;
         add_rows(&open, &scratch.rows, &mut scratch.sums)?;
     } else if scans.postpone {
         let chunks = selection.chunks();
+        tally.scanned += 1;
+        tally.chunks_masked += chunks.len() as u64;
         scans.rows += chunks.len() * CHUNK_ROWS;
         // Texts are tested when a segment is resolved, which every task does for itself: then a segment is one task.
         let has_texts = predicate.rest.iter().any(|expr| expr.has_texts());
@@ -174,7 +202,10 @@ fn add_segment<'v>(
         scans.waiting.extend(tasks.map(|chunks| (entry, chunks)));
         return Ok(());
     } else {
-        scan(&open, &selection, selection.chunks(), context.kernels, &mut scratch.sums)?;
+        tally.scanned += 1;
+        tally.chunks_masked += selection.chunks().len() as u64;
+        tally.rows_decoded +=
+            scan(&open, &selection, selection.chunks(), context.kernels, &mut scratch.sums)?;
     }
     total.merge(&scratch.sums);
     Ok(())
@@ -257,14 +288,15 @@ fn subtract_deleted(
     Ok(())
 }
 
-/// Adds the selected rows of `chunks`, without the help of any sum but those of chunks that are selected whole.
+/// Adds the selected rows of `chunks`, without the help of any sum but those of chunks that are selected whole; how many.
 fn scan(
     open: &OpenSegment<'_>,
     selection: &Selection<'_>,
     chunks: Range<usize>,
     kernels: &Kernels,
     sums: &mut Sums,
-) -> Result<()> {
+) -> Result<u64> {
+    let before = sums.count;
     let columns: Vec<Option<Numbers<'_>>> =
         (0..sums.measures.len()).map(|place| open.measure(place)).collect::<Result<_>>()?;
     let mut gathered = Vec::new();
@@ -289,7 +321,7 @@ fn scan(
                 continue;
             };
             let (chunk_min, chunk_max) = (values.chunk_min(chunk), values.chunk_max(chunk));
-            if count as usize == CHUNK_ROWS {
+            if count as usize == CHUNK_ROWS && !selection.by_scan {
                 let sum = values.sum(chunk * CHUNK_ROWS..(chunk + 1) * CHUNK_ROWS);
                 measure.merge(&Measure { sum, min: chunk_min, max: chunk_max });
                 continue;
@@ -303,7 +335,8 @@ fn scan(
             }
         }
     }
-    add_rows(open, &gathered, sums)
+    add_rows(open, &gathered, sums)?;
+    Ok(sums.count - before)
 }
 
 /// Opens and scans some chunks of a segment.

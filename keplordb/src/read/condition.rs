@@ -189,6 +189,16 @@ impl<'s> Condition<'s> {
         matches!(self, Self::Codes(_) | Self::Rows(_))
     }
 
+    /// Lets go of the lists of rows of a key's values: rows are told by their codes.
+    pub(crate) fn forget_rows(&mut self) {
+        match self {
+            Self::Codes(codes) => codes.postings = None,
+            Self::All(parts) | Self::Any(parts) => parts.iter_mut().for_each(Self::forget_rows),
+            Self::Not(inner) => inner.forget_rows(),
+            Self::Range { .. } | Self::Bits { .. } | Self::Rows(_) => {}
+        }
+    }
+
     /// The condition on one key column, if it is that alone.
     pub(crate) fn codes(&self) -> Option<&Codes<'s>> {
         if let Self::Codes(codes) = self { Some(codes) } else { None }

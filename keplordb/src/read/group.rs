@@ -39,7 +39,7 @@ const BATCH_ROWS: usize = 256;
 
 /// What is asked of each group.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Aggregate {
+pub enum Aggregate {
     Count,
     Sum(NumberColumn),
     Min(NumberColumn),
@@ -75,7 +75,7 @@ pub(crate) struct GroupQuery {
 
 /// One aggregate of one group.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum GroupValue {
+pub enum GroupValue {
     /// Of rows, or of distinct values.
     Count(u64),
     Sum(i128),
@@ -92,7 +92,7 @@ pub(crate) enum GroupValue {
 
 /// The answer: groups in the order asked for.
 #[derive(Debug)]
-pub(crate) struct Groups {
+pub struct Groups {
     keys: Vec<Arc<Ids>>,
     /// Per group its keys' ids.
     ids: Vec<u32>,
@@ -126,6 +126,12 @@ impl Groups {
         self.buckets.get(group).copied().unwrap_or(0)
     }
 
+    /// The aggregates of a group, in the order of the query.
+    pub(crate) fn values(&self, group: usize) -> &[GroupValue] {
+        let first = group * self.aggregates;
+        &self.values[first..first + self.aggregates]
+    }
+
     /// An aggregate of a group, by its place in the query.
     pub(crate) fn value(&self, group: usize, aggregate: usize) -> &GroupValue {
         &self.values[group * self.aggregates + aggregate]
@@ -144,7 +150,7 @@ pub(crate) fn group(
     tally: &mut Tally,
 ) -> Result<Groups> {
     group_by(
-        Ways { fan_out_rows: FAN_OUT_ROWS, fans_out: false, only_scans: false },
+        Ways { fan_out_rows: FAN_OUT_ROWS, fans_out: false, only_scans: predicate.by_scan },
         view,
         predicate,
         query,

@@ -177,7 +177,10 @@ pub(crate) fn select<'s>(
 
     let rows = header.rows as usize;
     let deleted = entry.deleted.as_deref();
-    let mut selection = Selection { rows: 0..rows, conditions, deleted };
+    let mut selection = Selection { rows: 0..rows, conditions, deleted, by_scan: predicate.by_scan };
+    if predicate.by_scan {
+        selection.conditions.iter_mut().for_each(Condition::forget_rows);
+    }
     match time_of_conditions(&selection.conditions, predicate) {
         TimeProof::None => return Ok(None),
         TimeProof::All => {}

@@ -1,8 +1,11 @@
-//! Rows by id, and one row by its key.
+//! Rows by id, one row by its key, and the keys of rows that match.
 
 use super::ReadContext;
+use super::plan::{self, Outlook};
 use super::row::{RowView, SegmentRows};
+use super::select::{self, Order, Walk};
 use crate::error::Result;
+use crate::filter::Predicate;
 use crate::format::block::Block;
 use crate::state::version::{MemtableView, SegmentEntry, View};
 use crate::storage::segment_reader::OpenSegment;
@@ -64,6 +67,33 @@ pub(crate) fn rows_of_id(view: &View, id: &str, _context: &ReadContext) -> Resul
         let open = entry.segment.read()?;
         for row in live_rows(entry, &open, id)? {
             keys.push(key_of(&open, row?)?);
+        }
+    }
+    Ok(keys)
+}
+
+/// The keys of all live rows that match, in no order: 16 bytes for each.
+pub(crate) fn rows_that_match(
+    view: &View,
+    predicate: &Predicate<'_>,
+    context: &ReadContext,
+) -> Result<Vec<RowKey>> {
+    let mut keys = Vec::new();
+    for selection in select::blocks(view.memtables(), predicate) {
+        let block = selection.block;
+        keys.extend(
+            selection.rows().map(|row| RowKey { ts: block.ts()[row], sequence: block.sequence()[row] }),
+        );
+    }
+    for entry in view.segments() {
+        if plan::by_facts(entry.segment.header(), predicate) == Outlook::Skip {
+            continue;
+        }
+        let open = entry.segment.read()?;
+        let Some(selection) = plan::select(entry, &open, predicate)? else { continue };
+        let mut rows = Walk::new(selection, Order::OldestFirst);
+        while let Some(row) = rows.next(context.kernels) {
+            keys.push(key_of(&open, row)?);
         }
     }
     Ok(keys)

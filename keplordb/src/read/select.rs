@@ -33,6 +33,8 @@ pub(crate) struct Selection<'s> {
     /// All must hold; none that holds for every row.
     pub(crate) conditions: Vec<Condition<'s>>,
     pub(crate) deleted: Option<&'s RoaringBitmap>,
+    /// Whether lists of rows are left aside, and every row is looked at.
+    pub(crate) by_scan: bool,
 }
 
 impl<'s> Selection<'s> {
@@ -94,6 +96,9 @@ impl<'s> Selection<'s> {
     /// Candidates within the time range, and the place of the condition that they fulfil by themselves; past the last one
     /// where they must be tested for that too.
     fn rarest_list(&self) -> Option<(RowList<'s>, usize)> {
+        if self.by_scan {
+            return None;
+        }
         let lists = self.conditions.iter().enumerate();
         let lists = lists.filter_map(|(place, condition)| Some((condition.listed()?, place, condition)));
         let (_, place, condition) = lists.min_by_key(|(rows, ..)| *rows)?;

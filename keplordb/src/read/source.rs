@@ -65,8 +65,8 @@ impl Source {
         View::new(self.version.load_full())
     }
 
-    pub(crate) fn aggregate(&self, predicate: &Predicate<'_>) -> Result<Sums> {
-        aggregate(&self.view(), predicate, &self.context)
+    pub(crate) fn aggregate(&self, predicate: &Predicate<'_>, tally: &mut Tally) -> Result<Sums> {
+        aggregate(&self.view(), predicate, &self.context, tally)
     }
 
     pub(crate) fn recent(

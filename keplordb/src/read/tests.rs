@@ -13,7 +13,8 @@ use roaring::{RoaringBitmap, RoaringTreemap};
 
 use super::aggregate::{aggregate, aggregate_above, scan_whole};
 use super::event_row::EventRow;
-use super::point::{RowKey, find_row, newest_of_id, rows_of_id};
+use super::explain::Tally;
+use super::point::{RowKey, find_row, newest_of_id, rows_of_id, rows_that_match};
 use super::recent::recent;
 use super::rollup::{RollupRow, rollups};
 use super::row::RowView;
@@ -516,9 +517,19 @@ fn totals_are_those_of_the_matching_rows_however_they_are_found() {
             let mut expected = Sums::empty(SHAPE);
             table.matching(&predicate).for_each(|row| add_plainly(&mut expected, &row.event));
 
-            assert_eq!(aggregate(&table.view, &predicate, &context).unwrap(), expected, "{predicate:?}");
-            let fanned_out = aggregate_above(0, &table.view, &predicate, &context).unwrap();
+            assert_eq!(
+                aggregate(&table.view, &predicate, &context, &mut Tally::default()).unwrap(),
+                expected,
+                "{predicate:?}"
+            );
+            let fanned_out =
+                aggregate_above(0, &table.view, &predicate, &context, &mut Tally::default()).unwrap();
             assert_eq!(fanned_out, expected, "fanned out, {predicate:?}");
+            let slow = Predicate { by_scan: true, ..predicate.clone() };
+            let mut tally = Tally::default();
+            let by_scan = aggregate(&table.view, &slow, &context, &mut tally).unwrap();
+            assert_eq!(by_scan, expected, "by scan, {predicate:?}");
+            assert_eq!((tally.by_totals, tally.by_value_sums, tally.by_value_rows), (0, 0, 0));
             let mut scanned = aggregate_of_memory(table, &predicate, &context);
             for entry in table.view.segments() {
                 scanned.merge(&scan_whole(entry, &predicate, &context).unwrap());
@@ -531,7 +542,7 @@ fn totals_are_those_of_the_matching_rows_however_they_are_found() {
 /// The totals of the memtables alone.
 fn aggregate_of_memory(table: &Table, predicate: &Predicate<'_>, context: &ReadContext) -> Sums {
     let view = View::new(Arc::new(Version::new(Vec::new(), table.memtables.clone())));
-    aggregate(&view, predicate, context).unwrap()
+    aggregate(&view, predicate, context, &mut Tally::default()).unwrap()
 }
 
 #[test]
@@ -541,7 +552,7 @@ fn totals_without_conditions_stay_true_when_extremes_are_deleted() {
         let all = Predicate::all();
         let mut expected = Sums::empty(SHAPE);
         table.live().for_each(|row| add_plainly(&mut expected, &row.event));
-        assert_eq!(aggregate(&table.view, &all, &context).unwrap(), expected);
+        assert_eq!(aggregate(&table.view, &all, &context, &mut Tally::default()).unwrap(), expected);
     });
 }
 
@@ -598,6 +609,11 @@ fn rows_come_in_the_order_of_time_and_sequence() {
             let limit = random.pick(&[0, 1, 2, 30, 400, usize::MAX]);
             let mut expected: Vec<&Row> = table.matching(&predicate).collect();
             expected.sort_by_key(|row| row.key());
+            let mut keys = rows_that_match(&table.view, &predicate, &context).unwrap();
+            keys.sort_unstable();
+            let expected_keys =
+                expected.iter().map(|row| RowKey { ts: row.event.ts_ns, sequence: row.sequence });
+            assert_eq!(keys, expected_keys.collect::<Vec<_>>(), "{predicate:?}");
             if order == Order::NewestFirst {
                 expected.reverse();
             }
