@@ -64,6 +64,7 @@ fn judge(case: &Case<'_>, image: &SimDisk) -> Result<(), Violation> {
             | DbError::Truncated { .. }
             | DbError::Missing { .. }
             | DbError::TooNew { .. }
+            | DbError::TooOld { .. }
             | DbError::SchemaMismatch { .. },
         ) => Ok(()),
         Err(error) => Err(Violation::unexpected("open of a damaged table", &error)),

@@ -18,7 +18,7 @@ pub type Result<T, E = DbError> = std::result::Result<T, E>;
 /// [`SchemaMismatch`](Self::SchemaMismatch)), the environment
 /// ([`AlreadyOpen`](Self::AlreadyOpen), [`Full`](Self::Full), [`Io`](Self::Io)), damaged files
 /// ([`Corrupt`](Self::Corrupt), [`Missing`](Self::Missing), [`Truncated`](Self::Truncated),
-/// [`TooNew`](Self::TooNew)) and an engine that stopped writing ([`Poisoned`](Self::Poisoned)).
+/// [`TooNew`](Self::TooNew), [`TooOld`](Self::TooOld)) and an engine that stopped writing ([`Poisoned`](Self::Poisoned)).
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum DbError {
@@ -92,6 +92,19 @@ pub enum DbError {
         found: u32,
         /// The newest version that this release reads.
         max: u32,
+    },
+    /// The file was written before the format was settled, by a release that was never said to be kept readable.
+    #[error(
+        "{file} has format version {found}, this release reads {min} and later; export it with the release that wrote it, \
+         and import it anew"
+    )]
+    TooOld {
+        /// The file.
+        file: PathBuf,
+        /// Its format version.
+        found: u32,
+        /// The oldest version that this release reads.
+        min: u32,
     },
     /// No space was left; what was written of the operation has been taken back.
     #[error("no space left for {file}; free some (gc works on a full disk) and try again")]
@@ -195,10 +208,16 @@ mod tests {
             "events/wal/0000000000000001.kwal is damaged at byte 64: the frame's checksum does not hold; restore the \
              file from a copy"
         );
-        let newer = DbError::TooNew { file: "events/MANIFEST".into(), found: 3, max: 0 };
+        let newer = DbError::TooNew { file: "events/MANIFEST".into(), found: 3, max: 1 };
         assert_eq!(
             newer.to_string(),
-            "events/MANIFEST has format version 3, this release reads up to 0; open it with a newer release"
+            "events/MANIFEST has format version 3, this release reads up to 1; open it with a newer release"
+        );
+        let older = DbError::TooOld { file: "events/MANIFEST".into(), found: 0, min: 1 };
+        assert_eq!(
+            older.to_string(),
+            "events/MANIFEST has format version 0, this release reads 1 and later; export it with the release that wrote \
+             it, and import it anew"
         );
         let missing = |file: &str| DbError::Missing { file: file.into() }.to_string();
         assert_eq!(

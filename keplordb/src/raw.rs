@@ -65,7 +65,7 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     /// # Errors
     /// [`AlreadyOpen`](DbError::AlreadyOpen), [`SchemaMismatch`](DbError::SchemaMismatch),
     /// [`Invalid`](DbError::Invalid) for a config out of range, [`Corrupt`](DbError::Corrupt),
-    /// [`Truncated`](DbError::Truncated), [`Missing`](DbError::Missing) or [`TooNew`](DbError::TooNew) for files that
+    /// [`Truncated`](DbError::Truncated), [`Missing`](DbError::Missing), [`TooNew`](DbError::TooNew) or [`TooOld`](DbError::TooOld) for files that
     /// cannot be used, [`Io`](DbError::Io), [`Full`](DbError::Full). Where a file cannot be used, nothing has been changed.
     pub fn open(config: EngineConfig) -> Result<Self> {
         let sync = Sync::Every { events: config.wal_sync_interval, bytes: config.wal_sync_bytes };

@@ -111,7 +111,7 @@ impl<S: Schema> Reader<S> {
     ///
     /// # Errors
     /// [`Corrupt`](crate::DbError::Corrupt), [`Truncated`](crate::DbError::Truncated),
-    /// [`Missing`](crate::DbError::Missing) or [`TooNew`](crate::DbError::TooNew) for files that cannot be used,
+    /// [`Missing`](crate::DbError::Missing), [`TooNew`](crate::DbError::TooNew) or [`TooOld`](crate::DbError::TooOld) for files that cannot be used,
     /// [`SchemaMismatch`](crate::DbError::SchemaMismatch) when the table was made anew with other columns,
     /// [`Io`](crate::DbError::Io). Queries then go on seeing what they saw, and a later refresh goes on from there.
     pub fn refresh(&self) -> Result<Refreshed> {

@@ -191,6 +191,7 @@ fn each_kind_of_error_has_its_fields() {
         }
         DbError::Poisoned { first } => (PathBuf::new(), first.is_empty()),
         DbError::TooNew { file, found, max } => (file.clone(), found == max),
+        DbError::TooOld { file, found, min } => (file.clone(), found == min),
         DbError::Io { file, op, source: _ } => (file.clone(), op.is_empty()),
         DbError::Invalid { field, why } => (field.into(), why.is_empty()),
         _ => (PathBuf::new(), true),

@@ -348,6 +348,7 @@ impl Trial {
             DbError::Corrupt { file, .. }
             | DbError::Truncated { file, .. }
             | DbError::TooNew { file, .. }
+            | DbError::TooOld { file, .. }
             | DbError::Missing { file } => {
                 assert!(files.contains_key(file), "the error names {}", file.display());
             }
@@ -361,8 +362,8 @@ impl Trial {
         let disk = disk_of(files);
         let db = match open(disk.clone(), OnCorruption::Quarantine, map_mode) {
             Ok(db) => db,
-            // A newer format is not damage. A flip can make a file look like one.
-            Err(DbError::TooNew { .. }) => return,
+            // Another version is not damage. A flip can make a file look like one.
+            Err(DbError::TooNew { .. } | DbError::TooOld { .. }) => return,
             Err(error) => panic!("it does not open with quarantine: {error:?}"),
         };
         let report = db.open_report().clone();
@@ -576,14 +577,18 @@ fn a_flip_in_a_log_that_was_not_closed_loses_its_end_at_most() {
                     count.fewer += usize::from(db.total_events() < store.live.len() as u64);
                     assert!(!verified.is_clean(), "{done}");
                 }
-                Err(DbError::Corrupt { file, .. } | DbError::TooNew { file, .. }) => {
+                Err(
+                    DbError::Corrupt { file, .. }
+                    | DbError::TooNew { file, .. }
+                    | DbError::TooOld { file, .. },
+                ) => {
                     count.refused += 1;
                     assert!(&file == path && !verified.is_clean(), "{done}: {}", file.display());
                 }
                 Err(error) => panic!("{done}: {error:?}"),
             }
             let db = match open(disk_of(&files), OnCorruption::Quarantine, MapMode::Map) {
-                Err(DbError::TooNew { .. }) => continue,
+                Err(DbError::TooNew { .. } | DbError::TooOld { .. }) => continue,
                 db => db.unwrap(),
             };
             for row in db.query_recent(&Filter::default(), usize::MAX).unwrap() {

@@ -562,13 +562,18 @@ fn a_rebuilt_manifest_brings_back_nothing_that_gc_removed() {
 }
 
 #[test]
-fn a_newer_format_is_not_damage() {
+fn a_newer_or_unsettled_format_is_not_damage() {
     let (files, _) = closed();
     for path in files.keys().filter(|path| !path.ends_with("MANIFEST.spare")) {
         let mut files = files.clone();
         files.get_mut(path).unwrap()[8] = 9;
         match open_files(&files) {
             Err(DbError::TooNew { file, found: 9, .. }) => assert_eq!(&file, path),
+            other => panic!("{}: {:?}", path.display(), other.map(drop)),
+        }
+        files.get_mut(path).unwrap()[8] = 0;
+        match open_files(&files) {
+            Err(DbError::TooOld { file, found: 0, .. }) => assert_eq!(&file, path),
             other => panic!("{}: {:?}", path.display(), other.map(drop)),
         }
     }

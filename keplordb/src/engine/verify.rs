@@ -289,6 +289,10 @@ fn problem_of(error: DbError) -> Problem {
             let what = format!("format version {found}, this release reads up to {max}");
             Problem { file, offset: 0, what }
         }
+        DbError::TooOld { file, found, min } => {
+            let what = format!("format version {found}, this release reads {min} and later");
+            Problem { file, offset: 0, what }
+        }
         DbError::Io { file, op, source } => {
             Problem { file, offset: 0, what: format!("{op} failed: {source}") }
         }

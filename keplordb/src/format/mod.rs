@@ -21,8 +21,10 @@ pub(crate) mod tombstones;
 pub(crate) mod verify;
 pub(crate) mod wal;
 
-/// Version of every file format here. 0 may still change from release to release; 1 will be frozen.
-pub(crate) const FORMAT_VERSION: u32 = 0;
+/// Version of every file format here, and the newest that is read. It is frozen: what a release wrote, all later ones read.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The oldest version that is read; what came before was never settled.
+pub(crate) const OLDEST_FORMAT_VERSION: u32 = 1;
 
 /// Largest sequence, generation and segment number that a file may name: sums of it and a count do not run over. No table
 /// comes near: a billion numbers a second reach it after 146 years.

@@ -13,8 +13,8 @@
 
 use std::path::Path;
 
-use super::FORMAT_VERSION;
 use super::bytes::{ByteReader, ByteWriter, Malformed, align};
+use super::{FORMAT_VERSION, OLDEST_FORMAT_VERSION};
 use crate::error::DbError;
 
 /// Bytes before the content.
@@ -35,6 +35,8 @@ pub(crate) const TOMBSTONES_MAGIC: Magic = Magic(*b"\x89KTMB\r\n\x1a");
 pub(crate) enum PrefaceError {
     /// A newer release wrote it.
     TooNew { found: u32 },
+    /// It is of a version that was never settled.
+    TooOld { found: u32 },
     /// It is damaged, or another kind of file.
     Malformed(Malformed),
 }
@@ -49,8 +51,20 @@ impl PrefaceError {
     pub(crate) fn in_file(self, file: &Path) -> DbError {
         match self {
             Self::TooNew { found } => DbError::TooNew { file: file.to_owned(), found, max: FORMAT_VERSION },
+            Self::TooOld { found } => {
+                DbError::TooOld { file: file.to_owned(), found, min: OLDEST_FORMAT_VERSION }
+            }
             Self::Malformed(malformed) => malformed.in_file(file, 0),
         }
+    }
+}
+
+/// Checks the version that a file says it has.
+pub(crate) fn check_version(found: u32) -> Result<(), PrefaceError> {
+    match found {
+        OLDEST_FORMAT_VERSION..=FORMAT_VERSION => Ok(()),
+        0..OLDEST_FORMAT_VERSION => Err(PrefaceError::TooOld { found }),
+        _ => Err(PrefaceError::TooNew { found }),
     }
 }
 
@@ -77,9 +91,7 @@ pub(crate) fn decode(bytes: &[u8], magic: Magic) -> Result<(&[u8], usize), Prefa
         return Err(Malformed::new(0, "the file does not begin with its kind's magic number").into());
     }
     let found = reader.u32("the format version")?;
-    if found > FORMAT_VERSION {
-        return Err(PrefaceError::TooNew { found });
-    }
+    check_version(found)?;
     let preface_bytes = reader.u32("the length of the preface")? as usize;
     let stored_crc = reader.u32("the checksum of the preface")?;
     let reserved = reader.u32("the reserved bytes")?;

@@ -53,7 +53,7 @@ use super::bytes::{ByteReader, ByteWriter, Malformed, align};
 use super::ids::HashIndex;
 use super::keys::{Keys, is_possible, status_of, status_text};
 use super::numbers::{Numbers, check_zero};
-use super::preface::{Magic, PrefaceError};
+use super::preface::{Magic, PrefaceError, check_version};
 use super::rollups::Rollups;
 use super::schema::{put_schema, read_schema};
 use super::texts::Texts;
@@ -288,16 +288,14 @@ pub(crate) struct SegmentHeader {
 ///
 /// # Errors
 ///
-/// `TooNew` for a later version; `Malformed` for too few bytes, another kind of file, or lengths that cannot be.
+/// `TooNew` or `TooOld` for another version; `Malformed` for too few bytes, another kind of file, or lengths that cannot be.
 pub(crate) fn header_lengths(bytes: &[u8]) -> Result<(usize, u64), PrefaceError> {
     let mut reader = ByteReader::new(bytes);
     if reader.take(SEGMENT_MAGIC.0.len(), "the magic number")? != SEGMENT_MAGIC.0 {
         return Err(Malformed::new(0, "the file does not begin with a segment's magic number").into());
     }
     let found = reader.u32("the format version")?;
-    if found > FORMAT_VERSION {
-        return Err(PrefaceError::TooNew { found });
-    }
+    check_version(found)?;
     let at = reader.position();
     let header_bytes = reader.u32("the length of the header")? as usize;
     let file_bytes = reader.u64("the length of the file")?;
@@ -1020,7 +1018,7 @@ mod tests {
             .unwrap_err()
         {
             PrefaceError::Malformed(malformed) => malformed.what,
-            PrefaceError::TooNew { found } => format!("version {found}"),
+            PrefaceError::TooNew { found } | PrefaceError::TooOld { found } => format!("version {found}"),
         };
         let unknown_kind = |header: &mut SegmentHeader| {
             let rollups = entry(header, SectionKind::Rollups);
@@ -1040,7 +1038,7 @@ mod tests {
             .unwrap_err()
         {
             PrefaceError::Malformed(malformed) => malformed.what,
-            PrefaceError::TooNew { found } => format!("version {found}"),
+            PrefaceError::TooNew { found } | PrefaceError::TooOld { found } => format!("version {found}"),
         };
         let no_rows = "the smallest and largest time, sequence or status are not those of 0 rows";
         assert_eq!(refusal(|header| header.rows = 0), no_rows);
@@ -1060,7 +1058,10 @@ mod tests {
         };
         assert_eq!(refusal(missing), "section id index 0 is missing");
         let mut newer = file.clone();
-        newer[8] = 1;
-        assert_eq!(SegmentHeader::parse(&newer), Err(PrefaceError::TooNew { found: 1 }));
+        newer[8] = 2;
+        assert_eq!(SegmentHeader::parse(&newer), Err(PrefaceError::TooNew { found: 2 }));
+        let mut older = file.clone();
+        older[8] = 0;
+        assert_eq!(SegmentHeader::parse(&older), Err(PrefaceError::TooOld { found: 0 }));
     }
 }
