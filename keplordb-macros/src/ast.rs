@@ -65,6 +65,11 @@ impl<'a> Table<'a> {
         generated(format_ident!("{}Row", self.input.ident))
     }
 
+    /// The name of the generated row that is not copied.
+    pub(crate) fn view(&self) -> Ident {
+        generated(format_ident!("{}View", self.input.ident))
+    }
+
     /// The struct of column tokens.
     pub(crate) fn cols(&self) -> Ident {
         generated(format_ident!("{}Cols", self.input.ident))

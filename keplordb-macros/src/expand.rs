@@ -1,6 +1,6 @@
 //! Writes the code of a valid table: functions of the struct, builder, filter, row, and the `Schema` that ties them.
 //!
-//! Builder and row wrap `LogEvent` and `EventRef`: a setter or getter is an array access at an index known here.
+//! The builder wraps `LogEvent`, the row `EventRow`: a setter or getter is an array access at an index known here.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote};
@@ -8,9 +8,11 @@ use syn::{DeriveInput, Path, Visibility};
 
 use crate::ast::{Column, Table};
 use crate::attr::Role;
-use crate::builtin::{self, Number};
+use crate::builtin;
 use crate::errors::Errors;
 use crate::{fallback, valid};
+
+mod rows;
 
 /// Everything that `#[derive(Schema)]` puts beside `input`; after a mistake, its message and a stand-in.
 pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
@@ -42,11 +44,12 @@ struct Expansion<'a> {
     builder: Ident,
     filter: Ident,
     row: Ident,
+    view: Ident,
     cols: Ident,
     dims: Vec<&'a Column<'a>>,
     counters: Vec<&'a Column<'a>>,
     labels: Vec<&'a Column<'a>>,
-    /// `<D, C, L>` of `LogEvent` and `EventRef`.
+    /// `<D, C, L>` of `LogEvent` and `EventRow`.
     shape: TokenStream,
 }
 
@@ -63,6 +66,7 @@ impl<'a> Expansion<'a> {
             builder: table.builder(),
             filter: table.filter(),
             row: table.row(),
+            view: table.view(),
             cols: table.cols(),
             dims,
             counters,
@@ -72,8 +76,15 @@ impl<'a> Expansion<'a> {
     }
 
     fn all(&self) -> TokenStream {
-        let parts =
-            [self.functions(), self.builder(), self.filter(), self.columns(), self.row(), self.schema()];
+        let parts = [
+            self.functions(),
+            self.builder(),
+            self.filter(),
+            self.columns(),
+            self.row(),
+            self.view(),
+            self.schema(),
+        ];
         quote!(#(#parts)*)
     }
 
@@ -295,110 +306,8 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    fn row(&self) -> TokenStream {
-        let Self { vis, ident, krate, row, shape, .. } = self;
-        let getters = self.row_getters();
-        let doc = format!("An event of [`{ident}`] as a query returns it, owned.");
-        let into_doc = format!("Only the columns, as an [`{ident}`].");
-        let columns = self.slots().map(|Slot { column, role, index, .. }| {
-            let (field, read) = (column.ident, role_method(role));
-            let value = quote!(self.row.#read(#index));
-            match role {
-                Role::Counter => quote!(#field: #value),
-                Role::Dim | Role::Label => quote!(#field: ::std::borrow::ToOwned::to_owned(#value)),
-            }
-        });
-        let debug = self.debug_of_row(row);
-        let allow = allow_any_name();
-        quote! {
-            #[doc = #doc]
-            #[doc = ""]
-            #[doc = "Cost: one allocation for all its texts; a getter takes about a nanosecond."]
-            #[derive(::core::clone::Clone, ::core::cmp::PartialEq)]
-            #vis struct #row {
-                row: #krate::EventRow #shape,
-            }
-
-            #allow
-            impl #row {
-                #(#getters)*
-
-                #[doc = #into_doc]
-                #[must_use]
-                #vis fn into_event(self) -> #ident {
-                    #ident { #(#columns),* }
-                }
-
-                /// The row as a raw engine returns it.
-                #[must_use]
-                #vis fn into_event_ref(self) -> #krate::EventRef #shape {
-                    ::core::convert::From::from(self.row)
-                }
-            }
-
-            #debug
-
-            #[automatically_derived]
-            impl ::core::convert::From<#row> for #ident {
-                fn from(row: #row) -> Self {
-                    row.into_event()
-                }
-            }
-        }
-    }
-
-    /// The getters of an owned row: columns, id, built-in numbers, sequence.
-    fn row_getters(&self) -> Vec<TokenStream> {
-        let Self { vis, krate, .. } = self;
-        let columns = self.slots().map(|Slot { column, role, index, .. }| {
-            let (method, read) = (column.method(), role_method(role));
-            let doc = format!("Returns the {} `{}`.", role.name(), column.name);
-            let ty = match role {
-                Role::Counter => quote!(::core::primitive::u32),
-                Role::Dim | Role::Label => quote!(&::core::primitive::str),
-            };
-            getter(vis, &method, &ty, &quote!(#read(#index)), &doc)
-        });
-        let (str_ty, u64_ty) = (quote!(&::core::primitive::str), quote!(::core::primitive::u64));
-        let id = getter(vis, &format_ident!("id"), &str_ty, &quote!(id()), "Returns the id.");
-        let numbers = builtin::NUMBERS.iter().map(|number: &Number| {
-            let name = number.ident();
-            getter(vis, &name, &number.ty(krate), &quote!(#name()), &format!("Returns {}.", number.what))
-        });
-        let doc =
-            "Returns the sequence, the unique number that the engine gave the event when it was appended.";
-        let sequence = getter(vis, &format_ident!("sequence"), &u64_ty, &quote!(sequence()), doc);
-        columns.chain([id]).chain(numbers).chain([sequence]).collect()
-    }
-
-    /// `Debug` of a row: each column by its name.
-    fn debug_of_row(&self, row: &Ident) -> TokenStream {
-        let name = row.to_string();
-        let own = self.slots().map(|Slot { column, role, index, .. }| {
-            let (name, read) = (&column.name, role_method(role));
-            quote!(.field(#name, &self.row.#read(#index)))
-        });
-        let built_in = builtin::NUMBERS.iter().map(Number::ident).chain([format_ident!("sequence")]);
-        let built_in = built_in.map(|name| {
-            let text = name.to_string();
-            quote!(.field(#text, &self.row.#name()))
-        });
-        quote! {
-            #[automatically_derived]
-            impl ::core::fmt::Debug for #row {
-                fn fmt(&self, out: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    out.debug_struct(#name)
-                        .field("id", &self.row.id())
-                        #(#built_in)*
-                        #(#own)*
-                        .finish()
-                }
-            }
-        }
-    }
-
     fn schema(&self) -> TokenStream {
-        let Self { ident, krate, builder, filter, row, .. } = self;
+        let Self { ident, krate, builder, filter, row, view, .. } = self;
         let id = &self.table.attrs.id;
         let dims = self.dims.iter().map(|column| &column.name);
         let counters = self.counters.iter().map(|column| &column.name);
@@ -417,6 +326,7 @@ impl<'a> Expansion<'a> {
                 type Builder = #builder;
                 type Filter = #filter;
                 type Row = #row;
+                type View<'a> = #view<'a>;
                 type Totals = #krate::Totals<#counter_count>;
                 type RollupValue = #krate::RollupValue<#counter_count>;
 
@@ -445,6 +355,10 @@ impl<'a> Expansion<'a> {
                 fn read_row(row: &#krate::RowView<'_>) -> ::core::result::Result<#row, #krate::DbError> {
                     ::core::result::Result::Ok(#row { row: #krate::EventRow::read(row)? })
                 }
+
+                fn view_of<'a>(row: &#krate::RowView<'a>) -> #view<'a> {
+                    #view { row: *row }
+                }
             }
         }
     }
@@ -460,15 +374,6 @@ impl<'a> Expansion<'a> {
             let slot = move |(index, &column)| Slot { column, role, index, place: quote!(#array[#index]) };
             columns.iter().enumerate().map(slot)
         })
-    }
-}
-
-/// The method that reads a role's columns from a row, by their places.
-fn role_method(role: Role) -> TokenStream {
-    match role {
-        Role::Dim => quote!(dim),
-        Role::Counter => quote!(counter),
-        Role::Label => quote!(label),
     }
 }
 
@@ -500,17 +405,6 @@ fn text_setter(vis: &Visibility, name: &Ident, place: &TokenStream, doc: &str) -
         #vis fn #name(mut self, value: impl ::core::convert::Into<::std::string::String>) -> Self {
             self.event.#place = ::core::convert::Into::into(value);
             self
-        }
-    }
-}
-
-/// A getter of what `read`, a call, returns from the row inside.
-fn getter(vis: &Visibility, name: &Ident, ty: &TokenStream, read: &TokenStream, doc: &str) -> TokenStream {
-    quote! {
-        #[doc = #doc]
-        #[must_use]
-        #vis fn #name(&self) -> #ty {
-            self.row.#read
         }
     }
 }

@@ -15,7 +15,8 @@ use crate::{builtin, valid};
 pub(crate) fn expand(table: &Table<'_>, error: &Error) -> TokenStream {
     let error = error.to_compile_error();
     let (vis, ident) = (&table.input.vis, &table.input.ident);
-    let (krate, builder, filter, row) = (table.krate(), table.builder(), table.filter(), table.row());
+    let (krate, builder, filter) = (table.krate(), table.builder(), table.filter());
+    let (row, view) = (table.row(), table.view());
     let (impl_generics, ty_generics, where_clause) = table.input.generics.split_for_impl();
     let ty = quote!(#ident #ty_generics);
     let mut schema_generics = table.input.generics.clone();
@@ -25,7 +26,9 @@ pub(crate) fn expand(table: &Table<'_>, error: &Error) -> TokenStream {
         schema_generics.make_where_clause().predicates.push(bound);
     }
     let schema_where = &schema_generics.where_clause;
-    let getters = getters(table);
+    let text = quote!(&::core::primitive::str);
+    let getters_of_row = getters(table, &text, &text);
+    let borrowed_row = borrowed_row(table);
     let columns = table.columns.iter().filter(|column| builtin::reserved(&column.name).is_none());
     let columns: Vec<_> = columns.map(Column::method).collect();
     let built_ins: Vec<_> =
@@ -84,12 +87,13 @@ pub(crate) fn expand(table: &Table<'_>, error: &Error) -> TokenStream {
 
         #[allow(dead_code)]
         impl #row {
-            #getters
+            #getters_of_row
             #vis fn sequence(&self) -> ::core::primitive::u64 { ::core::unreachable!() }
             #vis fn into_event #impl_generics(self) -> #ty #where_clause { ::core::unreachable!() }
             #vis fn into_event_ref #shape(self) -> #krate::EventRef<DIMS, COUNTERS, LABELS> { ::core::unreachable!() }
         }
 
+        #borrowed_row
         #from_row
         #from_filter
         #tokens
@@ -99,6 +103,7 @@ pub(crate) fn expand(table: &Table<'_>, error: &Error) -> TokenStream {
             type Builder = #builder;
             type Filter = #filter;
             type Row = #row;
+            type View<'a> = #view<'a>;
             type Totals = #krate::Totals<0>;
             type RollupValue = #krate::RollupValue<0>;
             fn table_schema() -> #krate::TableSchema { ::core::unreachable!() }
@@ -108,6 +113,27 @@ pub(crate) fn expand(table: &Table<'_>, error: &Error) -> TokenStream {
             fn read_row(_: &#krate::RowView<'_>) -> ::core::result::Result<#row, #krate::DbError> {
                 ::core::unreachable!()
             }
+            fn view_of<'a>(_: &#krate::RowView<'a>) -> #view<'a> { ::core::unreachable!() }
+        }
+    }
+}
+
+/// The row that is not copied.
+fn borrowed_row(table: &Table<'_>) -> TokenStream {
+    let (vis, krate, row, view) = (&table.input.vis, table.krate(), table.row(), table.view());
+    let decoded = quote!(::std::borrow::Cow<'a, ::core::primitive::str>);
+    let decoded = quote!(::core::result::Result<#decoded, #krate::DbError>);
+    let getters_of_view = getters(table, &quote!(&'a ::core::primitive::str), &decoded);
+    quote! {
+        #[derive(::core::clone::Clone, ::core::marker::Copy, ::core::fmt::Debug)]
+        #[doc(hidden)]
+        #vis struct #view<'a>(::core::marker::PhantomData<&'a ()>);
+
+        #[allow(dead_code)]
+        impl<'a> #view<'a> {
+            #getters_of_view
+            #vis fn sequence(&self) -> ::core::primitive::u64 { ::core::unreachable!() }
+            #vis fn into_row(self) -> ::core::result::Result<#row, #krate::DbError> { ::core::unreachable!() }
         }
     }
 }
@@ -142,14 +168,18 @@ fn tokens(table: &Table<'_>) -> TokenStream {
     }
 }
 
-/// Getters of the built-ins, and of each column the type that it will have when the mistake is mended.
-fn getters(table: &Table<'_>) -> TokenStream {
+/// Getters of the built-ins, and of each column the type that it will have when the mistake is mended; `dim` is that of
+/// dims, `text` that of the id and of labels.
+fn getters(table: &Table<'_>, dim: &TokenStream, text: &TokenStream) -> TokenStream {
     let (vis, krate) = (&table.input.vis, table.krate());
     let numbers = builtin::NUMBERS.iter().map(|number| (number.ident(), number.ty(&krate)));
-    let text = quote!(&::core::primitive::str);
     let columns = table.columns.iter().filter(|column| builtin::reserved(&column.name).is_none());
     let columns = columns.map(|column| {
-        let ty = if is_number(column) { quote!(::core::primitive::u32) } else { text.clone() };
+        let ty = match column.role() {
+            Some(Role::Label) => text.clone(),
+            _ if is_number(column) => quote!(::core::primitive::u32),
+            _ => dim.clone(),
+        };
         (column.method(), ty)
     });
     let getters = numbers.chain([(format_ident!("id"), text.clone())]).chain(columns);

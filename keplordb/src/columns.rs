@@ -156,7 +156,7 @@ macro_rules! token {
     ($(#[$doc:meta])* $name:ident<S $(, $value:ident)?> of $column:ty) => {
         $(#[$doc])*
         pub struct $name<S $(, $value)?> {
-            column: $column,
+            pub(crate) column: $column,
             events: PhantomData<fn() -> (S, $($value)?)>,
         }
 

@@ -8,7 +8,6 @@ pub(crate) const MAX_DEPTH: usize = 256;
 
 /// A column of keys: what rows can be grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(dead_code, reason = "groups are next")]
 pub enum KeyColumn {
     Status,
     Dim(usize),

@@ -102,9 +102,11 @@ pub mod any;
 pub mod columns;
 pub mod groups;
 mod maintenance;
+mod project;
 mod query;
 mod raw;
 mod reader;
+mod step;
 mod store;
 mod values;
 
@@ -123,6 +125,7 @@ pub use groups::Bucket;
 pub use keplordb_disk as disk;
 pub use keplordb_macros::Schema;
 pub use maintenance::{Maintainable, Maintenance};
+pub use project::{Columns, Projected};
 pub use query::Query;
 pub use raw::Engine;
 pub use read::event_row::EventRow;
@@ -131,6 +134,7 @@ pub use read::query::{Cursor, RollupKey, RollupValue, Totals};
 pub use read::row::RowView;
 pub use reader::{RawReader, Reader};
 pub use schema::{MAX_COUNTERS, MAX_DIMS, MAX_LABELS, MAX_NAME_BYTES, TableSchema};
+pub use step::Step;
 pub use store::{ExactRollup, ExactSums, Schema, Store};
 pub use values::Values;
 

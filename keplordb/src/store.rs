@@ -30,8 +30,10 @@ pub trait Schema: Sized + Send + Sync + 'static {
     type Builder: Send;
     /// Which events a query asks for.
     type Filter: Clone + Send + Sync + Into<Filter<Self>>;
-    /// An event on its way out.
+    /// An event on its way out, owned.
     type Row: Send;
+    /// An event on its way out, read where it lies.
+    type View<'a>: Copy;
     /// Count, sums and extremes: [`Totals`] of the type's number of counters.
     type Totals: From<ExactSums>;
     /// Count and sums of a day: [`RollupValue`] of the type's number of counters.
@@ -50,6 +52,8 @@ pub trait Schema: Sized + Send + Sync + 'static {
     /// # Errors
     /// [`DbError::Corrupt`](crate::DbError::Corrupt) when an id or a label cannot be decoded.
     fn read_row(row: &RowView<'_>) -> Result<Self::Row>;
+    /// The row with the columns of this type; copies nothing.
+    fn view_of<'a>(row: &RowView<'a>) -> Self::View<'a>;
 }
 
 /// What an aggregation added up, before it is clamped into [`Totals`].

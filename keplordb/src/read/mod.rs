@@ -15,12 +15,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use self::column_set::ColumnSet;
 use self::remap::Remaps;
 use crate::kernels::Kernels;
 use crate::schema::Shape;
 
 pub(crate) mod aggregate;
 pub(crate) mod codes;
+pub(crate) mod column_set;
 pub(crate) mod condition;
 pub(crate) mod distinct;
 pub(crate) mod event_row;
@@ -50,11 +52,13 @@ pub(crate) struct ReadContext {
     pub(crate) shape: Shape,
     /// Shared by all queries of the table.
     pub(crate) remaps: Arc<Remaps>,
+    /// What is read of the rows that are handed out.
+    pub(crate) columns: ColumnSet,
 }
 
 impl fmt::Debug for ReadContext {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kernels, pool, shape, remaps: _ } = self;
+        let Self { kernels, pool, shape, remaps: _, columns: _ } = self;
         let mut fields = out.debug_struct("ReadContext");
         fields
             .field("kernels", &kernels.name)

@@ -49,7 +49,7 @@ pub(crate) fn newest_of_id(
     }
     match (in_segment, in_memory) {
         (Some((open, row)), _) => {
-            each(&RowView::of_segment(&SegmentRows::open(&open, context.shape)?, row as usize))?;
+            each(&RowView::of_segment(&SegmentRows::open(&open, context)?, row as usize))?;
         }
         (None, Some((_, block, row))) => each(&RowView::of_block(block, row))?,
         (None, None) => return Ok(false),

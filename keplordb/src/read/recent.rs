@@ -172,7 +172,7 @@ impl<'s> SegmentWalk<'s> {
         if let Some(rows) = self.rows.get() {
             return Ok(rows);
         }
-        let rows = SegmentRows::open(self.open, context.shape)?;
+        let rows = SegmentRows::open(self.open, context)?;
         Ok(self.rows.get_or_init(|| rows))
     }
 }

@@ -4,9 +4,12 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 
+use super::ReadContext;
+use super::column_set::ColumnSet;
 use super::query::clamp_u32;
 use crate::error::{DbError, Result};
 use crate::event::EventFlags;
+use crate::expr::{KeyColumn, NumberColumn};
 use crate::format::block::Block;
 use crate::format::bytes::Malformed;
 use crate::format::keys::{Keys, status_of};
@@ -76,7 +79,7 @@ impl<'a> RowView<'a> {
     /// to one shard.
     pub fn sequence(&self) -> u64 {
         match self.place {
-            Place::Segment(columns, _) => columns.sequence.get(self.row) as u64,
+            Place::Segment(columns, _) => get(columns.sequence.as_ref(), self.row) as u64,
             Place::Block(block) => at(block.sequence(), self.row),
         }
     }
@@ -84,7 +87,7 @@ impl<'a> RowView<'a> {
     /// When it happened, in nanoseconds since the Unix epoch.
     pub fn ts_ns(&self) -> i64 {
         match self.place {
-            Place::Segment(columns, _) => columns.time.get(self.row),
+            Place::Segment(columns, _) => get(columns.time.as_ref(), self.row),
             Place::Block(block) => at(block.ts(), self.row),
         }
     }
@@ -92,7 +95,7 @@ impl<'a> RowView<'a> {
     /// The metric.
     pub fn metric(&self) -> i64 {
         match self.place {
-            Place::Segment(columns, _) => columns.metric.get(self.row),
+            Place::Segment(columns, _) => get(columns.metric.as_ref(), self.row),
             Place::Block(block) => at(block.metric(), self.row),
         }
     }
@@ -100,7 +103,7 @@ impl<'a> RowView<'a> {
     /// The latency, in milliseconds.
     pub fn latency_ms(&self) -> u32 {
         match self.place {
-            Place::Segment(columns, _) => clamp_u32(columns.latency.get(self.row)),
+            Place::Segment(columns, _) => clamp_u32(get(columns.latency.as_ref(), self.row)),
             Place::Block(block) => at(block.latency(), self.row),
         }
     }
@@ -108,7 +111,7 @@ impl<'a> RowView<'a> {
     /// The latency detail, in milliseconds.
     pub fn latency_detail_ms(&self) -> u32 {
         match self.place {
-            Place::Segment(columns, _) => clamp_u32(columns.latency_detail.get(self.row)),
+            Place::Segment(columns, _) => clamp_u32(get(columns.latency_detail.as_ref(), self.row)),
             Place::Block(block) => at(block.latency_detail(), self.row),
         }
     }
@@ -124,7 +127,9 @@ impl<'a> RowView<'a> {
     /// The flags.
     pub fn flags(&self) -> EventFlags {
         match self.place {
-            Place::Segment(columns, _) => EventFlags(u16::try_from(columns.flags.get(self.row)).unwrap_or(0)),
+            Place::Segment(columns, _) => {
+                EventFlags(u16::try_from(get(columns.flags.as_ref(), self.row)).unwrap_or(0))
+            }
             Place::Block(block) => block.flags(self.row),
         }
     }
@@ -132,17 +137,28 @@ impl<'a> RowView<'a> {
     /// A counter by its place in the schema.
     pub fn counter(&self, counter: usize) -> u32 {
         match self.place {
-            Place::Segment(columns, _) => {
-                columns.counters.get(counter).map_or(0, |values| clamp_u32(values.get(self.row)))
-            }
+            Place::Segment(columns, _) => clamp_u32(get(columns.counter(counter), self.row)),
             Place::Block(block) => block.counter(counter).map_or(0, |values| at(values, self.row)),
+        }
+    }
+
+    /// A number of whatever column.
+    pub(crate) fn number(&self, column: NumberColumn) -> i64 {
+        match column {
+            NumberColumn::Time => self.ts_ns(),
+            NumberColumn::Sequence => self.sequence().cast_signed(),
+            NumberColumn::Metric => self.metric(),
+            NumberColumn::Latency => self.latency_ms().into(),
+            NumberColumn::LatencyDetail => self.latency_detail_ms().into(),
+            NumberColumn::Flags => self.flags().0.into(),
+            NumberColumn::Counter(counter) => self.counter(counter).into(),
         }
     }
 
     /// A dim by its place in the schema.
     pub fn dim(&self, dim: usize) -> &'a str {
         match self.place {
-            Place::Segment(columns, _) => columns.dims.get(dim).map_or("", |keys| keys.text(self.row)),
+            Place::Segment(columns, _) => columns.dim(dim).map_or("", |keys| keys.text(self.row)),
             Place::Block(block) => block.dim(dim, self.row),
         }
     }
@@ -221,6 +237,11 @@ impl fmt::Debug for RowView<'_> {
     }
 }
 
+/// 0 in a column that the segment lacks.
+fn get(values: Option<&Numbers<'_>>, row: usize) -> i64 {
+    values.map_or(0, |values| values.get(row))
+}
+
 fn at<T: Copy + Default>(values: &[T], row: usize) -> T {
     values.get(row).copied().unwrap_or_default()
 }
@@ -232,9 +253,9 @@ pub(crate) struct SegmentRows<'s> {
 }
 
 impl<'s> SegmentRows<'s> {
-    pub(crate) fn open(open: &'s OpenSegment<'_>, shape: Shape) -> Result<Self> {
+    pub(crate) fn open(open: &'s OpenSegment<'_>, context: &ReadContext) -> Result<Self> {
         Ok(Self {
-            columns: SegmentColumns::open(open, shape)?,
+            columns: SegmentColumns::open(open, context.shape, &context.columns)?,
             texts: SegmentTexts { open, readers: RefCell::default() },
         })
     }
@@ -243,54 +264,67 @@ impl<'s> SegmentRows<'s> {
 /// Statuses of a segment that are parsed when it is opened for rows; most tables have a dozen.
 const PARSED_STATUSES: u32 = 64;
 
-/// The columns that rows read without fail.
+/// The columns that rows read without fail; `None` where they are not wanted, or younger than the segment.
 struct SegmentColumns<'s> {
-    time: Numbers<'s>,
-    sequence: Numbers<'s>,
-    metric: Numbers<'s>,
-    latency: Numbers<'s>,
-    latency_detail: Numbers<'s>,
-    flags: Numbers<'s>,
-    status: Keys<'s>,
+    time: Option<Numbers<'s>>,
+    sequence: Option<Numbers<'s>>,
+    metric: Option<Numbers<'s>>,
+    latency: Option<Numbers<'s>>,
+    latency_detail: Option<Numbers<'s>>,
+    flags: Option<Numbers<'s>>,
+    status: Option<Keys<'s>>,
     /// The status of each code, parsed once for all rows; empty where there are too many to parse ahead.
     statuses: Vec<u16>,
-    /// Shorter than the table's where columns are younger than the segment; so are the dims.
-    counters: Vec<Numbers<'s>>,
-    dims: Vec<Keys<'s>>,
+    counters: Vec<Option<Numbers<'s>>>,
+    dims: Vec<Option<Keys<'s>>>,
 }
 
 impl<'s> SegmentColumns<'s> {
-    fn open(open: &'s OpenSegment<'_>, shape: Shape) -> Result<Self> {
-        let status = open.status()?;
-        let parsed = if status.values() <= PARSED_STATUSES { 0..status.values() } else { 0..0 };
+    fn open(open: &'s OpenSegment<'_>, shape: Shape, wanted: &ColumnSet) -> Result<Self> {
+        let number = |column: NumberColumn, read: &dyn Fn() -> Result<Numbers<'s>>| {
+            if wanted.has_number(column) { read().map(Some) } else { Ok(None) }
+        };
+        let status = if wanted.has_key(KeyColumn::Status) { Some(open.status()?) } else { None };
+        let parsed = status.filter(|status| status.values() <= PARSED_STATUSES);
+        let parsed =
+            parsed.iter().flat_map(|keys| (0..keys.values()).map(|code| status_of(keys.value(code))));
         let mut columns = Self {
-            time: open.time()?,
-            sequence: open.sequence()?,
-            metric: open.metric()?,
-            latency: open.latency()?,
-            latency_detail: open.latency_detail()?,
-            flags: open.flags()?,
+            time: number(NumberColumn::Time, &|| open.time())?,
+            sequence: number(NumberColumn::Sequence, &|| open.sequence())?,
+            metric: number(NumberColumn::Metric, &|| open.metric())?,
+            latency: number(NumberColumn::Latency, &|| open.latency())?,
+            latency_detail: number(NumberColumn::LatencyDetail, &|| open.latency_detail())?,
+            flags: number(NumberColumn::Flags, &|| open.flags())?,
+            statuses: parsed.collect(),
             status,
-            statuses: parsed.map(|code| status_of(status.value(code))).collect(),
             counters: Vec::with_capacity(shape.counters),
             dims: Vec::with_capacity(shape.dims),
         };
         for counter in 0..shape.counters {
-            let Some(values) = open.counter(counter)? else { break };
-            columns.counters.push(values);
+            let is_wanted = wanted.has_number(NumberColumn::Counter(counter));
+            columns.counters.push(if is_wanted { open.counter(counter)? } else { None });
         }
         for dim in 0..shape.dims {
-            let Some(keys) = open.dim(dim)? else { break };
-            columns.dims.push(keys);
+            let is_wanted = wanted.has_key(KeyColumn::Dim(dim));
+            columns.dims.push(if is_wanted { open.dim(dim)? } else { None });
         }
         Ok(columns)
     }
 }
 
-impl SegmentColumns<'_> {
+impl<'s> SegmentColumns<'s> {
+    fn counter(&self, counter: usize) -> Option<&Numbers<'s>> {
+        self.counters.get(counter)?.as_ref()
+    }
+
+    fn dim(&self, dim: usize) -> Option<&Keys<'s>> {
+        self.dims.get(dim)?.as_ref()
+    }
+
     fn status(&self, row: usize) -> u16 {
-        let parsed = self.statuses.get(self.status.code(row) as usize);
-        parsed.copied().unwrap_or_else(|| status_of(self.status.text(row)))
+        let Some(keys) = &self.status else { return 0 };
+        let parsed = self.statuses.get(keys.code(row) as usize);
+        parsed.copied().unwrap_or_else(|| status_of(keys.text(row)))
     }
 }
 
@@ -370,7 +404,7 @@ impl ReadTexts for SegmentTexts<'_> {
         readers.append(self.open, ID, row)?;
         *slots.id_end = end_of(&readers.texts);
         for (dim, end) in slots.dim_ends.iter_mut().enumerate() {
-            if let Some(keys) = columns.dims.get(dim) {
+            if let Some(keys) = columns.dim(dim) {
                 readers.texts.extend_from_slice(keys.text_bytes(row));
             }
             *end = end_of(&readers.texts);

@@ -7,6 +7,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::ReadContext;
 use super::aggregate::aggregate;
+use super::column_set::ColumnSet;
 use super::explain::Tally;
 use super::group::{GroupQuery, Groups, group};
 use super::point::newest_of_id;
@@ -37,8 +38,13 @@ impl Source {
         rollup_dims: Vec<usize>,
         pool: Option<Arc<rayon::ThreadPool>>,
     ) -> Self {
-        let context =
-            ReadContext { kernels: Kernels::best(), pool, shape: schema.shape(), remaps: Arc::default() };
+        let context = ReadContext {
+            kernels: Kernels::best(),
+            pool,
+            shape: schema.shape(),
+            remaps: Arc::default(),
+            columns: ColumnSet::ALL,
+        };
         Self { schema, rollup_dims, context, version: ArcSwap::default() }
     }
 
@@ -79,7 +85,6 @@ impl Source {
         recent(&self.view(), predicate, limit, order, &self.context, each)
     }
 
-    #[allow(dead_code, reason = "the typed query asks it in a moment")]
     pub(crate) fn group(
         &self,
         predicate: &Predicate<'_>,
@@ -87,6 +92,19 @@ impl Source {
         tally: &mut Tally,
     ) -> Result<Groups> {
         group(&self.view(), predicate, query, &self.context, tally)
+    }
+
+    /// As [`recent`](Self::recent), of rows of which only `columns` are read, besides ids and labels.
+    pub(crate) fn recent_of(
+        &self,
+        columns: ColumnSet,
+        predicate: &Predicate<'_>,
+        limit: usize,
+        order: Order,
+        each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let context = ReadContext { columns, ..self.context.clone() };
+        recent(&self.view(), predicate, limit, order, &context, each)
     }
 
     /// Calls `each` with the newest live row of an id; `false` when there is none.

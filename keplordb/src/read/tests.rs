@@ -12,6 +12,7 @@ use keplordb_disk::{Disk, MemoryDisk};
 use roaring::{RoaringBitmap, RoaringTreemap};
 
 use super::aggregate::{aggregate, aggregate_above, scan_whole};
+use super::column_set::ColumnSet;
 use super::event_row::EventRow;
 use super::explain::Tally;
 use super::point::{RowKey, find_row, newest_of_id, rows_of_id, rows_that_match};
@@ -331,6 +332,7 @@ fn context(random: &mut Random) -> ReadContext {
         pool: random.one_in(2).then(|| Arc::clone(&POOL)),
         shape: SHAPE,
         remaps: Arc::default(),
+        columns: ColumnSet::ALL,
     }
 }
 
