@@ -90,11 +90,15 @@ struct Common {
 }
 
 impl Common {
-    /// `None` where chunks with bases of their own take clearly less. The base of a chunk is its minimum then.
+    /// `None` where chunks with bases of their own take clearly less; a chunk's base is its minimum then. The base is 0
+    /// where that costs nothing, so that residuals are the values themselves.
     fn of(zones: &[ChunkZone], own_units: usize) -> Option<Self> {
-        let base = zones.iter().map(|zone| zone.min).min().unwrap_or(0);
+        let min = zones.iter().map(|zone| zone.min).min().unwrap_or(0);
         let max = zones.iter().map(|zone| zone.max).max().unwrap_or(0);
-        let width = Width::for_residual((max as u64).wrapping_sub(base as u64));
+        let width_from = |base: i64| Width::for_residual((max as u64).wrapping_sub(base as u64));
+        let zero_is_free = min >= 0 && width_from(0) == width_from(min);
+        let base = if zero_is_free { 0 } else { min };
+        let width = width_from(base);
         let units = zones.len() * width.bytes();
         (units <= own_units + own_units / SMALLER_BY_PART).then_some(Self { base, width })
     }
@@ -498,6 +502,30 @@ impl<'a> Numbers<'a> {
         });
     }
 
+    /// The rows of a chunk whose value has all of `bits` set; bits of the mask past the last row mean nothing. One kernel
+    /// where residuals are the values themselves, as those of flags and codes are.
+    pub(crate) fn bits_mask(&self, kernels: &Kernels, chunk: usize, bits: i64) -> Mask {
+        if self.base(chunk) != 0 || bits < 0 {
+            return self.mask_where(chunk, |value| value & bits == bits);
+        }
+        // No value has a bit that its width does not hold.
+        let (data, none) = (self.chunk_data(chunk), Mask::default());
+        match data {
+            ChunkData::Zero if bits == 0 => [u64::MAX; 4],
+            ChunkData::Zero => none,
+            ChunkData::Bits8(data) => {
+                u8::try_from(bits).map_or(none, |bits| (kernels.bits_mask_u8)(data, bits))
+            }
+            ChunkData::Bits16(data) => {
+                u16::try_from(bits).map_or(none, |bits| (kernels.bits_mask_u16)(data, bits))
+            }
+            ChunkData::Bits32(data) => {
+                u32::try_from(bits).map_or(none, |bits| (kernels.bits_mask_u32)(data, bits))
+            }
+            ChunkData::Bits64(data) => (kernels.bits_mask_u64)(data, bits as u64),
+        }
+    }
+
     /// The rows of a chunk whose value passes a test; bits past the last row mean nothing. For tests that no kernel has:
     /// each value is looked at.
     pub(crate) fn mask_where(&self, chunk: usize, test: impl Fn(i64) -> bool) -> Mask {
@@ -832,6 +860,7 @@ mod tests {
         let mut bounds = vec![i64::MIN, -1, 0, 1, i64::MAX];
         bounds.extend(values.iter().step_by(values.len() / 4 + 1));
         bounds.extend(values.iter().max().map(|max| max.saturating_sub(1)));
+        let bits = [0, 1, 6, 0x80, 0x100, 0x1_0001, 1 << 40, i64::MIN, -1];
         let masks =
             [[0; 4], [u64::MAX; 4], [1, 0, 0, 0], [0, 0, 0, 1 << 63], [seed, !seed, seed << 7, seed >> 3]];
         for (chunk, plain) in values.chunks(CHUNK_ROWS).enumerate() {
@@ -852,6 +881,12 @@ mod tests {
                         Zone::None => assert!(expected.iter().all(|within| !within)),
                         Zone::All => assert!(expected.iter().all(|within| *within)),
                         Zone::Some => {}
+                    }
+                }
+                for bits in bits {
+                    let mask = numbers.bits_mask(kernels, chunk, bits);
+                    for (place, value) in plain.iter().enumerate() {
+                        assert_eq!(bit(&mask, place), value & bits == bits, "{value:x} & {bits:x}");
                     }
                 }
                 for mask in &masks {
@@ -1120,17 +1155,17 @@ mod tests {
         let common = section(&[1, 2, 3], true);
         let common_layout = Layout::new(1, false, true);
         let refusal = |at: usize, byte: u8| refusal_of(&common, at, byte, 3);
-        assert_eq!(refusal(6, 9), "a column of form 2, width 9 and base 1 cannot be");
+        assert_eq!(refusal(6, 9), "a column of form 2, width 9 and base 0 cannot be");
         assert_eq!(refusal(16, 2), "values 1 to 3 do not fit the width of chunk 0");
         assert_eq!(refusal(common_layout.data + 3, 1), "residuals past the last row are not zero");
 
-        let value_refusal = |residual: u8, base: u8| {
+        let value_refusal = |residual: u8| {
             let mut damaged = common.clone();
-            (damaged[common_layout.data + 1], damaged[16]) = (residual, base);
+            damaged[common_layout.data + 1] = residual;
             Numbers::check(&damaged, 3, true).unwrap();
             Numbers::new(&damaged, 3, true).check_values().unwrap_err().what
         };
-        assert_eq!(value_refusal(200, 1), "a value of chunk 0 is above its maximum");
-        assert_eq!(value_refusal(2, 0), "a value of chunk 0 is below its minimum");
+        assert_eq!(value_refusal(200), "a value of chunk 0 is above its maximum");
+        assert_eq!(value_refusal(0), "a value of chunk 0 is below its minimum");
     }
 }

@@ -4,6 +4,7 @@
 //! range_mask:   for each vector v of the chunk:
 //!                   inside = (v - lo) <= (hi - lo), unsigned          (1)
 //!                   append one bit per lane of inside to the mask     (2)
+//! bits_mask:    for each vector v of the chunk: append one bit per lane of v & bits == bits to the mask   (2)
 //! masked_sum:   for each vector v, with its bits of the mask:
 //!                   selected = all ones in lanes whose bit is set     (3)
 //!                   total += v & selected, in wider lanes             (4)
@@ -62,6 +63,10 @@ static TABLE: Kernels = Kernels {
     range_mask_u16: |chunk, lo, hi| detected!(range_mask_u16(chunk, lo, hi)),
     range_mask_u32: |chunk, lo, hi| detected!(range_mask_u32(chunk, lo, hi)),
     range_mask_u64: |chunk, lo, hi| detected!(range_mask_u64(chunk, lo, hi)),
+    bits_mask_u8: |chunk, bits| detected!(bits_mask_u8(chunk, bits)),
+    bits_mask_u16: |chunk, bits| detected!(bits_mask_u16(chunk, bits)),
+    bits_mask_u32: |chunk, bits| detected!(bits_mask_u32(chunk, bits)),
+    bits_mask_u64: |chunk, bits| detected!(bits_mask_u64(chunk, bits)),
     masked_sum_u8: |chunk, mask| detected!(masked_sum_u8(chunk, mask)),
     masked_sum_u16: |chunk, mask| detected!(masked_sum_u16(chunk, mask)),
     masked_sum_u32: |chunk, mask| detected!(masked_sum_u32(chunk, mask)),
@@ -141,6 +146,60 @@ fn range_mask_u64(chunk: &[u8; 2048], lo: u64, hi: u64) -> Mask {
             outside |= (_mm256_movemask_pd(_mm256_castsi256_pd(beyond)) as u64) << (4 * index);
         }
         *word = !outside;
+    }
+    mask
+}
+
+// Masks of bits.
+
+#[target_feature(enable = "avx2")]
+fn bits_mask_u8(chunk: &[u8; 256], wanted: u8) -> Mask {
+    let wanted = _mm256_set1_epi8(wanted as i8);
+    let mut bits = [0; 8];
+    for (bits, vector) in bits.iter_mut().zip(vectors(chunk)) {
+        let all_set = _mm256_cmpeq_epi8(_mm256_and_si256(load(vector), wanted), wanted);
+        *bits = _mm256_movemask_epi8(all_set) as u32;
+    }
+    join(bits)
+}
+
+#[target_feature(enable = "avx2")]
+fn bits_mask_u16(chunk: &[u8; 512], wanted: u16) -> Mask {
+    #[target_feature(enable = "avx2")]
+    fn all_set(vector: &Vector, wanted: __m256i) -> __m256i {
+        _mm256_cmpeq_epi16(_mm256_and_si256(load(vector), wanted), wanted)
+    }
+    let wanted = _mm256_set1_epi16(wanted as i16);
+    let mut bits = [0; 8];
+    for (bits, [a, b]) in bits.iter_mut().zip(vectors(chunk).as_chunks().0) {
+        let packed = _mm256_packs_epi16(all_set(a, wanted), all_set(b, wanted));
+        *bits = _mm256_movemask_epi8(_mm256_permute4x64_epi64::<0b11_01_10_00>(packed)) as u32;
+    }
+    join(bits)
+}
+
+#[target_feature(enable = "avx2")]
+fn bits_mask_u32(chunk: &[u8; 1024], wanted: u32) -> Mask {
+    let wanted = _mm256_set1_epi32(wanted as i32);
+    let mut mask = Mask::default();
+    for (word, vectors) in mask.iter_mut().zip(vectors(chunk).as_chunks::<8>().0) {
+        for (index, vector) in vectors.iter().enumerate() {
+            let all_set = _mm256_cmpeq_epi32(_mm256_and_si256(load(vector), wanted), wanted);
+            *word |= (_mm256_movemask_ps(_mm256_castsi256_ps(all_set)) as u64) << (8 * index);
+        }
+    }
+    mask
+}
+
+#[target_feature(enable = "avx2")]
+fn bits_mask_u64(chunk: &[u8; 2048], wanted: u64) -> Mask {
+    let wanted = _mm256_set1_epi64x(wanted as i64);
+    let mut mask = Mask::default();
+    for (word, vectors) in mask.iter_mut().zip(vectors(chunk).as_chunks::<16>().0) {
+        for (index, vector) in vectors.iter().enumerate() {
+            let all_set = _mm256_cmpeq_epi64(_mm256_and_si256(load(vector), wanted), wanted);
+            *word |= (_mm256_movemask_pd(_mm256_castsi256_pd(all_set)) as u64) << (4 * index);
+        }
     }
     mask
 }

@@ -7,6 +7,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ pub(crate) type MinMax = Option<(u64, u64)>;
 /// One version of every kernel. All versions give the same answers; `scalar.rs` says which.
 ///
 /// - `range_mask`: the rows whose value `v` is in `lo <= v && v <= hi`; none if `lo > hi`.
+/// - `bits_mask`: the rows whose value has all of `bits` set.
 /// - `masked_sum`: the exact sum of the rows in the mask. The result type holds the sum of any 256 values.
 /// - `masked_min_max`: the smallest and the largest value of the rows in the mask.
 pub(crate) struct Kernels {
@@ -34,6 +37,10 @@ pub(crate) struct Kernels {
     pub(crate) range_mask_u16: fn(&[u8; 512], lo: u16, hi: u16) -> Mask,
     pub(crate) range_mask_u32: fn(&[u8; 1024], lo: u32, hi: u32) -> Mask,
     pub(crate) range_mask_u64: fn(&[u8; 2048], lo: u64, hi: u64) -> Mask,
+    pub(crate) bits_mask_u8: fn(&[u8; 256], bits: u8) -> Mask,
+    pub(crate) bits_mask_u16: fn(&[u8; 512], bits: u16) -> Mask,
+    pub(crate) bits_mask_u32: fn(&[u8; 1024], bits: u32) -> Mask,
+    pub(crate) bits_mask_u64: fn(&[u8; 2048], bits: u64) -> Mask,
     pub(crate) masked_sum_u8: fn(&[u8; 256], &Mask) -> u64,
     pub(crate) masked_sum_u16: fn(&[u8; 512], &Mask) -> u64,
     pub(crate) masked_sum_u32: fn(&[u8; 1024], &Mask) -> u64,
@@ -46,7 +53,7 @@ pub(crate) struct Kernels {
 
 impl Kernels {
     /// The fastest version that this processor can run, or the one that the environment variable `KEPLORDB_KERNELS`
-    /// names (`scalar`, `avx2`), if it can run that. Looked up once per process.
+    /// names (`scalar`, `avx2`, `avx512`), if it can run that. Looked up once per process.
     pub(crate) fn best() -> &'static Self {
         static BEST: OnceLock<&'static Kernels> = OnceLock::new();
         BEST.get_or_init(|| Self::choose(std::env::var("KEPLORDB_KERNELS").ok().as_deref()))
@@ -55,10 +62,10 @@ impl Kernels {
     /// All versions that this processor can run: scalar first, the fastest last.
     pub(crate) fn all_available() -> Vec<&'static Self> {
         #[cfg(target_arch = "x86_64")]
-        let fast = avx2::table();
+        let fast = [avx2::table(), avx512::table()];
         #[cfg(not(target_arch = "x86_64"))]
-        let fast = None;
-        std::iter::once(&scalar::TABLE).chain(fast).collect()
+        let fast: [Option<&'static Self>; 0] = [];
+        std::iter::once(&scalar::TABLE).chain(fast.into_iter().flatten()).collect()
     }
 
     /// The version called `wanted`, or the fastest if there is none of that name here.

@@ -8,6 +8,10 @@ pub(super) static TABLE: Kernels = Kernels {
     range_mask_u16,
     range_mask_u32,
     range_mask_u64,
+    bits_mask_u8,
+    bits_mask_u16,
+    bits_mask_u32,
+    bits_mask_u64,
     masked_sum_u8,
     masked_sum_u16,
     masked_sum_u32,
@@ -18,16 +22,26 @@ pub(super) static TABLE: Kernels = Kernels {
     masked_min_max_u64,
 };
 
-/// The three kernels for values of one type. `$sum` is wide enough for 256 of them. Each word of a mask belongs to 64
+/// The four kernels for values of one type. `$sum` is wide enough for 256 of them. Each word of a mask belongs to 64
 /// rows, so the loops go over words, then over their rows, without branches.
 macro_rules! kernels {
-    ($value:ty, $sum:ty, $chunk_bytes:literal, $range_mask:ident, $masked_sum:ident, $masked_min_max:ident) => {
+    ($value:ty, $sum:ty, $chunk_bytes:literal, $range_mask:ident, $bits_mask:ident, $masked_sum:ident, $masked_min_max:ident) => {
         fn $range_mask(chunk: &[u8; $chunk_bytes], lo: $value, hi: $value) -> Mask {
             let mut mask = Mask::default();
             for (word, rows) in mask.iter_mut().zip(chunk.as_chunks().0.as_chunks::<64>().0) {
                 for (bit, bytes) in rows.iter().enumerate() {
                     let value = <$value>::from_le_bytes(*bytes);
                     *word |= u64::from(lo <= value && value <= hi) << bit;
+                }
+            }
+            mask
+        }
+
+        fn $bits_mask(chunk: &[u8; $chunk_bytes], bits: $value) -> Mask {
+            let mut mask = Mask::default();
+            for (word, rows) in mask.iter_mut().zip(chunk.as_chunks().0.as_chunks::<64>().0) {
+                for (bit, bytes) in rows.iter().enumerate() {
+                    *word |= u64::from(<$value>::from_le_bytes(*bytes) & bits == bits) << bit;
                 }
             }
             mask
@@ -58,7 +72,7 @@ macro_rules! kernels {
     };
 }
 
-kernels!(u8, u64, 256, range_mask_u8, masked_sum_u8, masked_min_max_u8);
-kernels!(u16, u64, 512, range_mask_u16, masked_sum_u16, masked_min_max_u16);
-kernels!(u32, u64, 1024, range_mask_u32, masked_sum_u32, masked_min_max_u32);
-kernels!(u64, u128, 2048, range_mask_u64, masked_sum_u64, masked_min_max_u64);
+kernels!(u8, u64, 256, range_mask_u8, bits_mask_u8, masked_sum_u8, masked_min_max_u8);
+kernels!(u16, u64, 512, range_mask_u16, bits_mask_u16, masked_sum_u16, masked_min_max_u16);
+kernels!(u32, u64, 1024, range_mask_u32, bits_mask_u32, masked_sum_u32, masked_min_max_u32);
+kernels!(u64, u128, 2048, range_mask_u64, bits_mask_u64, masked_sum_u64, masked_min_max_u64);

@@ -54,6 +54,14 @@ impl Chunk {
         mask
     }
 
+    fn bits_mask(&self, bits: u64) -> Mask {
+        let mut mask = NONE;
+        for row in (0..CHUNK_ROWS).filter(|row| self.values[*row] & bits == bits) {
+            mask[row / 64] |= 1 << (row % 64);
+        }
+        mask
+    }
+
     fn masked_sum(&self, mask: &Mask) -> u128 {
         self.selected(mask).map(u128::from).sum()
     }
@@ -81,6 +89,15 @@ impl Runner {
         }
     }
 
+    fn bits_mask(&self, chunk: &Chunk, bits: u64) -> Mask {
+        match chunk.width_bytes {
+            1 => (self.0.bits_mask_u8)(chunk.bytes(), bits as u8),
+            2 => (self.0.bits_mask_u16)(chunk.bytes(), bits as u16),
+            4 => (self.0.bits_mask_u32)(chunk.bytes(), bits as u32),
+            _ => (self.0.bits_mask_u64)(chunk.bytes(), bits),
+        }
+    }
+
     fn masked_sum(&self, chunk: &Chunk, mask: &Mask) -> u128 {
         match chunk.width_bytes {
             1 => (self.0.masked_sum_u8)(chunk.bytes(), mask).into(),
@@ -103,6 +120,9 @@ impl Runner {
     fn check(&self, chunk: &Chunk, lo: u64, hi: u64, mask: &Mask) {
         let name = format!("{} {} bytes at {}", self.0.name, chunk.width_bytes, chunk.offset);
         assert_eq!(self.range_mask(chunk, lo, hi), chunk.range_mask(lo, hi), "{name}: range {lo}..={hi}");
+        for bits in [lo, hi, 0, 1, largest(chunk.width_bytes)] {
+            assert_eq!(self.bits_mask(chunk, bits), chunk.bits_mask(bits), "{name}: bits {bits:x}");
+        }
         assert_eq!(self.masked_sum(chunk, mask), chunk.masked_sum(mask), "{name}: sum of {mask:x?}");
         assert_eq!(
             self.masked_min_max(chunk, mask),

@@ -144,7 +144,7 @@ impl<'s> Condition<'s> {
         match self {
             Self::Codes(codes) => codes.mask(kernels, chunk),
             Self::Range { values, lo, hi } => values.range_mask(kernels, chunk, *lo, *hi),
-            Self::Bits { values, bits } => values.mask_where(chunk, |value| value & bits == *bits),
+            Self::Bits { values, bits } => values.bits_mask(kernels, chunk, *bits),
             Self::Rows(rows) => mask_of_rows(rows, chunk),
             Self::All(parts) => {
                 parts.iter().map(|part| part.mask(kernels, chunk)).reduce(and).unwrap_or(ALL_ROWS)
