@@ -13,6 +13,7 @@ use std::array;
 /// assert!(flags.has(CACHED) && !flags.without(CACHED).has(CACHED));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct EventFlags(pub u16);
 
 impl EventFlags {
@@ -38,27 +39,47 @@ impl EventFlags {
 ///
 /// `#[derive(Schema)]` builds it from a struct of your own; programs that work without the derive fill it in.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct LogEvent<const D: usize, const C: usize, const L: usize> {
     /// Names the event for [`Engine::get_event`](crate::Engine::get_event); at most 64 KiB. An empty id is stored, not
     /// indexed.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub id: String,
     /// When it happened, in nanoseconds since the Unix epoch; any `i64`, in any order.
     pub ts_ns: i64,
     /// The measure that matters most (a cost, a delay, a size); summed exactly.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub metric: i64,
     /// Further measures.
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::serial::array", default = "crate::serial::array::defaults")
+    )]
     pub counters: [u32; C],
     /// How long it took, in milliseconds.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub latency_ms: u32,
     /// A part of that, in milliseconds (the time to the first byte, say).
+    #[cfg_attr(feature = "serde", serde(default))]
     pub latency_detail_ms: u32,
     /// A status code, as of HTTP.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub status: u16,
     /// Sixteen booleans.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub flags: EventFlags,
     /// Strings to filter and group by; at most 64 KiB each.
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::serial::array", default = "crate::serial::array::defaults")
+    )]
     pub dims: [String; D],
     /// Strings that are only stored; at most 16 MiB each.
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::serial::array", default = "crate::serial::array::defaults")
+    )]
     pub labels: [String; L],
 }
 
@@ -124,6 +145,7 @@ pub struct RowRef<'a> {
 
 /// An event as a query returns it: the same ten fields as [`LogEvent`], owned.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct EventRef<const D: usize, const C: usize, const L: usize> {
     /// See [`LogEvent::id`].
     pub id: String,
@@ -132,6 +154,7 @@ pub struct EventRef<const D: usize, const C: usize, const L: usize> {
     /// See [`LogEvent::metric`].
     pub metric: i64,
     /// See [`LogEvent::counters`].
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::array"))]
     pub counters: [u32; C],
     /// See [`LogEvent::latency_ms`].
     pub latency_ms: u32,
@@ -142,7 +165,29 @@ pub struct EventRef<const D: usize, const C: usize, const L: usize> {
     /// See [`LogEvent::flags`].
     pub flags: EventFlags,
     /// See [`LogEvent::dims`].
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::array"))]
     pub dims: [String; D],
     /// See [`LogEvent::labels`].
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::array"))]
     pub labels: [String; L],
+}
+
+#[cfg(feature = "serde")]
+impl<const D: usize, const C: usize, const L: usize> EventRef<D, C, L> {
+    /// All empty or 0.
+    pub(crate) fn empty() -> Self {
+        let LogEvent {
+            id,
+            ts_ns,
+            metric,
+            counters,
+            latency_ms,
+            latency_detail_ms,
+            status,
+            flags,
+            dims,
+            labels,
+        } = LogEvent::default();
+        Self { id, ts_ns, metric, counters, latency_ms, latency_detail_ms, status, flags, dims, labels }
+    }
 }

@@ -10,22 +10,34 @@ use crate::expr::{Expr, MAX_DEPTH, NumberColumn, TextTest};
 ///
 /// Holds nanoseconds since the Unix epoch; a query returns rows whose time is strictly below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Cursor(pub i64);
 
 /// Which rows to look at; every condition given must hold. The default matches all rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct QueryFilter<const D: usize> {
     /// Per dim the value it must have, exactly; the empty string is an ordinary value.
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::serial::array", default = "crate::serial::array::defaults")
+    )]
     pub dims: [Option<String>; D],
     /// Earliest time, inclusive, in nanoseconds since the Unix epoch.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub from_ts_ns: Option<i64>,
     /// Latest time, inclusive, in nanoseconds since the Unix epoch.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub to_ts_ns: Option<i64>,
     /// Smallest status, inclusive.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub status_min: Option<u16>,
     /// Status limit, **exclusive**.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub status_max: Option<u16>,
     /// Only rows strictly before this time.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub cursor: Option<Cursor>,
 }
 

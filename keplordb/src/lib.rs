@@ -69,6 +69,9 @@
 //! `sim`: the simulated disk of [`disk`], which counts and fails operations and cuts the power, for tests of programs that embed
 //! the engine.
 //!
+//! `serde`: `Serialize` and `Deserialize` for events, rows, filters, cursors, totals, rollups and schemas; the rows of a derived
+//! type are maps of its columns by name, so that they become JSON or CSV as they are.
+//!
 //! # Inside
 //! The modules stand in floors; each names only lower ones, and `tests/layers.rs` holds it.
 
@@ -106,6 +109,8 @@ mod project;
 mod query;
 mod raw;
 mod reader;
+#[doc(hidden)]
+pub mod serial;
 mod step;
 mod store;
 mod values;

@@ -22,6 +22,7 @@ pub(crate) const BUILT_IN_NAMES: [&str; 8] =
 
 /// A label column.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Label {
     pub(crate) name: String,
     /// Whether segments carry a hash index for exact lookups.
@@ -38,6 +39,7 @@ pub(crate) struct Label {
 /// assert_eq!(calls.dims().collect::<Vec<_>>(), ["user", "model"]);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct TableSchema {
     id: u8,
     /// Whether names were given; a raw engine only counts its columns.

@@ -27,6 +27,7 @@ const FLOORS: [(&str, &[&str]); 8] = [
             "maintenance",
             "raw",
             "reader",
+            "serial",
             "step",
             "store",
             "values",

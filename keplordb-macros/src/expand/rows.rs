@@ -28,6 +28,8 @@ impl Expansion<'_> {
             }
         });
         let debug = self.debug_of(row, &quote!(#row));
+        let [dims, counters, labels] = [&self.dims, &self.counters, &self.labels]
+            .map(|columns| columns.iter().map(|column| &column.name).collect::<Vec<_>>());
         let allow = allow_any_name();
         quote! {
             #[doc = #doc]
@@ -56,6 +58,7 @@ impl Expansion<'_> {
             }
 
             #debug
+            #krate::__serde_of_row!(#row, dims [#(#dims),*], counters [#(#counters),*], labels [#(#labels),*]);
 
             #[automatically_derived]
             impl ::core::convert::From<#row> for #ident {

@@ -61,6 +61,38 @@ impl<const D: usize, const C: usize, const L: usize> EventRow<D, C, L> {
         })
     }
 
+    /// A row that is not read but put together; `None` for texts of 4 GiB or more.
+    #[cfg(feature = "serde")]
+    pub(crate) fn of(sequence: u64, event: &EventRef<D, C, L>) -> Option<Self> {
+        let mut texts = String::new();
+        let (mut dim_ends, mut label_ends) = ([0; D], [0; L]);
+        let mut push = |text: &str| {
+            texts.push_str(text);
+            u32::try_from(texts.len()).ok()
+        };
+        let id_end = push(&event.id)?;
+        for (end, dim) in dim_ends.iter_mut().zip(&event.dims) {
+            *end = push(dim)?;
+        }
+        for (end, label) in label_ends.iter_mut().zip(&event.labels) {
+            *end = push(label)?;
+        }
+        Some(Self {
+            sequence,
+            ts_ns: event.ts_ns,
+            metric: event.metric,
+            latency_ms: event.latency_ms,
+            latency_detail_ms: event.latency_detail_ms,
+            status: event.status,
+            flags: event.flags,
+            counters: event.counters,
+            id_end,
+            dim_ends,
+            label_ends,
+            texts: texts.into_boxed_str(),
+        })
+    }
+
     /// The number that the engine gave the event when it was appended.
     pub fn sequence(&self) -> u64 {
         self.sequence

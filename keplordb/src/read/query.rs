@@ -19,12 +19,14 @@ use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC, Measure, Sums
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Totals<const C: usize> {
     /// How many rows matched.
     pub event_count: u64,
     /// Sum of the metric.
     pub metric: i64,
     /// Sum of each counter.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::array"))]
     pub counters: [u64; C],
     /// Sum of the latencies, in milliseconds.
     pub latency_ms: u64,
@@ -43,8 +45,10 @@ pub struct Totals<const C: usize> {
     /// Largest latency detail, in milliseconds.
     pub latency_detail_ms_max: Option<u32>,
     /// Smallest value of each counter.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::array"))]
     pub counters_min: [Option<u32>; C],
     /// Largest value of each counter.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::array"))]
     pub counters_max: [Option<u32>; C],
 }
 
@@ -76,6 +80,7 @@ impl<const C: usize> Totals<C> {
 
 /// Which rows a rollup adds up.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RollupKey {
     /// The UTC midnight at which the day begins, in epoch **seconds**.
     pub day: i64,
@@ -85,12 +90,14 @@ pub struct RollupKey {
 
 /// What a rollup adds up to; sums saturate.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RollupValue<const C: usize> {
     /// How many rows.
     pub event_count: u64,
     /// Sum of the metric.
     pub metric: i64,
     /// Sum of each counter.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::array"))]
     pub counters: [u64; C],
 }
 
