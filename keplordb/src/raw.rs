@@ -11,6 +11,7 @@ use crate::engine::{
 use crate::error::{DbError, Result};
 use crate::event::{EventRef, LogEvent};
 use crate::filter::{Predicate, QueryFilter};
+use crate::page::{Page, PageCursor};
 use crate::read::explain::Tally;
 use crate::read::query::{RollupKey, RollupValue, Totals};
 use crate::read::rollup::RollupRow;
@@ -148,6 +149,20 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     /// As [`get_event`](Self::get_event).
     pub fn query_recent(&self, filter: &QueryFilter<D>, limit: usize) -> Result<Vec<EventRef<D, C, L>>> {
         query_recent(self.core.source(), filter, limit)
+    }
+
+    /// The next `limit` events that match, newest first by (time, sequence), behind the cursor that came with the page before;
+    /// the first ones without a cursor. As [`Query::page`](crate::Query::page).
+    ///
+    /// # Errors
+    /// As [`Query::page`](crate::Query::page).
+    pub fn query_page(
+        &self,
+        filter: &QueryFilter<D>,
+        limit: usize,
+        cursor: Option<PageCursor>,
+    ) -> Result<Page<EventRef<D, C, L>>> {
+        query_page(self.core.source(), filter, limit, cursor)
     }
 
     /// Count, sums and extremes of the events that match.
@@ -361,6 +376,21 @@ pub(crate) fn query_recent<const D: usize, const C: usize, const L: usize>(
         })?;
     }
     Ok(events)
+}
+
+pub(crate) fn query_page<const D: usize, const C: usize, const L: usize>(
+    source: &Source,
+    filter: &QueryFilter<D>,
+    limit: usize,
+    cursor: Option<PageCursor>,
+) -> Result<Page<EventRef<D, C, L>>> {
+    let mut rows = Vec::new();
+    let predicate = Predicate::new(filter.as_ref_filter());
+    let next = source.page(predicate.as_ref(), limit, Order::NewestFirst, cursor, &mut |row| {
+        rows.push(EventRef::read(row)?);
+        Ok(())
+    })?;
+    Ok(Page { rows, next })
 }
 
 pub(crate) fn aggregate<const D: usize, const C: usize>(

@@ -9,7 +9,7 @@ use keplordb::disk::{Disk, RealDisk, read_all};
 
 /// The floors, from the ground up, and their modules. A new module belongs on one of them.
 const FLOORS: [(&str, &[&str]); 8] = [
-    ("ground", &["error", "schema", "time", "event", "expr", "filter", "config", "sums", "threads"]),
+    ("ground", &["error", "schema", "time", "event", "expr", "filter", "page", "config", "sums", "threads"]),
     ("kernels", &["kernels"]),
     ("format", &["format"]),
     ("storage", &["storage"]),
@@ -31,6 +31,7 @@ const FLOORS: [(&str, &[&str]); 8] = [
             "step",
             "store",
             "values",
+            "walk",
             "any",
             "lib",
         ],

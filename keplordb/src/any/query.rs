@@ -8,10 +8,13 @@ use super::columns::Columns;
 use super::row::{AnyRow, AnyRowView};
 use crate::error::{DbError, Result};
 use crate::filter::{Cursor, Predicate, inclusive};
+use crate::page::{Page, PageCursor};
 use crate::raw::RESERVED_ROWS;
 use crate::read::explain::Tally;
+use crate::read::row::RowView;
 use crate::read::select::Order;
 use crate::read::source::Source;
+use crate::step::{self, Step};
 use crate::sums::Sums;
 
 /// A question about a table's events; made by [`AnyStore::query`](crate::any::AnyStore::query). Conditions add up: an
@@ -140,6 +143,34 @@ impl<'a> AnyQuery<'a> {
             }),
             None => Ok(()),
         }
+    }
+
+    /// The next `limit` rows in the order of the query, behind the cursor that came with the page before; the first ones without
+    /// a cursor. The query's own limit plays no part. As [`Query::page`](crate::Query::page).
+    ///
+    /// # Errors
+    /// As [`Query::page`](crate::Query::page).
+    pub fn page(&self, limit: usize, cursor: Option<PageCursor>) -> Result<Page<AnyRow>> {
+        let mut rows = Vec::new();
+        let predicate = self.predicate();
+        let next = self.source.page(predicate.as_ref(), limit, self.order, cursor, &mut |row| {
+            rows.push(AnyRowView::new(self.columns, row).to_row(self.columns)?);
+            Ok(())
+        })?;
+        Ok(Page { rows, next })
+    }
+
+    /// Gives every row to a function, in order, of one moment and with bounded memory. As
+    /// [`Query::scan`](crate::Query::scan), but the row is not copied.
+    ///
+    /// # Errors
+    /// As [`Query::scan`](crate::Query::scan).
+    pub fn scan<T: Step>(&self, mut each: impl FnMut(&AnyRowView<'_>) -> T) -> Result<()> {
+        let Some(predicate) = self.predicate() else { return Ok(()) };
+        step::until_break(|stop| {
+            let mut each = |row: &RowView<'_>| stop.unless(each(&AnyRowView::new(self.columns, row)));
+            self.source.scan(&predicate, self.limit, self.order, &mut each)
+        })
     }
 
     /// Count, sums and extremes of all events that match; order and limit play no part.

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use keplordb_log::frame::HEADER_BYTES;
 
@@ -59,7 +58,7 @@ impl Core {
         let shape = self.source.schema().shape();
         check(rows.clone(), shape)?;
         if rows.len() == 0 {
-            let next = self.next_sequence.load(Ordering::Relaxed);
+            let next = self.source.sequences().next();
             return Ok(Appended { first: next, last: next - 1 });
         }
         // Taken and put back, not borrowed: what hears of events of ours (a subscriber of `tracing`) may append too.
@@ -98,21 +97,29 @@ impl Core {
         self.wal.directory.poison().check()?;
         self.begin_writing()?;
         let active = self.active(index, &mut state)?;
-        let first = self.next_sequence.fetch_add(rows as u64, Ordering::Relaxed);
-        let end = active.wal.append(frame, &payload, first)?;
+        let append = self.source.sequences().take(index, rows as u64);
+        let first = append.first();
+        let written = active.wal.append(frame, &payload, first).inspect_err(|_| {
+            if self.wal.directory.poison().is_set() {
+                append.doubt();
+            }
+        })?;
         batch.block_mut().number(first);
         match batch {
             Batch::Large(block) => active.memtable.add(*block),
             Batch::Small(block) => active.memtable.copy(block),
         }
-        active.memtable.set_wal_bytes(end);
+        active.memtable.set_wal_bytes(written.bytes);
+        drop(append);
 
         let must_sync = durable || self.sync_is_due(active);
         let syncer = Arc::clone(active.wal.syncer());
         let is_full = active.is_full(self.config.wal_max_events, self.options.memtable_bytes);
         drop(state);
+        self.source.sequences().tell();
         if must_sync && !planted::is(Bug::AckedBeforeSync) {
-            syncer.sync_to(end)?;
+            syncer.sync_to(written)?;
+            self.source.sequences().tell();
         }
         if is_full && let Err(error) = self.rotate_full(index) {
             // The rows are in the log and seen; only their move into a segment is put off.
@@ -152,12 +159,13 @@ impl Core {
         for shard in &self.shards {
             let waiting = {
                 let state = shard.state.lock();
-                state.active.as_ref().map(|active| (Arc::clone(active.wal.syncer()), active.wal.end()))
+                state.active.as_ref().map(|active| (Arc::clone(active.wal.syncer()), active.wal.reach()))
             };
-            if let Some((syncer, end)) = waiting {
-                syncer.sync_to(end)?;
+            if let Some((syncer, reach)) = waiting {
+                syncer.sync_to(reach)?;
             }
         }
+        self.source.sequences().tell();
         self.wal.directory.poison().check()
     }
 }
@@ -188,33 +196,16 @@ impl Batch<'_> {
 fn check<'a>(rows: impl Iterator<Item = RowRef<'a>>, shape: Shape) -> Result<()> {
     let mut batch_bytes = 0_usize;
     for (place, row) in rows.enumerate() {
-        let counts = [
-            ("dims", row.dims.len(), shape.dims),
-            ("counters", row.counters.len(), shape.counters),
-            ("labels", row.labels.len(), shape.labels),
-        ];
-        for (role, found, wanted) in counts {
-            if found != wanted {
-                let why = format!("event {place} has {found} {role}, the table {wanted}");
-                return Err(DbError::invalid(role, why));
-            }
-        }
-        let id = std::iter::once(("id", 0, row.id.len(), MAX_KEY_BYTES));
-        let dims = row.dims.iter().enumerate().map(|(dim, text)| ("dim", dim, text.len(), MAX_KEY_BYTES));
-        let labels =
-            row.labels.iter().enumerate().map(|(label, text)| ("label", label, text.len(), MAX_LABEL_BYTES));
-        for (role, column, bytes, max) in id.chain(dims).chain(labels) {
-            if bytes > max {
-                let why =
-                    format!("event {place} has {bytes} bytes in column {column}, at most {max} are possible");
-                return Err(DbError::invalid(role, why));
-            }
-        }
+        let longest = |texts: &[String]| texts.iter().map(String::len).max().unwrap_or(0);
         let event_bytes = encoded_bytes(&row);
-        if event_bytes > MAX_EVENT_BYTES {
-            let why =
-                format!("event {place} has {event_bytes} bytes, at most {MAX_EVENT_BYTES} are possible");
-            return Err(DbError::invalid("event", why));
+        let fits = row.dims.len() == shape.dims
+            && row.counters.len() == shape.counters
+            && row.labels.len() == shape.labels
+            && row.id.len().max(longest(row.dims)) <= MAX_KEY_BYTES
+            && longest(row.labels) <= MAX_LABEL_BYTES
+            && event_bytes <= MAX_EVENT_BYTES;
+        if !fits {
+            return Err(refusal(place, &row, shape));
         }
         batch_bytes += event_bytes;
     }
@@ -225,12 +216,42 @@ fn check<'a>(rows: impl Iterator<Item = RowRef<'a>>, shape: Shape) -> Result<()>
     Ok(())
 }
 
+/// Why an event that does not fit is refused: the first thing that is wrong with it.
+#[cold]
+fn refusal(place: usize, row: &RowRef<'_>, shape: Shape) -> DbError {
+    let counts = [
+        ("dims", row.dims.len(), shape.dims),
+        ("counters", row.counters.len(), shape.counters),
+        ("labels", row.labels.len(), shape.labels),
+    ];
+    for (role, found, wanted) in counts {
+        if found != wanted {
+            return DbError::invalid(role, format!("event {place} has {found} {role}, the table {wanted}"));
+        }
+    }
+    let id = std::iter::once(("id", 0, row.id.len(), MAX_KEY_BYTES));
+    let dims = row.dims.iter().enumerate().map(|(dim, text)| ("dim", dim, text.len(), MAX_KEY_BYTES));
+    let labels =
+        row.labels.iter().enumerate().map(|(label, text)| ("label", label, text.len(), MAX_LABEL_BYTES));
+    for (role, column, bytes, max) in id.chain(dims).chain(labels) {
+        if bytes > max {
+            let why =
+                format!("event {place} has {bytes} bytes in column {column}, at most {max} are possible");
+            return DbError::invalid(role, why);
+        }
+    }
+    let event_bytes = encoded_bytes(row);
+    let why = format!("event {place} has {event_bytes} bytes, at most {MAX_EVENT_BYTES} are possible");
+    DbError::invalid("event", why)
+}
+
 /// What an event takes in a frame: its numbers, and a length with each string. An event of empty strings counts too, or a
 /// batch of very many of them would pass and its frame not fit.
+#[inline]
 fn encoded_bytes(row: &RowRef<'_>) -> usize {
     let lengths = 4 * (row.counters.len() + 1 + row.dims.len() + row.labels.len());
-    let texts = row.dims.iter().chain(row.labels).map(std::string::String::len).sum::<usize>();
-    EVENT_NUMBER_BYTES + lengths + row.id.len() + texts
+    let bytes = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
+    EVENT_NUMBER_BYTES + lengths + row.id.len() + bytes(row.dims) + bytes(row.labels)
 }
 
 #[cfg(test)]

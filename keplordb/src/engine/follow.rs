@@ -39,6 +39,7 @@ use crate::format::wal::WalHeader;
 use crate::read::source::Source;
 use crate::schema::TableSchema;
 use crate::state::memtable::Memtable;
+use crate::state::sequences::Sequences;
 use crate::state::version::{MemtableEntry, SegmentEntry, Version};
 use crate::storage::directory::Directory;
 use crate::storage::follow::{Continuity, FollowedLog};
@@ -118,7 +119,7 @@ impl Follower {
         config.validate_for(&schema)?;
         options.validate()?;
         let follower = Self {
-            source: Source::new(schema, config.rollup_dims, options.pool),
+            source: Source::new(schema, config.rollup_dims, options.pool, Sequences::new(0, 0)),
             directory: Directory::new(options.disk, config.data_dir),
             cache: Arc::new(MapCache::new(config.mmap_cache_capacity)),
             map_mode: options.map_mode,
@@ -165,7 +166,10 @@ impl Follower {
         }
         let changed = std::mem::take(&mut known.changed);
         if changed {
-            self.source.show(known.version());
+            let version = known.version();
+            let below = version.numbers_below();
+            self.source.show(version);
+            self.source.sequences().shown_below(below);
         }
         Ok(Refreshed { events: self.source.version().live_rows(), changed })
     }

@@ -68,8 +68,6 @@ pub(crate) struct Core {
     report: OpenReport,
 
     shards: Vec<Shard>,
-    /// The sequence of the next row.
-    next_sequence: AtomicU64,
     /// Held from sealing to publishing: one rotation at a time, so that at most one sealed generation of a shard waits.
     rotation: Mutex<()>,
     /// One compaction at a time. It takes `publish` only to begin and to end a step, so all else goes on.

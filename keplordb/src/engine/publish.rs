@@ -59,7 +59,8 @@ impl Core {
         // Only now is the number used up: had `create` failed, the next attempt would replace what it left.
         publish.next_generation += 1;
         publish.wals.insert(generation, LiveWal::Open(Arc::clone(wal.syncer())));
-        let memtable = Arc::new(Memtable::new(generation, self.source.schema().shape()));
+        let shape = self.source.schema().shape();
+        let memtable = Arc::new(Memtable::of_log(generation, shape, wal.syncer().synced_below()));
         memtable.set_wal_bytes(wal.end());
         let mut version = Version::clone(&self.source.version());
         version.memtables.push(MemtableEntry {
@@ -101,7 +102,7 @@ impl Core {
     /// Closes the logs that the open found and had no room to close.
     pub(crate) fn close_found_logs(&self, publish: &mut Publish) -> Result<()> {
         while let Some(active) = publish.unclosed.last_mut() {
-            active.wal.seal(self.next_sequence.load(Ordering::Relaxed))?;
+            active.wal.seal(self.source.sequences().next())?;
             active.memtable.set_wal_bytes(active.wal.end());
             publish.unclosed.pop();
         }
@@ -158,7 +159,7 @@ impl Core {
         let wals = publish.wals.iter().filter(|(generation, _)| is_live(**generation));
         Manifest {
             schema: self.source.schema().clone(),
-            next_sequence: self.next_sequence.load(Ordering::Relaxed),
+            next_sequence: self.source.sequences().next(),
             next_generation: publish.next_generation,
             next_segment: publish.next_segment,
             closed: false,

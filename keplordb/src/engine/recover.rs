@@ -27,10 +27,12 @@ use crate::error::{DbError, IoContext, Result};
 use crate::read::source::Source;
 use crate::schema::TableSchema;
 use crate::state::memtable::Memtable;
+use crate::state::sequences::Sequences;
 use crate::state::version::{MemtableEntry, Version};
 use crate::storage::directory::Directory;
 use crate::storage::manifest::ManifestFile;
 use crate::storage::map_cache::MapCache;
+use crate::storage::syncer::Reach;
 use crate::storage::tombstones::{FoundTombstones, TombstoneLog};
 use crate::storage::wal::{FoundWal, Wal, WalContext};
 
@@ -110,13 +112,17 @@ impl Core {
         };
         let mut core = Self {
             shards: (0..config.wal_shard_count).map(|_| Shard::default()).collect(),
-            source: Source::new(schema, config.rollup_dims.clone(), options.pool.clone()),
+            source: Source::new(
+                schema,
+                config.rollup_dims.clone(),
+                options.pool.clone(),
+                Sequences::new(found.next_sequence(is_new), config.wal_shard_count),
+            ),
             config,
             options,
             wal,
             segments: cache,
             report,
-            next_sequence: AtomicU64::new(found.next_sequence(is_new)),
             rotation: Mutex::new(()),
             compaction: Mutex::new(()),
             publish: Mutex::new(publish),
@@ -245,21 +251,26 @@ impl Core {
     /// Takes a WAL over: a shard's newest one goes on taking rows where it can, every other one is closed.
     fn adopt(&mut self, mut found: FoundWal, is_newest: bool) -> Result<MemtableEntry> {
         found.repair(&self.wal.directory)?;
-        let generation = found.header.generation;
+        let (generation, shape) = (found.header.generation, self.source.schema().shape());
         let end = found.end.at();
-        let memtable = Arc::new(Memtable::new(generation, self.source.schema().shape()));
+        let reach = Reach { bytes: end, below: found.next_sequence };
+        let is_open = !found.is_closed();
+        let wal =
+            is_open.then(|| Wal::resume(&self.wal, generation, found.header.salt, reach)).transpose()?;
+        let memtable = Arc::new(match &wal {
+            Some(wal) => Memtable::of_log(generation, shape, wal.syncer().synced_below()),
+            None => Memtable::new(generation, shape),
+        });
         memtable.set_wal_bytes(end);
         for block in std::mem::take(&mut found.blocks) {
             memtable.add(block);
         }
         let mut entry = MemtableEntry { memtable: Arc::clone(&memtable), sealed: true, deleted: None };
         let publish = self.publish.get_mut();
-        if found.is_closed() {
+        let Some(wal) = wal else {
             publish.wals.insert(generation, LiveWal::Found { synced_bytes: end });
             return Ok(entry);
-        }
-
-        let wal = Wal::resume(&self.wal, generation, found.header.salt, end)?;
+        };
         publish.wals.insert(generation, LiveWal::Open(Arc::clone(wal.syncer())));
         let active = Active { wal, memtable };
         let shard = self.shards.get_mut(found.header.shard as usize);

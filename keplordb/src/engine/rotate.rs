@@ -76,16 +76,18 @@ impl Core {
             return Ok(false);
         };
         self.begin_writing()?;
-        active.wal.seal(self.next_sequence.load(std::sync::atomic::Ordering::Relaxed))?;
+        active.wal.seal(self.source.sequences().next())?;
         let generation = active.memtable.generation();
         active.memtable.set_wal_bytes(active.wal.end());
-        let _publish = self.publish.lock();
+        let publish = self.publish.lock();
         let mut version = Version::clone(&self.source.version());
         for entry in &mut version.memtables {
             entry.sealed |= entry.memtable.generation() == generation;
         }
         self.source.show(version);
         state.active = None;
+        drop((publish, state));
+        self.source.sequences().tell();
         Ok(true)
     }
 

@@ -7,6 +7,7 @@ use super::select::{self, Order, Walk};
 use crate::error::Result;
 use crate::filter::Predicate;
 use crate::format::block::Block;
+use crate::format::numbers::Numbers;
 use crate::state::version::{MemtableView, SegmentEntry, View};
 use crate::storage::segment_reader::OpenSegment;
 
@@ -102,6 +103,13 @@ pub(crate) fn rows_that_match(
 /// The row of a segment that has this key: a binary search for its time, then one for its sequence.
 pub(crate) fn find_row(open: &OpenSegment<'_>, ts: i64, sequence: u64) -> Result<Option<u32>> {
     let (time, sequences) = (open.time()?, open.sequence()?);
+    let place = place_of(&time, &sequences, ts, sequence);
+    let found = place < time.rows() && time.get(place) == ts && sequences.get(place) as u64 == sequence;
+    Ok(if found { u32::try_from(place).ok() } else { None })
+}
+
+/// How many rows of a segment come before (time, sequence): where such a row is, or would be.
+pub(crate) fn place_of(time: &Numbers<'_>, sequences: &Numbers<'_>, ts: i64, sequence: u64) -> usize {
     let start = time.partition_point(ts, 0..time.rows());
     let end = ts.checked_add(1).map_or(time.rows(), |after| time.partition_point(after, start..time.rows()));
     // Sequences ascend among rows of one time only, so chunk extremes cannot guide this search.
@@ -114,8 +122,7 @@ pub(crate) fn find_row(open: &OpenSegment<'_>, ts: i64, sequence: u64) -> Result
             high = middle;
         }
     }
-    let found = low < end && sequences.get(low) as u64 == sequence;
-    Ok(if found { u32::try_from(low).ok() } else { None })
+    low
 }
 
 fn key_of(open: &OpenSegment<'_>, row: u32) -> Result<RowKey> {

@@ -1,7 +1,8 @@
 //! Rows in the order of (time, sequence), from either end, merged over segments and blocks.
 //!
 //! A segment waits in a heap under the best key that any of its rows could have, and is opened when that is on top: one
-//! that lies beyond the last row returned is never touched. Only rows that are returned are looked at in full.
+//! that lies beyond the last row returned is never touched. So does a block in memory, and is sorted then. Only rows that
+//! are returned are looked at in full.
 
 use std::cell::OnceCell;
 use std::cmp::Ordering;
@@ -10,8 +11,9 @@ use std::collections::binary_heap::PeekMut;
 
 use super::ReadContext;
 use super::plan::{self, Outlook};
+use super::point::{RowKey, place_of};
 use super::row::{RowView, SegmentRows};
-use super::select::{self, Order, Walk};
+use super::select::{self, BlockSelection, Order, Walk};
 use crate::error::Result;
 use crate::filter::Predicate;
 use crate::format::block::Block;
@@ -19,69 +21,140 @@ use crate::format::numbers::Numbers;
 use crate::state::version::{SegmentEntry, View};
 use crate::storage::segment_reader::OpenSegment;
 
-/// Gives up to `limit` matching rows of a view to `each`, in the order asked for; an error of `each` ends it.
+/// Segments that are read to their end before all that are open are let go and opened again as far as they are needed: few
+/// enough to bound what a scan of everything holds, many enough that opening costs nothing beside reading.
+const PASSED_SEGMENTS: usize = if cfg!(test) { 2 } else { 64 };
+
+/// Which of the matching rows are given, and in which order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stretch {
+    pub(crate) order: Order,
+    pub(crate) limit: usize,
+    /// Only rows behind this place in the order.
+    pub(crate) after: Option<RowKey>,
+    /// Only rows with a sequence below.
+    pub(crate) below: u64,
+}
+
+impl Stretch {
+    /// The first `limit` rows in an order.
+    pub(crate) fn first(limit: usize, order: Order) -> Self {
+        Self { order, limit, after: None, below: u64::MAX }
+    }
+
+    /// The predicate with what `after` says of the time; `None` when nothing is left.
+    fn narrow<'p>(&self, predicate: &Predicate<'p>) -> Option<Predicate<'p>> {
+        let mut narrow = predicate.clone();
+        match (self.after, self.order) {
+            (None, _) => {}
+            (Some(after), Order::NewestFirst) => narrow.to_ts_ns = narrow.to_ts_ns.min(after.ts),
+            (Some(after), Order::OldestFirst) => narrow.from_ts_ns = narrow.from_ts_ns.max(after.ts),
+        }
+        (narrow.from_ts_ns <= narrow.to_ts_ns).then_some(narrow)
+    }
+}
+
+/// Gives matching rows of a view to `each`, in the order asked for; an error of `each` ends it.
+///
+/// **Memory**, besides the view's own: the columns of the segments whose times meet the place where it is, and of at most
+/// [`PASSED_SEGMENTS`] others; 4 bytes for each matching row of the blocks whose times do.
 pub(crate) fn recent(
     view: &View,
     predicate: &Predicate<'_>,
-    limit: usize,
-    order: Order,
+    mut stretch: Stretch,
     context: &ReadContext,
     each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
 ) -> Result<()> {
-    if limit == 0 {
-        return Ok(());
+    let mut passed = vec![false; view.segments().len()];
+    while stretch.limit > 0 {
+        let Some(narrow) = stretch.narrow(predicate) else { break };
+        let Some(rest) = merge(view, &narrow, stretch, &mut passed, context, each)? else { break };
+        stretch = rest;
     }
-    let mut in_memory = rows_in_memory(view, predicate, limit, order).into_iter();
+    Ok(())
+}
+
+/// As [`recent`], until enough segments are passed: then what is left to give. What is `passed` has nothing to give any more.
+fn merge(
+    view: &View,
+    predicate: &Predicate<'_>,
+    stretch: Stretch,
+    passed: &mut [bool],
+    context: &ReadContext,
+    each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
+) -> Result<Option<Stretch>> {
+    let Stretch { order, mut limit, mut after, below } = stretch;
+    // No row between these two times comes before this.
+    let first_of = |ts_min: i64, ts_max: i64| match order {
+        Order::NewestFirst => Rank::of(order, ts_max.min(predicate.to_ts_ns), u64::MAX),
+        Order::OldestFirst => Rank::of(order, ts_min.max(predicate.from_ts_ns), 0),
+    };
     let mut heads = BinaryHeap::with_capacity(view.segments().len() + 1);
     for (number, entry) in view.segments().iter().enumerate() {
-        let facts = &entry.segment.header().facts;
-        if plan::by_facts(entry.segment.header(), predicate) != Outlook::Skip {
-            let rank = match order {
-                Order::NewestFirst => Rank::of(order, facts.ts_max.min(predicate.to_ts_ns), u64::MAX),
-                Order::OldestFirst => Rank::of(order, facts.ts_min.max(predicate.from_ts_ns), 0),
-            };
+        let header = entry.segment.header();
+        let facts = &header.facts;
+        let may_have_rows = !passed[number] && facts.sequence_min < below;
+        if may_have_rows && plan::by_facts(header, predicate) != Outlook::Skip {
+            let rank = first_of(facts.ts_min, facts.ts_max);
             heads.push(Head { rank, next: Next::Segment(number) });
         }
     }
-    if let Some((rank, row)) = in_memory.next() {
-        heads.push(Head { rank, next: Next::Memory(row) });
-    }
+    let blocks: Vec<BlockSelection<'_>> = select::blocks(view.memtables(), predicate).collect();
+    heads.extend(blocks.iter().enumerate().map(|(number, selection)| {
+        let summary = selection.block.summary();
+        Head { rank: first_of(summary.ts_min, summary.ts_max), next: Next::Block(number) }
+    }));
 
     let opened: Vec<OnceCell<OpenSegment<'_>>> = view.segments().iter().map(|_| OnceCell::new()).collect();
     let mut walks: Vec<Option<Box<SegmentWalk<'_>>>> = view.segments().iter().map(|_| None).collect();
-    let mut left = limit;
+    let mut block_walks: Vec<Option<BlockWalk<'_>>> = blocks.iter().map(|_| None).collect();
+    let mut passed_now = 0;
     while let Some(mut head) = heads.peek_mut() {
         let next = match head.next {
             Next::Segment(number) => {
                 let entry = &view.segments()[number];
                 let read = entry.segment.read()?;
                 let open = opened[number].get_or_init(|| read);
-                walks[number] = SegmentWalk::begin(entry, open, predicate, order)?.map(Box::new);
+                walks[number] = SegmentWalk::begin(entry, open, predicate, &stretch)?.map(Box::new);
                 walks[number].as_mut().and_then(|walk| walk.next(number, context))
             }
             Next::Row(number, row) => {
                 let walk = walks[number].as_mut().expect("a row comes from a walk that has begun");
                 each(&RowView::of_segment(walk.rows(context)?, row as usize))?;
-                left -= 1;
+                (limit, after) = (limit - 1, Some(head.rank.key(order)));
                 walk.next(number, context)
             }
-            Next::Memory((block, row)) => {
-                each(&RowView::of_block(block, row))?;
-                left -= 1;
-                in_memory.next().map(|(rank, row)| Head { rank, next: Next::Memory(row) })
+            Next::Block(number) => {
+                let walk = BlockWalk::begin(blocks[number], &Stretch { limit, ..stretch });
+                block_walks[number].insert(walk).next(number)
+            }
+            Next::BlockRow(number, row) => {
+                let walk = block_walks[number].as_mut().expect("a row comes from a walk that has begun");
+                each(&RowView::of_block(walk.block, row as usize))?;
+                (limit, after) = (limit - 1, Some(head.rank.key(order)));
+                walk.next(number)
             }
         };
-        if left == 0 {
+        if limit == 0 {
             break;
         }
-        match next {
-            Some(next) => *head = next,
-            None => {
-                PeekMut::pop(head);
+        if let Some(next) = next {
+            *head = next;
+            continue;
+        }
+        match head.next {
+            Next::Segment(number) | Next::Row(number, _) => {
+                (walks[number], passed[number]) = (None, true);
+                passed_now += 1;
             }
+            Next::Block(number) | Next::BlockRow(number, _) => block_walks[number] = None,
+        }
+        PeekMut::pop(head);
+        if passed_now >= PASSED_SEGMENTS {
+            return Ok(Some(Stretch { limit, after, ..stretch }));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// A place in the order asked for: what comes first is largest.
@@ -96,46 +169,54 @@ impl Rank {
             Order::OldestFirst => Self(!ts, !sequence),
         }
     }
-}
 
-/// A row in memory.
-type BlockRow<'v> = (&'v Block, usize);
+    /// The row that has this place.
+    fn key(self, order: Order) -> RowKey {
+        match order {
+            Order::NewestFirst => RowKey { ts: self.0, sequence: self.1 },
+            Order::OldestFirst => RowKey { ts: !self.0, sequence: !self.1 },
+        }
+    }
+}
 
 /// What a source offers next.
 #[derive(Debug, Clone, Copy)]
-struct Head<'v> {
+struct Head {
     rank: Rank,
-    next: Next<'v>,
+    next: Next,
 }
 
+/// Sources by their place in the view.
 #[derive(Debug, Clone, Copy)]
-enum Next<'v> {
+enum Next {
     /// A segment that is not opened yet; no row of it comes before the rank.
     Segment(usize),
     /// A row of an opened segment.
     Row(usize, u32),
-    Memory(BlockRow<'v>),
+    /// A block whose rows are not yet sorted; as for segments.
+    Block(usize),
+    BlockRow(usize, u32),
 }
 
-impl Ord for Head<'_> {
+impl Ord for Head {
     fn cmp(&self, other: &Self) -> Ordering {
         self.rank.cmp(&other.rank)
     }
 }
 
-impl PartialOrd for Head<'_> {
+impl PartialOrd for Head {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Head<'_> {
+impl PartialEq for Head {
     fn eq(&self, other: &Self) -> bool {
         self.rank == other.rank
     }
 }
 
-impl Eq for Head<'_> {}
+impl Eq for Head {}
 
 /// The selected rows of an opened segment, from the end that comes first.
 struct SegmentWalk<'s> {
@@ -144,6 +225,8 @@ struct SegmentWalk<'s> {
     order: Order,
     time: Numbers<'s>,
     sequence: Numbers<'s>,
+    /// Rows from this sequence on are passed over.
+    below: u64,
     /// Opened when the first row is returned.
     rows: OnceCell<SegmentRows<'s>>,
 }
@@ -154,18 +237,38 @@ impl<'s> SegmentWalk<'s> {
         entry: &'s SegmentEntry,
         open: &'s OpenSegment<'s>,
         predicate: &Predicate<'_>,
-        order: Order,
+        stretch: &Stretch,
     ) -> Result<Option<Self>> {
-        let Some(selection) = plan::select(entry, open, predicate)? else { return Ok(None) };
+        let Some(mut selection) = plan::select(entry, open, predicate)? else { return Ok(None) };
         let (time, sequence) = (open.time()?, open.sequence()?);
+        let order = stretch.order;
+        if let Some(RowKey { ts, sequence: after }) = stretch.after {
+            let rows = &mut selection.rows;
+            match order {
+                Order::NewestFirst => rows.end = rows.end.min(place_of(&time, &sequence, ts, after)),
+                Order::OldestFirst => {
+                    rows.start = rows.start.max(place_of(&time, &sequence, ts, after.saturating_add(1)));
+                }
+            }
+            if selection.rows.is_empty() {
+                return Ok(None);
+            }
+        }
         let walk = Walk::new(selection, order);
-        Ok(Some(Self { open, walk, order, time, sequence, rows: OnceCell::new() }))
+        Ok(Some(Self { open, walk, order, time, sequence, below: stretch.below, rows: OnceCell::new() }))
     }
 
-    fn next(&mut self, segment: usize, context: &ReadContext) -> Option<Head<'static>> {
-        let row = self.walk.next(context.kernels)?;
-        let (ts, sequence) = (self.time.get(row as usize), self.sequence.get(row as usize) as u64);
-        Some(Head { rank: Rank::of(self.order, ts, sequence), next: Next::Row(segment, row) })
+    fn next(&mut self, segment: usize, context: &ReadContext) -> Option<Head> {
+        loop {
+            let row = self.walk.next(context.kernels)?;
+            let (ts, sequence) = (self.time.get(row as usize), self.sequence.get(row as usize) as u64);
+            if sequence < self.below {
+                return Some(Head {
+                    rank: Rank::of(self.order, ts, sequence),
+                    next: Next::Row(segment, row),
+                });
+            }
+        }
     }
 
     fn rows(&self, context: &ReadContext) -> Result<&SegmentRows<'s>> {
@@ -177,47 +280,39 @@ impl<'s> SegmentWalk<'s> {
     }
 }
 
-/// The first `limit` matching rows of the blocks, in order. Blocks are not sorted: all their matching rows are ranked,
-/// but no more than twice the limit are held, and blocks that come too late are passed over.
-fn rows_in_memory<'v>(
-    view: &'v View,
-    predicate: &'v Predicate<'_>,
-    limit: usize,
+/// The selected rows of a block, from the end that comes first.
+struct BlockWalk<'v> {
+    block: &'v Block,
     order: Order,
-) -> Vec<(Rank, BlockRow<'v>)> {
-    let mut best: Vec<(Rank, BlockRow<'v>)> = Vec::new();
-    // No row below this rank is among the first; known once there are `limit` others.
-    let mut least = None;
-    for selection in select::blocks(view.memtables(), predicate) {
-        let block = selection.block;
-        let first = match order {
-            Order::NewestFirst => Rank::of(order, block.summary().ts_max, u64::MAX),
-            Order::OldestFirst => Rank::of(order, block.summary().ts_min, 0),
-        };
-        if least.is_some_and(|least| first < least) {
-            continue;
-        }
-        for row in selection.rows() {
-            let rank = Rank::of(order, block.ts()[row], block.sequence()[row]);
-            if least.is_some_and(|least| rank < least) {
-                continue;
-            }
-            best.push((rank, (block, row)));
-            if best.len() >= limit.saturating_mul(2) {
-                least = keep_first(&mut best, limit);
-            }
-        }
-    }
-    best.sort_unstable_by_key(|(rank, _)| std::cmp::Reverse(*rank));
-    best.truncate(limit);
-    best
+    /// What comes first is last.
+    rows: Vec<u32>,
 }
 
-/// Keeps the `limit` first of more rows; the rank of the last of them.
-fn keep_first(best: &mut Vec<(Rank, BlockRow<'_>)>, limit: usize) -> Option<Rank> {
-    let place = limit.checked_sub(1)?;
-    let (_, &mut (least, _), _) =
-        best.select_nth_unstable_by_key(place, |(rank, _)| std::cmp::Reverse(*rank));
-    best.truncate(limit);
-    Some(least)
+impl<'v> BlockWalk<'v> {
+    /// Blocks are not sorted by time; those of them that come first are, up to the limit.
+    fn begin(selection: BlockSelection<'v>, stretch: &Stretch) -> Self {
+        let Stretch { order, limit, after, below } = *stretch;
+        let block = selection.block;
+        let rank = |row: usize| Rank::of(order, block.ts()[row], block.sequence()[row]);
+        let after = after.map(|after| Rank::of(order, after.ts, after.sequence));
+        let is_wanted =
+            |row: &usize| block.sequence()[*row] < below && after.is_none_or(|after| rank(*row) < after);
+        let number = |row: usize| u32::try_from(row).expect("a block has less than 2^32 rows");
+        let mut rows: Vec<u32> = selection.rows().filter(is_wanted).map(number).collect();
+        let by_rank = |row: &u32| rank(*row as usize);
+        if let Some(more) = rows.len().checked_sub(limit).filter(|more| *more > 0) {
+            rows.select_nth_unstable_by_key(more, by_rank);
+            rows.drain(..more);
+        }
+        // Mostly they are in order already, one way or the other, which this sort finds out.
+        rows.sort_by_key(by_rank);
+        rows.shrink_to_fit();
+        Self { block, order, rows }
+    }
+
+    fn next(&mut self, number: usize) -> Option<Head> {
+        let row = self.rows.pop()?;
+        let (ts, sequence) = (self.block.ts()[row as usize], self.block.sequence()[row as usize]);
+        Some(Head { rank: Rank::of(self.order, ts, sequence), next: Next::BlockRow(number, row) })
+    }
 }

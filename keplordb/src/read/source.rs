@@ -2,6 +2,7 @@
 //! another process has one and follows; queries know only this.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -10,17 +11,23 @@ use super::aggregate::aggregate;
 use super::column_set::ColumnSet;
 use super::explain::Tally;
 use super::group::{GroupQuery, Groups, group};
-use super::point::newest_of_id;
-use super::recent::recent;
+use super::point::{RowKey, newest_of_id};
+use super::recent::{Stretch, recent};
 use super::rollup::{RollupRow, rollups};
 use super::row::RowView;
 use super::select::Order;
 use crate::error::{DbError, Result};
 use crate::filter::Predicate;
 use crate::kernels::Kernels;
+use crate::page::PageCursor;
 use crate::schema::TableSchema;
+use crate::state::sequences::Sequences;
 use crate::state::version::{Version, View};
 use crate::sums::Sums;
+
+/// How long a view that is to be settled waits for appends that are under way. They take microseconds; a disk that takes
+/// longer than this keeps nobody from reading.
+const UNSETTLED_WAIT: Duration = Duration::from_millis(100);
 
 /// A table that can be asked, whatever its columns.
 #[derive(Debug)]
@@ -29,6 +36,7 @@ pub(crate) struct Source {
     rollup_dims: Vec<usize>,
     context: ReadContext,
     version: ArcSwap<Version>,
+    sequences: Sequences,
 }
 
 impl Source {
@@ -37,6 +45,7 @@ impl Source {
         schema: TableSchema,
         rollup_dims: Vec<usize>,
         pool: Option<Arc<rayon::ThreadPool>>,
+        sequences: Sequences,
     ) -> Self {
         let context = ReadContext {
             kernels: Kernels::best(),
@@ -45,7 +54,7 @@ impl Source {
             remaps: Arc::default(),
             columns: ColumnSet::ALL,
         };
-        Self { schema, rollup_dims, context, version: ArcSwap::default() }
+        Self { schema, rollup_dims, context, version: ArcSwap::default(), sequences }
     }
 
     pub(crate) fn schema(&self) -> &TableSchema {
@@ -66,9 +75,29 @@ impl Source {
         self.version.store(Arc::new(version.counted()));
     }
 
-    /// What a query reads from now on, however the table changes.
+    /// The numbers of its rows.
+    pub(crate) fn sequences(&self) -> &Sequences {
+        &self.sequences
+    }
+
+    /// What a query reads from now on, however the table changes. Rows of appends that are still under way may be in it.
     pub(crate) fn view(&self) -> View {
-        View::new(self.version.load_full())
+        View::new(self.version.load_full(), u64::MAX)
+    }
+
+    /// A view that knows which of its rows are settled. All that was acknowledged before the call is, unless a write takes
+    /// very long: it waits for appends that were under way when it was called.
+    pub(crate) fn settled_view(&self) -> View {
+        let next = self.sequences.next();
+        let deadline = Instant::now().checked_add(UNSETTLED_WAIT);
+        self.sequences.wait_until(deadline, || self.sequences.settled() >= next);
+        self.view_now()
+    }
+
+    /// As [`settled_view`](Self::settled_view), without waiting for anybody.
+    pub(crate) fn view_now(&self) -> View {
+        let settled = self.sequences.settled();
+        View::new(self.version.load_full(), settled)
     }
 
     pub(crate) fn aggregate(&self, predicate: &Predicate<'_>, tally: &mut Tally) -> Result<Sums> {
@@ -82,7 +111,57 @@ impl Source {
         order: Order,
         each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
     ) -> Result<()> {
-        recent(&self.view(), predicate, limit, order, &self.context, each)
+        recent(&self.view(), predicate, Stretch::first(limit, order), &self.context, each)
+    }
+
+    /// As [`recent`](Self::recent), of rows that were settled when the scan began.
+    pub(crate) fn scan(
+        &self,
+        predicate: &Predicate<'_>,
+        limit: usize,
+        order: Order,
+        each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let view = self.settled_view();
+        let stretch = Stretch { below: view.settled(), ..Stretch::first(limit, order) };
+        recent(&view, predicate, stretch, &self.context, each)
+    }
+
+    /// One page of matching rows and the cursor of the next one, if there are more. Without a predicate no row matches.
+    pub(crate) fn page(
+        &self,
+        predicate: Option<&Predicate<'_>>,
+        limit: usize,
+        order: Order,
+        cursor: Option<PageCursor>,
+        each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
+    ) -> Result<Option<PageCursor>> {
+        let (newest_first, table) = (order == Order::NewestFirst, self.schema.id());
+        if limit == 0 {
+            return Err(DbError::invalid("the page's limit", "pages of 0 rows never come to an end"));
+        }
+        if let Some(cursor) = &cursor {
+            cursor.check(newest_first, table, self.sequences.next())?;
+        }
+        let Some(predicate) = predicate else { return Ok(None) };
+        // What was settled stays so: only the first page has to know what is.
+        let view = if cursor.is_some() { self.view() } else { self.settled_view() };
+        let below = cursor.map_or(view.settled(), |cursor| cursor.below);
+        let after = cursor.map(|cursor| RowKey { ts: cursor.ts, sequence: cursor.sequence });
+        let (mut left, mut last, mut has_more) = (limit, None, false);
+        // One row more than the page has says whether there is a next one.
+        let stretch = Stretch { order, limit: limit.saturating_add(1), after, below };
+        recent(&view, predicate, stretch, &self.context, &mut |row| {
+            has_more = left == 0;
+            if has_more {
+                return Ok(());
+            }
+            left -= 1;
+            last = Some((row.ts_ns(), row.sequence()));
+            each(row)
+        })?;
+        let cursor = |(ts, sequence)| PageCursor { newest_first, table, ts, sequence, below };
+        Ok(last.filter(|_| has_more).map(cursor))
     }
 
     pub(crate) fn group(
@@ -104,7 +183,7 @@ impl Source {
         each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
     ) -> Result<()> {
         let context = ReadContext { columns, ..self.context.clone() };
-        recent(&self.view(), predicate, limit, order, &context, each)
+        recent(&self.view(), predicate, Stretch::first(limit, order), &context, each)
     }
 
     /// Calls `each` with the newest live row of an id; `false` when there is none.

@@ -16,7 +16,7 @@ use super::column_set::ColumnSet;
 use super::event_row::EventRow;
 use super::explain::Tally;
 use super::point::{RowKey, find_row, newest_of_id, rows_of_id, rows_that_match};
-use super::recent::recent;
+use super::recent::{Stretch, recent};
 use super::rollup::{RollupRow, rollups};
 use super::row::RowView;
 use super::select::Order;
@@ -169,7 +169,7 @@ impl Table {
         let rollup_dims = [vec![], vec![0], vec![1, 0], vec![2, 1]][random.below::<usize>(4)].clone();
         let mut table = Self {
             rows: Vec::new(),
-            view: View::new(Arc::default()),
+            view: View::new(Arc::default(), u64::MAX),
             memtables: Vec::new(),
             rollup_dims,
             habits,
@@ -216,7 +216,7 @@ impl Table {
             version.memtables.push(MemtableEntry { memtable: Arc::new(memtable), sealed: false, deleted });
         }
         table.memtables.clone_from(&version.memtables);
-        table.view = View::new(Arc::new(version));
+        table.view = View::new(Arc::new(version), u64::MAX);
         table
     }
 
@@ -543,7 +543,7 @@ fn totals_are_those_of_the_matching_rows_however_they_are_found() {
 
 /// The totals of the memtables alone.
 fn aggregate_of_memory(table: &Table, predicate: &Predicate<'_>, context: &ReadContext) -> Sums {
-    let view = View::new(Arc::new(Version::new(Vec::new(), table.memtables.clone())));
+    let view = View::new(Arc::new(Version::new(Vec::new(), table.memtables.clone())), u64::MAX);
     aggregate(&view, predicate, context, &mut Tally::default()).unwrap()
 }
 
@@ -623,7 +623,7 @@ fn rows_come_in_the_order_of_time_and_sequence() {
 
             let mut found = Vec::new();
             let mut each = |row: &RowView<'_>| read(row).map(|row| found.push(row));
-            recent(&table.view, &predicate, limit, order, &context, &mut each).unwrap();
+            recent(&table.view, &predicate, Stretch::first(limit, order), &context, &mut each).unwrap();
             assert_same(&found, &expected, &format!("{order:?}, at most {limit}, {predicate:?}"));
         }
     });
@@ -638,8 +638,13 @@ fn an_error_of_the_caller_ends_the_walk() {
             seen += 1;
             Err(crate::error::DbError::invalid("each", "enough"))
         };
-        let ended =
-            recent(&table.view, &Predicate::all(), usize::MAX, Order::NewestFirst, &context, &mut each);
+        let ended = recent(
+            &table.view,
+            &Predicate::all(),
+            Stretch::first(usize::MAX, Order::NewestFirst),
+            &context,
+            &mut each,
+        );
         assert_eq!(ended.is_err(), table.live().next().is_some());
         assert_eq!(seen, usize::from(ended.is_err()));
     });

@@ -35,6 +35,8 @@ pub(crate) struct Memtable {
     ts_max: AtomicI64,
     /// Bytes of the WAL file that has the same rows.
     wal_bytes: AtomicU64,
+    /// The number below which all rows are on disk; set by who syncs the WAL file.
+    synced_below: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,13 @@ struct Blocks {
 }
 
 impl Memtable {
+    /// Of rows that are all on disk.
     pub(crate) fn new(generation: u64, shape: Shape) -> Self {
+        Self::of_log(generation, shape, Arc::new(AtomicU64::new(u64::MAX)))
+    }
+
+    /// Of a log of which the rows with a number below `synced_below` are on disk.
+    pub(crate) fn of_log(generation: u64, shape: Shape, synced_below: Arc<AtomicU64>) -> Self {
         let blocks = Blocks { large: Arc::default(), small: Vec::new(), tail: Block::new(shape) };
         Self {
             generation,
@@ -57,6 +65,7 @@ impl Memtable {
             ts_min: AtomicI64::new(i64::MAX),
             ts_max: AtomicI64::new(i64::MIN),
             wal_bytes: AtomicU64::new(0),
+            synced_below,
         }
     }
 
@@ -93,6 +102,16 @@ impl Memtable {
 
     pub(crate) fn wal_bytes(&self) -> u64 {
         self.wal_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The number below which those of all its rows are.
+    pub(crate) fn numbers_below(&self) -> u64 {
+        self.blocks().iter().filter_map(|block| Some(block.sequence().last()? + 1)).max().unwrap_or(0)
+    }
+
+    /// The number below which all rows are on disk.
+    pub(crate) fn synced_below(&self) -> u64 {
+        self.synced_below.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set_wal_bytes(&self, bytes: u64) {

@@ -4,4 +4,5 @@
 pub(crate) mod decode;
 pub(crate) mod memtable;
 pub(crate) mod segment_rows;
+pub(crate) mod sequences;
 pub(crate) mod version;

@@ -107,6 +107,13 @@ impl Version {
         self.memtables.iter().map(|entry| entry.memtable.wal_bytes()).sum()
     }
 
+    /// The number below which those of all its rows are.
+    pub(crate) fn numbers_below(&self) -> u64 {
+        let of_segments = self.segments.iter().map(|entry| entry.segment.header().facts.sequence_max + 1);
+        let of_memtables = self.memtables.iter().map(|entry| entry.memtable.numbers_below());
+        of_segments.chain(of_memtables).max().unwrap_or(0)
+    }
+
     /// Rows that are not yet in a segment.
     pub(crate) fn unsealed_rows(&self) -> u64 {
         self.memtables.iter().map(|entry| entry.memtable.rows()).sum()
@@ -128,6 +135,8 @@ fn widest(one: Option<(i64, i64)>, other: Option<(i64, i64)>) -> Option<(i64, i6
 pub(crate) struct View {
     version: Arc<Version>,
     memtables: Vec<MemtableView>,
+    /// Every row that was ever appended with a number below is in it, unless it is deleted or was dropped.
+    settled: u64,
 }
 
 /// The blocks of a memtable, and which of their rows are deleted.
@@ -136,15 +145,44 @@ pub(crate) struct MemtableView {
     pub(crate) blocks: MemtableBlocks,
     /// Sequences.
     pub(crate) deleted: Option<Arc<RoaringTreemap>>,
+    /// The number below which all rows are on disk.
+    synced_below: u64,
 }
 
 impl View {
-    pub(crate) fn new(version: Arc<Version>) -> Self {
+    /// `settled` was asked for before the version was loaded; the blocks are taken here, after it. So a row below it that
+    /// was in a memtable of that moment is in one of this version, or in the segment that took its place.
+    pub(crate) fn new(version: Arc<Version>, settled: u64) -> Self {
         let with_rows = version.memtables.iter().filter(|entry| entry.memtable.rows() > 0);
         let memtables = with_rows
-            .map(|entry| MemtableView { blocks: entry.memtable.blocks(), deleted: entry.deleted.clone() })
+            .map(|entry| MemtableView {
+                blocks: entry.memtable.blocks(),
+                deleted: entry.deleted.clone(),
+                synced_below: entry.memtable.synced_below(),
+            })
             .collect();
-        Self { version, memtables }
+        Self { version, memtables, settled }
+    }
+
+    /// The number below which no row will come any more.
+    pub(crate) fn settled(&self) -> u64 {
+        self.settled
+    }
+
+    /// The number below which no row will come any more and all rows are on disk.
+    ///
+    /// Rows of a log are written in the order of their numbers, so the first that is not on disk is the first that is not
+    /// below the log's own number. One that is not in the blocks is not settled either.
+    #[expect(dead_code, reason = "the tail asks")]
+    pub(crate) fn settled_and_synced(&self) -> u64 {
+        let unsynced = self.memtables.iter().flat_map(|memtable| {
+            memtable.blocks.iter().filter_map(|block| {
+                let sequences = block.sequence();
+                let synced = sequences.partition_point(|sequence| *sequence < memtable.synced_below);
+                sequences.get(synced).copied()
+            })
+        });
+        unsynced.fold(self.settled, u64::min)
     }
 
     pub(crate) fn version(&self) -> &Arc<Version> {

@@ -29,11 +29,22 @@ pub(crate) struct Syncer {
     durable: AtomicU64,
     /// Events that a completed sync covers.
     durable_events: AtomicU64,
+    /// The number below which all rows of the file were written; set after `written`, as `written_events` is.
+    written_below: AtomicU64,
+    /// The number below which a completed sync covers all rows of the file; shared with who shows them.
+    synced_below: Arc<AtomicU64>,
     /// Whether somebody syncs at the moment.
     running: Mutex<bool>,
     done: Condvar,
     /// Syncs of the whole engine, for its statistics.
     syncs: Arc<AtomicU64>,
+}
+
+/// How far a log reaches: its bytes, and the number below which all its rows are within these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) bytes: u64,
+    pub(crate) below: u64,
 }
 
 /// What a power cut could take of a log.
@@ -44,11 +55,11 @@ pub(crate) struct Unsynced {
 }
 
 impl Syncer {
-    /// For a file of which the first `durable` bytes are synced.
+    /// For a file that is synced as far as `durable`.
     pub(crate) fn new(
         path: PathBuf,
         file: Arc<dyn DiskFile>,
-        durable: u64,
+        durable: Reach,
         poison: Poison,
         syncs: Arc<AtomicU64>,
     ) -> Self {
@@ -56,10 +67,12 @@ impl Syncer {
             path,
             file,
             poison,
-            written: AtomicU64::new(durable),
+            written: AtomicU64::new(durable.bytes),
             written_events: AtomicU64::new(0),
-            durable: AtomicU64::new(durable),
+            durable: AtomicU64::new(durable.bytes),
             durable_events: AtomicU64::new(0),
+            written_below: AtomicU64::new(durable.below),
+            synced_below: Arc::new(AtomicU64::new(durable.below)),
             running: Mutex::new(false),
             done: Condvar::new(),
             syncs,
@@ -67,9 +80,15 @@ impl Syncer {
     }
 
     /// The one writer says how far the file reaches, after its write returned, and how many events that added.
-    pub(crate) fn wrote(&self, end: u64, events: u64) {
-        self.written.store(end, Ordering::Release);
+    pub(crate) fn wrote(&self, reach: Reach, events: u64) {
+        self.written.store(reach.bytes, Ordering::Release);
         self.written_events.fetch_add(events, Ordering::Release);
+        self.written_below.store(reach.below, Ordering::Release);
+    }
+
+    /// The number below which a completed sync covers all rows of the file; it grows with each sync that somebody waits for.
+    pub(crate) fn synced_below(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.synced_below)
     }
 
     /// What was written and is not covered by a completed sync.
@@ -88,11 +107,13 @@ impl Syncer {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// Returns when the first `end` bytes, which were written before, are on disk.
-    pub(crate) fn sync_to(&self, end: u64) -> Result<()> {
+    /// Returns when what reaches so far, which was written before, is on disk.
+    pub(crate) fn sync_to(&self, reach: Reach) -> Result<()> {
         let mut running = self.running.lock();
         loop {
-            if self.durable_upto() >= end {
+            if self.durable_upto() >= reach.bytes {
+                // The sync that covered the bytes may have begun when they were written and `written_below` was not yet set.
+                self.synced_below.fetch_max(reach.below, Ordering::SeqCst);
                 return Ok(());
             }
             self.poison.check()?;
@@ -105,6 +126,7 @@ impl Syncer {
         drop(running);
 
         // Before the sync begins: what is written from now on is the next one's.
+        let covers_below = self.written_below.load(Ordering::Acquire);
         let covers_events = self.written_events.load(Ordering::Acquire);
         let covers = self.written.load(Ordering::Acquire);
         let outcome = self.file.sync();
@@ -113,6 +135,7 @@ impl Syncer {
             Ok(()) => {
                 self.durable_events.fetch_max(covers_events, Ordering::AcqRel);
                 self.durable.fetch_max(covers, Ordering::AcqRel);
+                self.synced_below.fetch_max(covers_below, Ordering::SeqCst);
                 Ok(())
             }
             Err(source) => Err(self.poison.set(&DbError::io("sync", &self.path, source))),
@@ -130,6 +153,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    const NOTHING: Reach = Reach { bytes: 0, below: 0 };
 
     /// A file whose sync takes a while and remembers how far the file was written when it began.
     #[derive(Debug, Default)]
@@ -168,7 +193,7 @@ mod tests {
     fn whoever_returns_is_on_disk_and_syncs_are_shared() {
         let file = Arc::new(SlowFile::default());
         let syncs = Arc::new(AtomicU64::new(0));
-        let syncer = Syncer::new("wal".into(), file.clone(), 0, Poison::default(), Arc::clone(&syncs));
+        let syncer = Syncer::new("wal".into(), file.clone(), NOTHING, Poison::default(), Arc::clone(&syncs));
         let (writers, appends) = (8, 200);
         let end = Mutex::new(0);
         let barrier = Barrier::new(writers);
@@ -181,14 +206,16 @@ mod tests {
                             let mut end = end.lock();
                             file.write_at(&[0; 8], *end).unwrap();
                             *end += 8;
-                            syncer.wrote(*end, 1);
-                            *end
+                            let reach = Reach { bytes: *end, below: *end / 8 };
+                            syncer.wrote(reach, 1);
+                            reach
                         };
                         syncer.sync_to(mine).unwrap();
                         assert!(
-                            file.synced.load(Ordering::SeqCst) >= mine,
+                            file.synced.load(Ordering::SeqCst) >= mine.bytes,
                             "returned before its bytes were synced"
                         );
+                        assert!(syncer.synced_below.load(Ordering::SeqCst) >= mine.below);
                     }
                 });
             }
@@ -202,10 +229,12 @@ mod tests {
     fn a_failed_sync_poisons_everyone() {
         let file = Arc::new(SlowFile { fails: true, ..SlowFile::default() });
         let poison = Poison::default();
-        let syncer = Syncer::new("wal".into(), file, 0, poison.clone(), Arc::default());
-        syncer.wrote(8, 1);
-        let first = syncer.sync_to(8).unwrap_err();
+        let syncer = Syncer::new("wal".into(), file, NOTHING, poison.clone(), Arc::default());
+        let reach = Reach { bytes: 8, below: 1 };
+        syncer.wrote(reach, 1);
+        let first = syncer.sync_to(reach).unwrap_err();
         assert!(matches!(&first, DbError::Poisoned { first } if first.contains("bad sector")), "{first}");
-        assert!(syncer.sync_to(8).is_err() && poison.check().is_err());
+        assert!(syncer.sync_to(reach).is_err() && poison.check().is_err());
+        assert_eq!(syncer.synced_below.load(Ordering::SeqCst), 0);
     }
 }

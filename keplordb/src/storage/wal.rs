@@ -14,7 +14,7 @@ use keplordb_log::frame::{self, End, HEADER_BYTES, Header};
 
 use super::directory::Directory;
 use super::poison::Poison;
-use super::syncer::Syncer;
+use super::syncer::{Reach, Syncer};
 use crate::error::{DbError, IoContext, Result};
 use crate::format::MAX_NUMBER;
 use crate::format::block::Block;
@@ -53,6 +53,8 @@ pub(crate) struct Wal {
     poison: Poison,
     /// Where the next frame goes.
     end: u64,
+    /// The number below which all rows of the file are.
+    below: u64,
     /// Up to where the file is allocated and written, with frames or zeros.
     filled: u64,
     /// By how much to fill next; 0 for not at all, after the disk had no room for it.
@@ -71,24 +73,25 @@ impl Wal {
         let salt = random_salt(generation);
         let header = WalHeader { generation, salt, shard, schema: schema.clone() }.encode();
         context.directory.write_whole(&path, &header)?;
-        Self::resume(context, generation, salt, header.len() as u64)
+        Self::resume(context, generation, salt, Reach { bytes: header.len() as u64, below: 0 })
     }
 
-    /// Goes on writing a file whose first `end` bytes are valid and synced, and behind which nothing but zeros stands.
-    pub(crate) fn resume(context: &WalContext, generation: u64, salt: u64, end: u64) -> Result<Self> {
+    /// Goes on writing a file that is valid and synced as far as `reach`, and behind which nothing but zeros stands.
+    pub(crate) fn resume(context: &WalContext, generation: u64, salt: u64, reach: Reach) -> Result<Self> {
+        let Reach { bytes: end, below } = reach;
         let path = context.directory.wal(generation);
         let file = context.directory.disk().open(&path).at("open", &path)?;
         let filled = file.bytes().at("measure", &path)?.max(end);
         let syncer = Syncer::new(
             path.clone(),
             Arc::clone(&file),
-            end,
+            reach,
             context.directory.poison().clone(),
             Arc::clone(&context.syncs),
         );
         let poison = context.directory.poison().clone();
         let (syncer, fill_step) = (Arc::new(syncer), FILL_BYTES_MIN);
-        Ok(Self { path, salt, file, syncer, poison, end, filled, fill_step })
+        Ok(Self { path, salt, file, syncer, poison, end, below, filled, fill_step })
     }
 
     /// Bytes of frames and header.
@@ -96,14 +99,19 @@ impl Wal {
         self.end
     }
 
+    /// Bytes of frames and header, and the rows within them.
+    pub(crate) fn reach(&self) -> Reach {
+        Reach { bytes: self.end, below: self.below }
+    }
+
     pub(crate) fn syncer(&self) -> &Arc<Syncer> {
         &self.syncer
     }
 
-    /// Writes a frame in one call and returns where it ends. `buffer` has room for the header and then the padded payload.
+    /// Writes a frame in one call and returns how far the file reaches then. `buffer` has room for the header and then the padded payload.
     ///
     /// On an error nothing of it is left in the file, or, where that could not be had, writing has stopped for good.
-    pub(crate) fn append(&mut self, buffer: &mut [u8], payload: &Payload, first: u64) -> Result<u64> {
+    pub(crate) fn append(&mut self, buffer: &mut [u8], payload: &Payload, first: u64) -> Result<Reach> {
         let header = Header {
             payload_bytes: payload.bytes,
             rows: payload.rows,
@@ -128,8 +136,9 @@ impl Wal {
         }
         self.end = end;
         self.filled = self.filled.max(end);
-        self.syncer.wrote(end, u64::from(payload.rows));
-        Ok(end)
+        self.below = first + u64::from(payload.rows);
+        self.syncer.wrote(self.reach(), u64::from(payload.rows));
+        Ok(self.reach())
     }
 
     /// Writes zeros from what is filled up to `target`. That it fails is no error: the disk may be nearly full, and the
@@ -173,7 +182,7 @@ impl Wal {
             self.filled = self.end;
             self.fill_step = FILL_BYTES_MIN;
         }
-        self.syncer.sync_to(self.end)
+        self.syncer.sync_to(self.reach())
     }
 
     /// Ends the file with a closing frame, cuts the zeros off and syncs it: it takes no more frames.
@@ -188,8 +197,8 @@ impl Wal {
         }
         self.end = end;
         self.filled = end;
-        self.syncer.wrote(end, 0);
-        self.syncer.sync_to(end)
+        self.syncer.wrote(self.reach(), 0);
+        self.syncer.sync_to(self.reach())
     }
 }
 
