@@ -49,7 +49,8 @@ use std::sync::Arc;
 
 use crate::config::{EngineConfig, Options};
 use crate::engine::{
-    Appended, Budget, Compacted, Core, Depth, Flushed, GcStats, Maintained, OpenReport, Stats, VerifyReport,
+    Appended, Budget, Compacted, Core, Depth, Flushed, GcStats, Maintained, OpenReport, Space, Stats,
+    VerifyReport,
 };
 use crate::error::Result;
 use crate::schema::TableSchema;
@@ -265,6 +266,16 @@ impl AnyStore {
     /// [`Engine::verify`](crate::Engine::verify) does.
     pub fn verify(&self, depth: Depth) -> VerifyReport {
         self.core.verify(depth)
+    }
+
+    /// What the bytes of the segments' files are for.
+    ///
+    /// Cost: every section that was not asked since the open is read once.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
+    pub fn space(&self) -> Result<Space> {
+        self.core.space()
     }
 
     /// All numbers of the engine at once.

@@ -122,7 +122,7 @@ pub use columns::Filter;
 pub use config::{EngineConfig, MAX_SHARDS, MapMode, OnCorruption, Options, Retention, Sync};
 pub use engine::{
     Appended, Budget, Compacted, Depth, Flushed, GcStats, Maintained, OpenReport, Problem, Quarantined,
-    Refreshed, Stats, TornTail, VerifyReport, verify_dir,
+    Refreshed, SectionSpace, Space, Stats, TornTail, VerifyReport, verify_dir,
 };
 pub use error::{DbError, Result};
 pub use event::{EventFlags, EventRef, LogEvent, RowRef};

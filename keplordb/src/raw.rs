@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::config::{EngineConfig, Options, Sync};
 use crate::engine::{
-    Appended, Budget, Compacted, Core, Depth, Flushed, GcStats, Maintained, OpenReport, Stats, VerifyReport,
+    Appended, Budget, Compacted, Core, Depth, Flushed, GcStats, Maintained, OpenReport, Space, Stats,
+    VerifyReport,
 };
 use crate::error::{DbError, Result};
 use crate::event::{EventRef, LogEvent};
@@ -312,6 +313,16 @@ impl<const D: usize, const C: usize, const L: usize> Engine<D, C, L> {
     pub fn total_bytes(&self) -> u64 {
         let stats = self.core.stats();
         stats.segment_bytes + stats.wal_bytes
+    }
+
+    /// What the bytes of the segments' files are for.
+    ///
+    /// Cost: every section that was not asked since the open is read once.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
+    pub fn space(&self) -> Result<Space> {
+        self.core.space()
     }
 
     /// All numbers of the engine at once.

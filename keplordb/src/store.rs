@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::columns::{Dim, Filter};
 use crate::config::{EngineConfig, Options};
 use crate::engine::{
-    Appended, Budget, Compacted, Core, Depth, Flushed, GcStats, Maintained, OpenReport, Stats, VerifyReport,
+    Appended, Budget, Compacted, Core, Depth, Flushed, GcStats, Maintained, OpenReport, Space, Stats,
+    VerifyReport,
 };
 use crate::error::Result;
 use crate::event::RowRef;
@@ -339,6 +340,16 @@ impl<S: Schema> Store<S> {
             Some(core) => core.close(),
             None => Ok(()),
         }
+    }
+
+    /// What the bytes of the segments' files are for.
+    ///
+    /// Cost: every section that was not asked since the open is read once.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
+    pub fn space(&self) -> Result<Space> {
+        self.core.space()
     }
 
     /// All numbers of the engine at once.

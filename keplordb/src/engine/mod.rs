@@ -24,6 +24,7 @@ mod recover;
 mod report;
 mod rotate;
 mod shard;
+mod space;
 mod stats;
 mod unlink;
 mod verify;
@@ -37,6 +38,7 @@ pub use maintain::Maintained;
 pub use quarantine::Quarantined;
 pub use report::{OpenReport, TornTail};
 pub use rotate::Flushed;
+pub use space::{SectionSpace, Space};
 pub use stats::Stats;
 pub use verify::{Depth, Problem, VerifyReport, verify_dir};
 

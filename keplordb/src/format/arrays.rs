@@ -327,6 +327,13 @@ impl<'a> Arrays<'a> {
         }
     }
 
+    /// Bytes of the entries and elements of the arrays from a place of the list on; the last one's elements end at `end`.
+    pub(super) fn bytes_from(&self, place: usize, end: usize) -> usize {
+        let entries = self.entries.get(place..).unwrap_or_default();
+        let start = entries.first().and_then(Entry::read).map_or(end, |entry| entry.offset);
+        entries.as_flattened().len() + end.saturating_sub(start)
+    }
+
     /// The array at a place of the list; `None` if there is none.
     #[inline]
     pub(super) fn get(&self, place: usize, len: usize) -> Option<Array<'a>> {

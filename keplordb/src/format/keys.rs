@@ -587,6 +587,14 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// Bytes of such a section that only make answers quick: all but the dictionary and the codes' own values.
+    pub(crate) fn index_bytes(bytes: &'a [u8], rows: usize) -> usize {
+        let Ok(layout) = Layout::read(bytes) else { return 0 };
+        let keys = Self::new(bytes, rows);
+        let arrays = keys.arrays.bytes_from(STARTS + 1, layout.text);
+        arrays + keys.codes.index_bytes() + size_of_val(keys.postings)
+    }
+
     /// How many values there are; their codes are `0..values()`.
     pub(crate) fn values(&self) -> u32 {
         self.values

@@ -369,6 +369,12 @@ impl<'a> Numbers<'a> {
         Some(Common { base: i64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]), width })
     }
 
+    /// Bytes that only make answers quick: zone maps and running sums. Minima that are the chunks' bases are none of them.
+    pub(crate) fn index_bytes(&self) -> usize {
+        let minima = if self.common.is_some() { size_of_val(self.minima) } else { 0 };
+        minima + size_of_val(self.maxima) + size_of_val(self.sums)
+    }
+
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }

@@ -574,6 +574,33 @@ fn check_content(header: &SegmentHeader, kind: SectionKind, content: &[u8]) -> R
     }
 }
 
+/// How many bytes of a section that passed [`check_section`] only make answers quick: every answer can be had from the
+/// others. `bytes` are those that its entry names. O(1).
+pub(crate) fn index_bytes(header: &SegmentHeader, index: usize, bytes: &[u8]) -> usize {
+    let content = |section: &SectionEntry| bytes.get(section.content(section.offset)?);
+    let Some((section, content)) =
+        header.sections.get(index).and_then(|section| Some((section, content(section)?)))
+    else {
+        return 0;
+    };
+    let rows = header.rows as usize;
+    match section.kind() {
+        Some(
+            kind @ (SectionKind::Time
+            | SectionKind::Sequence
+            | SectionKind::Metric
+            | SectionKind::Latency
+            | SectionKind::LatencyDetail
+            | SectionKind::Flags
+            | SectionKind::Counter),
+        ) => Numbers::new(content, rows, kind.has_running_sums()).index_bytes(),
+        Some(SectionKind::Dim | SectionKind::Status) => Keys::index_bytes(content, rows),
+        Some(SectionKind::Id | SectionKind::Label) => 0,
+        Some(SectionKind::IdIndex | SectionKind::LabelIndex | SectionKind::Bloom | SectionKind::Rollups)
+        | None => bytes.len(),
+    }
+}
+
 /// The sections of a segment file in memory.
 ///
 /// Whoever asks for a column has verified its section before: checksum and [`check_section`]. A column that the segment

@@ -263,6 +263,15 @@ impl OpenSegment<'_> {
         SegmentView { header: &self.segment.header, bytes: &self.mapping }
     }
 
+    /// How many bytes of a section, by its place in the header, only make answers quick.
+    pub(crate) fn index_bytes(&self, index: usize) -> Result<u64> {
+        self.segment.verify(index, &self.mapping)?;
+        let header = &self.segment.header;
+        let Some(section) = header.sections.get(index) else { return Ok(0) };
+        let bytes = section_bytes(&self.mapping, section.offset, section.bytes);
+        Ok(segment::index_bytes(header, index, bytes) as u64)
+    }
+
     /// Verifies the section of this kind and column; `false` when the segment has none.
     fn verified(&self, kind: SectionKind, column: usize) -> Result<bool> {
         match self.segment.header.section(kind, column) {

@@ -1,0 +1,104 @@
+//! What the bytes of a table's segments are for: the events themselves, or what only makes answers quick.
+
+use super::Core;
+use crate::error::Result;
+
+/// Where the bytes of a table's segments go. Logs, manifest and tombstones are not among them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Space {
+    /// Headers, columns and dictionaries: what is needed to get every event back.
+    pub columns_bytes: u64,
+    /// Zone maps, running sums, value sums, postings, hash indexes, bloom filters and rollups.
+    pub index_bytes: u64,
+    /// The sections that these are in, each over all segments, in the order of a file; headers are in none.
+    pub sections: Vec<SectionSpace>,
+}
+
+/// Where the bytes of one section go, over all segments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SectionSpace {
+    /// As messages call it: `time`, `dim 0`, `id index`.
+    pub name: String,
+    /// See [`Space::columns_bytes`].
+    pub columns_bytes: u64,
+    /// See [`Space::index_bytes`].
+    pub index_bytes: u64,
+}
+
+impl Core {
+    pub(crate) fn space(&self) -> Result<Space> {
+        let view = self.source.view();
+        let mut space = Space::default();
+        for entry in view.segments() {
+            let (header, open) = (entry.segment.header(), entry.segment.read()?);
+            let mut sections_bytes = 0;
+            for (place, section) in header.sections.iter().enumerate() {
+                let index_bytes = open.index_bytes(place)?;
+                let columns_bytes = section.bytes - index_bytes;
+                sections_bytes += section.bytes;
+                space.add(SectionSpace { name: section.name(), columns_bytes, index_bytes });
+            }
+            space.columns_bytes += header.file_bytes - sections_bytes;
+        }
+        Ok(space)
+    }
+}
+
+impl Space {
+    fn add(&mut self, more: SectionSpace) {
+        self.columns_bytes += more.columns_bytes;
+        self.index_bytes += more.index_bytes;
+        match self.sections.iter_mut().find(|section| section.name == more.name) {
+            Some(section) => {
+                section.columns_bytes += more.columns_bytes;
+                section.index_bytes += more.index_bytes;
+            }
+            None => self.sections.push(more),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use keplordb_disk::MemoryDisk;
+
+    use crate::{Engine, EngineConfig, LogEvent, Options};
+
+    /// Bytes that can be counted by hand, and all bytes of the files.
+    #[test]
+    fn every_byte_of_the_segments_is_for_something() {
+        let config = EngineConfig { wal_shard_count: 1, bloom_dim: 0, ..EngineConfig::in_dir("table") };
+        let options = Options::default().disk(Arc::new(MemoryDisk::default())).merge_rows(0);
+        let engine = Engine::<1, 1, 1>::open_with(config, options).unwrap();
+        let rows = 1000_u32;
+        for segment in 0..2 {
+            let event = |row: u32| LogEvent {
+                id: format!("{segment}-{row}"),
+                ts_ns: i64::from(row),
+                counters: [row % 200],
+                dims: [format!("dim-{}", row % 10)],
+                ..LogEvent::default()
+            };
+            engine.append_batch(&(0..rows).map(event).collect::<Vec<_>>()).unwrap();
+            engine.flush().unwrap();
+        }
+        let space = engine.space().unwrap();
+        assert_eq!(space.columns_bytes + space.index_bytes, engine.stats().segment_bytes);
+        let of = |name: &str| space.sections.iter().find(|section| section.name == name).unwrap();
+        // Two segments of four chunks: minima and maxima of 8 bytes, five running sums of 16.
+        assert_eq!(of("counter 0").index_bytes, 2 * (4 * 16 + 5 * 16));
+        assert!(of("counter 0").columns_bytes >= 2 * 4 * 256);
+        // Flags have no sums, ids no zone maps; hash indexes are nothing but help.
+        assert_eq!(of("flags").index_bytes, 2 * 4 * 16);
+        assert_eq!(of("id").index_bytes, 0);
+        assert!(of("id index").columns_bytes == 0 && of("bloom filter").columns_bytes == 0);
+        // Ten values with a bitmap for each of four chunks, and codes of a byte a row.
+        let dim = of("dim 0");
+        assert!(dim.index_bytes >= 2 * 10 * 4 * 32, "{dim:?}");
+        assert!((2 * 4 * 256..2 * 2 * 4 * 256).contains(&dim.columns_bytes), "{dim:?}");
+    }
+}
