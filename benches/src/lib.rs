@@ -3,16 +3,19 @@
 //! | | |
 //! |---|---|
 //! | [`workload`] | any event of `keplor-llm` from its number alone |
+//! | [`calls`] | the same events by a derived type, in an open store |
 //! | [`table`] | such events in an open engine, in a directory of its own |
 //! | [`writers`] | threads that write at once, and how long they took |
 //! | [`machine`] | the disk that was measured on, and the process's memory |
 //! | [`mode`] | whether a bench measures, or only shows that it works |
 //!
-//! `cargo bench -p keplordb-benches` prints Criterion's table; `cargo test` runs each bench once on a small table. Two
-//! binaries measure what Criterion cannot: `versus-writes` (beside a bare file) and `memory`. Put the files on the disk
+//! `cargo bench -p keplordb-benches` prints Criterion's table; `cargo test` runs each bench once on a small table. Three
+//! binaries measure what Criterion cannot: `versus` (the operations that other engines are asked, with the same answers),
+//! `versus-writes` (beside a bare file) and `memory`. Put the files on the disk
 //! to measure with the variable `KEPLORDB_BENCH_DIR`; they are in the temporary directory otherwise.
 #![forbid(unsafe_code)]
 
+pub mod calls;
 pub mod machine;
 pub mod mode;
 pub mod table;

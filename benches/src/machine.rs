@@ -103,6 +103,41 @@ pub fn settle() {
     rustix::fs::sync();
 }
 
+/// Asks the operating system to forget what it holds of the files of `dir` in memory, so that they are read from the disk
+/// again; what is mapped stays. Does nothing where the system has no such call.
+///
+/// # Errors
+/// What the operating system says.
+pub fn evict(dir: &Path) -> io::Result<()> {
+    settle();
+    #[cfg(target_os = "linux")]
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            evict(&path)?;
+        } else {
+            rustix::fs::fadvise(std::fs::File::open(path)?, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = dir;
+    Ok(())
+}
+
+/// Bytes of all files in `dir` and below.
+///
+/// # Errors
+/// What the operating system says.
+pub fn bytes_of_files(dir: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { bytes_of_files(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}
+
 /// Bytes that may still be written on the disk of `dir`, where the system tells.
 pub fn free_bytes(dir: &Path) -> Option<u64> {
     #[cfg(unix)]

@@ -11,7 +11,7 @@ use crate::machine::bench_dir;
 use crate::workload::{self, SEED, USER};
 
 /// Events per append while a table is filled.
-const BATCH_ROWS: u64 = 4096;
+pub(crate) const BATCH_ROWS: u64 = 4096;
 
 /// How large a table is; its events are the first `rows` of the workload, from [`SEED`].
 #[derive(Debug, Clone, Copy)]

@@ -17,11 +17,15 @@ pub const USER: usize = 0;
 /// Dim of the model.
 pub const MODEL: usize = 1;
 
+/// Users are numbered below this.
+pub const USERS: u16 = 1000;
+
 /// Nanoseconds from one event to the next, about.
 const STEP_NS: u64 = 1_000_000;
 /// The increment of splitmix64: 2^64 over the golden ratio, made odd.
 const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
-const MODELS: [&str; 8] = [
+/// The models, by their numbers.
+pub const MODELS: [&str; 8] = [
     "atlas-large",
     "atlas-small",
     "orion-70b",
@@ -32,7 +36,7 @@ const MODELS: [&str; 8] = [
     "vega-rank",
 ];
 /// Which model each sixteenth of the draws means: few models get most calls.
-const MODEL_OF_SIXTEENTH: [usize; 16] = [0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7];
+const MODEL_OF_SIXTEENTH: [u8; 16] = [0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7];
 const RARE_STATUSES: [u16; 8] = [201, 204, 400, 401, 403, 404, 502, 503];
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// Bytes of strings that bring a framed event to its size: what is left beside its numbers (28), its counter (4) and the
@@ -94,12 +98,45 @@ pub fn id(seed: u64, row: u64) -> String {
     crockford(time_ms, 10).chain(crockford(row, 8)).chain(crockford(draws.get(11) >> 24, 8)).collect()
 }
 
-/// Event `row`.
-pub fn event(seed: u64, row: u64) -> Event {
+/// The label of event `row`: a random number in hexadecimal digits.
+pub fn label(seed: u64, row: u64) -> String {
+    format!("{:016x}", Draws::of(seed, row).get(10))
+}
+
+/// The name of a user by its number.
+pub fn user_name(user: u16) -> String {
+    format!("user_{user:04}")
+}
+
+/// All of an event but its id and its label, with user and model as numbers: what a plain loop over many rows needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbers {
+    /// Nanoseconds since the Unix epoch.
+    pub ts_ns: i64,
+    /// Below [`USERS`]; see [`user_name`].
+    pub user: u16,
+    /// A place in [`MODELS`].
+    pub model: u8,
+    /// Tokens of the call.
+    pub tokens: u32,
+    /// The cost in nanodollars.
+    pub metric: i64,
+    /// Milliseconds.
+    pub latency_ms: u32,
+    /// Milliseconds, at most `latency_ms`.
+    pub latency_detail_ms: u32,
+    /// HTTP status.
+    pub status: u16,
+    /// Eight random bits.
+    pub flags: u16,
+}
+
+/// The numbers of event `row`.
+pub fn numbers(seed: u64, row: u64) -> Numbers {
     let draws = Draws::of(seed, row);
     // The square of a uniform number: low user numbers are frequent, P(number < x) = sqrt(x / 1000).
     let uniform = draws.get(2) >> 32;
-    let user = (((uniform * uniform) >> 32) * 1000) >> 32;
+    let user = (((uniform * uniform) >> 32) * u64::from(USERS)) >> 32;
     let latency_ms = draws.below(6, 5000);
     let status = match draws.below(8, 100) {
         0..90 => 200,
@@ -108,20 +145,33 @@ pub fn event(seed: u64, row: u64) -> Event {
         _ => RARE_STATUSES[low_u32(draws.get(8)) as usize % RARE_STATUSES.len()],
     };
     let [flags, ..] = (draws.get(9) & (draws.get(9) >> 16)).to_le_bytes();
-    Event {
-        id: id(seed, row),
+    Numbers {
         ts_ns: ts_ns(draws, row) as i64,
+        user: u16::try_from(user).unwrap_or(USERS - 1),
+        model: MODEL_OF_SIXTEENTH[(draws.get(3) >> 60) as usize],
+        tokens: draws.below(4, 4096),
         metric: i64::from(draws.below(5, 10_000_000)),
-        counters: [draws.below(4, 4096)],
         latency_ms,
         latency_detail_ms: draws.below(7, latency_ms + 1),
         status,
-        flags: EventFlags(u16::from(flags)),
-        dims: [
-            format!("user_{user:04}"),
-            MODELS[MODEL_OF_SIXTEENTH[(draws.get(3) >> 60) as usize]].to_owned(),
-        ],
-        labels: [format!("{:016x}", draws.get(10))],
+        flags: u16::from(flags),
+    }
+}
+
+/// Event `row`.
+pub fn event(seed: u64, row: u64) -> Event {
+    let numbers = numbers(seed, row);
+    Event {
+        id: id(seed, row),
+        ts_ns: numbers.ts_ns,
+        metric: numbers.metric,
+        counters: [numbers.tokens],
+        latency_ms: numbers.latency_ms,
+        latency_detail_ms: numbers.latency_detail_ms,
+        status: numbers.status,
+        flags: EventFlags(numbers.flags),
+        dims: [user_name(numbers.user), MODELS[usize::from(numbers.model)].to_owned()],
+        labels: [label(seed, row)],
     }
 }
 

@@ -43,3 +43,68 @@ fn versus_writes_prints_and_stores_its_cells() {
         ["--sustained", "--samples", "1", "--seconds", "0.01", "--threads", "1", "--batches", "64"];
     assert!(output_of(env!("CARGO_BIN_EXE_versus-writes"), &sustained).contains("rotations are inside"));
 }
+
+/// What the operations must answer is held against a plain loop by the program itself, and against its exit status here.
+#[test]
+fn versus_answers_as_it_must_and_says_where_it_does_not() {
+    let dir = keplordb_benches::machine::bench_dir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (json, tables) = (path("reads.json"), path("tables"));
+    let few = [
+        "--rows",
+        "3000",
+        "--segments",
+        "3",
+        "--rounds",
+        "2",
+        "--runs",
+        "2",
+        "--seconds",
+        "0",
+        "--draws",
+        "3",
+    ];
+    let kept = [&few[..], &["--directory", &tables]].concat();
+    let printed = output_of(env!("CARGO_BIN_EXE_versus"), &[&kept[..], &["--json", &json]].concat());
+    assert!(printed.lines().any(|line| line.starts_with("R1 ") && line.contains("  3000 ")), "{printed}");
+
+    let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let cells = report.as_array().unwrap();
+    let (bytes, cells) = cells.split_last().unwrap();
+    assert!(cells.len() >= 21 && cells.iter().all(|cell| cell["agrees"] == true), "{report:#}");
+    assert!(cells.iter().all(|cell| cell["median_us"].as_f64() > Some(0.0)));
+    assert!(cells.iter().any(|cell| cell["drawn_median_us"].as_f64() > Some(0.0)));
+    let part = |name: &str| bytes[name].as_f64().unwrap();
+    assert!((part("columns") + part("indexes_and_sums") - part("segments")).abs() < 0.02, "{bytes}");
+
+    let scanned = output_of(env!("CARGO_BIN_EXE_versus"), &[&kept[..], &["--scan"]].concat());
+    assert!(scanned.contains("R9h ") && !scanned.contains("R10 ") && !scanned.contains('!'), "{scanned}");
+
+    // One answer of this file is wrong.
+    let answers = cells.iter().map(|cell| {
+        let result =
+            if cell["op"] == "R7" { "7 rows crc32=00000000" } else { cell["result"].as_str().unwrap() };
+        format!("{}  what it asks  {result}\n", cell["op"].as_str().unwrap())
+    });
+    std::fs::write(path("expected"), answers.collect::<String>()).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_versus"))
+        .args(kept.iter().chain(&["--expected", &path("expected")]))
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let marked: Vec<_> = printed.lines().filter(|line| line.contains("! ")).collect();
+    assert!(matches!(&*marked, [line] if line.starts_with("R7")), "{printed}");
+    assert_eq!(output.status.code(), Some(1));
+
+    let peers = serde_json::json!({"peers": {"other": {"operations": {
+        "R1": {"median_us": 1e9, "agrees": true}, "R2": {"median_us": 1e-9, "agrees": true},
+    }}}});
+    std::fs::write(path("peers.json"), peers.to_string()).unwrap();
+    let compared = output_of(
+        env!("CARGO_BIN_EXE_versus"),
+        &["compare", &json, "--peers", &path("peers.json"), "--larger", &json],
+    );
+    let line = |start: &str| compared.lines().find(|line| line.starts_with(start)).unwrap();
+    assert!(line("R1 ").ends_with(" met") && line("R2 ").ends_with(" MISSED"), "{compared}");
+    assert!(line("bytes per event, columns").contains("at most 38.7"), "{compared}");
+}
