@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::Core;
 use super::unlink::Replaced;
 use crate::error::Result;
+use crate::format::manifest::Dropped;
 use crate::state::version::{SegmentEntry, Version};
 use keplordb_log::planted::{self, Bug};
 
@@ -65,6 +66,9 @@ impl Core {
             stats.segments_deleted += 1;
             stats.bytes_freed += entry.segment.header().file_bytes;
             stats.events_deleted += entry.live_rows();
+            let facts = &entry.segment.header().facts;
+            let (first, last) = (facts.sequence_min, facts.sequence_max);
+            version.drop_rows(Dropped { first, last, rows: entry.live_rows() });
         }
         if planted::is(Bug::UnlinkedBeforeForgotten) {
             for entry in &gone {

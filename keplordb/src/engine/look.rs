@@ -310,6 +310,7 @@ impl Found {
             segments: Vec::new(),
             wals: Vec::new(),
             replaced: Vec::new(),
+            dropped: Vec::new(),
         };
         Self {
             manifest,

@@ -173,6 +173,7 @@ impl Core {
                 })
                 .collect(),
             replaced: publish.unlink.listed(),
+            dropped: version.dropped.to_vec(),
         }
     }
 }

@@ -62,5 +62,6 @@ pub(super) fn rebuild(files: &Segments<'_>, listing: &Listing, known: Known) -> 
         segments: segments.iter().map(listed).collect(),
         wals: wals.into_iter().map(|generation| ListedWal { generation, synced_bytes: 0 }).collect(),
         replaced: Vec::new(),
+        dropped: Vec::new(),
     })
 }

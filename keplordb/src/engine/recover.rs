@@ -150,6 +150,7 @@ impl Core {
         let leftovers = self.keep_replaced(&found);
         self.remove_leftovers(&leftovers)?;
         let mut version = Version::new(found.segments, Vec::new());
+        version.dropped = found.manifest.dropped.into();
         let newest_of_shard: BTreeMap<u32, u64> =
             found.wals.iter().map(|wal| (wal.header.shard, wal.header.generation)).collect();
         for wal in found.wals {

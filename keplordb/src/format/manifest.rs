@@ -11,6 +11,7 @@
 //!   segments           u32 × { number u64 | file bytes u64 }       ascending
 //!   WALs               u32 × { generation u64 | synced bytes u64 } ascending
 //!   replaced           u32 × { kind u8 | number u64 | by u64 }     ascending by kind and number
+//!   dropped            u32 × { first u64 | last u64 | rows u64 }   ascending
 //! ```
 //! A WAL with a lower generation than `next generation` that is not listed has been absorbed by a segment and is a
 //! leftover. Lengths are lower bounds unless `closed`: a file may have grown since.
@@ -19,6 +20,9 @@
 //! a copy of a live directory find each row, wherever it was when the copy came by. Kinds: 1 a WAL, 2 a segment, 3 a
 //! tombstone log. `by` is the segment (kinds 1 and 2) or tombstone log (kind 3) that has its rows now; 0: none has, they
 //! are deleted or were dropped by gc.
+//!
+//! *Dropped* are the sequences of segments that gc has dropped, first and last, and how many rows these had: who follows
+//! the table by sequence and comes later is told what he has missed. Where there are many, neighbours are counted as one.
 
 use super::MAX_NUMBER;
 use super::bytes::{ByteReader, ByteWriter, Malformed};
@@ -76,12 +80,34 @@ pub(crate) struct ListedReplaced {
     pub(crate) by: Option<u64>,
 }
 
+/// Rows that were dropped before their time in the table was over for everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Dropped {
+    /// Their smallest and largest sequence; rows between them may be there still.
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) rows: u64,
+}
+
+impl Dropped {
+    /// The one that covers both.
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+            rows: self.rows.saturating_add(other.rows),
+        }
+    }
+}
+
 /// What kind of file was replaced.
 const KIND_WAL: u8 = 1;
 const KIND_SEGMENT: u8 = 2;
 const KIND_TOMBSTONES: u8 = 3;
 /// Bytes of a replaced file's entry.
 const REPLACED_BYTES: usize = 1 + 8 + 8;
+/// Bytes of the entry of dropped rows.
+const DROPPED_BYTES: usize = 8 + 8 + 8;
 /// What `by` is when no file took the rows over; numbers of files begin at 1.
 const BY_NONE: u64 = 0;
 
@@ -100,6 +126,8 @@ pub(crate) struct Manifest {
     pub(crate) wals: Vec<ListedWal>,
     /// Ascending.
     pub(crate) replaced: Vec<ListedReplaced>,
+    /// Ascending.
+    pub(crate) dropped: Vec<Dropped>,
 }
 
 impl Manifest {
@@ -140,6 +168,12 @@ impl Manifest {
             content.put(&[kind]);
             content.put_u64(number);
             content.put_u64(replaced.by.unwrap_or(BY_NONE));
+        }
+        content.put_count(self.dropped.len());
+        for dropped in &self.dropped {
+            content.put_u64(dropped.first);
+            content.put_u64(dropped.last);
+            content.put_u64(dropped.rows);
         }
         preface::encode(MANIFEST_MAGIC, &content)
     }
@@ -184,11 +218,19 @@ impl Manifest {
             let by = reader.u64("what replaced it")?;
             replaced.push(ListedReplaced { file, by: (by != BY_NONE).then_some(by) });
         }
+        let mut dropped = Vec::new();
+        for _ in 0..reader.count(DROPPED_BYTES, "the number of dropped ranges")? {
+            let first = reader.u64("a dropped sequence")?;
+            let last = reader.u64("the last of them")?;
+            dropped.push(Dropped { first, last, rows: reader.u64("how many rows were dropped")? });
+        }
         let at = reader.position();
         preface::finish(reader, "the manifest")?;
         let ascending = segments.is_sorted_by(|a, b| a.number < b.number)
             && wals.is_sorted_by(|a, b| a.generation < b.generation)
             && replaced.is_sorted_by(|a, b| a.file < b.file)
+            && dropped.is_sorted()
+            && dropped.iter().all(|dropped| dropped.first <= dropped.last && dropped.last < next_sequence)
             && segments.last().is_none_or(|last| last.number < next_segment)
             && wals.last().is_none_or(|last| last.generation < next_generation);
         let numbers = [next_sequence, next_generation, next_segment, tombstone_log];
@@ -209,6 +251,7 @@ impl Manifest {
             segments,
             wals,
             replaced,
+            dropped,
         })
     }
 }
@@ -236,6 +279,10 @@ mod tests {
                 ListedReplaced { file: OldFile::Segment(2), by: None },
                 ListedReplaced { file: OldFile::Tombstones(1), by: Some(2) },
             ],
+            dropped: vec![
+                Dropped { first: 1, last: 900, rows: 800 },
+                Dropped { first: 5, last: 1 << 32, rows: 0 },
+            ],
         }
     }
 
@@ -258,6 +305,12 @@ mod tests {
         let mut unordered = manifest();
         unordered.replaced.swap(0, 1);
         assert!(Manifest::decode(&unordered.encode()).is_err());
+        let mut reversed = manifest();
+        reversed.dropped[0].first = 901;
+        assert!(Manifest::decode(&reversed.encode()).is_err());
+        let mut not_given = manifest();
+        not_given.dropped[1].last = 1 << 33;
+        assert!(Manifest::decode(&not_given.encode()).is_err());
         let mut beyond = manifest();
         beyond.next_generation = 8;
         assert!(Manifest::decode(&beyond.encode()).is_err());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use roaring::{RoaringBitmap, RoaringTreemap};
 
 use super::memtable::{Memtable, MemtableBlocks};
+use crate::format::manifest::Dropped;
 use crate::storage::segment_reader::Segment;
 
 /// A segment and its deleted rows.
@@ -43,9 +44,14 @@ pub(crate) struct Version {
     pub(crate) segments: Vec<SegmentEntry>,
     /// The active memtable of each shard that has one, and the sealed ones.
     pub(crate) memtables: Vec<MemtableEntry>,
+    /// What gc has dropped since the table was made, ascending, at most [`DROPPED_RANGES`].
+    pub(crate) dropped: Arc<[Dropped]>,
     /// What the segments have in all; counted when the version is shown.
     of_segments: Counts,
 }
+
+/// Ranges of dropped rows that are told apart; what is more is told together with its neighbour.
+const DROPPED_RANGES: usize = 64;
 
 /// What all segments of a version have together.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,7 +66,7 @@ struct Counts {
 impl Version {
     /// Not yet [counted](Self::counted), which showing it does.
     pub(crate) fn new(segments: Vec<SegmentEntry>, memtables: Vec<MemtableEntry>) -> Self {
-        Self { segments, memtables, of_segments: Counts::default() }
+        Self { segments, memtables, ..Self::default() }
     }
 
     /// Counts what the segments have, so that nobody who asks later has to walk over them.
@@ -75,6 +81,21 @@ impl Version {
         }
         self.of_segments = counts;
         self
+    }
+
+    /// Says that rows were dropped. Of too many ranges, the two that are nearest to each other become one.
+    pub(crate) fn drop_rows(&mut self, dropped: Dropped) {
+        let mut ranges = self.dropped.to_vec();
+        let place = ranges.partition_point(|known| *known < dropped);
+        ranges.insert(place, dropped);
+        while ranges.len() > DROPPED_RANGES {
+            let gaps = ranges.windows(2).map(|pair| pair[1].first.saturating_sub(pair[0].last));
+            let Some((nearest, _)) = gaps.enumerate().min_by_key(|(_, gap)| *gap) else { break };
+            let next = ranges.remove(nearest + 1);
+            ranges[nearest] = ranges[nearest].with(next);
+            ranges.sort_unstable();
+        }
+        self.dropped = ranges.into();
     }
 
     /// Rows that are not deleted.
@@ -195,5 +216,25 @@ impl View {
 
     pub(crate) fn memtables(&self) -> &[MemtableView] {
         &self.memtables
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_ranges_stay_few_and_lose_no_row() {
+        let mut version = Version::default();
+        let mut rows = 0;
+        for turn in 0..1000_u64 {
+            let first = 1 + turn * 7919 % 1000 * 10;
+            version.drop_rows(Dropped { first, last: first + turn % 9, rows: 1 + turn % 3 });
+            rows += 1 + turn % 3;
+            assert!(version.dropped.is_sorted() && version.dropped.len() <= DROPPED_RANGES);
+            assert_eq!(version.dropped.iter().map(|range| range.rows).sum::<u64>(), rows);
+            let is_told = |range: &Dropped| range.first <= first && first + turn % 9 <= range.last;
+            assert!(version.dropped.iter().any(is_told), "{first} of turn {turn}");
+        }
     }
 }
