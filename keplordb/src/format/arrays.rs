@@ -399,7 +399,6 @@ impl<'a> Array<'a> {
         }
     }
 
-    #[allow(dead_code, reason = "for groups and quantiles, which do not stand yet")]
     /// Base and residuals, of which each element is the sum in 64 bits, wrapping; `None` of elements of 128 bits.
     pub(crate) fn narrow(&self) -> Option<(i64, Residuals<'a>)> {
         match self.elements {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::row::{RowView, Slots};
+use super::row::{BuiltIn, RowView, Slots};
 use crate::error::Result;
 use crate::event::{EventFlags, EventRef};
 
@@ -16,13 +16,7 @@ use crate::event::{EventFlags, EventRef};
 /// texts.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EventRow<const D: usize, const C: usize, const L: usize> {
-    sequence: u64,
-    ts_ns: i64,
-    metric: i64,
-    latency_ms: u32,
-    latency_detail_ms: u32,
-    status: u16,
-    flags: EventFlags,
+    built_in: BuiltIn,
     counters: [u32; C],
     /// Where in `texts` the id ends, which stands first, then each dim, then each label.
     id_end: u32,
@@ -38,27 +32,23 @@ impl<const D: usize, const C: usize, const L: usize> EventRow<D, C, L> {
     /// [`Corrupt`](crate::DbError::Corrupt) when an id or a label cannot be decoded; [`Io`](crate::DbError::Io) when its
     /// section could not be read to be checked.
     pub fn read(row: &RowView<'_>) -> Result<Self> {
-        let (mut counters, mut id_end, mut dim_ends, mut label_ends) = ([0; C], 0, [0; D], [0; L]);
-        let copied = row.copy(Slots {
-            counters: &mut counters,
-            id_end: &mut id_end,
-            dim_ends: &mut dim_ends,
-            label_ends: &mut label_ends,
+        let mut copy = Self {
+            built_in: BuiltIn::default(),
+            counters: [0; C],
+            id_end: 0,
+            dim_ends: [0; D],
+            label_ends: [0; L],
+            texts: Box::default(),
+        };
+        row.copy(Slots {
+            built_in: &mut copy.built_in,
+            texts: &mut copy.texts,
+            counters: &mut copy.counters,
+            id_end: &mut copy.id_end,
+            dim_ends: &mut copy.dim_ends,
+            label_ends: &mut copy.label_ends,
         })?;
-        Ok(Self {
-            sequence: copied.sequence,
-            ts_ns: copied.ts_ns,
-            metric: copied.metric,
-            latency_ms: copied.latency_ms,
-            latency_detail_ms: copied.latency_detail_ms,
-            status: copied.status,
-            flags: copied.flags,
-            counters,
-            id_end,
-            dim_ends,
-            label_ends,
-            texts: copied.texts,
-        })
+        Ok(copy)
     }
 
     /// A row that is not read but put together; `None` for texts of 4 GiB or more.
@@ -77,7 +67,7 @@ impl<const D: usize, const C: usize, const L: usize> EventRow<D, C, L> {
         for (end, label) in label_ends.iter_mut().zip(&event.labels) {
             *end = push(label)?;
         }
-        Some(Self {
+        let built_in = BuiltIn {
             sequence,
             ts_ns: event.ts_ns,
             metric: event.metric,
@@ -85,6 +75,9 @@ impl<const D: usize, const C: usize, const L: usize> EventRow<D, C, L> {
             latency_detail_ms: event.latency_detail_ms,
             status: event.status,
             flags: event.flags,
+        };
+        Some(Self {
+            built_in,
             counters: event.counters,
             id_end,
             dim_ends,
@@ -95,37 +88,37 @@ impl<const D: usize, const C: usize, const L: usize> EventRow<D, C, L> {
 
     /// The number that the engine gave the event when it was appended.
     pub fn sequence(&self) -> u64 {
-        self.sequence
+        self.built_in.sequence
     }
 
     /// When it happened, in nanoseconds since the Unix epoch.
     pub fn ts_ns(&self) -> i64 {
-        self.ts_ns
+        self.built_in.ts_ns
     }
 
     /// The metric.
     pub fn metric(&self) -> i64 {
-        self.metric
+        self.built_in.metric
     }
 
     /// The latency, in milliseconds.
     pub fn latency_ms(&self) -> u32 {
-        self.latency_ms
+        self.built_in.latency_ms
     }
 
     /// The latency detail, in milliseconds.
     pub fn latency_detail_ms(&self) -> u32 {
-        self.latency_detail_ms
+        self.built_in.latency_detail_ms
     }
 
     /// The status code.
     pub fn status(&self) -> u16 {
-        self.status
+        self.built_in.status
     }
 
     /// The flags.
     pub fn flags(&self) -> EventFlags {
-        self.flags
+        self.built_in.flags
     }
 
     /// A counter by its place in the schema.
@@ -164,13 +157,13 @@ impl<const D: usize, const C: usize, const L: usize> From<EventRow<D, C, L>> for
     fn from(row: EventRow<D, C, L>) -> Self {
         Self {
             id: row.id().to_owned(),
-            ts_ns: row.ts_ns,
-            metric: row.metric,
+            ts_ns: row.built_in.ts_ns,
+            metric: row.built_in.metric,
             counters: row.counters,
-            latency_ms: row.latency_ms,
-            latency_detail_ms: row.latency_detail_ms,
-            status: row.status,
-            flags: row.flags,
+            latency_ms: row.built_in.latency_ms,
+            latency_detail_ms: row.built_in.latency_detail_ms,
+            status: row.built_in.status,
+            flags: row.built_in.flags,
             dims: std::array::from_fn(|dim| row.dim(dim).to_owned()),
             labels: std::array::from_fn(|label| row.label(label).to_owned()),
         }
@@ -186,15 +179,15 @@ impl<const D: usize, const C: usize, const L: usize> fmt::Debug for EventRow<D, 
         let dims: [&str; D] = std::array::from_fn(|dim| self.dim(dim));
         let labels: [&str; L] = std::array::from_fn(|label| self.label(label));
         out.debug_struct("EventRow")
-            .field("sequence", &self.sequence)
+            .field("sequence", &self.built_in.sequence)
             .field("id", &self.id())
-            .field("ts_ns", &self.ts_ns)
-            .field("metric", &self.metric)
+            .field("ts_ns", &self.built_in.ts_ns)
+            .field("metric", &self.built_in.metric)
             .field("counters", &self.counters)
-            .field("latency_ms", &self.latency_ms)
-            .field("latency_detail_ms", &self.latency_detail_ms)
-            .field("status", &self.status)
-            .field("flags", &self.flags)
+            .field("latency_ms", &self.built_in.latency_ms)
+            .field("latency_detail_ms", &self.built_in.latency_detail_ms)
+            .field("status", &self.built_in.status)
+            .field("flags", &self.built_in.flags)
             .field("dims", &dims)
             .field("labels", &labels)
             .finish()

@@ -1,7 +1,7 @@
 //! One row, borrowed from where it lies: a segment or a block in memory.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use super::ReadContext;
@@ -10,9 +10,10 @@ use super::query::clamp_u32;
 use crate::error::{DbError, Result};
 use crate::event::EventFlags;
 use crate::expr::{KeyColumn, NumberColumn};
+use crate::format::arrays::Residuals;
 use crate::format::block::Block;
 use crate::format::bytes::Malformed;
-use crate::format::keys::{Keys, status_of};
+use crate::format::keys::{Keys, status_of_bytes};
 use crate::format::numbers::Numbers;
 use crate::format::texts::TextReader;
 use crate::schema::Shape;
@@ -41,11 +42,12 @@ trait ReadTexts {
     fn id(&self, row: usize) -> Result<Cow<'_, str>>;
     fn label(&self, label: usize, row: usize) -> Result<Cow<'_, str>>;
     /// All texts of a row, one after the other.
-    fn copy_all(&self, row: usize, columns: &SegmentColumns<'_>, slots: Slots<'_>) -> Result<Box<str>>;
+    fn copy_all(&self, row: usize, columns: &SegmentColumns<'_>, slots: Slots<'_>) -> Result<()>;
 }
 
-/// What every table has of a row, and all texts: id, dims, labels, one after the other.
-pub(super) struct Copied {
+/// What a row of every table has, but its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct BuiltIn {
     pub(super) sequence: u64,
     pub(super) ts_ns: i64,
     pub(super) metric: i64,
@@ -53,11 +55,13 @@ pub(super) struct Copied {
     pub(super) latency_detail_ms: u32,
     pub(super) status: u16,
     pub(super) flags: EventFlags,
-    pub(super) texts: Box<str>,
 }
 
-/// Where a copy puts what differs from table to table: counters, and where each text ends.
+/// Where a copy puts its values.
 pub(super) struct Slots<'e> {
+    pub(super) built_in: &'e mut BuiltIn,
+    /// Id, dims, labels, one after the other; the ends say where each ends.
+    pub(super) texts: &'e mut Box<str>,
     pub(super) counters: &'e mut [u32],
     pub(super) id_end: &'e mut u32,
     pub(super) dim_ends: &'e mut [u32],
@@ -158,7 +162,7 @@ impl<'a> RowView<'a> {
     /// A dim by its place in the schema.
     pub fn dim(&self, dim: usize) -> &'a str {
         match self.place {
-            Place::Segment(columns, _) => columns.dim(dim).map_or("", |keys| keys.text(self.row)),
+            Place::Segment(columns, _) => columns.dim(dim).map_or("", |dim| dim.text(self.row)),
             Place::Block(block) => block.dim(dim, self.row),
         }
     }
@@ -186,15 +190,11 @@ impl<'a> RowView<'a> {
     }
 
     /// The whole row, its texts in one allocation; as many counters, dims and labels as there are slots.
-    pub(super) fn copy(&self, slots: Slots<'_>) -> Result<Copied> {
+    pub(super) fn copy(&self, slots: Slots<'_>) -> Result<()> {
         for (counter, value) in slots.counters.iter_mut().enumerate() {
             *value = self.counter(counter);
         }
-        let texts = match self.place {
-            Place::Segment(columns, texts) => texts.copy_all(self.row, columns, slots)?,
-            Place::Block(block) => copy_texts_of_block(block, self.row, slots),
-        };
-        Ok(Copied {
+        *slots.built_in = BuiltIn {
             sequence: self.sequence(),
             ts_ns: self.ts_ns(),
             metric: self.metric(),
@@ -202,12 +202,16 @@ impl<'a> RowView<'a> {
             latency_detail_ms: self.latency_detail_ms(),
             status: self.status(),
             flags: self.flags(),
-            texts,
-        })
+        };
+        match self.place {
+            Place::Segment(columns, texts) => texts.copy_all(self.row, columns, slots)?,
+            Place::Block(block) => copy_texts_of_block(block, self.row, slots),
+        }
+        Ok(())
     }
 }
 
-fn copy_texts_of_block(block: &Block, row: usize, slots: Slots<'_>) -> Box<str> {
+fn copy_texts_of_block(block: &Block, row: usize, slots: Slots<'_>) {
     let dims = 0..slots.dim_ends.len();
     let labels = 0..slots.label_ends.len();
     let all = std::iter::once(block.id(row))
@@ -219,7 +223,7 @@ fn copy_texts_of_block(block: &Block, row: usize, slots: Slots<'_>) -> Box<str> 
         texts.push_str(text);
         *end = end_of(texts.as_bytes());
     }
-    texts.into_boxed_str()
+    *slots.texts = texts.into_boxed_str();
 }
 
 /// The limits on texts keep those of a row far below 4 GiB.
@@ -238,7 +242,8 @@ impl fmt::Debug for RowView<'_> {
 }
 
 /// 0 in a column that the segment lacks.
-fn get(values: Option<&Numbers<'_>>, row: usize) -> i64 {
+#[inline]
+fn get(values: Option<&Column<'_>>, row: usize) -> i64 {
     values.map_or(0, |values| values.get(row))
 }
 
@@ -261,33 +266,78 @@ impl<'s> SegmentRows<'s> {
     }
 }
 
-/// Statuses of a segment that are parsed when it is opened for rows; most tables have a dozen.
-const PARSED_STATUSES: u32 = 64;
+/// A column of numbers, resolved as far as can be for all rows.
+enum Column<'s> {
+    /// What is added to each residual.
+    Plain(i64, Residuals<'s>),
+    /// Chunks have bases of their own.
+    Chunks(Numbers<'s>),
+}
+
+impl<'s> Column<'s> {
+    fn new(numbers: Numbers<'s>) -> Self {
+        numbers.plain().map_or(Self::Chunks(numbers), |(base, residuals)| Self::Plain(base, residuals))
+    }
+
+    #[inline]
+    fn get(&self, row: usize) -> i64 {
+        match self {
+            Self::Plain(base, residuals) => base.wrapping_add(residuals.get(row) as i64),
+            Self::Chunks(numbers) => numbers.get(row),
+        }
+    }
+}
+
+/// A column of keys.
+struct KeyTexts<'s> {
+    keys: Keys<'s>,
+    codes: Column<'s>,
+}
+
+impl<'s> KeyTexts<'s> {
+    fn new(keys: Keys<'s>) -> Self {
+        Self { codes: Column::new(keys.codes()), keys }
+    }
+
+    fn code(&self, row: usize) -> u32 {
+        u32::try_from(self.codes.get(row)).unwrap_or(u32::MAX)
+    }
+
+    fn text(&self, row: usize) -> &'s str {
+        self.keys.value(self.code(row))
+    }
+
+    /// As it is stored.
+    fn text_bytes(&self, row: usize) -> &'s [u8] {
+        self.keys.value_bytes(self.code(row)).unwrap_or_default()
+    }
+}
 
 /// The columns that rows read without fail; `None` where they are not wanted, or younger than the segment.
 struct SegmentColumns<'s> {
-    time: Option<Numbers<'s>>,
-    sequence: Option<Numbers<'s>>,
-    metric: Option<Numbers<'s>>,
-    latency: Option<Numbers<'s>>,
-    latency_detail: Option<Numbers<'s>>,
-    flags: Option<Numbers<'s>>,
-    status: Option<Keys<'s>>,
-    /// The status of each code, parsed once for all rows; empty where there are too many to parse ahead.
-    statuses: Vec<u16>,
-    counters: Vec<Option<Numbers<'s>>>,
-    dims: Vec<Option<Keys<'s>>>,
+    time: Option<Column<'s>>,
+    sequence: Option<Column<'s>>,
+    metric: Option<Column<'s>>,
+    latency: Option<Column<'s>>,
+    latency_detail: Option<Column<'s>>,
+    flags: Option<Column<'s>>,
+    status: Option<KeyTexts<'s>>,
+    /// The code and the status of the last row that was asked for it: most rows have the same.
+    last_status: Cell<(u32, u16)>,
+    counters: Vec<Option<Column<'s>>>,
+    dims: Vec<Option<KeyTexts<'s>>>,
 }
 
 impl<'s> SegmentColumns<'s> {
     fn open(open: &'s OpenSegment<'_>, shape: Shape, wanted: &ColumnSet) -> Result<Self> {
         let number = |column: NumberColumn, read: &dyn Fn() -> Result<Numbers<'s>>| {
-            if wanted.has_number(column) { read().map(Some) } else { Ok(None) }
+            if wanted.has_number(column) {
+                read().map(|numbers| Some(Column::new(numbers)))
+            } else {
+                Ok(None)
+            }
         };
-        let status = if wanted.has_key(KeyColumn::Status) { Some(open.status()?) } else { None };
-        let parsed = status.filter(|status| status.values() <= PARSED_STATUSES);
-        let parsed =
-            parsed.iter().flat_map(|keys| (0..keys.values()).map(|code| status_of(keys.value(code))));
+        let is_status_wanted = wanted.has_key(KeyColumn::Status);
         let mut columns = Self {
             time: number(NumberColumn::Time, &|| open.time())?,
             sequence: number(NumberColumn::Sequence, &|| open.sequence())?,
@@ -295,36 +345,40 @@ impl<'s> SegmentColumns<'s> {
             latency: number(NumberColumn::Latency, &|| open.latency())?,
             latency_detail: number(NumberColumn::LatencyDetail, &|| open.latency_detail())?,
             flags: number(NumberColumn::Flags, &|| open.flags())?,
-            statuses: parsed.collect(),
-            status,
+            status: if is_status_wanted { Some(KeyTexts::new(open.status()?)) } else { None },
+            last_status: Cell::new((u32::MAX, 0)),
             counters: Vec::with_capacity(shape.counters),
             dims: Vec::with_capacity(shape.dims),
         };
         for counter in 0..shape.counters {
             let is_wanted = wanted.has_number(NumberColumn::Counter(counter));
-            columns.counters.push(if is_wanted { open.counter(counter)? } else { None });
+            let values = if is_wanted { open.counter(counter)? } else { None };
+            columns.counters.push(values.map(Column::new));
         }
         for dim in 0..shape.dims {
             let is_wanted = wanted.has_key(KeyColumn::Dim(dim));
-            columns.dims.push(if is_wanted { open.dim(dim)? } else { None });
+            let keys = if is_wanted { open.dim(dim)? } else { None };
+            columns.dims.push(keys.map(KeyTexts::new));
         }
         Ok(columns)
     }
-}
 
-impl<'s> SegmentColumns<'s> {
-    fn counter(&self, counter: usize) -> Option<&Numbers<'s>> {
+    fn counter(&self, counter: usize) -> Option<&Column<'s>> {
         self.counters.get(counter)?.as_ref()
     }
 
-    fn dim(&self, dim: usize) -> Option<&Keys<'s>> {
+    fn dim(&self, dim: usize) -> Option<&KeyTexts<'s>> {
         self.dims.get(dim)?.as_ref()
     }
 
     fn status(&self, row: usize) -> u16 {
         let Some(keys) = &self.status else { return 0 };
-        let parsed = self.statuses.get(keys.code(row) as usize);
-        parsed.copied().unwrap_or_else(|| status_of(keys.text(row)))
+        let (code, (known, mut status)) = (keys.code(row), self.last_status.get());
+        if code != known {
+            status = status_of_bytes(keys.keys.value_bytes(code).unwrap_or_default());
+            self.last_status.set((code, status));
+        }
+        status
     }
 }
 
@@ -343,6 +397,8 @@ struct Readers<'s> {
     texts: Vec<u8>,
 }
 
+/// What most rows have of texts.
+const ROW_TEXT_BYTES: usize = 256;
 /// Places in [`Readers::columns`].
 const ID: usize = 0;
 const FIRST_LABEL: usize = 1;
@@ -367,6 +423,7 @@ impl<'s> Readers<'s> {
     }
 
     /// Appends the text of a column to those of the row.
+    #[inline]
     fn append(&mut self, open: &'s OpenSegment<'s>, column: usize, row: usize) -> Result<()> {
         let Some(reader) = Self::column(&mut self.columns, open, column)? else { return Ok(()) };
         reader.append_to(row, &mut self.texts).map_err(|malformed| open.corrupt(malformed))
@@ -397,15 +454,17 @@ impl ReadTexts for SegmentTexts<'_> {
         self.text(FIRST_LABEL + label, row)
     }
 
-    fn copy_all(&self, row: usize, columns: &SegmentColumns<'_>, slots: Slots<'_>) -> Result<Box<str>> {
+    fn copy_all(&self, row: usize, columns: &SegmentColumns<'_>, slots: Slots<'_>) -> Result<()> {
         let mut readers = self.readers.borrow_mut();
         let readers = &mut *readers;
         readers.texts.clear();
+        // Few rows have more, and a buffer that grows step by step costs more than the first row.
+        readers.texts.reserve(ROW_TEXT_BYTES);
         readers.append(self.open, ID, row)?;
         *slots.id_end = end_of(&readers.texts);
         for (dim, end) in slots.dim_ends.iter_mut().enumerate() {
-            if let Some(keys) = columns.dim(dim) {
-                readers.texts.extend_from_slice(keys.text_bytes(row));
+            if let Some(dim) = columns.dim(dim) {
+                readers.texts.extend_from_slice(dim.text_bytes(row));
             }
             *end = end_of(&readers.texts);
         }
@@ -422,6 +481,7 @@ impl ReadTexts for SegmentTexts<'_> {
         };
         let not_utf8 = || Malformed::new(0, format!("a text of row {row} is not UTF-8"));
         let texts = std::str::from_utf8(&readers.texts).ok().filter(ends_whole);
-        texts.map(Box::from).ok_or_else(|| self.open.corrupt(not_utf8()))
+        *slots.texts = Box::from(texts.ok_or_else(|| self.open.corrupt(not_utf8()))?);
+        Ok(())
     }
 }

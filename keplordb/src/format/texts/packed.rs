@@ -14,14 +14,14 @@
 //! Valid if and only if template and alphabet are ASCII but for the 0x80s, of which there are as many as places that
 //! vary, what is said to be zero is, and nothing follows. Then every code has a character and every row is ASCII.
 
-use std::ops::Range;
-
 use crate::format::bytes::ByteWriter;
 
 /// Longest row, in bytes: its length has one byte, and it is unpacked on the stack to be compared.
 pub(super) const MAX_PACKED_BYTES: usize = 255;
 /// Most characters of an alphabet: what 6 bits tell apart; with 7 there is nothing to gain over plain ASCII.
 const MAX_ALPHABET: usize = 64;
+/// Words of 64 bits, a bit for each place of a row.
+const TEMPLATE_WORDS: usize = MAX_PACKED_BYTES.div_ceil(64);
 /// Stands in a template where rows differ; no ASCII character.
 const VARIES: u8 = 0x80;
 
@@ -202,13 +202,13 @@ pub(super) struct Unpacker<'a> {
     packed: Packed<'a>,
     /// The alphabet again and again, so that any six bits of which the lowest are a code find its character.
     alphabet: [u8; MAX_ALPHABET],
-    /// Consecutive places that vary, ascending.
-    runs: Vec<Range<u8>>,
+    /// A bit for each place that varies.
+    varies: [u64; TEMPLATE_WORDS],
 }
 
 impl<'a> Unpacker<'a> {
     pub(super) fn new(packed: Packed<'a>) -> Self {
-        let mut unpacker = Self { packed, alphabet: [0; MAX_ALPHABET], runs: Vec::new() };
+        let mut unpacker = Self { packed, alphabet: [0; MAX_ALPHABET], varies: [0; TEMPLATE_WORDS] };
         unpacker.turn_to(packed);
         unpacker
     }
@@ -221,16 +221,10 @@ impl<'a> Unpacker<'a> {
                 repeated.copy_from_slice(packed.alphabet);
             }
         }
-        self.runs.clear();
-        let mut run = None;
-        for (character, place) in packed.template.iter().zip(0..) {
-            if *character == VARIES {
-                run.get_or_insert(place..place).end = place + 1;
-            } else {
-                self.runs.extend(run.take());
-            }
+        self.varies = [0; TEMPLATE_WORDS];
+        for (word, characters) in self.varies.iter_mut().zip(packed.template.chunks(64)) {
+            *word = characters.iter().rfold(0, |bits, character| bits << 1 | u64::from(*character == VARIES));
         }
-        self.runs.extend(run);
     }
 
     /// Appends row `index`.
@@ -240,16 +234,35 @@ impl<'a> Unpacker<'a> {
         out.put(template);
         let Some(text) = out.get_mut(start..) else { return };
         let mut at = index * varying * bits;
-        for run in &self.runs {
-            let Some(run) = text.get_mut(usize::from(run.start)..usize::from(run.end)) else { return };
-            let (groups, rest) = run.as_chunks_mut();
-            for group in groups {
-                *group = self.eight_from(at);
-                at += 8 * bits;
+        for (word, text) in self.varies.iter().zip(text.chunks_mut(64)) {
+            let (mut left, mut start) = (*word, 0);
+            while left != 0 {
+                // The next places that vary, one after the other.
+                let gap = left.trailing_zeros();
+                left >>= gap;
+                let run = left.trailing_ones();
+                left = left.checked_shr(run).unwrap_or(0);
+                let first = start + gap as usize;
+                start = first + run as usize;
+                let Some(run) = text.get_mut(first..start) else { return };
+                self.decode(&mut at, run);
             }
-            let last = self.eight_from(at);
+        }
+    }
+
+    /// Fills in consecutive places from the bit `at` on, and moves it behind them.
+    #[inline]
+    fn decode(&self, at: &mut usize, run: &mut [u8]) {
+        let bits = self.packed.bits;
+        let (groups, rest) = run.as_chunks_mut();
+        for group in groups {
+            *group = self.eight_from(*at);
+            *at += 8 * bits;
+        }
+        if !rest.is_empty() {
+            let last = self.eight_from(*at);
             rest.iter_mut().zip(last).for_each(|(place, character)| *place = character);
-            at += rest.len() * bits;
+            *at += rest.len() * bits;
         }
     }
 
@@ -258,11 +271,15 @@ impl<'a> Unpacker<'a> {
         // At least 57 bits from the one at `at` on, and eight codes have 48 at most.
         let loaded = self.packed.codes.get(at / 8..).and_then(|codes| codes.first_chunk());
         let window = loaded.map_or(0, |bytes| u64::from_le_bytes(*bytes)) >> (at % 8);
-        std::array::from_fn(|place| {
+        let mut characters = [0; 8];
+        let mut left = window;
+        for character in &mut characters {
             #[expect(clippy::cast_possible_truncation, reason = "all but the lowest bits go anyway")]
-            let code = (window >> (place * self.packed.bits)) as usize % MAX_ALPHABET;
-            self.alphabet.get(code).copied().unwrap_or_default()
-        })
+            let code = left as usize % MAX_ALPHABET;
+            *character = self.alphabet.get(code).copied().unwrap_or_default();
+            left >>= self.packed.bits;
+        }
+        characters
     }
 }
 
