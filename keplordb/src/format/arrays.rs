@@ -176,6 +176,39 @@ impl<'a> Residuals<'a> {
         with_elements!(*self, places, |elements| elements.fold(init, fold))
     }
 
+    /// Appends what `map` makes of the residuals at `places`; of none if some place is past the end.
+    #[inline]
+    pub(super) fn map_range<T: Clone>(
+        &self,
+        places: Range<usize>,
+        map: impl Fn(u64) -> T,
+        target: &mut Vec<T>,
+    ) {
+        with_elements!(*self, places, |elements| target.extend(elements.map(map)));
+    }
+
+    /// Appends what `map` makes of the residual at each of some places, in their order; of 0 past the end.
+    #[inline]
+    pub(super) fn map_at<T: Clone>(&self, places: &[u32], map: impl Fn(u64) -> T, target: &mut Vec<T>) {
+        let at = places.iter().map(|place| *place as usize);
+        match self {
+            Self::Zero(_) => target.extend(at.map(|_| map(0))),
+            Self::Bits8(data) => target.extend(at.map(|at| map(data.get(at).map_or(0, |r| u64::from(*r))))),
+            Self::Bits16(data) => {
+                let get = |at| data.get(at).map_or(0, |r: &[u8; 2]| u64::from(u16::from_le_bytes(*r)));
+                target.extend(at.map(|at: usize| map(get(at))));
+            }
+            Self::Bits32(data) => {
+                let get = |at| data.get(at).map_or(0, |r: &[u8; 4]| u64::from(u32::from_le_bytes(*r)));
+                target.extend(at.map(|at: usize| map(get(at))));
+            }
+            Self::Bits64(data) => {
+                let get = |at| data.get(at).map_or(0, |r: &[u8; 8]| u64::from_le_bytes(*r));
+                target.extend(at.map(|at: usize| map(get(at))));
+            }
+        }
+    }
+
     /// The exact sum of the residuals at `places`.
     pub(super) fn sum(&self, places: Range<usize>) -> i128 {
         match self {
@@ -407,7 +440,6 @@ impl<'a> Array<'a> {
         }
     }
 
-    #[allow(dead_code, reason = "for groups and quantiles, which do not stand yet")]
     /// Calls `each` with every place and its element, in a loop of their width; `false`, and nothing is called, where
     /// the elements have 128 bits.
     #[inline]
@@ -420,7 +452,6 @@ impl<'a> Array<'a> {
         true
     }
 
-    #[allow(dead_code, reason = "for groups and quantiles, which do not stand yet")]
     /// Calls `each` with every place and its element, whatever their width.
     #[inline]
     pub(crate) fn for_each(&self, mut each: impl FnMut(usize, i128)) {

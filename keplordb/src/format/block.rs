@@ -329,6 +329,10 @@ impl Block {
         &self.status
     }
 
+    pub(crate) fn all_flags(&self) -> &[u16] {
+        &self.flags
+    }
+
     pub(crate) fn flags(&self, row: usize) -> EventFlags {
         EventFlags(self.flags.get(row).copied().unwrap_or(0))
     }

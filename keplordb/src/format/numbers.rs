@@ -470,6 +470,35 @@ impl<'a> Numbers<'a> {
         }
     }
 
+    /// Appends what `map` makes of the values of neighbouring rows: a loop over what lies in the file, quick enough to be
+    /// run for each chunk.
+    #[inline]
+    pub(crate) fn map_range<T: Clone>(
+        &self,
+        rows: Range<usize>,
+        map: impl Fn(i64) -> T,
+        target: &mut Vec<T>,
+    ) {
+        if let Some((base, residuals)) = self.plain() {
+            return residuals.map_range(rows, |r| map(base.wrapping_add(r as i64)), target);
+        }
+        for chunk in rows.start / CHUNK_ROWS..rows.end.div_ceil(CHUNK_ROWS) {
+            let first = chunk * CHUNK_ROWS;
+            let places = rows.start.max(first) - first..rows.end.min(first + CHUNK_ROWS) - first;
+            let base = self.base(chunk);
+            self.residuals(chunk).map_range(places, |r| map(base.wrapping_add(r as i64)), target);
+        }
+    }
+
+    /// Appends what `map` makes of the values of some rows, in their order.
+    #[inline]
+    pub(crate) fn map_rows<T: Clone>(&self, rows: &[u32], map: impl Fn(i64) -> T, target: &mut Vec<T>) {
+        match self.plain() {
+            Some((base, residuals)) => residuals.map_at(rows, |r| map(base.wrapping_add(r as i64)), target),
+            None => self.for_each_row(rows, |value| target.push(map(value))),
+        }
+    }
+
     /// The base and the residuals of all rows, as one array: a row's value is their sum, in 64 bits, wrapping. `None` where
     /// chunks have bases of their own.
     #[inline]
@@ -478,7 +507,6 @@ impl<'a> Numbers<'a> {
         Some((base, Residuals::new(width, self.rows, self.data)))
     }
 
-    #[allow(dead_code, reason = "for groups and quantiles, which do not stand yet")]
     /// Counts the values of the rows of a chunk that are set in `mask`: `counts[v - lowest]` goes up by 1 for a value `v`.
     /// Values outside the counts are left out. Bits past the last row must not be set.
     pub(crate) fn count_values(&self, chunk: usize, mask: &Mask, lowest: i64, counts: &mut [u32]) {

@@ -256,7 +256,7 @@ impl<'q> Ready<'q> {
             blocks.push(ReadyBlock { selection, ids });
         }
         let keys = columns.iter().take(query.keys.len());
-        let packing = Packing::new(keys.map(|column| column.ids.len()));
+        let packing = Packing::new(keys.map(|column| column.ids.len()), query.buckets.is_some());
         Ok(Self { view, predicate, context, needs, buckets: query.buckets, columns, packing, bounds, blocks })
     }
 
@@ -297,11 +297,11 @@ fn add_block<'q>(
     for row in selection.rows().filter_map(|row| u32::try_from(row).ok()) {
         rows.push(row);
         if rows.len() == BATCH_ROWS {
-            groups.add_rows(&source, Rows { rows: &rows, chunk: None }, scratch);
+            groups.add_rows(&source, Rows::List { rows: &rows, chunk: None }, scratch);
             rows.clear();
         }
     }
-    groups.add_rows(&source, Rows { rows: &rows, chunk: None }, scratch);
+    groups.add_rows(&source, Rows::List { rows: &rows, chunk: None }, scratch);
 }
 
 /// Scans what no other means has answered.
@@ -317,7 +317,7 @@ fn run<'q>(
     if rows < ways.fan_out_rows {
         return scans.iter().try_for_each(|task| scan(task, ready, groups, scratch, tally));
     }
-    let tasks: Vec<ScanTask> = scans.into_iter().flat_map(ScanTask::split).collect();
+    let tasks: Vec<ScanTask> = scans.into_iter().flat_map(|task| task.split(ready.predicate)).collect();
     let part = || (Accumulator::new(ready), Scratch::default(), Tally::default());
     let fan_out = || {
         let parts = tasks.par_iter().try_fold(part, |(mut groups, mut scratch, mut tally), task| {

@@ -5,7 +5,8 @@
 //! *rough* counts: buckets of which each is at most 1/64 as wide as its values are large. Their middle is at most 1/128
 //! off.
 
-use std::ops::Range;
+use crate::format::numbers::Numbers;
+use crate::kernels::Mask;
 
 /// What the exact values or counts of one column may take, over all groups.
 const KEPT_BYTES: usize = 64 << 20;
@@ -28,8 +29,8 @@ pub(crate) struct QuantileValue {
 /// The values of one column, by group.
 #[derive(Debug, Clone)]
 pub(crate) struct Quantiles {
-    /// What a table of counts would cover; `None` where it would be too wide.
-    counted: Option<Range<i128>>,
+    /// The lowest value that a table of counts has, and how many; `None` where they would be too many.
+    counted: Option<(i64, usize)>,
     groups: Vec<Values>,
     /// Bytes of exact values and tables.
     kept_bytes: usize,
@@ -39,20 +40,26 @@ pub(crate) struct Quantiles {
 #[derive(Debug, Clone)]
 enum Values {
     Each(Vec<i64>),
-    /// From the start of the range on.
-    Counts(Vec<u64>),
+    Counts(Counts),
     Rough(Rough),
 }
 
 impl Quantiles {
-    /// Of a column whose values all lie in `known`, as far as anyone knows; `None` for a column without rows.
-    pub(crate) fn new(known: Option<(i64, i64)>) -> Self {
-        Self::with_bytes(known, KEPT_BYTES)
+    /// Of a column whose values all lie in `known`, as far as anyone knows; `None` for a column without rows. `one_group`
+    /// says that many values of one group will come, and of no other.
+    pub(crate) fn new(known: Option<(i64, i64)>, one_group: bool) -> Self {
+        let mut quantiles = Self::with_bytes(known, KEPT_BYTES);
+        if let (true, Some((lowest, width))) = (one_group, quantiles.counted) {
+            quantiles.groups.push(Values::Counts(Counts::new(lowest, width)));
+            quantiles.kept_bytes = Counts::bytes(width);
+        }
+        quantiles
     }
 
     fn with_bytes(known: Option<(i64, i64)>, most_bytes: usize) -> Self {
         let counted = known.filter(|(min, max)| min <= max && max.abs_diff(*min) < COUNTED_VALUES);
-        let counted = counted.map(|(min, max)| i128::from(min)..i128::from(max) + 1);
+        let counted =
+            counted.and_then(|(min, max)| Some((min, usize::try_from(max.abs_diff(min)).ok()? + 1)));
         Self { counted, groups: Vec::new(), kept_bytes: 0, most_bytes }
     }
 
@@ -85,13 +92,8 @@ impl Quantiles {
                     return;
                 }
                 Values::Counts(counts) => {
-                    let start = self.counted.as_ref().map_or(0, |counted| counted.start);
-                    let place = |value: i64| usize::try_from(i128::from(value) - start).ok();
-                    let beyond = left.iter().position(|value| {
-                        let slot = place(*value).and_then(|place| counts.get_mut(place));
-                        slot.map(|count| *count += 1).is_none()
-                    });
-                    let Some(beyond) = beyond else { return };
+                    counts.expect(left.len());
+                    let Some(beyond) = left.iter().position(|value| !counts.add(*value)) else { return };
                     // A damaged header told a false range: then nothing but rough counts holds what there is.
                     self.make_rough(group);
                     &left[beyond..]
@@ -106,17 +108,36 @@ impl Quantiles {
         }
     }
 
+    /// Adds the rows of a chunk that are set in a mask, `count` of them. `false`, and nothing is added, unless the group has
+    /// a table of counts for all values of the chunk.
+    pub(crate) fn count_chunk(
+        &mut self,
+        group: usize,
+        numbers: &Numbers<'_>,
+        chunk: usize,
+        mask: &Mask,
+        count: usize,
+    ) -> bool {
+        let Values::Counts(counts) = &mut self.groups[group] else { return false };
+        if !counts.has(numbers.chunk_min(chunk)) || !counts.has(numbers.chunk_max(chunk)) {
+            return false;
+        }
+        counts.expect(count);
+        numbers.count_values(chunk, mask, counts.lowest, &mut counts.recent);
+        true
+    }
+
     /// Turns the values of a group into counts where that takes no more room.
     fn count_if_smaller(&mut self, group: usize) {
-        let (Some(range), Values::Each(each)) = (&self.counted, &mut self.groups[group]) else { return };
-        let Ok(width) = usize::try_from(range.end - range.start) else { return };
-        if each.len() < width {
+        let (Some((lowest, width)), Values::Each(each)) = (self.counted, &mut self.groups[group]) else {
+            return;
+        };
+        if size_of_val(&**each) < Counts::bytes(width) {
             return;
         }
         let each = std::mem::take(each);
-        self.kept_bytes -= size_of_val(&*each);
-        self.kept_bytes += width * size_of::<u64>();
-        self.groups[group] = Values::Counts(vec![0; width]);
+        self.kept_bytes = self.kept_bytes - size_of_val(&*each) + Counts::bytes(width);
+        self.groups[group] = Values::Counts(Counts::new(lowest, width));
         self.add_all(group, &each);
     }
 
@@ -130,19 +151,12 @@ impl Quantiles {
                 self.kept_bytes -= size_of_val(&**each);
             }
             Values::Counts(counts) => {
-                self.counts(counts).for_each(|(value, count)| rough.add(value, count));
-                self.kept_bytes -= size_of_val(&**counts);
+                counts.values().for_each(|(value, count)| rough.add(value, count));
+                self.kept_bytes = self.kept_bytes.saturating_sub(Counts::bytes(counts.recent.len()));
             }
             Values::Rough(_) => return,
         }
         self.groups[group] = Values::Rough(rough);
-    }
-
-    /// The values of a table of counts, ascending, and how many there are of each.
-    fn counts(&self, counts: &[u64]) -> impl Iterator<Item = (i64, u64)> {
-        let start = self.counted.as_ref().map_or(0, |counted| counted.start);
-        let values = (start..).filter_map(|value| i64::try_from(value).ok());
-        values.zip(counts.to_vec()).filter(|(_, count)| *count > 0)
     }
 
     /// Adds the values of another's group, of the same column, to one that there is room for.
@@ -151,23 +165,14 @@ impl Quantiles {
             None => {}
             Some(Values::Each(each)) => self.add_all(group, each),
             Some(Values::Counts(counts)) => {
-                if let (Values::Counts(mine), true) = (&mut self.groups[group], self.counted == other.counted)
-                {
-                    mine.iter_mut().zip(counts).for_each(|(mine, theirs)| *mine += theirs);
-                    return;
-                }
-                let width_bytes = size_of_val(&**counts);
-                let is_empty = matches!(&self.groups[group], Values::Each(each) if each.is_empty());
-                if is_empty
-                    && self.counted == other.counted
-                    && self.kept_bytes + width_bytes <= self.most_bytes
-                {
-                    self.kept_bytes += width_bytes;
-                    self.groups[group] = Values::Counts(counts.clone());
-                    return;
-                }
-                for (value, count) in other.counts(counts) {
-                    self.add_many(group, value, count);
+                let bytes = Counts::bytes(counts.recent.len());
+                match &mut self.groups[group] {
+                    Values::Each(each) if each.is_empty() && self.kept_bytes + bytes <= self.most_bytes => {
+                        self.kept_bytes += bytes;
+                        self.groups[group] = Values::Counts(counts.clone());
+                    }
+                    Values::Counts(mine) if mine.is_alike(counts) => mine.merge(counts),
+                    _ => counts.values().for_each(|(value, count)| self.add_many(group, value, count)),
                 }
             }
             Some(Values::Rough(theirs)) => {
@@ -185,9 +190,9 @@ impl Quantiles {
                 rough.add(value, count);
                 return;
             }
-            let some = count.min(64);
-            self.add_all(group, &[value; 64][..usize::try_from(some).unwrap_or(64)]);
-            count -= some;
+            let some = usize::try_from(count).unwrap_or(usize::MAX).min(64);
+            self.add_all(group, &[value; 64][..some]);
+            count -= some as u64;
         }
     }
 
@@ -200,21 +205,101 @@ impl Quantiles {
                 if !each.is_sorted() {
                     each.sort_unstable();
                 }
-                let rank = rank(q, each.len() as u64);
-                let value =
-                    rank.checked_sub(1).and_then(|place| each.get(usize::try_from(place).ok()?)).copied();
-                QuantileValue { value, is_exact: true }
+                let place = rank(q, each.len() as u64).checked_sub(1);
+                let value = place.and_then(|place| each.get(usize::try_from(place).ok()?));
+                QuantileValue { value: value.copied(), is_exact: true }
             }
-            Some(Values::Counts(_)) => {
-                let Values::Counts(counts) = &self.groups[group] else { unreachable!("it was a moment ago") };
-                let rank = rank(q, counts.iter().sum());
-                QuantileValue { value: value_at(self.counts(counts), rank), is_exact: true }
+            Some(Values::Counts(counts)) => {
+                let rank = rank(q, counts.values().map(|(_, count)| count).sum());
+                QuantileValue { value: value_at(counts.values(), rank), is_exact: true }
             }
             Some(Values::Rough(rough)) => {
                 let rank = rank(q, rough.counts.iter().sum());
                 QuantileValue { value: value_at(rough.buckets(), rank), is_exact: false }
             }
         }
+    }
+}
+
+/// How many there are of each value from `lowest` on.
+#[derive(Debug, Clone)]
+struct Counts {
+    lowest: i64,
+    /// Of at most `u32::MAX` values in all: half the memory to run about in.
+    recent: Vec<u32>,
+    /// How many more values `recent` takes.
+    room: u32,
+    /// Of the values before; empty when there are none.
+    older: Vec<u64>,
+}
+
+impl Counts {
+    fn new(lowest: i64, width: usize) -> Self {
+        Self { lowest, recent: vec![0; width], room: u32::MAX, older: Vec::new() }
+    }
+
+    fn bytes(width: usize) -> usize {
+        width * size_of::<u32>()
+    }
+
+    fn place(&self, value: i64) -> Option<usize> {
+        if value < self.lowest {
+            return None;
+        }
+        usize::try_from(value.abs_diff(self.lowest)).ok()
+    }
+
+    fn has(&self, value: i64) -> bool {
+        self.place(value).is_some_and(|place| place < self.recent.len())
+    }
+
+    /// Makes sure that `count` values can be added.
+    fn expect(&mut self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        if self.room < count {
+            self.set_aside();
+        }
+        self.room -= count;
+    }
+
+    #[cold]
+    fn set_aside(&mut self) {
+        self.older.resize(self.recent.len(), 0);
+        for (older, recent) in self.older.iter_mut().zip(&mut self.recent) {
+            *older += u64::from(std::mem::take(recent));
+        }
+        self.room = u32::MAX;
+    }
+
+    /// Adds a value that was expected; `false` if it has no place.
+    fn add(&mut self, value: i64) -> bool {
+        let slot = self.place(value).and_then(|place| self.recent.get_mut(place));
+        slot.map(|count| *count = count.saturating_add(1)).is_some()
+    }
+
+    fn is_alike(&self, other: &Self) -> bool {
+        self.lowest == other.lowest && self.recent.len() == other.recent.len()
+    }
+
+    /// Adds those of another that is alike.
+    fn merge(&mut self, other: &Self) {
+        self.set_aside();
+        for (older, (_, count)) in self.older.iter_mut().zip(other.all()) {
+            *older += count;
+        }
+    }
+
+    /// Every value and how many there are.
+    fn all(&self) -> impl Iterator<Item = (i64, u64)> {
+        let older = self.older.iter().copied().chain(std::iter::repeat(0));
+        let counts = self.recent.iter().zip(older).map(|(recent, older)| u64::from(*recent) + older);
+        let lowest = self.lowest;
+        (0_u64..).map(move |place| lowest.saturating_add_unsigned(place)).zip(counts)
+    }
+
+    /// The values that there are, ascending, and how many.
+    fn values(&self) -> impl Iterator<Item = (i64, u64)> {
+        self.all().filter(|(_, count)| *count > 0)
     }
 }
 
@@ -343,14 +428,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn quantiles_are_those_of_the_sorted_values(parts in prop::collection::vec(values(), 1..4), q in quantiles(), merged: bool) {
+        fn quantiles_are_those_of_the_sorted_values(parts in prop::collection::vec(values(), 1..4), q in quantiles(), merged: bool, merged_counts: bool) {
             let all = parts.concat();
             let known = known(&all);
-            let mut found = Quantiles::new(known);
+            let mut found = Quantiles::new(known, false);
             found.grow(2);
             for part in &parts {
                 if merged {
-                    let mut own = Quantiles::new(known);
+                    let mut own = Quantiles::new(known, merged_counts);
                     own.grow(1);
                     own.add_all(0, part);
                     found.merge(1, &own, 0);
@@ -399,8 +484,20 @@ mod tests {
     }
 
     #[test]
+    fn more_values_than_32_bits_count_are_set_aside() {
+        let mut counts = Counts::new(-1, 3);
+        for _ in 0..3 {
+            counts.expect(u32::MAX as usize);
+            counts.recent[1] = u32::MAX;
+        }
+        counts.expect(1);
+        assert!(counts.add(1) && !counts.add(2) && !counts.add(-2) && !counts.add(i64::MAX));
+        assert_eq!(counts.values().collect::<Vec<_>>(), [(0, 3 * u64::from(u32::MAX)), (1, 1)]);
+    }
+
+    #[test]
     fn a_false_range_makes_rough_counts_and_no_panic() {
-        let mut found = Quantiles::new(Some((0, 9)));
+        let mut found = Quantiles::new(Some((0, 9)), false);
         found.grow(1);
         found.add_all(0, &[5; 50]);
         found.add_all(0, &[1000]);

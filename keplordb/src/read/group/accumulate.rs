@@ -5,17 +5,15 @@ use super::table::GroupTable;
 use super::{Aggregate, GroupQuery, Ready};
 use crate::expr::{KeyColumn, NumberColumn};
 use crate::format::block::{Block, Summary};
+use crate::format::keys::Keys;
 use crate::format::numbers::Numbers;
 use crate::format::segment::Facts;
-use crate::kernels::CHUNK_ROWS;
+use crate::kernels::{CHUNK_ROWS, Mask};
 use crate::read::distinct::IdSets;
 use crate::read::remap::IdTable;
 use crate::read::sketch::Quantiles;
 use crate::state::version::View;
 use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC, Measure, Sums};
-
-/// Rows of a chunk up to which reading each costs less than decoding the chunk.
-const SPARSE_ROWS: usize = 16;
 
 /// What the aggregates of a query need, each thing once.
 #[derive(Debug)]
@@ -196,36 +194,59 @@ pub(super) fn bounds_of_block(block: &Block, column: NumberColumn) -> Option<(i6
 pub(super) trait Source {
     /// Two times between which those of all rows lie, if that is known without reading them.
     fn times_within(&self, rows: Rows<'_>) -> Option<(i64, i64)>;
-    fn times(&self, rows: Rows<'_>, scratch: &mut ChunkValues, out: &mut Vec<i64>);
-    /// The values of the needed number at `place`.
-    fn values(&self, place: usize, rows: Rows<'_>, scratch: &mut ChunkValues, out: &mut Vec<i64>);
-    /// The ids of the needed key at `place`.
-    fn ids(&self, place: usize, rows: Rows<'_>, scratch: &mut ChunkValues, out: &mut Vec<u32>);
+    /// Appends the times of rows.
+    fn times(&self, rows: Rows<'_>, target: &mut Vec<i64>);
+    /// The needed number at `place`, where it is a column of chunks.
+    fn numbers(&self, place: usize) -> Option<&Numbers<'_>>;
+    /// Appends the values of the needed number at `place`.
+    fn values(&self, place: usize, rows: Rows<'_>, target: &mut Vec<i64>);
+    /// Appends the ids of the needed key at `place`.
+    fn ids(&self, place: usize, rows: Rows<'_>, target: &mut Vec<u32>);
 }
 
-/// Some rows, ascending: of one chunk, if it is given.
+/// Some rows, ascending: not more than a few hundred.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rows<'r> {
-    pub(super) rows: &'r [u32],
-    pub(super) chunk: Option<usize>,
+pub(super) enum Rows<'r> {
+    /// All rows of a range, which do not lie in more than one chunk.
+    Run { first: u32, len: u32 },
+    /// Any rows: of one chunk, if it is given.
+    List { rows: &'r [u32], chunk: Option<usize> },
 }
 
-/// A decoded chunk.
-pub(super) type ChunkValues = [i64; CHUNK_ROWS];
+impl Rows<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Run { len, .. } => *len as usize,
+            Self::List { rows, .. } => rows.len(),
+        }
+    }
+
+    fn chunk(&self) -> Option<usize> {
+        match self {
+            Self::Run { first, .. } => Some(*first as usize / CHUNK_ROWS),
+            Self::List { chunk, .. } => *chunk,
+        }
+    }
+
+    /// Appends what `map` makes of the values that the rows have in a slice.
+    fn map<V: Copy, T>(&self, values: &[V], map: impl Fn(V) -> T, target: &mut Vec<T>) {
+        match *self {
+            Self::Run { first, len } => {
+                target.extend(values[first as usize..][..len as usize].iter().map(|value| map(*value)));
+            }
+            Self::List { rows, .. } => target.extend(rows.iter().map(|row| map(values[*row as usize]))),
+        }
+    }
+}
 
 /// What adding rows needs, kept so that it is allocated once.
+#[derive(Default)]
 pub(super) struct Scratch {
-    chunk: ChunkValues,
     groups: Vec<u32>,
     values: Vec<i64>,
     /// Per key, ids of the rows.
     ids: Vec<Vec<u32>>,
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self { chunk: [0; CHUNK_ROWS], groups: Vec::new(), values: Vec::new(), ids: Vec::new() }
-    }
+    rows: Vec<u32>,
 }
 
 /// A segment opened for a query: its columns, in the order in which they are needed.
@@ -237,14 +258,11 @@ pub(super) struct SegmentSource<'s> {
     pub(super) keys: Vec<(Option<Numbers<'s>>, &'s IdTable)>,
 }
 
-/// Reads the values of rows: each by itself where they are few.
-fn read(numbers: &Numbers<'_>, rows: Rows<'_>, scratch: &mut ChunkValues, mut each: impl FnMut(i64)) {
-    match rows.chunk {
-        Some(chunk) if rows.rows.len() > SPARSE_ROWS => {
-            numbers.read_chunk(chunk, scratch);
-            rows.rows.iter().for_each(|row| each(scratch[*row as usize % CHUNK_ROWS]));
-        }
-        _ => rows.rows.iter().for_each(|row| each(numbers.get(*row as usize))),
+/// Appends what `map` makes of the values of rows.
+fn read<T: Clone>(numbers: &Numbers<'_>, rows: Rows<'_>, map: impl Fn(i64) -> T, target: &mut Vec<T>) {
+    match rows {
+        Rows::Run { first, len } => numbers.map_range(first as usize..(first + len) as usize, map, target),
+        Rows::List { rows, .. } => numbers.map_rows(rows, map, target),
     }
 }
 
@@ -259,29 +277,34 @@ fn place_of_code(code: i64) -> usize {
 
 impl Source for SegmentSource<'_> {
     fn times_within(&self, rows: Rows<'_>) -> Option<(i64, i64)> {
-        let (time, chunk) = (self.time.as_ref()?, rows.chunk?);
+        let (time, chunk) = (self.time.as_ref()?, rows.chunk()?);
         Some((time.chunk_min(chunk), time.chunk_max(chunk)))
     }
 
-    fn times(&self, rows: Rows<'_>, scratch: &mut ChunkValues, out: &mut Vec<i64>) {
+    fn times(&self, rows: Rows<'_>, target: &mut Vec<i64>) {
         if let Some(time) = &self.time {
-            read(time, rows, scratch, |ts| out.push(ts));
+            read(time, rows, |ts| ts, target);
         }
     }
 
-    fn values(&self, place: usize, rows: Rows<'_>, scratch: &mut ChunkValues, out: &mut Vec<i64>) {
+    fn numbers(&self, place: usize) -> Option<&Numbers<'_>> {
+        self.numbers[place].as_ref()
+    }
+
+    fn values(&self, place: usize, rows: Rows<'_>, target: &mut Vec<i64>) {
         match &self.numbers[place] {
-            Some(numbers) => read(numbers, rows, scratch, |value| out.push(value)),
-            None => out.resize(rows.rows.len(), 0),
+            Some(numbers) => read(numbers, rows, |value| value, target),
+            None => target.resize(target.len() + rows.len(), 0),
         }
     }
 
-    fn ids(&self, place: usize, rows: Rows<'_>, scratch: &mut ChunkValues, out: &mut Vec<u32>) {
+    fn ids(&self, place: usize, rows: Rows<'_>, target: &mut Vec<u32>) {
         let (codes, table) = &self.keys[place];
+        let table: &[u32] = table;
         match codes {
             // Codes were checked to have a place in their dictionary, which the table is of.
-            Some(codes) => read(codes, rows, scratch, |code| out.push(table[place_of_code(code)])),
-            None => out.resize(rows.rows.len(), table[0]),
+            Some(codes) => read(codes, rows, |code| table[place_of_code(code)], target),
+            None => target.resize(target.len() + rows.len(), table[0]),
         }
     }
 }
@@ -299,29 +322,43 @@ impl Source for BlockSource<'_> {
         Some((self.block.summary().ts_min, self.block.summary().ts_max))
     }
 
-    fn times(&self, rows: Rows<'_>, _: &mut ChunkValues, out: &mut Vec<i64>) {
-        out.extend(rows.rows.iter().map(|row| self.block.ts()[*row as usize]));
+    fn times(&self, rows: Rows<'_>, target: &mut Vec<i64>) {
+        rows.map(self.block.ts(), |ts| ts, target);
     }
 
-    fn values(&self, place: usize, rows: Rows<'_>, _: &mut ChunkValues, out: &mut Vec<i64>) {
+    fn numbers(&self, _: usize) -> Option<&Numbers<'_>> {
+        None
+    }
+
+    fn values(&self, place: usize, rows: Rows<'_>, target: &mut Vec<i64>) {
         let block = self.block;
-        let rows = rows.rows.iter().map(|row| *row as usize);
         match self.numbers[place] {
-            NumberColumn::Time => out.extend(rows.map(|row| block.ts()[row])),
-            NumberColumn::Sequence => out.extend(rows.map(|row| block.sequence()[row] as i64)),
-            NumberColumn::Metric => out.extend(rows.map(|row| block.metric()[row])),
-            NumberColumn::Latency => out.extend(rows.map(|row| i64::from(block.latency()[row]))),
-            NumberColumn::LatencyDetail => out.extend(rows.map(|row| i64::from(block.latency_detail()[row]))),
-            NumberColumn::Flags => out.extend(rows.map(|row| i64::from(block.flags(row).0))),
+            NumberColumn::Time => rows.map(block.ts(), |ts| ts, target),
+            NumberColumn::Sequence => rows.map(block.sequence(), |sequence| sequence as i64, target),
+            NumberColumn::Metric => rows.map(block.metric(), |metric| metric, target),
+            NumberColumn::Latency => rows.map(block.latency(), i64::from, target),
+            NumberColumn::LatencyDetail => rows.map(block.latency_detail(), i64::from, target),
+            NumberColumn::Flags => rows.map(block.all_flags(), i64::from, target),
             NumberColumn::Counter(counter) => match block.counter(counter) {
-                Some(values) => out.extend(rows.map(|row| i64::from(values[row]))),
-                None => out.extend(rows.map(|_| 0)),
+                Some(values) => rows.map(values, i64::from, target),
+                None => target.resize(target.len() + rows.len(), 0),
             },
         }
     }
 
-    fn ids(&self, place: usize, rows: Rows<'_>, _: &mut ChunkValues, out: &mut Vec<u32>) {
-        out.extend(rows.rows.iter().map(|row| self.ids[place][*row as usize]));
+    fn ids(&self, place: usize, rows: Rows<'_>, target: &mut Vec<u32>) {
+        rows.map(&self.ids[place], |id| id, target);
+    }
+}
+
+/// Appends the rows of a mask, the first of which is `first`.
+fn push_rows(mask: &Mask, first: u32, rows: &mut Vec<u32>) {
+    for (word, first) in mask.iter().zip((first..).step_by(64)) {
+        let mut left = *word;
+        while left != 0 {
+            rows.push(first + left.trailing_zeros());
+            left &= left - 1;
+        }
     }
 }
 
@@ -357,22 +394,34 @@ impl<'q> Accumulator<'q> {
     pub(super) fn new(ready: &'q Ready<'q>) -> Self {
         let counted = &ready.columns[ready.packing.keys()..];
         let one_group = ready.has_one_group();
-        Self {
+        let mut groups = Self {
             ready,
             table: GroupTable::new(&ready.packing),
             counts: Vec::new(),
             extents: ready.needs.extents.iter().map(|_| Extents::default()).collect(),
-            quantiles: ready.bounds.iter().map(|bounds| Quantiles::new(*bounds)).collect(),
+            quantiles: ready.bounds.iter().map(|bounds| Quantiles::new(*bounds, one_group)).collect(),
             distinct: counted.iter().map(|column| IdSets::new(column.ids.len(), one_group)).collect(),
-        }
+        };
+        // Where ids are groups they are all there from the beginning.
+        groups.grow();
+        groups
     }
 
     /// The group of a bucket, by where it begins, and of keys; there is room for it afterwards.
     pub(super) fn group(&mut self, start: i64, ids: &[u32]) -> usize {
         let slot = self.table.slot(start);
-        let group = self.table.group(slot, ids) as usize;
+        let group = self.table.group(slot, ids);
+        self.table.meet(&[group]);
         self.grow();
-        group
+        group as usize
+    }
+
+    /// Says that groups which are ids have rows.
+    pub(super) fn meet(&mut self, groups: &[u32]) {
+        if !self.ready.needs.count {
+            self.table.meet(groups);
+        }
+        self.grow();
     }
 
     /// Makes room for all groups of the table.
@@ -397,20 +446,24 @@ impl<'q> Accumulator<'q> {
         self.distinct.iter_mut().for_each(|sets| sets.grow(groups));
     }
 
-    /// The slots of all buckets: the only one there is, or each row's own.
-    fn slots<S: Source>(&mut self, source: &S, rows: Rows<'_>, scratch: &mut Scratch) -> Option<u32> {
+    /// The slot of all rows, if one look tells that they have the same.
+    fn one_slot<S: Source>(&mut self, source: &S, rows: Rows<'_>) -> Option<u32> {
         let Some(buckets) = self.ready.buckets else { return Some(self.table.slot(0)) };
-        if let Some((min, max)) = source.times_within(rows) {
-            let (start, last) = buckets.span(min);
-            if max <= last {
-                return Some(self.table.slot(start));
-            }
+        let (min, max) = source.times_within(rows)?;
+        let (start, last) = buckets.span(min);
+        (max <= last).then(|| self.table.slot(start))
+    }
+
+    /// The same; else leaves each row's own slot in the scratch's `groups`.
+    fn slots<S: Source>(&mut self, source: &S, rows: Rows<'_>, scratch: &mut Scratch) -> Option<u32> {
+        let one_slot = self.one_slot(source, rows);
+        if let (None, Some(buckets)) = (one_slot, self.ready.buckets) {
+            scratch.values.clear();
+            source.times(rows, &mut scratch.values);
+            scratch.groups.clear();
+            self.slots_of_times(buckets, scratch);
         }
-        scratch.values.clear();
-        source.times(rows, &mut scratch.chunk, &mut scratch.values);
-        scratch.groups.clear();
-        self.slots_of_times(buckets, scratch);
-        None
+        one_slot
     }
 
     /// Times mostly ascend: a bucket is looked up when it changes.
@@ -434,46 +487,121 @@ impl<'q> Accumulator<'q> {
         }
         if let Some(slot) = one_slot {
             scratch.groups.clear();
-            scratch.groups.resize(rows.rows.len(), slot);
+            scratch.groups.resize(rows.len(), slot);
         }
         scratch.ids.resize_with(keys.max(scratch.ids.len()), Vec::new);
         for (key, ids) in scratch.ids.iter_mut().enumerate().take(keys) {
             ids.clear();
-            source.ids(key, rows, &mut scratch.chunk, ids);
+            source.ids(key, rows, ids);
         }
         self.table.groups(&mut scratch.groups, &scratch.ids[..keys]);
+        if !self.ready.needs.count {
+            self.table.meet(&scratch.groups);
+        }
         self.grow();
         Placed::Each
     }
 
     /// Adds rows of a source.
     pub(super) fn add_rows<S: Source>(&mut self, source: &S, rows: Rows<'_>, scratch: &mut Scratch) {
-        if rows.rows.is_empty() {
+        if rows.len() == 0 {
             return;
         }
         let placed = self.place(source, rows, scratch);
         if self.ready.needs.count {
             match placed {
-                Placed::One(group) => self.counts[group] += rows.rows.len() as u64,
+                Placed::One(group) => self.counts[group] += rows.len() as u64,
                 Placed::Each => scratch.groups.iter().for_each(|group| self.counts[*group as usize] += 1),
             }
         }
         for (extents, need) in self.extents.iter_mut().zip(&self.ready.needs.extents) {
             scratch.values.clear();
-            source.values(need.number, rows, &mut scratch.chunk, &mut scratch.values);
+            source.values(need.number, rows, &mut scratch.values);
             match placed {
                 Placed::One(group) => extents.add_all(*need, group, &scratch.values),
                 Placed::Each => extents.add_each(*need, &scratch.groups, &scratch.values),
             }
         }
-        self.add_others(source, rows, placed, scratch);
+        self.add_others(source, rows, placed, None, scratch);
     }
 
-    /// Adds rows to quantiles and distinct values.
-    fn add_others<S: Source>(&mut self, source: &S, rows: Rows<'_>, placed: Placed, scratch: &mut Scratch) {
+    /// Adds the rows of a chunk that are set in a mask, `count` of them.
+    pub(super) fn add_chunk(
+        &mut self,
+        source: &SegmentSource<'_>,
+        chunk: usize,
+        mask: &Mask,
+        count: u32,
+        scratch: &mut Scratch,
+    ) {
+        let mut rows = std::mem::take(&mut scratch.rows);
+        let first = u32::try_from(chunk * CHUNK_ROWS).unwrap_or(u32::MAX);
+        let chosen = if count as usize == CHUNK_ROWS {
+            Rows::Run { first, len: count }
+        } else {
+            rows.clear();
+            push_rows(mask, first, &mut rows);
+            Rows::List { rows: &rows, chunk: Some(chunk) }
+        };
+        let one_slot = match self.ready.packing.keys() {
+            0 if count > 0 => self.one_slot(source, chosen),
+            _ => None,
+        };
+        match one_slot {
+            Some(slot) => self.add_masked(source, chunk, mask, chosen, slot as usize, scratch),
+            None => self.add_rows(source, chosen, scratch),
+        }
+        scratch.rows = rows;
+    }
+
+    /// Adds the rows of a chunk to one group, by kernels.
+    fn add_masked(
+        &mut self,
+        source: &SegmentSource<'_>,
+        chunk: usize,
+        mask: &Mask,
+        rows: Rows<'_>,
+        group: usize,
+        scratch: &mut Scratch,
+    ) {
+        self.grow();
+        let kernels = self.ready.context.kernels;
+        self.add_count(group, rows.len() as u64);
+        for (extents, need) in self.extents.iter_mut().zip(&self.ready.needs.extents) {
+            let Some(numbers) = &source.numbers[need.number] else {
+                extents.add(*need, group, &ZERO);
+                continue;
+            };
+            if need.sum {
+                extents.sums[group] += numbers.masked_sum(kernels, chunk, mask);
+            }
+            let widens = need.min && numbers.chunk_min(chunk) < extents.minima[group]
+                || need.max && numbers.chunk_max(chunk) > extents.maxima[group];
+            if widens && let Some((min, max)) = numbers.masked_min_max(kernels, chunk, mask) {
+                extents.add(Extent { sum: false, ..*need }, group, &Measure { sum: 0, min, max });
+            }
+        }
+        self.add_others(source, rows, Placed::One(group), Some(mask), scratch);
+    }
+
+    /// Adds rows to quantiles and distinct values. A mask says that they are those of a chunk.
+    fn add_others<S: Source>(
+        &mut self,
+        source: &S,
+        rows: Rows<'_>,
+        placed: Placed,
+        mask: Option<&Mask>,
+        scratch: &mut Scratch,
+    ) {
         for (quantiles, number) in self.quantiles.iter_mut().zip(&self.ready.needs.quantile_numbers) {
+            if let (Placed::One(group), Some(mask), Some(chunk)) = (placed, mask, rows.chunk())
+                && let Some(numbers) = source.numbers(*number)
+                && quantiles.count_chunk(group, numbers, chunk, mask, rows.len())
+            {
+                continue;
+            }
             scratch.values.clear();
-            source.values(*number, rows, &mut scratch.chunk, &mut scratch.values);
+            source.values(*number, rows, &mut scratch.values);
             match placed {
                 Placed::One(group) => quantiles.add_all(group, &scratch.values),
                 Placed::Each => {
@@ -487,7 +615,7 @@ impl<'q> Accumulator<'q> {
         for (place, sets) in self.distinct.iter_mut().enumerate() {
             let ids = &mut scratch.ids[keys];
             ids.clear();
-            source.ids(keys + place, rows, &mut scratch.chunk, ids);
+            source.ids(keys + place, rows, ids);
             match placed {
                 Placed::One(group) => ids.iter().for_each(|id| sets.add(group, *id)),
                 Placed::Each => {
@@ -503,7 +631,7 @@ impl<'q> Accumulator<'q> {
         if let Placed::One(group) = placed {
             let group = u32::try_from(group).expect("groups have 32-bit numbers");
             scratch.groups.clear();
-            scratch.groups.resize(rows.rows.len(), group);
+            scratch.groups.resize(rows.len(), group);
         }
         for group in &scratch.groups {
             // They were all counted, unless the file's sums are false: then the count must not wrap either.
@@ -512,7 +640,7 @@ impl<'q> Accumulator<'q> {
         }
         for (extents, need) in self.extents.iter_mut().zip(&self.ready.needs.extents) {
             scratch.values.clear();
-            source.values(need.number, rows, &mut scratch.chunk, &mut scratch.values);
+            source.values(need.number, rows, &mut scratch.values);
             for (group, value) in scratch.groups.iter().zip(&scratch.values) {
                 extents.sums[*group as usize] -= i128::from(*value);
             }
@@ -542,6 +670,74 @@ impl<'q> Accumulator<'q> {
         }
     }
 
+    /// Adds what is known of the values of one key: `groups` by code.
+    pub(super) fn add_values(&mut self, keys: &Keys<'_>, groups: &[u32]) {
+        let Self { counts, extents, ready, .. } = self;
+        if ready.needs.count
+            && let Some(array) = keys.counts()
+        {
+            array.for_each_i64(|code, count| counts[groups[code] as usize] += count as u64);
+        }
+        for (extents, need) in extents.iter_mut().zip(&ready.needs.extents) {
+            let Extents { sums, minima, maxima } = extents;
+            let measure = measure_of(need.column);
+            if need.sum {
+                // A counter that is younger than the segment adds nothing.
+                if let Some(array) = measure.and_then(|measure| keys.sums(measure)) {
+                    let is_narrow =
+                        array.for_each_i64(|code, sum| sums[groups[code] as usize] += i128::from(sum));
+                    if !is_narrow {
+                        array.for_each(|code, sum| sums[groups[code] as usize] += sum);
+                    }
+                }
+            }
+            if need.min {
+                let mut lower = |code: usize, value: i64| {
+                    let min = &mut minima[groups[code] as usize];
+                    *min = value.min(*min);
+                };
+                match measure.map_or_else(|| keys.first_times(), |measure| keys.minima(measure)) {
+                    Some(array) => _ = array.for_each_i64(lower),
+                    None => (0..groups.len()).for_each(|code| lower(code, 0)),
+                }
+            }
+            if need.max {
+                let mut raise = |code: usize, value: i64| {
+                    let max = &mut maxima[groups[code] as usize];
+                    *max = value.max(*max);
+                };
+                match measure.map_or_else(|| keys.last_times(), |measure| keys.maxima(measure)) {
+                    Some(array) => _ = array.for_each_i64(raise),
+                    None => (0..groups.len()).for_each(|code| raise(code, 0)),
+                }
+            }
+        }
+    }
+
+    /// The groups of a bucket and of keys of which one has these ids, in their order; `ids` has those of the others.
+    pub(super) fn groups_of(
+        &mut self,
+        start: i64,
+        ids: &[u32],
+        key: usize,
+        own: &[u32],
+        groups: &mut Vec<u32>,
+    ) {
+        let slot = self.table.slot(start);
+        groups.clear();
+        groups.resize(own.len(), slot);
+        let columns: Vec<Vec<u32>> = ids
+            .iter()
+            .enumerate()
+            .map(|(other, id)| if other == key { own.to_vec() } else { vec![*id; own.len()] })
+            .collect();
+        self.table.groups(groups, &columns);
+        if !self.ready.needs.count {
+            self.table.meet(groups);
+        }
+        self.grow();
+    }
+
     /// Adds `count` rows to a group, but no values.
     pub(super) fn add_count(&mut self, group: usize, count: u64) {
         if self.ready.needs.count {
@@ -561,7 +757,7 @@ impl<'q> Accumulator<'q> {
 
     /// Adds the groups of another accumulator of the same query.
     pub(super) fn merge(&mut self, other: &Self) {
-        for theirs in 0..other.table.len() {
+        for theirs in (0..other.table.len()).filter(|group| other.has_rows(*group)) {
             let mine = self.group(other.table.start(theirs), other.table.ids(theirs));
             if self.ready.needs.count {
                 self.counts[mine] += other.counts[theirs];
@@ -580,7 +776,7 @@ impl<'q> Accumulator<'q> {
 
     /// Whether any row is left in a group.
     pub(super) fn has_rows(&self, group: usize) -> bool {
-        !self.ready.needs.count || self.counts[group] > 0
+        if self.ready.needs.count { self.counts[group] > 0 } else { self.table.is_met(group) }
     }
 
     pub(super) fn count(&self, group: usize) -> u64 {

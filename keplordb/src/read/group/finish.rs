@@ -13,6 +13,8 @@ use crate::error::{DbError, Result};
 const MAX_FILLED_GROUPS: u128 = 1 << 20;
 /// Groups for each id of a key from which ranks are made to sort them; fewer are compared by their texts.
 const IDS_PER_GROUP: usize = 8;
+/// First groups that are kept in order while the others pass by; more are sorted out at the end.
+const FEW_GROUPS: usize = 32;
 
 pub(super) fn finish(mut groups: Accumulator<'_>, query: &GroupQuery) -> Result<Groups> {
     let one_group = groups.ready.has_one_group();
@@ -96,7 +98,7 @@ fn fill(groups: &mut Accumulator<'_>, buckets: Buckets, rows: &mut Vec<usize>) -
     Ok(())
 }
 
-/// Brings the first `most` groups into order, to the front.
+/// Brings the first `most` groups into order, and leaves out the others.
 fn sort(
     groups: &mut Accumulator<'_>,
     order: GroupOrder,
@@ -104,41 +106,55 @@ fn sort(
     rows: &mut Vec<usize>,
     is_empty: &impl Fn(&Accumulator<'_>, usize) -> bool,
 ) {
+    let outputs = &groups.ready.needs.outputs;
     let by = match order {
         GroupOrder::ByKey => None,
-        GroupOrder::Top(aggregate) => groups.ready.needs.outputs.get(aggregate).map(|output| (*output, true)),
-        GroupOrder::Bottom(aggregate) => {
-            groups.ready.needs.outputs.get(aggregate).map(|output| (*output, false))
-        }
+        GroupOrder::Top(aggregate) => outputs.get(aggregate).map(|output| (*output, true)),
+        GroupOrder::Bottom(aggregate) => outputs.get(aggregate).map(|output| (*output, false)),
     };
-    // What has no value comes last.
-    let mut sorted: Vec<((bool, i128), usize)> = rows
-        .iter()
-        .map(|group| {
-            let Some((output, from_the_top)) = by else { return ((false, 0), *group) };
-            let is_empty = is_empty(groups, *group);
-            let rank = match rank(&value(groups, output, *group, is_empty)) {
-                // The complement reverses the order of integers.
-                Some(rank) => (false, if from_the_top { !rank } else { rank }),
-                None => (true, 0),
-            };
-            (rank, *group)
-        })
-        .collect();
-    let by_key = KeyOrder::new(groups, sorted.len(), by.is_some());
-    let compare = |(one, a): &((bool, i128), usize), (other, b): &((bool, i128), usize)| {
+    let by_key = KeyOrder::new(groups, rows.len(), by.is_some());
+    let compare = |groups: &Accumulator<'_>, (one, a): &Ranked, (other, b): &Ranked| {
         one.cmp(other).then_with(|| by_key.compare(groups, *a, *b))
     };
-    if most < sorted.len() {
-        if let Some(last) = most.checked_sub(1) {
-            sorted.select_nth_unstable_by(last, compare);
+    let keeps_few = most <= FEW_GROUPS;
+    let mut first: Vec<Ranked> = Vec::with_capacity(if keeps_few { most + 1 } else { rows.len() });
+    for group in rows.drain(..) {
+        let rank = by.map_or((false, 0), |(output, from_the_top)| {
+            let is_empty = is_empty(groups, group);
+            match rank(&value(groups, output, group, is_empty)) {
+                // The complement reverses the order of integers.
+                Some(rank) => (false, if from_the_top { !rank } else { rank }),
+                // What has no value comes last.
+                None => (true, 0),
+            }
+        });
+        if keeps_few && first.len() >= most {
+            let Some(last) = first.last() else { continue };
+            if compare(groups, &(rank, group), last) == Ordering::Greater {
+                continue;
+            }
+            let place =
+                first.partition_point(|known| compare(groups, known, &(rank, group)) == Ordering::Less);
+            first.insert(place, (rank, group));
+            first.truncate(most);
+        } else {
+            first.push((rank, group));
+            if keeps_few && first.len() == most {
+                first.sort_unstable_by(|one, other| compare(groups, one, other));
+            }
         }
-        sorted.truncate(most);
     }
-    sorted.sort_unstable_by(compare);
-    rows.clear();
-    rows.extend(sorted.into_iter().map(|(_, group)| group));
+    let compare = |one: &Ranked, other: &Ranked| compare(groups, one, other);
+    if most < first.len() {
+        first.select_nth_unstable_by(most, compare);
+        first.truncate(most);
+    }
+    first.sort_unstable_by(compare);
+    rows.extend(first.into_iter().map(|(_, group)| group));
 }
+
+/// A group by what it is ordered by: first whether it has no value.
+type Ranked = ((bool, i128), usize);
 
 /// A number that orders as the value does; `None` without a value.
 fn rank(value: &GroupValue) -> Option<i128> {

@@ -10,10 +10,11 @@
 
 use std::ops::Range;
 
-use super::accumulate::{Accumulator, Rows, Scratch, SegmentSource, measure_of};
+use super::accumulate::{Accumulator, Rows, Scratch, SegmentSource};
 use super::{BATCH_ROWS, Ready, Ways};
 use crate::error::Result;
-use crate::expr::{KeyColumn, NumberColumn};
+use crate::expr::KeyColumn;
+use crate::filter::Predicate;
 use crate::format::keys::Keys;
 use crate::format::numbers::Numbers;
 use crate::kernels::CHUNK_ROWS;
@@ -21,7 +22,7 @@ use crate::read::aggregate::few_deleted;
 use crate::read::explain::Tally;
 use crate::read::plan::{self, Outlook};
 use crate::read::remap::IdTable;
-use crate::read::select::{self, Selection};
+use crate::read::select::Selection;
 use crate::storage::segment_reader::OpenSegment;
 use crate::sums::Measure;
 
@@ -47,11 +48,15 @@ impl ScanTask {
         self.chunks.len() * CHUNK_ROWS
     }
 
-    /// Parts for several threads.
-    pub(super) fn split(self) -> impl Iterator<Item = Self> {
+    /// Parts for several threads. Each resolves the predicate again: a segment stays whole where that tests texts.
+    pub(super) fn split(self, predicate: &Predicate<'_>) -> impl Iterator<Item = Self> {
         let Self { place, chunks } = self;
-        let firsts = chunks.clone().step_by(TASK_CHUNKS);
-        firsts.map(move |first| Self { place, chunks: first..chunks.end.min(first + TASK_CHUNKS) })
+        let tests_texts = predicate.rest.iter().any(|expr| expr.has_texts());
+        let most = if tests_texts { chunks.len().max(1) } else { TASK_CHUNKS };
+        chunks
+            .clone()
+            .step_by(most)
+            .map(move |first| Self { place, chunks: first..chunks.end.min(first + most) })
     }
 }
 
@@ -60,18 +65,6 @@ pub(super) fn keys_of<'s>(open: &'s OpenSegment<'_>, column: KeyColumn) -> Resul
     match column {
         KeyColumn::Status => open.status().map(Some),
         KeyColumn::Dim(dim) => open.dim(dim),
-    }
-}
-
-fn numbers_of<'s>(open: &'s OpenSegment<'_>, column: NumberColumn) -> Result<Option<Numbers<'s>>> {
-    match column {
-        NumberColumn::Time => open.time().map(Some),
-        NumberColumn::Sequence => open.sequence().map(Some),
-        NumberColumn::Metric => open.metric().map(Some),
-        NumberColumn::Latency => open.latency().map(Some),
-        NumberColumn::LatencyDetail => open.latency_detail().map(Some),
-        NumberColumn::Flags => open.flags().map(Some),
-        NumberColumn::Counter(counter) => open.counter(counter),
     }
 }
 
@@ -137,9 +130,7 @@ pub(super) fn add<'q>(
         }
         (true, (Some(key), None)) if all_rows && ready.needs.is_summed() => {
             let summed = match (one_bucket, keys_of(&open, ready.needs.keys[key])?) {
-                (Some(start), Some(column)) => {
-                    add_values(&column, start, key, &ids(), keys[key], ready, groups)
-                }
+                (Some(start), Some(column)) => add_values(&column, start, key, &ids(), keys[key], groups),
                 _ => false,
             };
             tally.by_value_sums += u64::from(summed);
@@ -152,7 +143,7 @@ pub(super) fn add<'q>(
             let deleted: Vec<u32> = selection.deleted_in(selection.rows.clone()).collect();
             let source = source(&open, &tables, ready)?;
             for rows in deleted.chunks(BATCH_ROWS) {
-                groups.subtract_rows(&source, Rows { rows, chunk: None }, scratch);
+                groups.subtract_rows(&source, Rows::List { rows, chunk: None }, scratch);
             }
             tally.rows_decoded += deleted.len() as u64;
         }
@@ -164,12 +155,12 @@ pub(super) fn add<'q>(
         for row in listed {
             rows.push(row);
             if rows.len() == BATCH_ROWS {
-                groups.add_rows(&source, Rows { rows: &rows, chunk: None }, scratch);
+                groups.add_rows(&source, Rows::List { rows: &rows, chunk: None }, scratch);
                 tally.rows_decoded += rows.len() as u64;
                 rows.clear();
             }
         }
-        groups.add_rows(&source, Rows { rows: &rows, chunk: None }, scratch);
+        groups.add_rows(&source, Rows::List { rows: &rows, chunk: None }, scratch);
         tally.rows_decoded += rows.len() as u64;
         tally.by_value_rows += 1;
         return Ok(None);
@@ -190,7 +181,7 @@ fn source<'s>(
 ) -> Result<SegmentSource<'s>> {
     let needs = ready.needs;
     let time = if ready.buckets.is_some() { Some(open.time()?) } else { None };
-    let numbers = needs.numbers.iter().map(|column| numbers_of(open, *column)).collect::<Result<_>>()?;
+    let numbers = needs.numbers.iter().map(|column| open.numbers(*column)).collect::<Result<_>>()?;
     let mut keys = Vec::with_capacity(tables.len());
     for (column, table) in needs.keys.iter().zip(tables) {
         keys.push((keys_of(open, *column)?.map(|keys| keys.codes()), *table));
@@ -210,7 +201,7 @@ fn add_ranges(
 ) -> Result<bool> {
     let needs = ready.needs;
     let numbers: Vec<Option<Numbers<'_>>> =
-        needs.extents.iter().map(|extent| numbers_of(open, extent.column)).collect::<Result<_>>()?;
+        needs.extents.iter().map(|extent| open.numbers(extent.column)).collect::<Result<_>>()?;
     let mut columns = Vec::with_capacity(counted.len());
     for (column, table) in needs.keys[ready.packing.keys()..].iter().zip(counted) {
         columns.push((keys_of(open, *column)?, *table));
@@ -320,35 +311,21 @@ fn add_values(
     key: usize,
     ids: &[u32],
     table: &IdTable,
-    ready: &Ready<'_>,
     groups: &mut Accumulator<'_>,
 ) -> bool {
-    let needs = ready.needs;
-    if !keys.has_value_sums() && (keys.count(0).is_none() || !needs.extents.is_empty()) {
+    let needs = groups.ready.needs;
+    // Only counts are there without value sums; not even they are of a column with hardly a value twice.
+    if !keys.has_value_sums() && (keys.counts().is_none() || !needs.extents.is_empty()) {
         return false;
     }
-    let mut ids = ids.to_vec();
-    let places = table.iter().map(|id| {
-        ids[key] = *id;
-        groups.group(start, &ids)
-    });
-    let places: Vec<usize> = places.collect();
-    let codes = || (0..keys.values()).zip(&places);
-    if needs.count {
-        codes().for_each(|(code, group)| groups.add_count(*group, keys.count(code).unwrap_or(0).into()));
-    }
-    for (place, extent) in needs.extents.iter().enumerate() {
-        for (code, group) in codes() {
-            let measure = match measure_of(extent.column) {
-                Some(measure) => keys.measure(code, measure).unwrap_or(ZERO),
-                None => Measure {
-                    sum: 0,
-                    min: keys.first_ts(code).unwrap_or(i64::MAX),
-                    max: keys.last_ts(code).unwrap_or(i64::MIN),
-                },
-            };
-            groups.add_extent(place, *group, &measure);
-        }
+    if groups.table.is_direct() {
+        // A group has the number of its id.
+        groups.meet(table);
+        groups.add_values(keys, table);
+    } else {
+        let mut places = Vec::new();
+        groups.groups_of(start, ids, key, table, &mut places);
+        groups.add_values(keys, &places);
     }
     true
 }
@@ -379,13 +356,12 @@ fn scan_chunks(
     scratch: &mut Scratch,
     tally: &mut Tally,
 ) {
-    let mut rows = Vec::with_capacity(CHUNK_ROWS);
+    let kernels = groups.ready.context.kernels;
     for chunk in chunks {
-        let mask = selection.mask(groups.ready.context.kernels, chunk);
-        rows.clear();
-        rows.extend(select::rows_of(mask, chunk));
-        groups.add_rows(source, Rows { rows: &rows, chunk: Some(chunk) }, scratch);
+        let mask = selection.mask(kernels, chunk);
+        let count: u32 = mask.iter().map(|word| word.count_ones()).sum();
         tally.chunks_masked += 1;
-        tally.rows_decoded += rows.len() as u64;
+        tally.rows_decoded += u64::from(count);
+        groups.add_chunk(source, chunk, &mask, count, scratch);
     }
 }

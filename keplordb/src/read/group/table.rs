@@ -14,10 +14,15 @@ const DENSE_BITS: u32 = 13;
 /// Slots of an array, at most: 16 MiB.
 const DENSE_SLOTS: usize = 4 << 20;
 
+/// Ids of an only key up to which each is a group by itself, whether or not it has rows: 16 to 100 KiB.
+const DIRECT_IDS: u32 = 4096;
+
 /// How the keys of a query are packed; follows from how many ids each has.
 #[derive(Debug)]
 pub(super) struct Packing {
     keys: usize,
+    /// How many groups there are where the ids of an only key are their numbers.
+    direct: Option<u32>,
     stages: Vec<Stage>,
 }
 
@@ -31,9 +36,10 @@ struct Stage {
 
 impl Packing {
     /// `ids` are above all ids that the keys will have.
-    pub(super) fn new(ids: impl IntoIterator<Item = u32>) -> Self {
-        let (mut keys, mut stages) = (0, Vec::<Stage>::new());
+    pub(super) fn new(ids: impl IntoIterator<Item = u32>, has_buckets: bool) -> Self {
+        let (mut keys, mut stages, mut direct) = (0, Vec::<Stage>::new(), None);
         for ids in ids {
+            direct = (keys == 0 && !has_buckets && ids <= DIRECT_IDS).then_some(ids);
             // The bits of the largest id.
             let bits = u32::BITS - ids.saturating_sub(1).leading_zeros();
             match stages.last_mut() {
@@ -47,7 +53,7 @@ impl Packing {
             }
             keys += 1;
         }
-        Self { keys, stages }
+        Self { keys, direct, stages }
     }
 
     pub(super) fn keys(&self) -> usize {
@@ -63,21 +69,34 @@ pub(super) struct GroupTable<'q> {
     slots: HashMap<i64, u32, foldhash::fast::RandomState>,
     /// Where the bucket of each slot begins.
     starts: Vec<i64>,
+    /// The last slot that was asked for: mostly the next one too.
+    last: Option<(i64, u32)>,
+    /// Whether a group has rows, where groups are ids; else all have.
+    met: Vec<bool>,
     /// Per group its slot and its keys' ids.
     group_slots: Vec<u32>,
     group_ids: Vec<u32>,
+    /// Keys of the rows at hand.
+    packed: Vec<u32>,
 }
 
 /// From what was looked up before, and packed keys, to the next number.
 #[derive(Debug)]
 enum Lookup {
-    Dense { numbers: Vec<u32>, bits: u32, len: u32 },
+    /// The keys are the number.
+    Direct,
+    Dense {
+        numbers: Vec<u32>,
+        bits: u32,
+        len: u32,
+    },
     Hashed(HashMap<u64, u32, foldhash::fast::RandomState>),
 }
 
 impl Lookup {
     fn number(&mut self, before: u32, packed: u32) -> u32 {
         match self {
+            Self::Direct => packed,
             Self::Dense { numbers, bits, len } => {
                 let place = ((before as usize) << *bits) + packed as usize;
                 if let Some(number) = numbers.get(place).copied().filter(|number| *number != NONE) {
@@ -114,17 +133,55 @@ impl Lookup {
 impl<'q> GroupTable<'q> {
     pub(super) fn new(packing: &'q Packing) -> Self {
         let lookup = |stage: &Stage| match stage.bits {
+            _ if packing.direct.is_some() => Lookup::Direct,
             bits @ 0..=DENSE_BITS => Lookup::Dense { numbers: Vec::new(), bits, len: 0 },
             _ => Lookup::Hashed(HashMap::default()),
         };
-        Self {
+        let mut table = Self {
             packing,
             stages: packing.stages.iter().map(lookup).collect(),
             slots: HashMap::default(),
             starts: Vec::new(),
+            last: None,
+            met: Vec::new(),
             group_slots: Vec::new(),
             group_ids: Vec::new(),
+            packed: Vec::new(),
+        };
+        if let Some(ids) = packing.direct {
+            let slot = table.slot(0);
+            table.met = vec![false; ids as usize];
+            table.group_slots = vec![slot; ids as usize];
+            table.group_ids = (0..ids).collect();
         }
+        table
+    }
+
+    /// Whether ids are groups.
+    pub(super) fn is_direct(&self) -> bool {
+        self.packing.direct.is_some()
+    }
+
+    /// Says that groups have rows.
+    pub(super) fn meet(&mut self, groups: &[u32]) {
+        if groups.len() == self.met.len() {
+            // Ids of a dictionary, of which none is there twice; rows of one group come as one.
+            let mut distinct = true;
+            groups.windows(2).for_each(|two| distinct &= two[0] < two[1]);
+            if distinct {
+                return self.met.fill(true);
+            }
+        }
+        for group in groups {
+            if let Some(met) = self.met.get_mut(*group as usize) {
+                *met = true;
+            }
+        }
+    }
+
+    /// Whether a group has rows.
+    pub(super) fn is_met(&self, group: usize) -> bool {
+        self.met.get(group).copied().unwrap_or(true)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -143,8 +200,11 @@ impl<'q> GroupTable<'q> {
 
     /// The slot of the bucket that begins here.
     pub(super) fn slot(&mut self, start: i64) -> u32 {
+        if let Some((_, slot)) = self.last.filter(|(last, _)| *last == start) {
+            return slot;
+        }
         let Self { slots, starts, group_slots, packing, .. } = self;
-        *slots.entry(start).or_insert_with(|| {
+        let slot = *slots.entry(start).or_insert_with(|| {
             let slot = u32::try_from(starts.len()).expect("memory ends before 2^32 buckets");
             starts.push(start);
             // Without keys a slot is a group.
@@ -152,7 +212,9 @@ impl<'q> GroupTable<'q> {
                 group_slots.push(slot);
             }
             slot
-        })
+        });
+        self.last = Some((start, slot));
+        slot
     }
 
     /// The group of a slot and of keys by their ids.
@@ -171,19 +233,36 @@ impl<'q> GroupTable<'q> {
 
     /// The groups of rows: `slots` become groups in place. `ids` has, for each key, the ids of the rows.
     pub(super) fn groups(&mut self, slots: &mut [u32], ids: &[Vec<u32>]) {
-        if let ([stage], [lookup]) = (&*self.packing.stages, &mut *self.stages) {
-            for (row, slot) in slots.iter_mut().enumerate() {
-                let keys = ids.iter().zip(&stage.shifts);
-                let packed = keys.fold(0, |packed, (ids, shift)| packed | ids[row] << shift);
-                let number = lookup.number(*slot, packed);
-                if number as usize == self.group_slots.len() {
-                    self.group_slots.push(*slot);
-                    self.group_ids.extend(ids.iter().map(|ids| ids[row]));
-                }
-                *slot = number;
-            }
-            return;
+        let ([stage], [lookup]) = (&*self.packing.stages, &mut *self.stages) else {
+            return self.groups_by_stages(slots, ids);
+        };
+        self.packed.clear();
+        self.packed.resize(slots.len(), 0);
+        for (ids, shift) in ids.iter().zip(&stage.shifts) {
+            self.packed.iter_mut().zip(ids).for_each(|(packed, id)| *packed |= id << shift);
         }
+        let Self { group_slots, group_ids, packed, .. } = self;
+        for (row, (slot, packed)) in slots.iter_mut().zip(packed).enumerate() {
+            let number = match lookup {
+                Lookup::Direct => *packed,
+                Lookup::Dense { numbers, bits, .. } => {
+                    let place = ((*slot as usize) << *bits) + *packed as usize;
+                    match numbers.get(place) {
+                        Some(number) if *number != NONE => *number,
+                        _ => lookup.number(*slot, *packed),
+                    }
+                }
+                Lookup::Hashed(_) => lookup.number(*slot, *packed),
+            };
+            if number as usize == group_slots.len() {
+                group_slots.push(*slot);
+                group_ids.extend(ids.iter().map(|ids| ids[row]));
+            }
+            *slot = number;
+        }
+    }
+
+    fn groups_by_stages(&mut self, slots: &mut [u32], ids: &[Vec<u32>]) {
         let mut own = Vec::with_capacity(ids.len());
         for (row, slot) in slots.iter_mut().enumerate() {
             own.clear();
@@ -208,7 +287,7 @@ mod tests {
             rows in prop::collection::vec((0_i64..2000, prop::collection::vec(any::<u32>(), 6)), 1..300),
             together: bool,
         ) {
-            let packing = Packing::new(limits.iter().copied());
+            let packing = Packing::new(limits.iter().copied(), true);
             let mut table = GroupTable::new(&packing);
             let keys: Vec<Vec<u32>> =
                 rows.iter().map(|(_, ids)| ids.iter().zip(&limits).map(|(id, limit)| id % limit % 7).collect()).collect();
@@ -233,7 +312,7 @@ mod tests {
 
     #[test]
     fn an_array_that_grows_too_large_becomes_a_hash_with_the_same_numbers() {
-        let packing = Packing::new([1 << DENSE_BITS]);
+        let packing = Packing::new([1 << DENSE_BITS], true);
         let mut table = GroupTable::new(&packing);
         let count = 2 * (DENSE_SLOTS >> DENSE_BITS) as i64;
         let ask = |table: &mut GroupTable<'_>| {
