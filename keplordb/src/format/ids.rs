@@ -1,41 +1,68 @@
-//! A hash index of an id or label column: from a text to the few rows that may hold it.
+//! An index of an id or label column: from a text to the few rows that have it.
 //!
 //! ```text
 //! offset            bytes
 //!      0                4  entries: u32, one per row whose text is not empty
-//!      4                4  buckets: u32, about one per 8 entries
-//!      8    4×buckets+4    starts: u32, the first entry of each bucket, then the entries
-//!      …      4×entries    rows: u32, descending within a bucket
-//!      …        entries    fingerprints: u8
+//!      4                4  buckets: u32, about one per 16 entries; 0 in form 2
+//!      8                1  form: 1 = hash, 2 = the texts of all rows ascend, and are the index themselves
+//!      9                1  row bits: those of the largest row; 0 in form 2
+//!     10                6  zero
+//!     16               32  the smallest text, and
+//!     48               32  the largest one: their first 32 bytes, zeros behind a shorter one; zeros without entries
+//!     80    4×buckets+4    starts: u32, the first entry of each bucket, then the entries
+//!      …      4×entries    entries: u32, fingerprint << row bits | row; rows descend within a bucket
 //! ```
 //!
-//! Valid if and only if there is a bucket if there is an entry, starts begin at 0, never descend and end with the
-//! entries, rows descend within each bucket and are all below the section's, and nothing follows.
+//! Form 2 ends at 80. Valid if and only if form and row bits are those of the entries and rows, reserved bytes are zero,
+//! there is a bucket if there is an entry, starts begin at 0, never descend and end with the entries, rows descend within
+//! each bucket and are all below the section's, and nothing follows.
 //!
-//! A text's bucket is given by the upper bits of its hash, its fingerprint by the lowest 8. A lookup touches two
-//! places in memory, the bucket's starts and its fingerprints, and a third one if one of these fits: one in thirty
-//! lookups of an absent text. Whoever asks verifies the rows, for different texts may share a bucket and a
-//! fingerprint.
+//! A text's bucket is given by the upper bits of its hash, its fingerprint by the lowest ones, as many as rows leave. The
+//! smallest and largest text rule most segments out where ids ascend with time; else a look-up touches two places in memory,
+//! the bucket's starts and its entries. Ids that begin with the time often ascend as rows do: then a binary search among them
+//! takes the place of 4 bytes per row.
 
-use std::iter;
+use std::cmp::Ordering;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::format::bytes::{ByteReader, ByteWriter, Malformed};
+use super::bytes::{ByteReader, ByteWriter, Malformed};
+use super::numbers::check_zero;
+use super::texts::Texts;
 
-/// Mean entries of a bucket. More of them save half a byte per entry at most and make false candidates more frequent.
-const BUCKET_ENTRIES: usize = 8;
+/// Bytes before the starts.
+const HEADER_BYTES: usize = 80;
+/// Bytes of the smallest and the largest text that are kept.
+const BOUND_BYTES: usize = 32;
+/// Mean entries of a bucket: one cache line of them. More would save an eighth of a byte per entry at most.
+const BUCKET_ENTRIES: usize = 16;
+/// Forms in the header.
+const FORM_HASH: u8 = 1;
+const FORM_ASCENDING: u8 = 2;
 
 /// Appends the index of `values`, by row. Empty texts are not indexed. Panics above `u32::MAX` rows: our own mistake,
 /// for rows of a segment are numbered by `u32`.
 pub(crate) fn encode(values: &[&str], out: &mut Vec<u8>) {
-    let hash = |value: &&str| (!value.is_empty()).then(|| xxh3_64(value.as_bytes()));
-    let hashes: Vec<Option<u64>> = values.iter().map(hash).collect();
-    let entries = hashes.iter().flatten().count();
-    let buckets = entries.div_ceil(BUCKET_ENTRIES);
+    let texts = || values.iter().filter(|text| !text.is_empty());
+    let entries = texts().count();
+    let ascends = entries == values.len() && entries > 0 && values.is_sorted_by(|a, b| a < b);
+    let buckets = if ascends { 0 } else { entries.div_ceil(BUCKET_ENTRIES) };
+    let row_bits = if ascends { 0 } else { row_bits(values.len()) };
     out.put_count(entries);
     out.put_count(buckets);
+    out.put_u8(if ascends { FORM_ASCENDING } else { FORM_HASH });
+    out.put_u8(u8::try_from(row_bits).expect("rows of a segment are numbered by u32"));
+    out.put(&[0; 6]);
+    out.put(&bound(texts().min().copied().unwrap_or_default()));
+    out.put(&bound(texts().max().copied().unwrap_or_default()));
+    if !ascends {
+        put_buckets(values, entries, buckets, row_bits, out);
+    }
+}
 
+fn put_buckets(values: &[&str], entries: usize, buckets: usize, row_bits: u32, out: &mut Vec<u8>) {
+    let hash = |value: &&str| (!value.is_empty()).then(|| xxh3_64(value.as_bytes()));
+    let hashes: Vec<Option<u64>> = values.iter().map(hash).collect();
     // A counting sort: count per bucket, add up to where each begins, then put each entry where its bucket goes on.
     let mut next = vec![0u32; buckets];
     for hash in hashes.iter().flatten() {
@@ -50,21 +77,31 @@ pub(crate) fn encode(values: &[&str], out: &mut Vec<u8>) {
     }
     out.put_u32(start);
 
-    let rows_at = out.len();
-    out.resize(rows_at + 5 * entries, 0);
-    let (_, section) = out.split_at_mut(rows_at);
-    let (rows, fingerprints) = section.split_at_mut(4 * entries);
-    let rows = rows.as_chunks_mut().0;
+    let entries_at = out.len();
+    out.resize(entries_at + 4 * entries, 0);
+    let (_, section) = out.split_at_mut(entries_at);
+    let slots = section.as_chunks_mut().0;
     // From the last row to the first, so that they descend within each bucket.
     for (row, hash) in hashes.iter().enumerate().rev().filter_map(|(row, hash)| Some((row, (*hash)?))) {
         let Some(next) = next.get_mut(bucket_of(hash, buckets)) else { continue };
-        let entry = *next as usize;
-        *next += 1;
-        if let (Some(slot), Some(fingerprint)) = (rows.get_mut(entry), fingerprints.get_mut(entry)) {
-            *slot = u32::try_from(row).expect("rows of a segment are numbered by u32").to_le_bytes();
-            *fingerprint = fingerprint_of(hash);
+        if let Some(slot) = slots.get_mut(*next as usize) {
+            let row = u32::try_from(row).expect("rows of a segment are numbered by u32");
+            *slot = entry_of(hash, row, row_bits).to_le_bytes();
         }
+        *next += 1;
     }
+}
+
+/// Bits that tell so many rows apart.
+fn row_bits(rows: usize) -> u32 {
+    usize::BITS - rows.saturating_sub(1).leading_zeros()
+}
+
+/// The first bytes of a text, by which smaller texts are not larger.
+fn bound(text: &str) -> [u8; BOUND_BYTES] {
+    let mut bound = [0; BOUND_BYTES];
+    bound.iter_mut().zip(text.as_bytes()).for_each(|(slot, byte)| *slot = *byte);
+    bound
 }
 
 /// Scales the hash to the buckets: uniform, whatever their number.
@@ -73,39 +110,55 @@ fn bucket_of(hash: u64, buckets: usize) -> usize {
     ((u128::from(hash) * buckets as u128) >> 64) as usize
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the lowest 8 bits are meant")]
-fn fingerprint_of(hash: u64) -> u8 {
-    hash as u8
+/// The entry of a row: whatever of the hash does not fit above the row is cut off.
+#[expect(clippy::cast_possible_truncation, reason = "the upper bits of the hash are meant to go")]
+fn entry_of(hash: u64, row: u32, row_bits: u32) -> u32 {
+    (hash << row_bits) as u32 | row
 }
 
-/// The hash index of a section that passed [`HashIndex::check`].
+/// A text index, read in place.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct HashIndex<'a> {
+pub(crate) struct TextIndex<'a> {
+    entries: usize,
+    row_bits: u32,
+    smallest: &'a [u8; BOUND_BYTES],
+    largest: &'a [u8; BOUND_BYTES],
+    /// `None` where the texts are the index.
+    buckets: Option<Buckets<'a>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Buckets<'a> {
     /// One more than buckets.
     starts: &'a [[u8; 4]],
-    rows: &'a [[u8; 4]],
-    fingerprints: &'a [u8],
+    entries: &'a [[u8; 4]],
 }
 
-impl<'a> HashIndex<'a> {
+impl<'a> TextIndex<'a> {
     /// Tests the index of a segment of `rows` rows, once, before its first use; O(bytes).
     pub(crate) fn check(bytes: &[u8], rows: usize) -> Result<(), Malformed> {
-        let index = HashIndex::split(bytes)?;
-        let entries = index.rows.len();
-        let start = |place: &[u8; 4]| u32::from_le_bytes(*place) as usize;
-        let begins_and_ends =
-            index.starts.first().map(start) == Some(0) && index.starts.last().map(start) == Some(entries);
-        if !begins_and_ends || !index.starts.is_sorted_by_key(start) {
-            return Err(Malformed::new(8, "buckets of a hash index contradict its entries"));
+        let index = TextIndex::split(bytes)?;
+        let Some(buckets) = index.buckets else {
+            let is_whole = index.entries == rows && rows > 0 && index.row_bits == 0;
+            let what = format!("{} ascending texts in {rows} rows", index.entries);
+            return if is_whole { Ok(()) } else { Err(Malformed::new(0, what)) };
+        };
+        if index.row_bits != row_bits(rows) {
+            return Err(Malformed::new(9, format!("{} row bits for {rows} rows", index.row_bits)));
         }
-        for bucket in 0..index.buckets() {
-            let (found, _) = index.bucket(bucket);
-            let below = found.first().is_none_or(|row| (u32::from_le_bytes(*row) as usize) < rows);
-            if !below || !found.is_sorted_by(|a, b| u32::from_le_bytes(*a) > u32::from_le_bytes(*b)) {
-                return Err(Malformed::new(
-                    8 + 4 * index.starts.len(),
-                    "rows of a hash index do not descend",
-                ));
+        let start = |place: &[u8; 4]| u32::from_le_bytes(*place) as usize;
+        let begins_and_ends = buckets.starts.first().map(start) == Some(0)
+            && buckets.starts.last().map(start) == Some(index.entries);
+        if !begins_and_ends || !buckets.starts.is_sorted_by_key(start) {
+            return Err(Malformed::new(HEADER_BYTES, "buckets of a hash index contradict its entries"));
+        }
+        for bucket in 0..buckets.count() {
+            let found = buckets.get(bucket);
+            let row = |entry: &[u8; 4]| index.row(*entry);
+            let below = found.first().is_none_or(|entry| (row(entry) as usize) < rows);
+            if !below || !found.is_sorted_by(|a, b| row(a) > row(b)) {
+                let at = HEADER_BYTES + 4 * buckets.starts.len();
+                return Err(Malformed::new(at, "rows of a hash index do not descend"));
             }
         }
         Ok(())
@@ -113,55 +166,179 @@ impl<'a> HashIndex<'a> {
 
     /// The index of bytes that passed [`check`](Self::check); O(1).
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self::split(bytes).unwrap_or(Self { starts: &[], rows: &[], fingerprints: &[] })
+        const NONE: [u8; BOUND_BYTES] = [0; BOUND_BYTES];
+        let buckets = Some(Buckets { starts: &[], entries: &[] });
+        let empty = Self { entries: 0, row_bits: 0, smallest: &NONE, largest: &NONE, buckets };
+        Self::split(bytes).unwrap_or(empty)
     }
 
     fn split(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = ByteReader::new(bytes);
-        let entries = reader.u32("entries of a hash index")? as usize;
-        let buckets = reader.count(4, "buckets of a hash index")?;
-        let starts = reader.take(4 * (buckets + 1), "buckets of a hash index")?.as_chunks().0;
-        let rows = reader.take(entries.saturating_mul(4), "rows of a hash index")?.as_chunks().0;
-        let fingerprints = reader.take(entries, "fingerprints of a hash index")?;
-        reader.finish("a hash index")?;
-        Ok(Self { starts, rows, fingerprints })
-    }
-
-    /// The rows that may hold `text`, newest (largest) first: all that do, rarely others. None for the empty text,
-    /// which is not indexed.
-    pub(crate) fn candidates(&self, text: &str) -> impl Iterator<Item = u32> + use<'a> {
-        let hash = xxh3_64(text.as_bytes());
-        let (rows, fingerprints) =
-            if text.is_empty() { (&[][..], &[][..]) } else { self.bucket(bucket_of(hash, self.buckets())) };
-        let fitting = move |(row, fingerprint): (&[u8; 4], &u8)| {
-            (*fingerprint == fingerprint_of(hash)).then(|| u32::from_le_bytes(*row))
+        let entries = reader.u32("entries of a text index")? as usize;
+        let buckets = reader.u32("buckets of a text index")? as usize;
+        let (form, row_bits) = (reader.u8("form of a text index")?, reader.u8("row bits of a text index")?);
+        check_zero(&mut reader, 6, "a text index")?;
+        let smallest = reader.take(BOUND_BYTES, "the smallest text")?.first_chunk();
+        let largest = reader.take(BOUND_BYTES, "the largest text")?.first_chunk();
+        let (Some(smallest), Some(largest)) = (smallest, largest) else {
+            return Err(Malformed::new(16, "the smallest and largest text are too short"));
         };
-        iter::zip(rows, fingerprints).filter_map(fitting)
+        if row_bits > 32 || (form == FORM_ASCENDING && buckets > 0) {
+            let what = format!("a text index has {row_bits} row bits and {buckets} buckets");
+            return Err(Malformed::new(4, what));
+        }
+        let buckets = match form {
+            FORM_HASH => {
+                let starts = buckets.saturating_add(1).saturating_mul(4);
+                let starts = reader.take(starts, "buckets of a hash index")?.as_chunks().0;
+                let entries = reader.take(entries.saturating_mul(4), "entries of a hash index")?;
+                Some(Buckets { starts, entries: entries.as_chunks().0 })
+            }
+            FORM_ASCENDING => None,
+            other => {
+                return Err(Malformed::new(8, format!("form of a text index is {other}, neither 1 nor 2")));
+            }
+        };
+        reader.finish("a text index")?;
+        Ok(Self { entries, row_bits: u32::from(row_bits), smallest, largest, buckets })
     }
 
-    /// Whether the entry of this row is where a look-up of its text finds it.
-    pub(crate) fn holds(&self, text: &str, row: u32) -> bool {
+    /// Looks for `text` without looking at a text: what is left to do. Nothing for the empty text, which is not indexed.
+    pub(crate) fn search(&self, text: &str) -> Search<'a> {
+        let wanted = bound(text);
+        if text.is_empty() || wanted < *self.smallest || *self.largest < wanted {
+            return Search::NONE;
+        }
+        let Some(buckets) = self.buckets else { return Search(Left::Ascending { rows: self.entries }) };
         let hash = xxh3_64(text.as_bytes());
-        let (rows, fingerprints) = self.bucket(bucket_of(hash, self.buckets()));
-        let place = rows.binary_search_by(|at| row.cmp(&u32::from_le_bytes(*at)));
-        place.is_ok_and(|place| fingerprints.get(place) == Some(&fingerprint_of(hash)))
+        let entries = buckets.get(bucket_of(hash, buckets.count()));
+        let mut search = Search(Left::Entries { entries, hash, row_bits: self.row_bits });
+        search.drop_others();
+        search
+    }
+
+    /// The rows that have `text`, newest (largest) first, as `texts` confirms.
+    pub(crate) fn rows_of<'t>(
+        &self,
+        text: &'t str,
+        texts: Texts<'t>,
+    ) -> impl Iterator<Item = Result<u32, Malformed>> + use<'t, 'a> {
+        let mut search = self.search(text);
+        std::iter::from_fn(move || search.next(text, &texts).transpose())
+    }
+
+    /// Whether a look-up of a row's text finds the row, if in form 2 the texts ascend.
+    pub(crate) fn holds(&self, text: &str, row: u32) -> bool {
+        let wanted = bound(text);
+        let is_within = *self.smallest <= wanted && wanted <= *self.largest;
+        let is_there = self.buckets.is_none_or(|buckets| {
+            let hash = xxh3_64(text.as_bytes());
+            let entry = entry_of(hash, row, self.row_bits).to_le_bytes();
+            buckets.get(bucket_of(hash, buckets.count())).contains(&entry)
+        });
+        is_within && is_there
     }
 
     /// How many entries there are.
     pub(crate) fn entries(&self) -> usize {
-        self.rows.len()
+        self.entries
     }
 
-    fn buckets(&self) -> usize {
+    /// Whether it rests on texts that ascend with their rows.
+    pub(crate) fn is_ascending(&self) -> bool {
+        self.buckets.is_none()
+    }
+
+    fn row(&self, entry: [u8; 4]) -> u32 {
+        row_of(u32::from_le_bytes(entry), self.row_bits)
+    }
+}
+
+/// The row of an entry.
+#[expect(clippy::cast_possible_truncation, reason = "at most 32 bits are left")]
+fn row_of(entry: u32, row_bits: u32) -> u32 {
+    (u64::from(entry) & ((1 << row_bits) - 1)) as u32
+}
+
+impl<'a> Buckets<'a> {
+    fn count(&self) -> usize {
         self.starts.len().saturating_sub(1)
     }
 
-    /// Rows and fingerprints of a bucket; none where starts are out of range.
-    fn bucket(&self, bucket: usize) -> (&'a [[u8; 4]], &'a [u8]) {
+    /// The entries of a bucket; none where starts are out of range.
+    fn get(&self, bucket: usize) -> &'a [[u8; 4]] {
         let start = |bucket: usize| self.starts.get(bucket).map(|start| u32::from_le_bytes(*start) as usize);
-        let (Some(from), Some(to)) = (start(bucket), start(bucket + 1)) else { return (&[], &[]) };
-        (self.rows.get(from..to).unwrap_or_default(), self.fingerprints.get(from..to).unwrap_or_default())
+        let (Some(from), Some(to)) = (start(bucket), start(bucket + 1)) else { return &[] };
+        self.entries.get(from..to).unwrap_or_default()
     }
+}
+
+/// A look-up under way: which rows may still have the text.
+#[derive(Debug, Clone)]
+pub(crate) struct Search<'a>(Left<'a>);
+
+#[derive(Debug, Clone)]
+enum Left<'a> {
+    /// Entries of the bucket that have not been looked at.
+    Entries { entries: &'a [[u8; 4]], hash: u64, row_bits: u32 },
+    /// One of these rows, in which texts ascend.
+    Ascending { rows: usize },
+}
+
+impl Search<'_> {
+    const NONE: Self = Self(Left::Ascending { rows: 0 });
+
+    /// Whether no row is left: known without a look at a text.
+    pub(crate) fn is_over(&self) -> bool {
+        match self.0 {
+            Left::Entries { entries, .. } => entries.is_empty(),
+            Left::Ascending { rows } => rows == 0,
+        }
+    }
+
+    /// Drops entries before the first one whose fingerprint fits.
+    fn drop_others(&mut self) {
+        if let Left::Entries { entries, hash, row_bits } = &mut self.0 {
+            let fits = |entry: &[u8; 4]| {
+                let entry = u32::from_le_bytes(*entry);
+                entry == entry_of(*hash, row_of(entry, *row_bits), *row_bits)
+            };
+            let first = entries.iter().position(fits).unwrap_or(entries.len());
+            *entries = entries.get(first..).unwrap_or_default();
+        }
+    }
+
+    /// The next row that has `text`, newest first; `None` when there is none left.
+    pub(crate) fn next(&mut self, text: &str, texts: &Texts<'_>) -> Result<Option<u32>, Malformed> {
+        if let Left::Ascending { rows } = &mut self.0 {
+            return find_ascending(std::mem::take(rows), text, texts);
+        }
+        while let Left::Entries { entries, row_bits, .. } = &mut self.0
+            && let Some((entry, rest)) = entries.split_first()
+        {
+            let row = row_of(u32::from_le_bytes(*entry), *row_bits);
+            *entries = rest;
+            self.drop_others();
+            if texts.equals(row as usize, text)? {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The row of `text` among texts that ascend: a binary search.
+fn find_ascending(rows: usize, text: &str, texts: &Texts<'_>) -> Result<Option<u32>, Malformed> {
+    let (mut low, mut high) = (0, rows);
+    while low < high {
+        let middle = low.midpoint(high);
+        match texts.compare(middle, text)? {
+            Ordering::Less => low = middle + 1,
+            Ordering::Greater => high = middle,
+            Ordering::Equal => return Ok(u32::try_from(middle).ok()),
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -181,27 +358,50 @@ mod tests {
         out
     }
 
-    fn checked(bytes: &[u8], rows: usize) -> HashIndex<'_> {
-        HashIndex::check(bytes, rows).unwrap();
-        HashIndex::new(bytes)
+    fn checked(bytes: &[u8], rows: usize) -> TextIndex<'_> {
+        TextIndex::check(bytes, rows).unwrap();
+        TextIndex::new(bytes)
     }
 
-    /// What a caller finds, who verifies the candidates.
-    fn found(index: HashIndex<'_>, values: &[impl AsRef<str>], text: &str) -> Vec<u32> {
-        index.candidates(text).filter(|row| values[*row as usize].as_ref() == text).collect()
+    /// A section of the texts that are indexed.
+    fn texts_section(values: &[impl AsRef<str>]) -> Vec<u8> {
+        let values: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
+        let mut out = Vec::new();
+        crate::format::texts::encode(&values, false, &mut out);
+        out
+    }
+
+    /// Rows that a look-up compares before any text is read, by the fingerprints alone.
+    fn candidates(index: &TextIndex<'_>, text: &str) -> usize {
+        let mut search = index.search(text);
+        let mut found = 0;
+        while let Left::Entries { entries, .. } = &mut search.0
+            && let [_, rest @ ..] = *entries
+        {
+            *entries = rest;
+            found += 1;
+            search.drop_others();
+        }
+        found
     }
 
     /// Every text is found in all its rows, newest first.
     fn assert_finds(values: &[impl AsRef<str>]) {
-        let bytes = encoded(values);
-        let index = checked(&bytes, values.len());
+        let (bytes, section) = (encoded(values), texts_section(values));
+        let (index, texts) = (checked(&bytes, values.len()), Texts::new(&section, values.len()));
         let mut rows_of: HashMap<&str, Vec<u32>> = HashMap::new();
         for (row, value) in values.iter().enumerate().rev() {
             rows_of.entry(value.as_ref()).or_default().push(row as u32);
+            assert!(value.as_ref().is_empty() || index.holds(value.as_ref(), row as u32));
         }
         rows_of.insert("", Vec::new());
+        for absent in ["a text that no test has", "\u{1}", "\u{10FFFF}"] {
+            rows_of.entry(absent).or_default();
+        }
         for (text, rows) in rows_of {
-            assert_eq!(found(index, values, text), rows, "{text:?}");
+            let found: Result<Vec<u32>, _> = index.rows_of(text, texts).collect();
+            assert_eq!(found.unwrap(), rows, "{text:?}");
+            assert!(!index.search(text).is_over() || rows.is_empty());
         }
     }
 
@@ -216,8 +416,36 @@ mod tests {
         }
         assert_finds(&["", "a", "", "b", "a", ""]);
         let bytes = encoded(&["", ""]);
-        assert_eq!(bytes, [0; 12]);
-        assert_eq!(checked(&bytes, 2).rows.len(), 0);
+        assert_eq!(bytes.len(), HEADER_BYTES + 4);
+        assert_eq!(checked(&bytes, 2).entries(), 0);
+    }
+
+    #[test]
+    fn texts_that_ascend_with_their_rows_are_their_own_index() {
+        for rows in [1, 2, 3, 255, 256, 257, 1000] {
+            let values: Vec<String> = (0..rows).map(|row| format!("01HF{row:07}X{}", row % 7)).collect();
+            assert_finds(&values);
+            assert_eq!(encoded(&values).len(), HEADER_BYTES);
+        }
+        // Neither with one twice, nor with an empty one, nor out of order.
+        for values in [["a", "b", "b"], ["", "a", "b"], ["a", "c", "b"]] {
+            assert_finds(&values);
+            assert!(encoded(&values).len() > HEADER_BYTES);
+        }
+        let bytes = encoded(&["a", "b"]);
+        assert_eq!(TextIndex::check(&bytes, 3).unwrap_err().what, "2 ascending texts in 3 rows");
+    }
+
+    #[test]
+    fn a_text_outside_the_smallest_and_largest_needs_no_look_at_the_entries() {
+        // Longer than what is kept of them, and equal so far.
+        let long = |end: &str| format!("{}{end}", "x".repeat(BOUND_BYTES));
+        let values = [long("m"), long("c"), "b".to_owned(), long("m")];
+        assert_finds(&values);
+        let bytes = encoded(&values);
+        let index = checked(&bytes, 4);
+        assert!(index.search("a").is_over() && index.search("xy").is_over() && index.search("azz").is_over());
+        assert_eq!((candidates(&index, "b"), candidates(&index, &long("m"))), (1, 2));
     }
 
     #[test]
@@ -234,43 +462,55 @@ mod tests {
         let bytes = encoded(&values);
         let index = checked(&bytes, values.len());
         let false_candidates: usize =
-            (0..100_000).map(|n| index.candidates(&format!("absent-{n}")).count()).sum();
-        // 8 entries of a bucket, each with a chance of 1 in 256: 3 %.
-        assert!((2500..3800).contains(&false_candidates), "{false_candidates}");
-        assert!(values.iter().map(|id| index.candidates(id).count()).max() < Some(10));
+            (0..100_000).map(|n| candidates(&index, &format!("id-5absent-{n}"))).sum();
+        // 16 entries of a bucket, each with a chance of 1 in 2^15: 49 of 100,000.
+        assert!((15..120).contains(&false_candidates), "{false_candidates}");
+        assert!(values.iter().map(|id| candidates(&index, id)).max() < Some(4));
     }
 
     #[test]
     fn the_bytes_are_those_of_the_documented_hash() {
         // A hash written down: an index must find what another release put in. Fails if the hash ever changes.
         assert_eq!(xxh3_64(b"a"), 0xE6C6_32B6_1E96_4E1F);
-        let expected =
-            [&[2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0][..], &[1, 0, 0, 0, 0, 0, 0, 0], &[0x1F, 0x1F]];
-        assert_eq!(encoded(&["a", "a"]), expected.concat());
+        let bytes = encoded(&["a", "a"]);
+        let head = [2, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, b'a', 0];
+        assert_eq!(bytes[..head.len()], head);
+        let entry = |row: u32| (0x1E96_4E1F_u32 << 1 | row).to_le_bytes();
+        let expected = [[0; 4], [2, 0, 0, 0], entry(1), entry(0)].concat();
+        assert_eq!(bytes[HEADER_BYTES..], expected);
     }
 
     #[test]
     fn damage_is_named() {
         let bytes = encoded(&ids(100));
-        assert!(HashIndex::check(&bytes, 99).unwrap_err().what.contains("rows of a hash index"));
+        let more_bits = encoded(&ids(100).iter().cycle().take(130).collect::<Vec<_>>());
+        assert_eq!(TextIndex::check(&more_bits, 100).unwrap_err().what, "8 row bits for 100 rows");
         let damaged = |place: usize, byte: u8| {
             let mut bytes = bytes.clone();
             bytes[place] = byte;
-            HashIndex::check(&bytes, 100).unwrap_err().what
+            TextIndex::check(&bytes, 100).unwrap_err().what
         };
-        assert_eq!(damaged(8, 1), "buckets of a hash index contradict its entries");
-        assert!(damaged(0, 101).contains("fingerprints of a hash index needs 101 bytes"));
-        assert!(damaged(0, 99).contains("5 bytes follow the end of a hash index"));
-        assert!(damaged(7, 0xFF).contains("more than the bytes that follow hold"));
+        assert_eq!(TextIndex::check(&bytes, 98).unwrap_err().what, "rows of a hash index do not descend");
+        assert_eq!(damaged(HEADER_BYTES, 1), "buckets of a hash index contradict its entries");
+        assert!(damaged(0, 101).contains("entries of a hash index needs 404 bytes"));
+        assert!(damaged(0, 99).contains("4 bytes follow the end of a text index"));
+        assert!(damaged(7, 0xFF).contains("buckets of a hash index needs"));
+        assert_eq!(damaged(8, 3), "form of a text index is 3, neither 1 nor 2");
+        assert_eq!(damaged(8, 2), "a text index has 7 row bits and 7 buckets");
+        assert_eq!(damaged(9, 33), "a text index has 33 row bits and 7 buckets");
+        assert_eq!(damaged(10, 1), "reserved bytes of a text index are not zero");
     }
 
     /// Looks up on bytes that may be anything; what passes the check only gives rows of the segment.
     fn look_up(bytes: &[u8], rows: usize) -> bool {
-        let sound = HashIndex::check(bytes, rows).is_ok();
-        let index = HashIndex::new(bytes);
+        let sound = TextIndex::check(bytes, rows).is_ok();
+        let index = TextIndex::new(bytes);
+        let section = texts_section(&ids(rows as u32));
         for text in ["", "a", "id-1", "id-2", "id-77"] {
-            let candidates: Vec<u32> = index.candidates(text).collect();
-            assert!(!sound || candidates.iter().all(|row| (*row as usize) < rows));
+            // A row that the texts do not have is an error, not a panic; in a sound index there is none.
+            let found: Result<Vec<u32>, _> = index.rows_of(text, Texts::new(&section, rows)).collect();
+            assert!(!sound || found.is_ok());
+            index.holds(text, 3);
         }
         sound
     }
@@ -301,7 +541,8 @@ mod tests {
         #[test]
         fn random_bytes_never_panic(bytes in vec(any::<u8>(), 0..100), entries in 0u8..8, buckets in 0u8..4) {
             look_up(&bytes, 100);
-            let head = [entries, 0, 0, 0, buckets, 0, 0, 0];
+            let mut head = [0; HEADER_BYTES];
+            (head[0], head[4], head[8], head[9]) = (entries, buckets, 1, 7);
             look_up(&[&head[..], &bytes].concat(), 100);
         }
     }

@@ -50,7 +50,7 @@ pub(crate) mod tamper;
 
 use super::bloom::Bloom;
 use super::bytes::{ByteReader, ByteWriter, Malformed, align};
-use super::ids::HashIndex;
+use super::ids::TextIndex;
 use super::keys::{Keys, is_possible, status_of, status_text};
 use super::numbers::{Numbers, check_zero};
 use super::preface::{Magic, PrefaceError, check_version};
@@ -565,7 +565,7 @@ fn check_content(header: &SegmentHeader, kind: SectionKind, content: &[u8]) -> R
             }
         }
         SectionKind::Id | SectionKind::Label => Texts::check(content, rows),
-        SectionKind::IdIndex | SectionKind::LabelIndex => HashIndex::check(content, rows),
+        SectionKind::IdIndex | SectionKind::LabelIndex => TextIndex::check(content, rows),
         SectionKind::Bloom => Bloom::check(content),
         SectionKind::Rollups => {
             let counters = header.schema.shape().counters;
@@ -679,8 +679,8 @@ impl<'a> SegmentView<'a> {
         Texts::new(self.content(SectionKind::Id, 0).unwrap_or_default(), self.rows())
     }
 
-    pub(crate) fn id_index(&self) -> HashIndex<'a> {
-        HashIndex::new(self.content(SectionKind::IdIndex, 0).unwrap_or_default())
+    pub(crate) fn id_index(&self) -> TextIndex<'a> {
+        TextIndex::new(self.content(SectionKind::IdIndex, 0).unwrap_or_default())
     }
 
     pub(crate) fn label(&self, label: usize) -> Option<Texts<'a>> {
@@ -688,8 +688,8 @@ impl<'a> SegmentView<'a> {
     }
 
     /// `None` too for a label that was written without one.
-    pub(crate) fn label_index(&self, label: usize) -> Option<HashIndex<'a>> {
-        self.content(SectionKind::LabelIndex, label).map(HashIndex::new)
+    pub(crate) fn label_index(&self, label: usize) -> Option<TextIndex<'a>> {
+        self.content(SectionKind::LabelIndex, label).map(TextIndex::new)
     }
 
     /// Of the values of the header's `bloom_dim`.
@@ -868,13 +868,13 @@ mod tests {
             assert_eq!((0..dim.len()).map(|row| keys.text(row)).collect::<Vec<_>>(), *dim);
         }
         assert_texts(view.id(), &table.id);
-        assert_finds(view.id_index(), &table.id);
+        assert_finds(view.id_index(), view.id(), &table.id);
         for (place, label) in table.labels.iter().enumerate() {
             assert_texts(view.label(place).unwrap(), label);
             let indexed = view.header.schema.label_columns()[place].indexed;
             assert_eq!(view.label_index(place).is_some(), indexed);
             if let Some(index) = view.label_index(place) {
-                assert_finds(index, label);
+                assert_finds(index, view.label(place).unwrap(), label);
             }
         }
     }
@@ -884,9 +884,10 @@ mod tests {
         assert_eq!(got, expected);
     }
 
-    fn assert_finds(index: HashIndex<'_>, texts: &[String]) {
-        for (row, text) in (0_u32..).zip(texts) {
-            assert_eq!(index.candidates(text).any(|candidate| candidate == row), !text.is_empty());
+    fn assert_finds(index: TextIndex<'_>, texts: Texts<'_>, expected: &[String]) {
+        for (row, text) in (0_u32..).zip(expected) {
+            let found: Result<Vec<u32>, _> = index.rows_of(text, texts).collect();
+            assert_eq!(found.unwrap().contains(&row), !text.is_empty());
         }
     }
 

@@ -38,6 +38,7 @@
 //! [`Texts::check`] tests all of it but the inside of compressed blocks, which is tested as it is read.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use zstd::bulk::{Compressor, Decompressor};
@@ -304,6 +305,16 @@ impl<'a> Texts<'a> {
             Place::Plain(stored) => Ok(stored == text.as_bytes()),
             Place::Packed(packed, index) => Ok(packed.equals(index, text.as_bytes())),
             Place::Compressed(..) => self.get(row).map(|stored| stored == text),
+        }
+    }
+
+    /// How the text at `row` compares with `text`; allocates nothing unless the row is compressed. Fails as
+    /// [`get`](Self::get) does.
+    pub(crate) fn compare(&self, row: usize, text: &str) -> Result<Ordering, Malformed> {
+        match self.locate(row).ok_or_else(|| self.damaged(row))? {
+            Place::Plain(stored) => Ok(stored.cmp(text.as_bytes())),
+            Place::Packed(packed, index) => Ok(packed.compare(index, text.as_bytes())),
+            Place::Compressed(..) => self.get(row).map(|stored| (*stored).cmp(text)),
         }
     }
 

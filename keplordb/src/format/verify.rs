@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use super::MAX_NUMBER;
 use super::bytes::Malformed;
-use super::ids::HashIndex;
+use super::ids::TextIndex;
 use super::keys::{Keys, status_of};
 use super::numbers::Numbers;
 use super::rollups::Rollups;
@@ -262,16 +262,22 @@ impl<'a> Check<'a, '_> {
         (kind, index_kind): (SectionKind, SectionKind),
         column: usize,
         texts: &Texts<'_>,
-        index: Option<HashIndex<'_>>,
+        index: Option<TextIndex<'_>>,
     ) {
         let (mut unreadable, mut not_found, mut entries) = (Tally::default(), Tally::default(), 0_usize);
         let mut reader = texts.reader();
+        let mut previous = String::new();
         for row in 0..self.header.rows {
             match reader.get(row as usize) {
                 Ok("") => {}
                 Ok(text) => {
                     entries += 1;
-                    let is_lost = index.is_some_and(|index| !index.holds(text, row));
+                    let is_lost = index.is_some_and(|index| {
+                        let ascends = !index.is_ascending() || *previous < *text;
+                        !(ascends && index.holds(text, row))
+                    });
+                    previous.clear();
+                    previous.push_str(text);
                     not_found.add_if(is_lost, || format!("row {row} is not found by its text"));
                 }
                 Err(malformed) => unreadable.add(|| malformed.what),
@@ -751,6 +757,20 @@ mod tests {
             let dangling = format!("{name}: 600 entries for 599 rows with a text");
             assert_eq!(found.last(), Some(&dangling), "{found:?}");
         }
+    }
+
+    #[test]
+    fn texts_that_an_index_takes_for_ascending_and_are_not_are_found() {
+        let mut rows = Rows::new();
+        for (row, id) in rows.ids.iter_mut().enumerate() {
+            *id = format!("id {row:04}");
+        }
+        let file = rows.encode();
+        assert_named(&file, &[]);
+        rows.ids.swap(7, 8);
+        let swapped = section_of(&rows.encode(), SectionKind::Id, 0);
+        let wrong = with_section(&file, SectionKind::Id, 0, |bytes| *bytes = swapped);
+        assert_named(&wrong, &["section id index: row 8 is not found by its text"]);
     }
 
     #[test]

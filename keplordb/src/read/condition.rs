@@ -296,10 +296,8 @@ impl<'s> Resolver<'s, '_> {
         let mut rows = Vec::new();
         if let (Some(index), Some(wanted)) = (index, indexed(test)) {
             for text in wanted {
-                for row in index.candidates(text) {
-                    if texts.equals(row as usize, text).map_err(corrupt)? {
-                        rows.push(row);
-                    }
+                for row in index.rows_of(text, texts) {
+                    rows.push(row.map_err(corrupt)?);
                 }
             }
             rows.sort_unstable();

@@ -136,14 +136,14 @@ fn live_rows<'s>(
     open: &'s OpenSegment<'_>,
     id: &'s str,
 ) -> Result<impl Iterator<Item = Result<u32>>> {
-    let mut candidates = open.id_index()?.candidates(id).peekable();
+    let mut search = open.id_index()?.search(id);
     // A miss leaves the ids untouched.
-    let ids = candidates.peek().map(|_| open.id()).transpose()?;
-    let same = candidates.filter_map(move |row| match ids?.equals(row as usize, id) {
-        Ok(same) => (same && !entry.is_deleted(row)).then_some(Ok(row)),
+    let ids = if search.is_over() { None } else { Some(open.id()?) };
+    let rows = std::iter::from_fn(move || search.next(id, ids.as_ref()?).transpose());
+    Ok(rows.filter_map(move |row| match row {
+        Ok(row) => (!entry.is_deleted(row)).then_some(Ok(row)),
         Err(malformed) => Some(Err(open.corrupt(malformed))),
-    });
-    Ok(same)
+    }))
 }
 
 /// The live rows of an id in memory.

@@ -14,7 +14,7 @@ use crate::error::{DbError, IoContext, Result};
 use crate::expr::NumberColumn;
 use crate::format::bloom::Bloom;
 use crate::format::bytes::Malformed;
-use crate::format::ids::HashIndex;
+use crate::format::ids::TextIndex;
 use crate::format::keys::Keys;
 use crate::format::numbers::Numbers;
 use crate::format::rollups::Rollups;
@@ -341,7 +341,7 @@ impl OpenSegment<'_> {
         Ok(self.view().id())
     }
 
-    pub(crate) fn id_index(&self) -> Result<HashIndex<'_>> {
+    pub(crate) fn id_index(&self) -> Result<TextIndex<'_>> {
         self.verified(SectionKind::IdIndex, 0)?;
         Ok(self.view().id_index())
     }
@@ -352,7 +352,7 @@ impl OpenSegment<'_> {
     }
 
     /// The hash index of a label; `None` where the segment has none.
-    pub(crate) fn label_index(&self, column: usize) -> Result<Option<HashIndex<'_>>> {
+    pub(crate) fn label_index(&self, column: usize) -> Result<Option<TextIndex<'_>>> {
         let has = self.verified(SectionKind::LabelIndex, column)?;
         Ok(has.then(|| self.view().label_index(column)).flatten())
     }

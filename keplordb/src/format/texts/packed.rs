@@ -14,10 +14,15 @@
 //! Valid if and only if template and alphabet are ASCII but for the 0x80s, of which there are as many as places that
 //! vary, what is said to be zero is, and nothing follows. Then every code has a character and every row is ASCII.
 
+use std::cmp::Ordering;
+use std::ops::Range;
+
 use crate::format::bytes::ByteWriter;
 
 /// Longest row, in bytes: its length has one byte, and it is unpacked on the stack to be compared.
 pub(super) const MAX_PACKED_BYTES: usize = 255;
+/// Bytes that most packed texts fit into.
+const SHORT_BYTES: usize = 40;
 /// Most characters of an alphabet: what 6 bits tell apart; with 7 there is nothing to gain over plain ASCII.
 const MAX_ALPHABET: usize = 64;
 /// Words of 64 bits, a bit for each place of a row.
@@ -185,14 +190,25 @@ impl<'a> Packed<'a> {
 
     /// Whether row `index` is `text`; allocates nothing.
     pub(super) fn equals(&self, index: usize, text: &[u8]) -> bool {
-        if text.len() != self.template.len() {
-            return false;
-        }
-        let mut buffer = [0; MAX_PACKED_BYTES];
-        let Some(unpacked) = buffer.get_mut(..text.len()) else { return false };
-        unpacked.copy_from_slice(self.template);
+        text.len() == self.template.len() && self.compare(index, text).is_eq()
+    }
+
+    /// How row `index` compares with `text`; allocates nothing.
+    pub(super) fn compare(&self, index: usize, text: &[u8]) -> Ordering {
+        // What most texts fit into costs less to clear.
+        let (mut short, mut long);
+        let buffer = if self.template.len() <= SHORT_BYTES {
+            short = [0; SHORT_BYTES];
+            short.as_mut_slice()
+        } else {
+            long = [0; MAX_PACKED_BYTES];
+            long.as_mut_slice()
+        };
+        // A template is never longer than `MAX_PACKED_BYTES`: its length is a u8.
+        let unpacked = buffer.get_mut(..self.template.len()).unwrap_or_default();
+        unpacked.iter_mut().zip(self.template).for_each(|(slot, byte)| *slot = *byte);
         self.unpack(index, unpacked);
-        unpacked == text
+        (*unpacked).cmp(text)
     }
 }
 
