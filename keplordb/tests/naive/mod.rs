@@ -5,6 +5,7 @@
 
 pub(crate) mod crowded;
 pub(crate) mod files;
+pub(crate) mod query;
 pub(crate) mod random;
 
 use std::array;
