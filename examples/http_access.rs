@@ -1,11 +1,12 @@
 //! An access log: "how many requests fail, which are slow, and what did this client do?"
 //!
 //! Appends three made-up days of a web service's requests (60,000, the same each time; written as they end, so not in
-//! the order in which they began) to an `Engine` and prints: requests, bytes and the share of server errors, over all
-//! and by route; the slowest of the newest 1,000 requests; one client's session, read page by page; and for each day
-//! and route the requests and errors, from the rollups. It then deletes that client's requests: counts, sums and
-//! rollups are those of the rest. Every answer is compared with a plain loop over the same requests; the last line says
-//! how many comparisons there were.
+//! the order in which they began) to a `Store` and prints: requests and bytes; of each route the share of server errors and
+//! how long it takes (median, 95 and 99 of a hundred); the worst hours and the clients that saw most errors in all; the newest
+//! requests that took long although their route is a fast one; one client's session, read page by page; and for each day and
+//! route the requests, errors and clients. It then deletes that client's requests: counts, sums and rollups are
+//! those of the rest. Every answer is compared with a plain loop over the same requests; the last line says how many
+//! comparisons there were.
 //!
 //! ```text
 //! cargo run --release --example http_access
@@ -14,13 +15,14 @@
 #![forbid(unsafe_code)]
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
 use fastrand::Rng;
-use keplordb::{Cursor, Engine, EngineConfig, EventRef, LogEvent, Schema};
-use keplordb_examples::{Checks, human};
+use keplordb::aggregates::{Quantile, count, distinct, quantile, sum};
+use keplordb::{Bucket, Cursor, EngineConfig, Filter, Options, Schema, Store};
+use keplordb_examples::{Checks, human, nearest_rank};
 
 /// A request; of the built-in columns:
 /// - `ts_ns` is when it began,
@@ -36,7 +38,7 @@ struct Request {
     route: String,
     #[dim(bloom)]
     client: String,
-    /// 1 for a server error, so that rollups know how many there were.
+    /// 1 for a server error, so that sums and rollups know how many there were.
     #[counter]
     errors: u32,
     /// The path as it was asked for, with its query.
@@ -44,25 +46,87 @@ struct Request {
     path: String,
 }
 
-type AccessLog = Engine<3, 1, 1>;
-/// A request on its way in.
-type Sent = LogEvent<3, 1, 1>;
-/// A request as the engine answers with it.
-type Event = EventRef<3, 1, 1>;
+type AccessLog = Store<Request>;
+
+/// A request as the web service knows it.
+#[derive(Debug, Clone, PartialEq)]
+struct Sent {
+    id: String,
+    ts_ns: i64,
+    method: String,
+    route: String,
+    client: String,
+    path: String,
+    bytes: i64,
+    first_byte_ms: u32,
+    took_ms: u32,
+    status: u16,
+}
+
+impl Sent {
+    fn is_error(&self) -> bool {
+        SERVER_ERRORS.contains(&self.status)
+    }
+
+    fn hour_ns(&self) -> i64 {
+        self.ts_ns.div_euclid(HOUR_NS) * HOUR_NS
+    }
+
+    fn midnight_ns(&self) -> i64 {
+        self.ts_ns.div_euclid(DAY_NS) * DAY_NS
+    }
+}
+
+impl From<&Sent> for RequestBuilder {
+    fn from(sent: &Sent) -> Self {
+        let Sent { method, route, client, path, .. } = sent.clone();
+        Request { method, route, client, errors: u32::from(sent.is_error()), path }
+            .at(sent.ts_ns)
+            .id(&sent.id)
+            .metric(sent.bytes)
+            .latency_ms(sent.took_ms)
+            .latency_detail_ms(sent.first_byte_ms)
+            .status(sent.status)
+    }
+}
+
+impl From<RequestRow> for Sent {
+    fn from(row: RequestRow) -> Self {
+        Self {
+            id: row.id().to_owned(),
+            ts_ns: row.ts_ns(),
+            method: row.method().to_owned(),
+            route: row.route().to_owned(),
+            client: row.client().to_owned(),
+            path: row.path().to_owned(),
+            bytes: row.metric(),
+            first_byte_ms: row.latency_detail_ms(),
+            took_ms: row.latency_ms(),
+            status: row.status(),
+        }
+    }
+}
 
 /// Statuses of server errors; the end is exclusive.
 const SERVER_ERRORS: std::ops::Range<u16> = 500..600;
+/// What takes longer has waited for something …
+const SLOW_MS: u32 = 1_000;
+/// … unless it is of a route that pays.
+const CHECKOUT: &str = "/checkout";
 
 /// Method, route, and how long it takes at least.
 const ROUTES: [(&str, &str, u32); 4] =
-    [("GET", "/", 2), ("GET", "/products/{id}", 8), ("POST", "/cart", 15), ("POST", "/checkout", 120)];
+    [("GET", "/", 2), ("GET", "/products/{id}", 8), ("POST", "/cart", 15), ("POST", CHECKOUT, 120)];
 
 const CLIENTS: u32 = 900;
 const REQUESTS_PER_DAY: i64 = 20_000;
 const DAYS: i64 = 3;
 /// 2026-03-02, 00:00 UTC.
 const FIRST_MIDNIGHT_S: i64 = 1_772_409_600;
+const FIRST_MIDNIGHT_NS: i64 = FIRST_MIDNIGHT_S * NS_PER_S;
 const DAY_S: i64 = 86_400;
+const DAY_NS: i64 = DAY_S * NS_PER_S;
+const HOUR_NS: i64 = 3_600 * NS_PER_S;
 const NS_PER_S: i64 = 1_000_000_000;
 const NS_PER_MS: i64 = 1_000_000;
 const SEED: u64 = 11;
@@ -73,18 +137,17 @@ const PAGE: usize = 25;
 fn main() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut log = three_days(&mut Rng::with_seed(SEED));
-    let engine = open_and_fill(dir.path().join("access"), &log)?;
+    let store = open_and_fill(dir.path().join("access"), &log)?;
 
     let mut checks = Checks::default();
-    show_errors(&engine, &log, &mut checks)?;
-    show_slowest(&engine, &log, &mut checks)?;
-    let client = busiest_client(&log);
-    let session = show_session(&engine, &log, &client, &mut checks)?;
-    show_days(&engine, &log, &mut checks)?;
+    show_routes(&store, &log, &mut checks)?;
+    show_errors(&store, &log, &mut checks)?;
+    show_slow(&store, &log, &mut checks)?;
+    let client = busiest_client(&store, &log, &mut checks)?;
+    show_session(&store, &log, &client, &mut checks)?;
+    show_days(&store, &log, &mut checks)?;
 
-    forget(&engine, &session, &mut checks)?;
-    log.retain(|request| request.dims[2] != client);
-    check_after_delete(&engine, &log, &client, &mut checks)?;
+    forget(&store, &mut log, &client, &mut checks)?;
     println!("\nall {} checks passed", human::count(checks.passed()));
     Ok(())
 }
@@ -92,97 +155,180 @@ fn main() -> Result<()> {
 /// A segment per 10,000 requests; by default it would be one per 500,000, and all of these would still be in memory.
 fn open_and_fill(dir: PathBuf, log: &[Sent]) -> Result<AccessLog> {
     let config = EngineConfig { wal_max_events: 10_000, ..Request::default_config(dir) };
-    let engine = AccessLog::open(config)?;
+    let store = AccessLog::open_with(config, Options::default())?;
     for batch in log.chunks(BATCH_REQUESTS) {
-        engine.append_batch(batch)?;
+        store.append_batch(batch)?;
     }
-    Ok(engine)
+    Ok(store)
 }
 
-fn show_errors(engine: &AccessLog, log: &[Sent], checks: &mut Checks) -> Result<()> {
-    let all = engine.aggregate(&Request::filter().into_filter())?;
+/// What is told of a route: requests, errors, bytes, and how long it takes by percentile.
+type OfRoute = (u64, u64, i64, [Option<Quantile<u32>>; 3]);
+
+/// Per cent of the requests that took at most as long.
+const PERCENTILES: [usize; 3] = [50, 95, 99];
+
+fn show_routes(store: &AccessLog, log: &[Sent], checks: &mut Checks) -> Result<()> {
+    let all = store.query(Filter::all()).totals()?;
     let (requests, sent) = (human::count(all.event_count), human::bytes(all.metric.unsigned_abs()));
-    println!("{requests} requests in {} segments, {sent} sent", engine.segment_count());
+    println!("{requests} requests in {} segments, {sent} sent", store.stats().segments);
     checks.equal("requests", &all.event_count, &(log.len() as u64))?;
-    checks.equal("bytes sent", &all.metric, &log.iter().map(|request| request.metric).sum())?;
+    checks.equal("bytes sent", &all.metric, &log.iter().map(|request| request.bytes).sum())?;
 
-    println!("\nroute                 requests   server errors     average    slowest");
-    for (_, route, _) in ROUTES {
-        let served = engine.aggregate(&Request::filter().route(route).into_filter())?;
-        let failed = engine.aggregate(&Request::filter().route(route).status(SERVER_ERRORS).into_filter())?;
-        let (requests, share) =
-            (human::count(served.event_count), human::percent(failed.event_count, served.event_count));
-        let average_ms = served.latency_ms / served.event_count.max(1);
-        let slowest_ms = served.latency_ms_max.unwrap_or(0);
-        println!("  {route:<18} {requests:>9} {share:>15} {average_ms:>8} ms {slowest_ms:>7} ms");
-
-        let of_route: Vec<_> = log.iter().filter(|request| request.dims[1] == route).collect();
-        let of_failed = of_route.iter().filter(|request| SERVER_ERRORS.contains(&request.status));
-        checks.equal("requests of a route", &served.event_count, &(of_route.len() as u64))?;
-        checks.equal("errors of a route", &failed.event_count, &(of_failed.count() as u64))?;
-        let latency_ms = of_route.iter().map(|request| u64::from(request.latency_ms)).sum();
-        checks.equal("latency of a route", &served.latency_ms, &latency_ms)?;
-        let slowest = of_route.iter().map(|request| request.latency_ms).max();
-        checks.equal("slowest of a route", &served.latency_ms_max, &slowest)?;
+    let c = Request::cols();
+    let took = c.latency_ms;
+    let percentiles = (quantile(took, 0.50), quantile(took, 0.95), quantile(took, 0.99));
+    let routes = store
+        .query(Filter::all())
+        .group_by(c.route)
+        .select((count(), sum(c.errors), sum(c.metric), percentiles.0, percentiles.1, percentiles.2))
+        .top_by(ROUTES.len(), count())
+        .fetch()?;
+    println!("\nroute                 requests   server errors        p50        p95        p99");
+    let mut answered: BTreeMap<&str, OfRoute> = BTreeMap::new();
+    for route in &routes {
+        let (requests, errors, bytes, p50, p95, p99) = route.values();
+        let share = human::percent(errors, requests);
+        print!("  {:<18} {:>9} {share:>15}", route.key(), human::count(requests));
+        println!(" {:>7} ms {:>7} ms {:>7} ms", shown(p50), shown(p95), shown(p99));
+        answered.insert(route.key(), (requests, errors, bytes, [p50, p95, p99]));
     }
-    Ok(())
+
+    let mut right: BTreeMap<&str, OfRoute> = BTreeMap::new();
+    for (_, route, _) in ROUTES {
+        let of_route: Vec<_> = log.iter().filter(|request| request.route == route).collect();
+        let errors = of_route.iter().filter(|request| request.is_error()).count();
+        let bytes = of_route.iter().map(|request| request.bytes).sum();
+        let mut took_ms: Vec<u32> = of_route.iter().map(|request| request.took_ms).collect();
+        took_ms.sort_unstable();
+        // Far fewer requests than would make the engine estimate.
+        let exactly = |value| Quantile { value, is_exact: true };
+        let percentiles = PERCENTILES.map(|percent| nearest_rank(&took_ms, percent).map(exactly));
+        right.insert(route, (of_route.len() as u64, errors as u64, bytes, percentiles));
+    }
+    checks.equal("the routes", &answered, &right)
 }
 
-fn show_slowest(engine: &AccessLog, log: &[Sent], checks: &mut Checks) -> Result<()> {
-    let newest = engine.query_recent(&Request::filter().into_filter(), 1_000)?;
-    checks.equal("ids of the newest", &ids(&newest), &newest_ids(log.iter(), 1_000))?;
+fn shown(quantile: Option<Quantile<u32>>) -> String {
+    quantile.map_or_else(|| "-".to_owned(), |quantile| quantile.value.to_string())
+}
 
-    let mut slowest = newest;
-    slowest.sort_by_key(|request| Reverse(request.latency_ms));
-    println!("\nthe slowest of the newest 1,000 requests");
-    slowest.iter().take(5).for_each(show_request);
-    Ok(())
+fn show_errors(store: &AccessLog, log: &[Sent], checks: &mut Checks) -> Result<()> {
+    let c = Request::cols();
+    let errors = c.status.between(SERVER_ERRORS);
+    let hours = store.query(&errors).bucket(Bucket::hours(1)).select(count()).top_by(3, count());
+    println!("\nthe hours with most server errors");
+    for hour in &hours.fetch()? {
+        println!("  {}  {:>4}", time_of(hour.bucket()), hour.values());
+    }
+    println!("  answered by {}", hours.explain()?);
+    let clients = store.query(&errors).values(c.client).limit(3)?;
+    println!("who saw most of them");
+    clients.iter().for_each(|(client, errors)| println!("  {client} {errors:>8}"));
+
+    let of_hours = counted(log.iter().filter(|request| request.is_error()).map(Sent::hour_ns));
+    let answered: Vec<_> = hours.fetch()?.iter().map(|hour| (hour.bucket(), hour.values())).collect();
+    checks.equal("the worst hours", &answered, &of_hours[..3].to_vec())?;
+    let of_clients = counted(log.iter().filter(|request| request.is_error()).map(|request| &request.client));
+    let answered: Vec<_> = clients.iter().map(|(client, errors)| (client, *errors)).collect();
+    checks.equal("who saw most errors", &answered, &of_clients[..3].to_vec())
+}
+
+/// How often each value occurs: the most frequent first, equally frequent ones in their own order.
+fn counted<T: Ord>(values: impl Iterator<Item = T>) -> Vec<(T, u64)> {
+    let mut counts = BTreeMap::new();
+    values.for_each(|value| *counts.entry(value).or_default() += 1);
+    let mut counts: Vec<(T, u64)> = counts.into_iter().collect();
+    // The sort is stable.
+    counts.sort_by_key(|(_, count)| Reverse(*count));
+    counts
+}
+
+fn show_slow(store: &AccessLog, log: &[Sent], checks: &mut Checks) -> Result<()> {
+    let c = Request::cols();
+    let slow = c.latency_ms.gt(SLOW_MS) & !c.route.eq(CHECKOUT) & c.path.ne("/");
+    let newest = requests(store.query(slow).newest_first().limit(5).rows()?);
+    println!("\nthe newest that took more than {SLOW_MS} ms, without {CHECKOUT} and the front page");
+    newest.iter().for_each(show_request);
+
+    let is_slow =
+        |request: &&Sent| request.took_ms > SLOW_MS && request.route != CHECKOUT && request.path != "/";
+    checks.equal("the newest slow requests", &newest, &newest_first(log.iter().filter(is_slow), 5))
+}
+
+/// The client with the most requests, the first of them by name.
+fn busiest_client(store: &AccessLog, log: &[Sent], checks: &mut Checks) -> Result<String> {
+    let busiest = store.values(Request::cols().client).limit(1)?;
+    let right = counted(log.iter().map(|request| request.client.clone()));
+    checks.equal("the busiest client", &busiest, &right[..1].to_vec())?;
+    busiest.into_iter().next().map(|(client, _)| client).ok_or_else(|| anyhow!("there are no clients"))
 }
 
 /// Reads all of a client's requests, a page at a time from new to old: a page begins below the time of the last
-/// request of the page before.
-fn show_session(engine: &AccessLog, log: &[Sent], client: &str, checks: &mut Checks) -> Result<Vec<Event>> {
-    let mut session: Vec<Event> = Vec::new();
+/// request of the page before. That is enough here, where no two requests began at the same nanosecond.
+fn show_session(store: &AccessLog, log: &[Sent], client: &str, checks: &mut Checks) -> Result<()> {
+    let mut session: Vec<Sent> = Vec::new();
     let mut pages = 0;
     loop {
         let filter = Request::filter().client(client);
         let below = session.last().map(|last| last.ts_ns);
         let filter = if let Some(ts_ns) = below { filter.cursor(Cursor(ts_ns)) } else { filter };
-        let page = engine.query_recent(&filter.into_filter(), PAGE)?;
+        let page = store.query(filter).newest_first().limit(PAGE).rows()?;
         if page.is_empty() {
             break;
         }
         pages += 1;
-        session.extend(page);
+        session.extend(requests(page));
     }
     println!("\n{client} made {} requests, {pages} pages of {PAGE}; the first of them", session.len());
     session.iter().rev().take(5).for_each(show_request);
 
-    let of_client = log.iter().filter(|request| request.dims[2] == client);
-    checks.equal("ids of the session", &ids(&session), &newest_ids(of_client, usize::MAX))?;
-    Ok(session)
+    let of_client = log.iter().filter(|request| request.client == client);
+    checks.equal("the session", &session, &newest_first(of_client, usize::MAX))
 }
 
-/// Requests, bytes and errors of a day (its UTC midnight, in epoch seconds) and route.
+/// Requests, bytes and errors of a day (its UTC midnight) and route.
 type Days = BTreeMap<(i64, String), (u64, i64, u64)>;
 
-fn show_days(engine: &AccessLog, log: &[Sent], checks: &mut Checks) -> Result<()> {
-    let days = days(engine)?;
-    println!("\nby day and route      requests   server errors");
-    for ((midnight_s, route), (requests, _, errors)) in &days {
-        let day = 1 + (midnight_s - FIRST_MIDNIGHT_S) / DAY_S;
-        println!("  day {day} {route:<15} {:>6} {errors:>15}", human::count(*requests));
+fn show_days(store: &AccessLog, log: &[Sent], checks: &mut Checks) -> Result<()> {
+    let c = Request::cols();
+    let days = store
+        .query(Filter::all())
+        .group_by(c.route)
+        .bucket(Bucket::days(1))
+        .select((count(), sum(c.errors), distinct(c.client)))
+        .fetch()?;
+    println!("\nby route and day      requests   server errors    clients");
+    let mut answered = BTreeMap::new();
+    for day in &days {
+        let (requests, errors, clients) = day.values();
+        let number = 1 + (day.bucket() - FIRST_MIDNIGHT_NS) / DAY_NS;
+        println!("  {:<15} day {number} {:>7} {errors:>15} {clients:>10}", day.key(), human::count(requests));
+        answered.insert((day.bucket(), day.key()), (requests, errors, clients));
     }
-    checks.equal("rollups by day and route", &days, &days_of(log))
+
+    let mut clients: BTreeMap<(i64, &str), BTreeSet<&str>> = BTreeMap::new();
+    for request in log {
+        clients.entry((request.midnight_ns(), &request.route)).or_default().insert(&request.client);
+    }
+    let rolled_up = days_of(log);
+    let of_day = |(midnight_ns, route): &(i64, String)| {
+        let (requests, _, errors) = rolled_up[&(*midnight_ns, route.clone())];
+        (requests, errors, clients[&(*midnight_ns, route.as_str())].len() as u64)
+    };
+    let right = rolled_up.keys().map(|day| ((day.0, day.1.as_str()), of_day(day))).collect();
+    checks.equal("routes by day", &answered, &right)?;
+    checks.equal("rollups by day and route", &rollups(store)?, &rolled_up)
 }
 
-fn days(engine: &AccessLog) -> Result<Days> {
+/// What `#[dim(rollup)]` keeps ready for each day.
+fn rollups(store: &AccessLog) -> Result<Days> {
     let last_midnight_s = FIRST_MIDNIGHT_S + (DAYS - 1) * DAY_S;
     let mut days = Days::new();
-    for (key, value) in engine.query_rollups(FIRST_MIDNIGHT_S, last_midnight_s, &[None])? {
+    for (key, value) in store.rollups(FIRST_MIDNIGHT_S, last_midnight_s, &[None])? {
         let [route] = <[String; 1]>::try_from(key.dims).map_err(|dims| anyhow!("a rollup of {dims:?}"))?;
         let [errors] = value.counters;
-        days.insert((key.day, route), (value.event_count, value.metric, errors));
+        days.insert((key.day * NS_PER_S, route), (value.event_count, value.metric, errors));
     }
     Ok(days)
 }
@@ -190,71 +336,63 @@ fn days(engine: &AccessLog) -> Result<Days> {
 fn days_of(log: &[Sent]) -> Days {
     let mut days = Days::new();
     for request in log {
-        let midnight_s = (request.ts_ns / NS_PER_S).div_euclid(DAY_S) * DAY_S;
-        let (requests, bytes, errors) = days.entry((midnight_s, request.dims[1].clone())).or_default();
+        let day = (request.midnight_ns(), request.route.clone());
+        let (requests, bytes, errors) = days.entry(day).or_default();
         *requests += 1;
-        *bytes += request.metric;
-        *errors += u64::from(request.counters[0]);
+        *bytes += request.bytes;
+        *errors += u64::from(request.is_error());
     }
     days
 }
 
-/// The client wants to be forgotten.
-fn forget(engine: &AccessLog, session: &[Event], checks: &mut Checks) -> Result<()> {
-    let ids: Vec<&str> = session.iter().map(|request| request.id.as_str()).collect();
-    let deleted = engine.delete_events(&ids)?;
+/// The client wants to be forgotten; counts, sums and rollups are those of the requests that are left.
+fn forget(store: &AccessLog, log: &mut Vec<Sent>, client: &str, checks: &mut Checks) -> Result<()> {
+    let of_client = Request::cols().client.eq(client);
+    let deleted = store.delete_where(&of_client)?;
     println!("\ndeleted {deleted} requests");
-    checks.equal("deleted requests", &deleted, &session.len())
-}
+    let before = log.len();
+    log.retain(|request| request.client != client);
+    checks.equal("deleted requests", &deleted, &((before - log.len()) as u64))?;
 
-/// Sums and rollups are those of the requests that are left.
-fn check_after_delete(engine: &AccessLog, log: &[Sent], client: &str, checks: &mut Checks) -> Result<()> {
-    let of_client = engine.aggregate(&Request::filter().client(client).into_filter())?;
-    let all = engine.aggregate(&Request::filter().into_filter())?;
-    println!("{client} now has {} of {} requests", of_client.event_count, human::count(all.event_count));
-    checks.equal("requests of a forgotten client", &of_client.event_count, &0)?;
+    let left = store.query(of_client).totals()?.event_count;
+    let all = store.query(Filter::all()).totals()?;
+    println!("{client} now has {left} of {} requests", human::count(all.event_count));
+    checks.equal("requests of a forgotten client", &left, &0)?;
     checks.equal("requests after the delete", &all.event_count, &(log.len() as u64))?;
-    checks.equal("bytes after the delete", &all.metric, &log.iter().map(|request| request.metric).sum())?;
-    checks.equal("rollups after the delete", &days(engine)?, &days_of(log))
+    checks.equal("bytes after the delete", &all.metric, &log.iter().map(|request| request.bytes).sum())?;
+    checks.equal("rollups after the delete", &rollups(store)?, &days_of(log))
 }
 
-fn show_request(request: &Event) {
-    let Event { ts_ns, latency_ms, status, dims: [method, ..], labels: [path], .. } = request;
+fn show_request(request: &Sent) {
+    let Sent { took_ms, status, method, path, .. } = request;
+    println!("  {}  {status}  {took_ms:>5} ms  {method:<4} {path}", time_of(request.ts_ns));
+}
+
+/// Of a day of the log: `day 1 09:30:00`.
+fn time_of(ts_ns: i64) -> String {
     let seconds = ts_ns / NS_PER_S - FIRST_MIDNIGHT_S;
     let (day, time) = (1 + seconds / DAY_S, seconds % DAY_S);
-    let time = format!("{:02}:{:02}:{:02}", time / 3600, time / 60 % 60, time % 60);
-    println!("  day {day} {time}  {status}  {latency_ms:>5} ms  {method:<4} {path}");
+    format!("day {day} {:02}:{:02}:{:02}", time / 3600, time / 60 % 60, time % 60)
 }
 
-fn ids(requests: &[Event]) -> Vec<String> {
-    requests.iter().map(|request| request.id.clone()).collect()
+fn requests(rows: Vec<RequestRow>) -> Vec<Sent> {
+    rows.into_iter().map(Sent::from).collect()
 }
 
 /// No two requests began at the same nanosecond.
-fn newest_ids<'a>(log: impl Iterator<Item = &'a Sent>, limit: usize) -> Vec<String> {
+fn newest_first<'a>(log: impl Iterator<Item = &'a Sent>, limit: usize) -> Vec<Sent> {
     let mut requests: Vec<_> = log.collect();
     requests.sort_by_key(|request| Reverse(request.ts_ns));
-    requests.into_iter().take(limit).map(|request| request.id.clone()).collect()
-}
-
-/// The one with the most requests, the first of them by name.
-fn busiest_client(log: &[Sent]) -> String {
-    let mut requests: BTreeMap<&str, u32> = BTreeMap::new();
-    for request in log {
-        *requests.entry(&request.dims[2]).or_default() += 1;
-    }
-    let busiest = requests.into_iter().max_by_key(|(client, requests)| (*requests, Reverse(*client)));
-    busiest.map(|(client, _)| client.to_owned()).unwrap_or_default()
+    requests.into_iter().take(limit).cloned().collect()
 }
 
 /// In the order in which the requests ended.
 fn three_days(rng: &mut Rng) -> Vec<Sent> {
-    let step_ns = DAY_S * NS_PER_S / REQUESTS_PER_DAY;
-    let begin_ns = FIRST_MIDNIGHT_S * NS_PER_S;
+    let step_ns = DAY_NS / REQUESTS_PER_DAY;
     let mut log: Vec<_> = (0..DAYS * REQUESTS_PER_DAY)
-        .map(|n| a_request(rng, &format!("{n:06}"), begin_ns + n * step_ns))
+        .map(|n| a_request(rng, &format!("{n:06}"), FIRST_MIDNIGHT_NS + n * step_ns))
         .collect();
-    log.sort_by_key(|request| request.ts_ns + i64::from(request.latency_ms) * NS_PER_MS);
+    log.sort_by_key(|request| request.ts_ns + i64::from(request.took_ms) * NS_PER_MS);
     log
 }
 
@@ -269,13 +407,16 @@ fn a_request(rng: &mut Rng, id: &str, ts_ns: i64) -> Sent {
     // One in a hundred waits for something.
     let waits_ms = if rng.u32(..100) == 0 { rng.u32(1_000..9_000) } else { 0 };
     let first_byte_ms = least_ms + rng.u32(..20) + waits_ms;
-    let columns = Request {
+    Sent {
+        id: id.to_owned(),
+        ts_ns,
         method: method.to_owned(),
         route: route.to_owned(),
         client: format!("client-{:03}", rng.u32(..CLIENTS)),
-        errors: u32::from(SERVER_ERRORS.contains(&status)),
         path: route.replace("{id}", &rng.u32(1..5_000).to_string()),
-    };
-    let event = columns.at(ts_ns).id(id).metric(rng.i64(200..90_000)).status(status);
-    event.latency_ms(first_byte_ms + rng.u32(..30)).latency_detail_ms(first_byte_ms).into_log_event()
+        bytes: rng.i64(200..90_000),
+        first_byte_ms,
+        took_ms: first_byte_ms + rng.u32(..30),
+        status,
+    }
 }

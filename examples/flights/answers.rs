@@ -18,12 +18,21 @@ pub(crate) struct Answers {
     pub(crate) days: BTreeMap<String, Punctuality>,
     /// How late is each carrier?
     pub(crate) carriers: BTreeMap<String, Punctuality>,
+    /// How late are the carriers' flights that arrive, the typical and the worst?
+    pub(crate) lateness: BTreeMap<String, Percentiles>,
     /// How busy and how late is each route?
     pub(crate) routes: BTreeMap<String, Punctuality>,
+    /// In which hours did most flights from one airport not leave, or arrive more than [`VERY_LATE_MIN`] late? Each as it
+    /// begins in UTC, and how many.
+    pub(crate) worst_hours: Vec<(i64, u64)>,
     /// How many flights of each UTC month were cancelled?
     pub(crate) months: BTreeMap<String, Cancellations>,
+    /// Which aircraft flew furthest, how far, and how often?
+    pub(crate) furthest: Vec<(String, u64, u64)>,
     /// What did one aircraft do all year?
     pub(crate) aircraft: Punctuality,
+    /// Which destinations begin like this, the most flown first?
+    pub(crate) proposals: Vec<(String, u64)>,
     /// Which were the last flights to one destination?
     pub(crate) newest: Vec<Row>,
     /// What became of the flight of this id?
@@ -31,6 +40,12 @@ pub(crate) struct Answers {
     /// And of one that never was?
     pub(crate) no_flight: Option<Row>,
 }
+
+/// What is more than late, in minutes.
+pub(crate) const VERY_LATE_MIN: i32 = 180;
+
+/// Delays in minutes that 50, 95 and 99 of a hundred flights at most have; `None` when no flight arrived.
+pub(crate) type Percentiles = [Option<i64>; 3];
 
 /// The year's totals.
 #[derive(Debug, Default, PartialEq)]
@@ -46,6 +61,9 @@ pub(crate) struct Year {
     pub(crate) dep_early_min: u64,
     pub(crate) air_min: u64,
     pub(crate) distance_mi: u64,
+    /// Different ones, of those that are known.
+    pub(crate) aircraft: u64,
+    pub(crate) destinations: u64,
 }
 
 /// How late flights were.
@@ -78,9 +96,13 @@ impl Answers {
         checks.equal("the year", &self.year, &right.year)?;
         check_lines("day", &self.days, &right.days, checks)?;
         check_lines("carrier", &self.carriers, &right.carriers, checks)?;
+        check_lines("percentiles of carrier", &self.lateness, &right.lateness, checks)?;
         check_lines("route", &self.routes, &right.routes, checks)?;
+        checks.equal("the worst hours", &self.worst_hours, &right.worst_hours)?;
         check_lines("month", &self.months, &right.months, checks)?;
+        checks.equal("the aircraft that flew furthest", &self.furthest, &right.furthest)?;
         checks.equal("the aircraft's year", &self.aircraft, &right.aircraft)?;
+        checks.equal("destinations that begin alike", &self.proposals, &right.proposals)?;
         checks.equal("the newest flights", &self.newest, &right.newest)?;
         checks.equal("the flight by its id", &self.flight, &right.flight)?;
         checks.equal("the flight that never was", &self.no_flight, &right.no_flight)

@@ -1,10 +1,8 @@
 //! A flight as an event: which column holds what, and the way back to a row.
 
-use std::ops::Range;
-
 use anyhow::{Result, bail, ensure};
 use jiff::Timestamp;
-use keplordb::{EventFlags, EventRef, LogEvent, Schema};
+use keplordb::{EventFlags, Schema};
 
 use super::row::Row;
 
@@ -18,9 +16,9 @@ use super::row::Row;
 #[derive(Schema)]
 #[keplordb(id = 1)]
 pub(crate) struct Flight {
-    #[dim(rollup)]
+    #[dim]
     carrier: String,
-    #[dim(rollup)]
+    #[dim]
     origin: String,
     #[dim]
     dest: String,
@@ -34,7 +32,7 @@ pub(crate) struct Flight {
     dep_early_min: u32,
     #[counter]
     distance_mi: u32,
-    /// 1 when it arrived: a rollup, which counts all rows, then also knows over how many its delay is an average.
+    /// 1 when it arrived: one query then knows how many were scheduled, how many arrived and how late these were.
     #[counter]
     arrived: u32,
     #[label]
@@ -42,18 +40,11 @@ pub(crate) struct Flight {
 }
 
 /// `status` of a flight that reached its destination.
-const ARRIVED: u16 = 0;
+pub(crate) const ARRIVED: u16 = 0;
 /// `status` of a flight that took off and landed elsewhere.
-const DIVERTED: u16 = 1;
+pub(crate) const DIVERTED: u16 = 1;
 /// `status` of a flight that did not take off.
-const CANCELLED: u16 = 2;
-
-/// For filters: the end is exclusive.
-pub(crate) const ONLY_ARRIVED: Range<u16> = ARRIVED..ARRIVED + 1;
-/// For filters.
-pub(crate) const ONLY_DIVERTED: Range<u16> = DIVERTED..DIVERTED + 1;
-/// For filters.
-pub(crate) const ONLY_CANCELLED: Range<u16> = CANCELLED..CANCELLED + 1;
+pub(crate) const CANCELLED: u16 = 2;
 
 /// No departure delay, because it did not take off.
 const NO_DEPARTURE: EventFlags = EventFlags(0b0001);
@@ -62,10 +53,10 @@ const NO_AIR_TIME: EventFlags = EventFlags(0b0100);
 /// The aircraft is not known.
 const NO_TAIL: EventFlags = EventFlags(0b1000);
 
-const MS_PER_MINUTE: u32 = 60_000;
+pub(crate) const MS_PER_MINUTE: u32 = 60_000;
 
 /// The event of a row.
-pub(crate) fn of_row(row: &Row) -> Result<LogEvent<4, 4, 1>> {
+pub(crate) fn of_row(row: &Row) -> Result<FlightBuilder> {
     let dep_delay_min = row.dep_delay_min.unwrap_or(0);
     let columns = Flight {
         carrier: row.carrier.clone(),
@@ -85,7 +76,7 @@ pub(crate) fn of_row(row: &Row) -> Result<LogEvent<4, 4, 1>> {
         .latency_ms(row.air_time_min.unwrap_or(0) * MS_PER_MINUTE)
         .status(status_of(row))
         .flags(flags_of(row));
-    Ok(event.into_log_event())
+    Ok(event)
 }
 
 fn status_of(row: &Row) -> u16 {
@@ -110,28 +101,26 @@ fn flags_of(row: &Row) -> EventFlags {
 }
 
 /// The row of an event. Checks what the row has no field for: id, status and flags must follow from the rest.
-pub(crate) fn to_row(event: EventRef<4, 4, 1>) -> Result<Row> {
-    let [carrier, origin, dest, tail] = event.dims;
-    let [dep_late_min, dep_early_min, distance_mi, arrived] = event.counters;
-    let [number] = event.labels;
-    let has = |missing: EventFlags| !event.flags.has(missing);
-    let dep_delay_min = i32::try_from(dep_late_min)? - i32::try_from(dep_early_min)?;
+pub(crate) fn to_row(event: &FlightRow) -> Result<Row> {
+    let has = |missing: EventFlags| !event.flags().has(missing);
+    let dep_delay_min = i32::try_from(event.dep_late_min())? - i32::try_from(event.dep_early_min())?;
     let row = Row {
-        scheduled_utc: timestamp(event.ts_ns)?,
-        carrier,
-        flight: number,
-        tail,
-        origin,
-        dest,
+        scheduled_utc: timestamp(event.ts_ns())?,
+        carrier: event.carrier().to_owned(),
+        flight: event.number().to_owned(),
+        tail: event.tail().to_owned(),
+        origin: event.origin().to_owned(),
+        dest: event.dest().to_owned(),
         dep_delay_min: has(NO_DEPARTURE).then_some(dep_delay_min),
-        arr_delay_min: has(NO_ARR_DELAY).then_some(i32::try_from(event.metric)?),
-        air_time_min: has(NO_AIR_TIME).then_some(event.latency_ms / MS_PER_MINUTE),
-        distance_mi,
+        arr_delay_min: has(NO_ARR_DELAY).then_some(i32::try_from(event.metric())?),
+        air_time_min: has(NO_AIR_TIME).then_some(event.latency_ms() / MS_PER_MINUTE),
+        distance_mi: event.distance_mi(),
     };
-    ensure!(event.id == row.id(), "the event of {} has the id {}", row.id(), event.id);
-    ensure!(arrived == u32::from(row.arr_delay_min.is_some()), "{} has a wrong counter `arrived`", event.id);
-    if (event.status, event.flags) != (status_of(&row), flags_of(&row)) {
-        bail!("{} has the status {} and flags {:?}", event.id, event.status, event.flags);
+    let id = event.id();
+    ensure!(id == row.id(), "the event of {} has the id {id}", row.id());
+    ensure!(event.arrived() == u32::from(row.arr_delay_min.is_some()), "{id} has a wrong counter `arrived`");
+    if (event.status(), event.flags()) != (status_of(&row), flags_of(&row)) {
+        bail!("{id} has the status {} and flags {:?}", event.status(), event.flags());
     }
     Ok(row)
 }
@@ -139,6 +128,16 @@ pub(crate) fn to_row(event: EventRef<4, 4, 1>) -> Result<Row> {
 /// Nanoseconds since the Unix epoch, as the engine counts time.
 pub(crate) fn ts_ns(time: Timestamp) -> Result<i64> {
     Ok(i64::try_from(time.as_nanosecond())?)
+}
+
+/// An hour as a person reads it; of a time that no flight has, its number.
+pub(crate) fn hour(ts_ns: i64) -> String {
+    timestamp(ts_ns).map_or_else(|_| ts_ns.to_string(), |time| time.strftime("%F %R").to_string())
+}
+
+/// The UTC day of a time.
+pub(crate) fn day(ts_ns: i64) -> Result<String> {
+    Ok(timestamp(ts_ns)?.strftime("%F").to_string())
 }
 
 /// The time of an event.

@@ -37,6 +37,11 @@ fn flights_loads_asks_and_opens_again() {
     };
     let loaded = run(&mut flights("20000"));
     assert!(loaded.contains("appended 20,000 flights"), "{loaded}");
+    for heading in
+        ["1 in 100", "JFK was worst", "flew furthest", "begin with S", "segments: ", "how long it took"]
+    {
+        assert!(loaded.contains(heading), "no {heading} in {loaded}");
+    }
     let kept = run(&mut flights("20000"));
     assert!(kept.contains("all 20,000 flights are there already"), "{kept}");
     let continued = run(&mut flights("30000"));
@@ -63,9 +68,16 @@ fn flights_says_what_is_wrong_with_its_arguments() {
 #[test]
 fn llm_calls_answers_what_its_comment_says() {
     let printed = run(&mut program("llm_calls"));
-    for heading in
-        ["the day", "model ", "who spent most", "by quarter of the day", "that failed", "request request-"]
-    {
+    for heading in [
+        "the day",
+        "segments: ",
+        "p99",
+        "who spent most",
+        "by quarter of the day",
+        "what went wrong most",
+        "that failed",
+        "request request-",
+    ] {
         assert!(printed.contains(heading), "no {heading} in {printed}");
     }
 }
@@ -73,9 +85,17 @@ fn llm_calls_answers_what_its_comment_says() {
 #[test]
 fn http_access_answers_what_its_comment_says() {
     let printed = run(&mut program("http_access"));
-    for heading in
-        ["60,000 requests", "server errors", "the slowest", "pages of 25", "by day and route", "deleted"]
-    {
+    for heading in [
+        "60,000 requests",
+        "p99",
+        "with most server errors",
+        "segments: ",
+        "who saw most",
+        "took more than",
+        "pages of 25",
+        "by route and day",
+        "deleted",
+    ] {
         assert!(printed.contains(heading), "no {heading} in {printed}");
     }
 }
