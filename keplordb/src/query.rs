@@ -1,5 +1,6 @@
 //! A typed question about a table's events: which ones, in which order, how many, and what is wanted of them.
 
+use std::fmt;
 use std::ops::RangeBounds;
 
 use crate::aggregates::Aggregates;
@@ -18,7 +19,6 @@ use crate::sums::Sums;
 use crate::values::Values;
 
 /// A question about a table's events; made by [`Store::query`] and [`Reader::query`](crate::Reader::query).
-#[derive(Debug, Clone)]
 #[must_use = "a query does nothing before it is asked for rows or totals"]
 pub struct Query<'a, S: Schema> {
     pub(crate) source: &'a Source,
@@ -28,6 +28,21 @@ pub struct Query<'a, S: Schema> {
     from_ts_ns: i64,
     to_ts_ns: i64,
     by_scan: bool,
+}
+
+// By hand: a query can be cloned and shown whether its events can or not.
+impl<S: Schema> Clone for Query<'_, S> {
+    fn clone(&self) -> Self {
+        Self { filter: self.filter.clone(), ..*self }
+    }
+}
+
+impl<S: Schema> fmt::Debug for Query<'_, S> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = out.debug_struct("Query");
+        shown.field("filter", &self.filter).field("order", &self.order).field("limit", &self.limit);
+        shown.field("from_ts_ns", &self.from_ts_ns).field("to_ts_ns", &self.to_ts_ns).finish_non_exhaustive()
+    }
 }
 
 impl<'a, S: Schema> Query<'a, S> {

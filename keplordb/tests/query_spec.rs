@@ -74,8 +74,9 @@ fn a_filter_is_an_expression_of_column_tokens() {
         assert_eq!(costs, [10, 20, 30, 50], "{sealed} sealed");
         // By value, and met by the filter of a builder.
         assert_eq!(store.query(f.clone()).totals().unwrap().event_count, 4);
-        assert_eq!(store.query(&f & AiCall::filter().user("alice")).totals().unwrap().metric, 30);
+        assert_eq!(store.query(f & AiCall::filter().user("alice")).totals().unwrap().metric, 30);
         assert_eq!(store.query(AiCall::filter().model("o3")).totals().unwrap().metric, 1100);
+        let f = filter();
         // Ranges of time are half-open as written.
         let (t0, t1) = (1, HOUR_NS + 3);
         assert_eq!(store.query(&f).between(t0..t1).totals().unwrap().metric, 50);
@@ -174,6 +175,34 @@ fn rows_come_newest_or_oldest_first_whole_or_by_column() {
     assert_eq!((oldest.len(), oldest[0].user(), oldest[0].model()), (1, "alice", "gpt-4o"));
     assert!(store.query(&f).limit(0).rows().unwrap().is_empty());
     assert_eq!(store.query(c.id.eq(oldest[0].id())).rows().unwrap(), oldest);
+    // Only these columns are read.
+    let some = store.query(&f).newest_first().limit(2).project((c.user, c.tokens)).rows().unwrap();
+    assert_eq!(some, [("team-red".to_owned(), 5000), ("team-red".to_owned(), 1001)]);
+    // Rows that are looked at where they are.
+    let mut n = 0;
+    store.query(&f).each(|row| n += row.tokens()).unwrap();
+    assert_eq!(n, 9201);
+    let mut n = 0;
+    store.query(&f).oldest_first().scan(|row| n += row.tokens()).unwrap();
+    assert_eq!(n, 9201);
+}
+
+#[test]
+fn pages_follow_a_cursor() {
+    for sealed in [0, 2, CALLS.len()] {
+        let store = table(sealed);
+        let f = filter();
+        let (mut costs, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = store.query(&f).page(3, cursor).unwrap();
+            costs.extend(page.rows.iter().map(AiCallRow::metric));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(costs, [50, 30, 20, 10], "{sealed} sealed");
+    }
 }
 
 #[test]

@@ -166,8 +166,9 @@ pub(crate) fn select<'s>(
             return Ok(None);
         }
     }
-    let (with_texts, without): (Vec<&Expr>, Vec<&Expr>) =
-        predicate.rest.iter().partition(|expr| expr.has_texts());
+    // What every row fulfils is no condition: then the others may be answered by sums.
+    let left = predicate.rest.iter().filter(|expr| predicate.by_scan || proof_of(expr, header) != Proof::All);
+    let (with_texts, without): (Vec<&Expr>, Vec<&Expr>) = left.partition(|expr| expr.has_texts());
     let resolver = Resolver { open, candidates: &|| Box::new(std::iter::empty()) };
     for expr in without {
         if !must(resolver.resolve(expr)?) {

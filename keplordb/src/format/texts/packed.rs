@@ -15,7 +15,6 @@
 //! vary, what is said to be zero is, and nothing follows. Then every code has a character and every row is ASCII.
 
 use std::cmp::Ordering;
-use std::ops::Range;
 
 use crate::format::bytes::ByteWriter;
 
