@@ -224,7 +224,9 @@ fn show_errors(store: &AccessLog, log: &[Sent], checks: &mut Checks) -> Result<(
     println!("  answered by {}", hours.explain()?);
     let clients = store.query(&errors).values(c.client).limit(3)?;
     println!("who saw most of them");
-    clients.iter().for_each(|(client, errors)| println!("  {client} {errors:>8}"));
+    for (client, errors) in &clients {
+        println!("  {client} {errors:>8}");
+    }
 
     let of_hours = counted(log.iter().filter(|request| request.is_error()).map(Sent::hour_ns));
     let answered: Vec<_> = hours.fetch()?.iter().map(|hour| (hour.bucket(), hour.values())).collect();
