@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use keplordb::disk::{Disk, RealDisk};
 use keplordb::{EngineConfig, Options, Schema, Store, Sync};
 use tempfile::TempDir;
 
-use crate::machine::bench_dir;
+use crate::machine::{bench_dir, bench_dir_in};
 use crate::table::{BATCH_ROWS, Size};
 use crate::workload::{self, Event, SEED};
 
@@ -72,7 +73,31 @@ pub fn append(store: &Store<LlmCall>, rows: std::ops::Range<u64>) -> Result<()> 
     Ok(())
 }
 
+/// Makes a table in this directory if nothing is there: beside it and then moved, so that one that is there is whole.
+///
+/// # Errors
+/// What the engine or the operating system says.
+pub fn build_once(size: Size, dir: &Path) -> Result<()> {
+    if dir.exists() {
+        return Ok(());
+    }
+    let parent = dir.parent().context("a table is in a directory")?;
+    std::fs::create_dir_all(parent)?;
+    let partial = bench_dir_in(Some(parent.as_os_str()))?;
+    let begin = Instant::now();
+    let made = partial.path().join("table");
+    size.build_calls(&made, Arc::new(RealDisk))?.close()?;
+    std::fs::rename(&made, dir).with_context(|| format!("move the table to {}", dir.display()))?;
+    eprintln!("{} rows built in {:.1} s", size.rows, begin.elapsed().as_secs_f64());
+    Ok(())
+}
+
 impl Size {
+    /// What the directory of such a table is called where tables are kept.
+    pub fn directory_name(self) -> String {
+        format!("keplor-llm-{}-{}", self.rows, self.segments)
+    }
+
     /// Opens a store on `disk` in `dir`, which is new, and fills it with one flush a segment.
     ///
     /// # Errors

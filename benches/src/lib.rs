@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`workload`] | any event of `keplor-llm` from its number alone |
 //! | [`calls`] | the same events by a derived type, in an open store |
+//! | [`questions`] | what such a store is asked |
 //! | [`table`] | such events in an open engine, in a directory of its own |
+//! | [`figures`] | what was recorded of reads |
 //! | [`writers`] | threads that write at once, and how long they took |
 //! | [`machine`] | the disk that was measured on, and the process's memory |
 //! | [`mode`] | whether a bench measures, or only shows that it works |
@@ -16,8 +18,10 @@
 #![forbid(unsafe_code)]
 
 pub mod calls;
+pub mod figures;
 pub mod machine;
 pub mod mode;
+pub mod questions;
 pub mod table;
 pub mod workload;
 pub mod writers;

@@ -19,6 +19,10 @@ fn memory_says_what_an_idle_engine_and_ingesting_cost() {
     assert!(line("idle engine, new table").contains("MiB"));
     assert!(line("peak while ingesting 20000 events").ends_with("target under 1024 MiB: met"));
     assert!(line("idle engine, 20000 events in segments").contains("MiB"));
+
+    let printed = output_of(env!("CARGO_BIN_EXE_memory"), &["scan", "--rows", "20000"]);
+    assert!(printed.starts_with("peak while scanning 20000 events"), "{printed}");
+    assert!(printed.trim_end().ends_with("target under 200 MiB: met"), "{printed}");
 }
 
 #[test]
@@ -107,4 +111,34 @@ fn versus_answers_as_it_must_and_says_where_it_does_not() {
     let line = |start: &str| compared.lines().find(|line| line.starts_with(start)).unwrap();
     assert!(line("R1 ").ends_with(" met") && line("R2 ").ends_with(" MISSED"), "{compared}");
     assert!(line("bytes per event, columns").contains("at most 38.7"), "{compared}");
+}
+
+#[test]
+fn plots_draw_the_latest_figures() {
+    let dir = keplordb_benches::machine::bench_dir().unwrap();
+    let ours = |us: f64| {
+        serde_json::json!([{"op": "R1", "median_us": us}, {"op": "R10b", "median_us": 2.0},
+            {"op": "bytes_per_event", "columns": 38.5, "indexes_and_sums": 9.5}])
+    };
+    let peers = serde_json::json!({"peers": {"duckdb": {"bytes_per_event": 77.1, "operations": {
+        "R1": {"median_us": 900.0, "agrees": true}, "R10": {"median_us": 140.0, "agrees": true},
+    }}}});
+    let put = |name: &str, figures: &serde_json::Value| {
+        std::fs::write(dir.path().join(name), figures.to_string()).unwrap();
+    };
+    put("2026-01-01-versus-1000000.json", &ours(900.0));
+    put("2026-01-02-versus-1000000.json", &ours(3.0));
+    put("2026-01-02-versus-10000000.json", &ours(4.0));
+    put("2026-01-02-peers-1000000.json", &peers);
+    let out = dir.path().join("plots");
+    let place = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    output_of(env!("CARGO_BIN_EXE_plots"), &[&place(dir.path()), "--out", &place(&out)]);
+    let drawn = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+    assert!(drawn("latency.svg").contains(">all, 4 µs<"));
+    let ratios = drawn("ratio.svg");
+    assert!(ratios.contains(">300× duckdb<") && ratios.contains(">70× duckdb<"), "{ratios}");
+    let bytes = drawn("bytes.svg");
+    assert!(
+        bytes.contains(">38.5 + 9.5<") && bytes.contains(">77.1<") && bytes.contains("prefers-color-scheme")
+    );
 }

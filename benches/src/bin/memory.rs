@@ -1,4 +1,4 @@
-//! `memory`: what an idle engine costs, and the most memory that a process needs while it ingests.
+//! `memory`: what an idle engine costs, and the most memory that a process needs while it ingests, or while it scans.
 //!
 //! Each figure is taken in a process of its own, which this program starts: memory that was freed stays with a process,
 //! so a second measurement in it would see less.
@@ -6,14 +6,19 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
-use keplordb::{Engine, EngineConfig};
+use keplordb::aggregates::sum;
+use keplordb::disk::RealDisk;
+use keplordb::{Engine, EngineConfig, Filter};
+use keplordb_benches::calls::{self, LlmCall};
 use keplordb_benches::machine::{
     bench_dir, bench_dir_in, file_system, free_bytes, resident_bytes, resident_bytes_max, resident_own_bytes,
 };
+use keplordb_benches::table::Size;
 use keplordb_benches::workload::{self, SEED};
 use keplordb_benches::writers::race;
 
@@ -23,6 +28,10 @@ const BATCH_EVENTS: usize = 1024;
 /// its segment.
 const DISK_BYTES_PER_EVENT: u64 = 320;
 const IDLE_TARGET_BYTES: u64 = 4 << 20;
+/// Besides pages of mapped files.
+const SCAN_TARGET_BYTES: u64 = 200 << 20;
+/// Rows after which a scan looks at its memory.
+const LOOK_ROWS: u64 = 50_000;
 const INGEST_TARGET_BYTES: u64 = 1 << 30;
 
 /// What an idle engine costs, and the most memory that a process needs while it ingests.
@@ -48,9 +57,24 @@ struct Load {
     threads: usize,
 }
 
-/// What a process of its own measures; prints numbers of bytes.
+/// What is measured instead; those that are hidden run in a process of their own and print numbers of bytes.
 #[derive(Debug, Subcommand)]
 enum Measurement {
+    /// The most memory, pages of mapped files not counted, that scanning a table needs.
+    Scan {
+        /// Events
+        #[arg(long, default_value_t = 10_000_000)]
+        rows: u64,
+        /// Segments, of equal size
+        #[arg(long, default_value_t = 10)]
+        segments: u64,
+        /// Where tables are kept [default: one that goes with the run]
+        #[arg(long)]
+        directory: Option<PathBuf>,
+    },
+    /// The same of the table in this directory.
+    #[command(hide = true)]
+    ScanTable { dir: PathBuf },
     /// What opening the table in this directory adds to the memory of a process.
     #[command(hide = true)]
     Idle { dir: PathBuf },
@@ -68,6 +92,10 @@ fn main() -> Result<()> {
     match &arguments.measurement {
         Some(Measurement::Idle { dir }) => idle(dir),
         Some(Measurement::Ingest { load, dir }) => ingest(load, dir),
+        Some(Measurement::Scan { rows, segments, directory }) => {
+            scan(Size { rows: *rows, segments: *segments }, directory.as_deref())
+        }
+        Some(Measurement::ScanTable { dir }) => scan_table(dir),
         None => all(&arguments),
     }
 }
@@ -131,6 +159,46 @@ fn idle(dir: &Path) -> Result<()> {
     let (after, own_after) = memory()?;
     println!("{} {}", after.saturating_sub(before), own_after.saturating_sub(own_before));
     drop(engine);
+    Ok(())
+}
+
+/// Builds the table where it is not kept yet, and measures in a process that did not.
+fn scan(size: Size, directory: Option<&Path>) -> Result<()> {
+    let guard = bench_dir()?;
+    let dir = directory.unwrap_or(guard.path()).join(size.directory_name());
+    calls::build_once(size, &dir)?;
+    let what = format!("peak while scanning {} events", size.rows);
+    report(&what, &measure(&["scan-table"], &dir)?, Some(SCAN_TARGET_BYTES));
+    Ok(())
+}
+
+/// Every event with all its columns in order, then groups and totals by looking at every row: the most that the process
+/// had at a time beyond what it had before, without pages of files.
+fn scan_table(dir: &Path) -> Result<()> {
+    let own = || resident_own_bytes().context("this system does not tell a process its memory");
+    let before = own()?;
+    let store = calls::open(dir, Arc::new(RealDisk))?;
+    let (mut rows, mut peak, mut text_bytes) = (0, before, 0);
+    store.query(Filter::all()).oldest_first().scan(|row| {
+        text_bytes += row.id()?.len() + row.label()?.len() + row.user().len() + row.model().len();
+        rows += 1;
+        if rows % LOOK_ROWS == 0 {
+            peak = peak.max(own().unwrap_or(u64::MAX));
+        }
+        Ok(())
+    })?;
+    ensure!(
+        rows == store.stats().events && text_bytes > 0,
+        "{rows} events scanned of {}",
+        store.stats().events
+    );
+    let c = LlmCall::cols();
+    let totals = store.query(Filter::all()).by_scan().totals()?;
+    let users =
+        store.query(Filter::all()).by_scan().group_by((c.user, c.model)).select(sum(c.metric)).fetch()?;
+    ensure!(totals.event_count == rows && !users.is_empty(), "not all was added up");
+    peak = peak.max(own()?);
+    println!("{}", peak - before);
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! Peers and the engine side by side: each operation's ratio to the best peer, and the target.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::Args;
+use keplordb_benches::figures::{self, best_peers, read_json};
 use serde_json::Value;
 
 use crate::operation::Operation;
@@ -108,9 +109,9 @@ fn print_ratio(
     operation: Operation,
     us: f64,
     target: f64,
-    peers: &BTreeMap<Operation, (f64, String)>,
+    peers: &BTreeMap<String, (f64, String)>,
 ) {
-    let Some((best_us, peer)) = peers.get(&operation.of_peers()) else { return };
+    let Some((best_us, peer)) = peers.get(&operation.of_peers().to_string()) else { return };
     let ratio = best_us / us;
     let (goal, verdict) =
         if target > 0.0 { (format!("{target}"), verdict(ratio >= target)) } else { (String::new(), "") };
@@ -121,71 +122,30 @@ fn print_ratio(
 }
 
 fn print_bytes(ours: &Value) -> Result<()> {
-    let bytes = ours.as_array().and_then(|cells| cells.iter().find(|cell| cell["op"] == "bytes_per_event"));
-    let bytes = bytes.context("no bytes per event in our figures")?;
+    let (columns, indexes) = figures::bytes_per_event(ours)?;
     println!();
-    for (what, max) in [("columns", COLUMNS_BYTES_MAX), ("indexes_and_sums", INDEXES_BYTES_MAX)] {
-        let found = bytes[what].as_f64().with_context(|| format!("no bytes of {what}"))?;
+    for (what, found, max) in
+        [("columns", columns, COLUMNS_BYTES_MAX), ("indexes and sums", indexes, INDEXES_BYTES_MAX)]
+    {
         let verdict = verdict(found <= max);
-        println!("bytes per event, {:<29}{found:>12.2}  at most {max}  {verdict}", what.replace('_', " "));
+        println!("bytes per event, {what:<29}{found:>12.2}  at most {max}  {verdict}");
     }
     Ok(())
+}
+
+/// Our medians in microseconds, of the operations that are known.
+fn medians(ours: &Value) -> Result<BTreeMap<Operation, f64>> {
+    let medians = figures::medians(ours)?.into_iter();
+    Ok(medians.filter_map(|(operation, us)| Some((operation.parse().ok()?, us))).collect())
 }
 
 fn verdict(is_met: bool) -> &'static str {
     if is_met { "met" } else { "MISSED" }
 }
 
-fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))
-}
-
-/// Our medians in microseconds.
-fn medians(ours: &Value) -> Result<BTreeMap<Operation, f64>> {
-    let cells = ours.as_array().context("our figures are an array")?;
-    let median = |cell: &Value| Some((cell["op"].as_str()?.parse().ok()?, cell["median_us"].as_f64()?));
-    Ok(cells.iter().filter_map(median).collect())
-}
-
-/// Of each operation the quickest peer's median in microseconds, and its name. Peers whose answer was wrong do not count.
-fn best_peers(report: &Value) -> Result<BTreeMap<Operation, (f64, String)>> {
-    let peers = report["peers"].as_object().context("the peers' figures have `peers`")?;
-    let mut best: BTreeMap<Operation, (f64, String)> = BTreeMap::new();
-    for (name, peer) in peers {
-        for (operation, cell) in peer["operations"].as_object().into_iter().flatten() {
-            let (Ok(operation), Some(us)) = (operation.parse(), cell["median_us"].as_f64()) else { continue };
-            let is_best = best.get(&operation).is_none_or(|(best_us, _)| us < *best_us);
-            if cell["agrees"] == true && is_best {
-                best.insert(operation, (us, name.clone()));
-            }
-        }
-    }
-    ensure!(!best.is_empty(), "the peers' figures have no operation");
-    Ok(best)
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn the_best_peer_is_the_quickest_that_agrees() {
-        let cell = |us: f64, agrees: bool| json!({"median_us": us, "agrees": agrees});
-        let report = json!({"peers": {
-            "wrong": {"operations": {"R0": cell(1.0, true), "R1": cell(1.0, false)}},
-            "quick": {"operations": {"R1": cell(20.0, true), "R2": cell(9.0, true)}},
-            "slow": {"operations": {"R1": cell(30.0, true), "R2": cell(8.0, true)}},
-            "broken": {"error": "exit status 1"},
-        }});
-        let best = best_peers(&report).unwrap();
-        assert_eq!(best[&Operation::R1], (20.0, "quick".to_owned()));
-        assert_eq!(best[&Operation::R2], (8.0, "slow".to_owned()));
-        assert_eq!(best.len(), 2);
-        assert!(best_peers(&json!({"peers": {}})).is_err());
-    }
 
     #[test]
     fn every_operation_has_a_target() {

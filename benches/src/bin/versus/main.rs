@@ -7,11 +7,10 @@
 //! `peers.py expected`. One that differs gets a `!`, and the exit status is 1.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ask::{Asker, Cell, Sampling};
@@ -19,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use compare::Compare;
 use keplordb::disk::RealDisk;
 use keplordb_benches::calls;
-use keplordb_benches::machine::{bench_dir, bench_dir_in, bytes_of_files, evict};
+use keplordb_benches::machine::{bench_dir, bytes_of_files, evict};
 use keplordb_benches::table::Size;
 use operation::Operation;
 use parameters::Parameters;
@@ -139,7 +138,7 @@ fn versus(arguments: &Arguments) -> Result<ExitCode> {
     ensure!(arguments.rounds > 0 && arguments.plan.runs > 0, "at least one round and one run");
     let known = published::known(rows, arguments.expected.as_deref())?;
     let (dir, _guard) = directory(arguments)?;
-    build(arguments.table, &dir)?;
+    calls::build_once(Size { rows, segments }, &dir)?;
 
     let rounds = (0..arguments.rounds).map(|round| measure_in_child(arguments, round, &dir));
     let rounds = rounds.collect::<Result<Vec<_>>>()?;
@@ -171,29 +170,12 @@ fn versus(arguments: &Arguments) -> Result<ExitCode> {
 /// Where the table is, and what removes it if it goes with the run.
 fn directory(arguments: &Arguments) -> Result<(PathBuf, Option<TempDir>)> {
     let Table { rows, segments } = arguments.table;
-    let name = format!("keplor-llm-{rows}-{segments}");
+    let name = Size { rows, segments }.directory_name();
     if let Some(parent) = &arguments.directory {
         return Ok((parent.join(name), None));
     }
     let guard = bench_dir()?;
     Ok((guard.path().join(name), Some(guard)))
-}
-
-/// Makes the table in a directory beside its own and moves it, so that one that is there is whole.
-fn build(table: Table, dir: &Path) -> Result<()> {
-    if dir.exists() {
-        return Ok(());
-    }
-    let parent = dir.parent().context("a directory for the table")?;
-    std::fs::create_dir_all(parent)?;
-    let partial = bench_dir_in(Some(&OsString::from(parent)))?;
-    let begin = Instant::now();
-    let made = partial.path().join("table");
-    let size = Size { rows: table.rows, segments: table.segments };
-    size.build_calls(&made, Arc::new(RealDisk))?.close()?;
-    std::fs::rename(&made, dir).with_context(|| format!("move the table to {}", dir.display()))?;
-    eprintln!("{} rows built in {:.1} s", table.rows, begin.elapsed().as_secs_f64());
-    Ok(())
 }
 
 /// A process of its own shares no memory with the one that built the table, nor with another round.

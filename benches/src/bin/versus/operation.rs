@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// An operation, as the peers number them; with a `b` the same for rows that are borrowed, not copied.
+/// An operation, as the peers number them; with a `b` the same for rows that are
+/// borrowed, not copied, and of which the ids and labels are not looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Operation {
     R1,
@@ -73,9 +74,9 @@ impl Operation {
             Self::R9m => "group by minute",
             Self::R9h => "group by hour",
             Self::R10 => "newest 100 rows",
-            Self::R10b => "newest 100 rows, borrowed",
+            Self::R10b => "newest 100 borrowed: numbers and dims",
             Self::R11 => "newest 1000 rows",
-            Self::R11b => "newest 1000 rows, borrowed",
+            Self::R11b => "newest 1000 borrowed: numbers and dims",
             Self::R12 => "newest 100 rows of one user",
             Self::R13 => "newest 100 rows of a rare user",
             Self::R14 => "point lookup by id, hit",
