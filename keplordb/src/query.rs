@@ -77,8 +77,9 @@ impl<'a, S: Schema> Query<'a, S> {
         self
     }
 
-    /// Answers totals and groups by looking at every row in the range of times, without the help of any sum or list of rows. For
-    /// measurements, and for whoever doubts an answer: it must be the same.
+    /// Answers totals and groups by looking at every row in the range of times, without the help of any sum or list of rows of
+    /// the values of a dim. For measurements, and to doubt an answer by: it must be the same. What it still trusts are the
+    /// ranges in the segments' headers, zone maps, the order of times, and the hash indexes of ids and labels.
     pub fn by_scan(mut self) -> Self {
         self.by_scan = true;
         self

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use keplordb_log::frame::MAX_PAYLOAD_BYTES;
 use roaring::{RoaringBitmap, RoaringTreemap};
 
 use super::Core;
 use super::publish::Publish;
 use crate::error::Result;
 use crate::filter::Predicate;
-use crate::format::tombstones::Tombstone;
+use crate::format::tombstones::{TOMBSTONE_BYTES, Tombstone};
 use crate::read::point::{RowKey, find_row, rows_of_id, rows_that_match};
 use crate::state::version::{MemtableEntry, SegmentEntry, Version};
 use crate::storage::tombstones::TombstoneLog;
@@ -43,30 +44,33 @@ impl Core {
     pub(crate) fn delete_where(&self, predicate: &Predicate<'_>) -> Result<u64> {
         let _told = self.wal.directory.notices().tell_at_end();
         let delete = || {
-            let mut publish = self.publish.lock();
-            let rows = rows_that_match(&self.source.view(), predicate, self.source.context())?;
-            let count = rows.len() as u64;
-            self.bury_all(&mut publish, rows)?;
-            Ok(count)
+            // Found without any lock: a row keeps its key wherever it moves meanwhile, and one that is deleted or dropped
+            // meanwhile is not counted.
+            let rows = rows_that_match(&self.source.view(), predicate, MAX_ROWS, self.source.context())?;
+            self.bury_all(&mut self.publish.lock(), rows)
         };
         self.freeing(delete())
     }
 
-    /// Writes tombstones for rows and shows the table without them; nothing is written for none.
-    fn bury_all(&self, publish: &mut Publish, rows: Vec<RowKey>) -> Result<()> {
+    /// Writes tombstones for rows and shows the table without them; how many of them were there. Nothing is written for
+    /// none.
+    fn bury_all(&self, publish: &mut Publish, rows: Vec<RowKey>) -> Result<u64> {
         if rows.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let tombstone = |row: RowKey| Tombstone { ts_ns: row.ts, sequence: row.sequence };
-        let tombstones: Vec<Tombstone> = rows.into_iter().map(tombstone).collect();
+        let mut tombstones: Vec<Tombstone> = rows.into_iter().map(tombstone).collect();
+        tombstones.sort_unstable();
         // What can fail comes before the commit point, which is the tombstones' sync.
         let mut version = Version::clone(&self.source.version());
+        let before = version.counted_deletes();
         bury(&mut version, &tombstones)?;
+        let buried = version.counted_deletes() - before;
         let log = self.tombstone_log(publish)?;
         log.append(&tombstones)?;
         self.tombstones.store(log.rows(), Ordering::Relaxed);
         self.source.show(version);
-        Ok(())
+        Ok(buried)
     }
 
     /// The log that takes tombstones. The first one of a table counts from its manifest on, so it is made before.
@@ -89,16 +93,28 @@ impl Core {
     }
 }
 
+/// Most rows that one call deletes.
+const MAX_ROWS: usize = MAX_PAYLOAD_BYTES as usize / TOMBSTONE_BYTES;
+
 /// The number of a table's first tombstone log.
 pub(crate) const FIRST_TOMBSTONE_LOG: u64 = 1;
 
-/// Marks the rows of these tombstones as deleted. One whose row is nowhere says nothing.
+/// Marks the rows of these tombstones, which ascend by time, as deleted. One whose row is nowhere says nothing.
 fn bury(version: &mut Version, tombstones: &[Tombstone]) -> Result<()> {
+    // Each looks at those of its own span alone.
+    let within = |(from_ns, to_ns): (i64, i64)| {
+        let start = tombstones.partition_point(|tombstone| tombstone.ts_ns < from_ns);
+        let end = tombstones.partition_point(|tombstone| tombstone.ts_ns <= to_ns);
+        tombstones.get(start..end).unwrap_or_default()
+    };
     for entry in &mut version.segments {
-        bury_in_segment(entry, tombstones)?;
+        let facts = &entry.segment.header().facts;
+        bury_in_segment(entry, within((facts.ts_min, facts.ts_max)))?;
     }
     for entry in &mut version.memtables {
-        bury_in_memtable(entry, tombstones);
+        if let Some(times) = entry.memtable.times() {
+            bury_in_memtable(entry, within(times));
+        }
     }
     Ok(())
 }
@@ -132,6 +148,9 @@ pub(crate) fn bury_in_segment(entry: &mut SegmentEntry, tombstones: &[Tombstone]
 
 /// As [`bury`], in one memtable.
 pub(crate) fn bury_in_memtable(entry: &mut MemtableEntry, tombstones: &[Tombstone]) {
+    if tombstones.is_empty() {
+        return;
+    }
     let mut by_sequence: Vec<&Tombstone> = tombstones.iter().collect();
     by_sequence.sort_unstable_by_key(|tombstone| tombstone.sequence);
     let mut sequences = RoaringTreemap::new();

@@ -21,6 +21,17 @@ impl CodeSet {
         set
     }
 
+    /// All codes of some ranges, which may overlap.
+    pub(crate) fn of_ranges(ranges: impl Iterator<Item = Range<u32>>) -> Self {
+        let mut ranges: Vec<Range<u32>> = ranges.filter(|range| !range.is_empty()).collect();
+        ranges.sort_unstable_by_key(|range| range.start);
+        let mut set = Self::default();
+        for range in ranges {
+            set.push(range);
+        }
+        set
+    }
+
     /// Adds a range that does not begin before the last one does.
     fn push(&mut self, codes: Range<u32>) {
         match self.0.last_mut() {
@@ -31,13 +42,7 @@ impl CodeSet {
     }
 
     pub(crate) fn union(&self, other: &Self) -> Self {
-        let mut ranges: Vec<&Range<u32>> = self.0.iter().chain(&other.0).collect();
-        ranges.sort_unstable_by_key(|range| range.start);
-        let mut set = Self::default();
-        for range in ranges {
-            set.push(range.clone());
-        }
-        set
+        Self::of_ranges(self.0.iter().chain(&other.0).cloned())
     }
 
     /// The codes below `values` that are not in the set.

@@ -253,10 +253,10 @@ impl<'s> Resolver<'s, '_> {
             }
             Expr::Status(ranges) => {
                 let keys = self.open.status()?;
-                let sets = ranges.iter().map(|range| {
-                    CodeSet::range(keys.codes_in(&status_text(*range.start()), &status_text(*range.end())))
-                });
-                Codes::resolve(keys, sets.reduce(|all, set| all.union(&set)).unwrap_or_default())
+                let codes = ranges
+                    .iter()
+                    .map(|range| keys.codes_in(&status_text(*range.start()), &status_text(*range.end())));
+                Codes::resolve(keys, CodeSet::of_ranges(codes))
             }
             Expr::Dim { dim, test } => match self.open.dim(*dim)? {
                 Some(keys) => Codes::resolve(keys, codes_of(&keys, test)),
@@ -329,14 +329,10 @@ fn indexed(test: &TextTest) -> Option<&[String]> {
 
 /// The codes of the values that pass a test.
 fn codes_of(keys: &Keys<'_>, test: &TextTest) -> CodeSet {
-    let equal = |value: &String| {
-        keys.code_of(value).map_or_else(CodeSet::default, |code| CodeSet::range(code..code + 1))
-    };
+    let codes = |value: &String| keys.code_of(value).map_or(0..0, |code| code..code + 1);
     match test {
-        TextTest::Equal(value) => equal(value),
-        TextTest::AnyOf(values) => {
-            values.iter().map(equal).reduce(|all, set| all.union(&set)).unwrap_or_default()
-        }
+        TextTest::Equal(value) => CodeSet::range(codes(value)),
+        TextTest::AnyOf(values) => CodeSet::of_ranges(values.iter().map(codes)),
         TextTest::StartsWith(start) => CodeSet::range(keys.codes_from(start)),
         TextTest::EndsWith(_) | TextTest::Contains(_) => {
             CodeSet::of(keys.values(), |code| test.holds(keys.value(code)))

@@ -179,13 +179,18 @@ pub(crate) fn select<'s>(
     let rows = header.rows as usize;
     let deleted = entry.deleted.as_deref();
     let mut selection = Selection { rows: 0..rows, conditions, deleted, by_scan: predicate.by_scan };
-    if predicate.by_scan {
-        selection.conditions.iter_mut().for_each(Condition::forget_rows);
-    }
-    match time_of_conditions(&selection.conditions, predicate) {
-        TimeProof::None => return Ok(None),
-        TimeProof::All => {}
-        TimeProof::Unknown => narrow_time(&mut selection.rows, header, open, predicate)?,
+    let facts = &header.facts;
+    if predicate.from_ts_ns > facts.ts_min || facts.ts_max > predicate.to_ts_ns {
+        let proof = if predicate.by_scan {
+            TimeProof::Unknown
+        } else {
+            time_of_conditions(&selection.conditions, predicate)
+        };
+        match proof {
+            TimeProof::None => return Ok(None),
+            TimeProof::All => {}
+            TimeProof::Unknown => narrow_time(&mut selection.rows, open, predicate)?,
+        }
     }
     for expr in with_texts {
         if selection.rows.is_empty() {
@@ -198,25 +203,23 @@ pub(crate) fn select<'s>(
             Resolved::Open(condition) => selection.conditions.push(condition),
         }
     }
+    if predicate.by_scan {
+        selection.conditions.iter_mut().for_each(Condition::forget_rows);
+    }
     Ok((!selection.rows.is_empty()).then_some(selection))
 }
 
 /// Narrows all rows of a segment to those in the time range.
 fn narrow_time(
     rows: &mut std::ops::Range<usize>,
-    header: &SegmentHeader,
     open: &OpenSegment<'_>,
     predicate: &Predicate<'_>,
 ) -> Result<()> {
-    let facts = &header.facts;
-    if predicate.from_ts_ns > facts.ts_min || facts.ts_max > predicate.to_ts_ns {
-        let time = open.time()?;
-        let end = rows.end;
-        let start = time.partition_point(predicate.from_ts_ns, rows.clone());
-        let end =
-            predicate.to_ts_ns.checked_add(1).map_or(end, |after| time.partition_point(after, start..end));
-        *rows = start..end;
-    }
+    let time = open.time()?;
+    let end = rows.end;
+    let start = time.partition_point(predicate.from_ts_ns, rows.clone());
+    let end = predicate.to_ts_ns.checked_add(1).map_or(end, |after| time.partition_point(after, start..end));
+    *rows = start..end;
     Ok(())
 }
 
@@ -229,9 +232,13 @@ enum TimeProof {
     Unknown,
 }
 
+/// Codes whose first and last times are looked at; of more, they seldom decide anything.
+const MOST_TIMED_CODES: u32 = 64;
+
 fn time_of_conditions(conditions: &[Condition<'_>], predicate: &Predicate<'_>) -> TimeProof {
     let mut proof = TimeProof::Unknown;
-    for codes in conditions.iter().filter_map(Condition::codes).filter(|codes| codes.keys.has_value_sums()) {
+    let few = |codes: &&Codes<'_>| codes.keys.has_value_sums() && codes.set.len() <= MOST_TIMED_CODES;
+    for codes in conditions.iter().filter_map(Condition::codes).filter(few) {
         let keys = &codes.keys;
         let first = codes.set.iter().map(|code| keys.first_ts(code)).min().flatten();
         let last = codes.set.iter().map(|code| keys.last_ts(code)).max().flatten();

@@ -4,7 +4,7 @@ use super::ReadContext;
 use super::plan::{self, Outlook};
 use super::row::{RowView, SegmentRows};
 use super::select::{self, Order, Walk};
-use crate::error::Result;
+use crate::error::{DbError, Result};
 use crate::filter::Predicate;
 use crate::format::block::Block;
 use crate::format::numbers::Numbers;
@@ -74,17 +74,27 @@ pub(crate) fn rows_of_id(view: &View, id: &str, _context: &ReadContext) -> Resul
 }
 
 /// The keys of all live rows that match, in no order: 16 bytes for each.
+///
+/// # Errors
+/// `Invalid` for more than `most`, and what reading a segment fails with.
 pub(crate) fn rows_that_match(
     view: &View,
     predicate: &Predicate<'_>,
+    most: usize,
     context: &ReadContext,
 ) -> Result<Vec<RowKey>> {
     let mut keys = Vec::new();
+    let mut add = |ts: i64, sequence: u64| {
+        if keys.len() == most {
+            let why = format!("more than {most} rows at once: delete in steps, by ranges of time");
+            return Err(DbError::invalid("delete_where", why));
+        }
+        keys.push(RowKey { ts, sequence });
+        Ok(())
+    };
     for selection in select::blocks(view.memtables(), predicate) {
         let block = selection.block;
-        keys.extend(
-            selection.rows().map(|row| RowKey { ts: block.ts()[row], sequence: block.sequence()[row] }),
-        );
+        selection.rows().try_for_each(|row| add(block.ts()[row], block.sequence()[row]))?;
     }
     for entry in view.segments() {
         if plan::by_facts(entry.segment.header(), predicate) == Outlook::Skip {
@@ -92,9 +102,10 @@ pub(crate) fn rows_that_match(
         }
         let open = entry.segment.read()?;
         let Some(selection) = plan::select(entry, &open, predicate)? else { continue };
+        let (time, sequence) = (open.time()?, open.sequence()?);
         let mut rows = Walk::new(selection, Order::OldestFirst);
         while let Some(row) = rows.next(context.kernels) {
-            keys.push(key_of(&open, row)?);
+            add(time.get(row as usize), sequence.get(row as usize) as u64)?;
         }
     }
     Ok(keys)

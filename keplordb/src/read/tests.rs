@@ -611,7 +611,10 @@ fn rows_come_in_the_order_of_time_and_sequence() {
             let limit = random.pick(&[0, 1, 2, 30, 400, usize::MAX]);
             let mut expected: Vec<&Row> = table.matching(&predicate).collect();
             expected.sort_by_key(|row| row.key());
-            let mut keys = rows_that_match(&table.view, &predicate, &context).unwrap();
+            let mut keys = rows_that_match(&table.view, &predicate, usize::MAX, &context).unwrap();
+            if let Some(fewer) = keys.len().checked_sub(1) {
+                assert!(rows_that_match(&table.view, &predicate, fewer, &context).is_err());
+            }
             keys.sort_unstable();
             let expected_keys =
                 expected.iter().map(|row| RowKey { ts: row.event.ts_ns, sequence: row.sequence });

@@ -98,6 +98,12 @@ impl Version {
         self.dropped = ranges.into();
     }
 
+    /// Deleted rows, counted now.
+    pub(crate) fn counted_deletes(&self) -> u64 {
+        let in_segments = self.segments.iter().filter_map(|entry| Some(entry.deleted.as_ref()?.len()));
+        in_segments.sum::<u64>() + self.deleted_in_memtables()
+    }
+
     /// Rows that are not deleted.
     pub(crate) fn live_rows(&self) -> u64 {
         self.of_segments.live_rows + self.unsealed_rows() - self.deleted_in_memtables()

@@ -154,11 +154,8 @@ impl TombstoneLog {
 
 /// A frame of tombstones for the place where the first `durable_upto` bytes of a log end.
 fn frame_of(rows: &[Tombstone], salt: u64, durable_upto: u64) -> Result<Vec<u8>> {
-    let most = frame::MAX_PAYLOAD_BYTES as usize / tombstones::TOMBSTONE_BYTES;
-    let count = u32::try_from(rows.len()).ok().filter(|_| rows.len() <= most).ok_or_else(|| {
-        let why = format!("{} rows at once, at most {most}: delete in steps, by ranges of time", rows.len());
-        DbError::invalid("delete", why)
-    })?;
+    let count = u32::try_from(rows.len())
+        .map_err(|_| DbError::invalid("ids", "more rows than one delete can take; delete in steps"))?;
     let mut frame = vec![0; HEADER_BYTES];
     tombstones::encode(rows, &mut frame);
     let payload = Payload::seal(&mut frame, count)?;

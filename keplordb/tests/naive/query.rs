@@ -153,7 +153,8 @@ impl Aggregate {
                 values.sort_unstable();
                 // Nearest rank: the first at or below which a `q` of all lie.
                 let wanted = q * values.len() as f64;
-                let rank = (1..values.len()).find(|rank| *rank as f64 >= wanted).unwrap_or(values.len()).max(1);
+                let rank =
+                    (1..values.len()).find(|rank| *rank as f64 >= wanted).unwrap_or(values.len()).max(1);
                 Answer::Quantile(values.get(rank - 1).map(|value| Quantile { value: *value, is_exact: true }))
             }
             Self::Distinct(column) => {
