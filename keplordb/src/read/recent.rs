@@ -7,7 +7,6 @@
 use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
 
 use super::ReadContext;
 use super::plan::{self, Outlook};
@@ -109,7 +108,8 @@ fn merge(
     let mut walks: Vec<Option<Box<SegmentWalk<'_>>>> = view.segments().iter().map(|_| None).collect();
     let mut block_walks: Vec<Option<BlockWalk<'_>>> = blocks.iter().map(|_| None).collect();
     let mut passed_now = 0;
-    while let Some(mut head) = heads.peek_mut() {
+    let mut first = heads.pop();
+    while let Some(head) = first {
         let next = match head.next {
             Next::Segment(number) => {
                 let entry = &view.segments()[number];
@@ -139,7 +139,7 @@ fn merge(
             break;
         }
         if let Some(next) = next {
-            *head = next;
+            first = Some(first_of_all(next, &mut heads));
             continue;
         }
         match head.next {
@@ -149,12 +149,21 @@ fn merge(
             }
             Next::Block(number) | Next::BlockRow(number, _) => block_walks[number] = None,
         }
-        PeekMut::pop(head);
+        first = heads.pop();
         if passed_now >= PASSED_SEGMENTS {
             return Ok(Some(Stretch { limit, after, ..stretch }));
         }
     }
     Ok(None)
+}
+
+/// Takes out of the heap what comes before `head`, and leaves that in its stead. Mostly nothing does: rows of one source
+/// follow each other, and the heap is only looked at.
+fn first_of_all(head: Head, others: &mut BinaryHeap<Head>) -> Head {
+    match others.peek_mut() {
+        Some(mut other) if other.rank > head.rank => std::mem::replace(&mut *other, head),
+        _ => head,
+    }
 }
 
 /// A place in the order asked for: what comes first is largest.
