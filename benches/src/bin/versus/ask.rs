@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use keplordb::aggregates::{Quantile, count, distinct, quantile, sum};
-use keplordb::{Bucket, Filter, Query, Store};
+use keplordb::{Bucket, Filter, Query, Store, Totals};
 use keplordb_benches::calls::{LlmCall, LlmCallRow};
 use serde::{Deserialize, Serialize};
 
@@ -57,27 +57,30 @@ impl Asker<'_> {
     #[expect(clippy::too_many_lines, reason = "a list of questions, each read by itself")]
     pub(crate) fn cell(&self, op: Operation) -> Result<Cell> {
         let (c, store) = (LlmCall::cols(), self.store);
-        let totals_of = |query: Query<'_, LlmCall>| {
-            query.select((count(), sum(c.metric), sum(c.tokens), sum(c.latency_ms))).one()
-        };
         let buckets =
             |width: Bucket| self.query(Filter::all()).bucket(width).select((count(), sum(c.metric))).fetch();
         let newest = |filter: Filter<LlmCall>, rows: usize| store.query(filter).newest_first().limit(rows);
         match op {
-            Operation::R1 => self.measure(op, |_| totals_of(self.query(Filter::all())), totals),
-            Operation::R2 => self.measure(op, |p| totals_of(self.query(c.user.eq(&p.user_name))), totals),
-            Operation::R3 => {
-                self.measure(op, |p| totals_of(self.query(Filter::all()).between(p.times.clone())), totals)
-            }
+            Operation::R1 => self.measure(op, |_| self.query(Filter::all()).totals(), totals),
+            Operation::R2 => self.measure(op, |p| self.query(c.user.eq(&p.user_name)).totals(), totals),
+            Operation::R3 => self.measure(
+                op,
+                |p| {
+                    // `totals` would look for extremes too, which no sum along time has.
+                    let sums = (count(), sum(c.metric), sum(c.tokens), sum(c.latency_ms));
+                    self.query(Filter::all()).between(p.times.clone()).select(sums).one()
+                },
+                |(count, metric, tokens, latency_ms)| Answer::row(&[count, metric, tokens, latency_ms]),
+            ),
             Operation::R4 => self.measure(
                 op,
-                |p| totals_of(self.query(c.user.eq(&p.user_name)).between(p.times.clone())),
+                |p| self.query(c.user.eq(&p.user_name)).between(p.times.clone()).totals(),
                 totals,
             ),
-            Operation::R5 => self.measure(op, |p| totals_of(self.query(c.status.ge(p.failed_from))), totals),
+            Operation::R5 => self.measure(op, |p| self.query(c.status.ge(p.failed_from)).totals(), totals),
             Operation::R6 => self.measure(
                 op,
-                |p| totals_of(self.query(c.model.eq(p.model_name()) & c.status.eq(p.status))),
+                |p| self.query(c.model.eq(p.model_name()) & c.status.eq(p.status)).totals(),
                 totals,
             ),
             Operation::R7 => self.measure(
@@ -257,8 +260,8 @@ fn median(samples: &mut [f64]) -> f64 {
     }
 }
 
-fn totals((count, metric, tokens, latency_ms): &(u64, i64, u64, u64)) -> Answer {
-    Answer::row(&[count, metric, tokens, latency_ms])
+fn totals(found: &Totals<1>) -> Answer {
+    Answer::row(&[&found.event_count, &found.metric, &found.counters[0], &found.latency_ms])
 }
 
 #[expect(clippy::ref_option, reason = "it is told the whole answer, whatever its type")]
