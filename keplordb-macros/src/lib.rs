@@ -24,6 +24,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// Makes a struct the schema of a table: its fields are the columns.
 ///
 /// ```ignore
+/// use keplordb::aggregates::sum;
 /// use keplordb::{Schema, Store};
 ///
 /// #[derive(Schema)]
@@ -41,8 +42,11 @@ use syn::{DeriveInput, parse_macro_input};
 ///
 /// let store = Store::<AiCall>::open("calls")?;
 /// store.append(AiCall::new(ts_ns).user("alice").model("gpt-4o").tokens(1200).status(200))?;
-/// let rows = store.query(AiCall::filter().user("alice").status(200..300)).newest_first().limit(10).rows()?;
+/// let c = AiCall::cols();
+/// let rows = store.query(c.user.eq("alice") & c.status.between(200..300)).newest_first().limit(10).rows()?;
 /// assert_eq!((rows[0].user(), rows[0].tokens()), ("alice", 1200));
+/// let spent = store.query(c.tokens.gt(100)).group_by((c.user, c.model)).select(sum(c.tokens)).fetch()?;
+/// let old = store.query(AiCall::filter().user("alice").status(200..300)).totals()?; // the plain filter
 /// ```
 ///
 /// # Attributes
@@ -69,10 +73,14 @@ use syn::{DeriveInput, parse_macro_input};
 /// - `AiCall::new(ts_ns)` and, for a value at hand, `value.at(ts_ns)`: both give an `AiCallBuilder` with a setter per
 ///   column, and `id`, `ts_ns`, `metric`, `latency_ms`, `latency_detail_ms`, `status`, `flags`; `into_log_event()`
 ///   (and `From`) make it the event of a raw `Engine`.
+/// - `AiCall::cols()`: an `AiCallCols`, with a field per column and built-in (`id`, `ts_ns`, `metric`, `latency_ms`, `latency_detail_ms`, `status`,
+///   `flags`, `sequence`). Each is a token, a value that can be copied: conditions are made of it (`c.tokens.gt(100)`), keys of groups (dims
+///   and `status`), aggregates (`sum(c.tokens)`) and projections. Only what makes sense for a column compiles. A `const fn`, without cost.
 /// - `AiCall::filter()`: an `AiCallFilter` with a setter per dim, and `from`, `to` (both inclusive), `status(min..max)`
 ///   and `cursor`; `into_filter()` makes it the filter of a raw `Engine`.
 /// - `AiCallRow`: what a query of a `Store<AiCall>` returns, with a getter per column and built-in, and `sequence`;
 ///   `into_event()` (and `From`) give an `AiCall`, `into_event_ref()` the row of a raw `Engine`.
+/// - `AiCallView<'_>`: the same, borrowed: what `Query::each` gives to a function; dims are `&str`, id and labels are decoded when asked for.
 /// - `AiCall::default_config(data_dir)`: the `EngineConfig` that a raw `Engine` of this schema is opened with.
 /// - `impl Schema for AiCall`.
 ///

@@ -1,5 +1,35 @@
 //! What can be asked of a group of events: how many, sums, extremes, means, quantiles, distinct values; each with the type of
 //! its answer, so that a row of a result is a plain tuple.
+//!
+//! ```
+//! use keplordb::aggregates::{count, distinct, max, mean, quantile, sum};
+//! use keplordb::{Filter, Schema, Store};
+//!
+//! #[derive(Schema)]
+//! #[keplordb(id = 1)]
+//! pub struct AiCall {
+//!     #[dim]
+//!     pub user: String,
+//!     #[counter]
+//!     pub tokens: u32,
+//! }
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let store = Store::<AiCall>::open(dir.path().join("calls"))?;
+//! for tokens in 1..=100 {
+//!     store.append(AiCall::new(0).user(if tokens < 50 { "alice" } else { "bob" }).tokens(tokens).metric(-1))?;
+//! }
+//! let c = AiCall::cols();
+//! let (n, users, cost, most) =
+//!     store.query(Filter::all()).select((count(), distinct(c.user), sum(c.metric), max(c.tokens))).one()?;
+//! assert_eq!((n, users, cost, most), (100, 2, -100, Some(100)));
+//!
+//! let p99 = store.query(Filter::all()).select(quantile(c.tokens, 0.99)).one()?.unwrap();
+//! assert_eq!((p99.value, p99.is_exact), (99, true));
+//! let of_nobody = store.query(c.user.eq("carol")).select((sum(c.tokens), mean(c.tokens))).one()?;
+//! assert_eq!(of_nobody, (0, None));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,6 +41,9 @@ use crate::read::query::clamp_u32;
 use crate::sums::{clamp_i64, clamp_u64};
 
 /// Something to add up over the events of a group; its answer is a `V`. Made by the functions of this module.
+///
+/// A value that can be copied: the one that is selected can be ranked by too ([`top_by`](crate::groups::Selected::top_by)). Cost: a query reads
+/// the column of each aggregate where no sum answers it, and no others; the same aggregate twice costs as much as once.
 pub struct Aggregate<S, V> {
     spec: Spec,
     events: PhantomData<fn() -> (S, V)>,
@@ -56,25 +89,31 @@ pub fn min<S, T: Numeric>(column: Number<S, T>) -> Aggregate<S, Option<T>> {
     Aggregate::of(Spec::Min(column.column()))
 }
 
-/// The largest value; `None` of no events.
+/// The largest value; `None` of no events. Events that are older than the column count with a 0.
 pub fn max<S, T: Numeric>(column: Number<S, T>) -> Aggregate<S, Option<T>> {
     Aggregate::of(Spec::Max(column.column()))
 }
 
-/// The mean; `None` of no events. Divided once, from an exact sum.
+/// The mean; `None` of no events. Divided once, from an exact sum; events that are older than the column count with a 0.
 pub fn mean<S, T: Numeric>(column: Number<S, T>) -> Aggregate<S, Option<f64>> {
     Aggregate::of(Spec::Mean(column.column()))
 }
 
 /// The `q`-quantile by nearest rank: the smallest value that at least `q` of all are at most; `None` of no events.
 ///
-/// `q` is from 0 (the smallest) to 1 (the largest); a query refuses others. Exact, unless there are so many different values that
-/// counting them would cost more memory than a query may take; then within 1 %, and the answer says so.
+/// `q` is from 0 (the smallest) to 1 (the largest); a query refuses others. Exact, as long as the column's values of all groups fit into
+/// 64 MiB (as they are, or counted, where smallest and largest are less than 65,536 apart); for groups beyond, within 1 %, and the answer
+/// says so. Several quantiles of one column share that memory.
+///
+/// Cost: no sum answers it, so every matching row is read.
 pub fn quantile<S, T: Numeric>(column: Number<S, T>, q: f64) -> Aggregate<S, Option<Quantile<T>>> {
     Aggregate::of(Spec::Quantile(column.column(), q))
 }
 
 /// How many different values a dim or the status has. Exact.
+///
+/// Cost: without keys, and with no condition but a range of time, by the first and last time of each value in a segment; else every matching
+/// row's code is read. Memory: a bit for each value of the column, or less, and group.
 pub fn distinct<S>(column: impl GroupKey<S>) -> Aggregate<S, u64> {
     Aggregate::of(Spec::Distinct(column.column()))
 }

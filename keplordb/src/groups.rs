@@ -78,6 +78,33 @@ use crate::read::group::{self, Buckets, GroupOrder, GroupQuery};
 use crate::store::Schema;
 
 /// Spans of time of equal width to group by; the first begins at the Unix epoch, and with it those of UTC hours and days.
+///
+/// ```
+/// # use keplordb::{Schema, Store};
+/// # #[derive(Schema)]
+/// # #[keplordb(id = 1)]
+/// # pub struct AiCall { #[dim] pub user: String, #[dim] pub model: String, #[counter] pub tokens: u32 }
+/// # let dir = tempfile::tempdir()?;
+/// # let store = Store::<AiCall>::open(dir.path().join("calls"))?;
+/// use keplordb::aggregates::count;
+/// use keplordb::Bucket;
+///
+/// const DAY_NS: i64 = 86_400_000_000_000;
+/// const HOUR_NS: i64 = DAY_NS / 24;
+/// for ts_ns in [0, 23 * HOUR_NS, 3 * DAY_NS] {
+///     store.append(AiCall::new(ts_ns))?;
+/// }
+/// let by = |bucket| -> keplordb::Result<Vec<(i64, u64)>> {
+///     let found = store.query(AiCall::filter()).bucket(bucket).select(count()).fetch()?;
+///     Ok(found.iter().map(|span| (span.bucket() / HOUR_NS, span.values())).collect())
+/// };
+/// assert_eq!(by(Bucket::days(1))?, [(0, 2), (72, 1)]);
+/// assert_eq!(by(Bucket::days(1).filled())?, [(0, 2), (24, 0), (48, 0), (72, 1)]);
+/// assert_eq!(by(Bucket::days(1).from(-2 * HOUR_NS))?, [(-2, 1), (22, 1), (70, 1)]); // days two hours east of UTC
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Months and years are not equally wide: ask a query for each, [`between`](Query::between) its ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
     width_ns: i64,
@@ -118,7 +145,7 @@ impl Bucket {
     }
 
     /// Lists buckets without events too, between the first and the last that have some, for each key that occurs; counts and
-    /// sums are 0 there, all else `None`.
+    /// sums are 0 there, all else `None`. A query refuses to list more than 1,048,576 groups in all.
     #[must_use]
     pub const fn filled(self) -> Self {
         Self { fill: true, ..self }
@@ -250,7 +277,7 @@ impl<'a, S: Schema, K: GroupKeys<S>> Grouped<'a, S, K, ()> {
 }
 
 impl<'a, S: Schema, K: GroupKeys<S>, B> Grouped<'a, S, K, B> {
-    /// What is wanted of each group: one [`Aggregate`](crate::aggregates::Aggregate) or a tuple of them.
+    /// What is wanted of each group: one [`Aggregate`] or a tuple of them.
     pub fn select<A: Aggregates<S>>(self, aggregates: A) -> Selected<'a, S, K, B, A> {
         let bucket = self.bucket;
         let ask = GroupQuery {
@@ -269,6 +296,27 @@ impl<'a, S: Schema, K: GroupKeys<S>, B> Grouped<'a, S, K, B> {
 type Answer<K, B, A> = PhantomData<fn() -> (K, B, A)>;
 
 /// A grouped query that knows what is wanted of each group; [`fetch`](Self::fetch) asks it.
+///
+/// ```
+/// # use keplordb::{Schema, Store};
+/// # #[derive(Schema)]
+/// # #[keplordb(id = 1)]
+/// # pub struct AiCall { #[dim] pub user: String, #[dim] pub model: String, #[counter] pub tokens: u32 }
+/// # let dir = tempfile::tempdir()?;
+/// # let store = Store::<AiCall>::open(dir.path().join("calls"))?;
+/// use keplordb::aggregates::{count, sum};
+/// use keplordb::Filter;
+///
+/// for (user, tokens) in [("alice", 10), ("bob", 30), ("carol", 20), ("bob", 1)] {
+///     store.append(AiCall::new(0).user(user).tokens(tokens).status(200))?;
+/// }
+/// let c = AiCall::cols();
+/// let spent = store.query(Filter::all()).group_by((c.user, c.status)).select((count(), sum(c.tokens)));
+/// let top = spent.top_by(2, sum(c.tokens)).fetch()?;
+/// let lines: Vec<_> = top.iter().map(|group| (group.key(), group.values())).collect();
+/// assert_eq!(lines, [(("bob", 200), (2, 31)), (("carol", 200), (1, 20))]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "a query does nothing before it is fetched"]
 pub struct Selected<'a, S: Schema, K, B, A> {
     query: Query<'a, S>,
@@ -284,7 +332,8 @@ impl<S: Schema, K: GroupKeys<S>, B, A: Aggregates<S>> Selected<'_, S, K, B, A> {
         self.ordered_by(GroupOrder::Top, aggregate).limit(count)
     }
 
-    /// Only the last `count` groups by this aggregate, the smallest first.
+    /// Only the last `count` groups by this aggregate, the smallest first. Groups without a value come last here too, equal ones by key and
+    /// bucket.
     pub fn bottom_by<V>(self, count: usize, aggregate: Aggregate<S, V>) -> Self {
         self.ordered_by(GroupOrder::Bottom, aggregate).limit(count)
     }
@@ -313,14 +362,18 @@ impl<S: Schema, K: GroupKeys<S>, B, A: Aggregates<S>> Selected<'_, S, K, B, A> {
         self
     }
 
-    /// Leaves out the first ones.
+    /// Leaves out the first ones, in the order of the result; then [`limit`](Self::limit) counts. All groups are made for it, so a late page
+    /// costs as much as all.
     pub fn offset(mut self, groups: usize) -> Self {
         self.ask.offset = groups;
         self
     }
 
-    /// The groups. Those without events are not listed, but where buckets are [`filled`](Bucket::filled); without keys and buckets
+    /// Asks the query. Those groups without events are not listed, but where buckets are [`filled`](Bucket::filled); without keys and buckets
     /// there is exactly one.
+    ///
+    /// Cost: per segment the cheapest of its totals, running sums, value sums, lists of rows, and a scan; see
+    /// [`explain`](Self::explain). The first query that groups by a column reads its dictionaries. Memory: the groups, before any limit.
     ///
     /// # Errors
     /// [`Invalid`](DbError::Invalid) for a quantile not in 0 to 1, a bucket below one nanosecond, too many filled buckets, and a filter of more
@@ -370,7 +423,7 @@ impl<S: Schema, A: Aggregates<S>> Selected<'_, S, (), (), A> {
     }
 }
 
-/// The result of a grouped query: its groups, in the order asked for.
+/// The result of a grouped query: its groups, in the order asked for. Owns what it holds; reading a group allocates nothing.
 pub struct Groups<S, K, B, A> {
     found: group::Groups,
     answer: Answer<K, B, A>,
@@ -435,7 +488,7 @@ impl<'g, S, K, B, A> Iterator for GroupIter<'g, S, K, B, A> {
 
 impl<S, K, B, A> ExactSizeIterator for GroupIter<'_, S, K, B, A> {}
 
-/// One group of a result.
+/// One group of a result: its keys, its bucket where there are buckets, and its values. A copy costs nothing.
 pub struct Group<'g, S, K, B, A> {
     groups: &'g Groups<S, K, B, A>,
     place: usize,

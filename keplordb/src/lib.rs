@@ -4,7 +4,8 @@
 //! them in microseconds: no server, no SQL, no background threads.
 //!
 //! ```
-//! use keplordb::{Schema, Store, Totals};
+//! use keplordb::aggregates::{count, quantile, sum};
+//! use keplordb::{Bucket, Schema, Store, Totals};
 //!
 //! #[derive(Schema)]
 //! #[keplordb(id = 1)]
@@ -23,18 +24,36 @@
 //! let call = AiCall::new(ts_ns).user("alice").model("gpt-4o").tokens(1200).metric(5_000_000).status(200);
 //! store.append(call)?; // seen by every query now, and on disk
 //!
-//! let of_alice = store.query(AiCall::filter().user("alice").status(200..300));
+//! let c = AiCall::cols();
+//! let of_alice = store.query(c.user.eq("alice") & c.status.between(200..300));
 //! let totals: Totals<1> = of_alice.totals()?;
 //! assert_eq!((totals.event_count, totals.metric, totals.counters), (1, 5_000_000, [1200]));
 //! let rows = of_alice.newest_first().limit(10).rows()?;
 //! assert_eq!(rows[0].model(), "gpt-4o");
+//!
+//! let by_hour = store
+//!     .query(c.model.starts_with("gpt") | c.tokens.gt(10_000))
+//!     .group_by((c.user, c.model))
+//!     .bucket(Bucket::hours(1))
+//!     .select((count(), sum(c.metric), quantile(c.latency_ms, 0.99)))
+//!     .top_by(10, sum(c.metric))
+//!     .fetch()?;
+//! let first = by_hour.get(0).unwrap();
+//! assert_eq!((first.key(), first.values().1), (("alice", "gpt-4o"), 5_000_000));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # An event
 //! Every event has a time (`ts_ns`, any `i64` of nanoseconds, in any order), an id, a metric, two latencies, a status and
-//! sixteen flags. A schema adds **dims** (strings to filter by), **counters** (`u32` to sum) and **labels** (strings that
+//! sixteen flags. A schema adds **dims** (strings to filter and group by), **counters** (`u32` to sum) and **labels** (strings that
 //! are only stored).
+//!
+//! # Questions
+//! A [`Query`] begins with a condition, made of the tokens of `AiCall::cols()` ([`columns`]) or of the plain `AiCall::filter()`, and ends with
+//! what is wanted: [`totals`](Query::totals), groups with [`aggregates`] ([`group_by`](Query::group_by), [`bucket`](Query::bucket),
+//! [`select`](Query::select)), [`rows`](Query::rows), rows that are not copied ([`each`](Query::each)) or some columns of them
+//! ([`project`](Query::project)), or the [`values`](Query::values) of a dim. [`explain`](Query::explain) says how it was answered.
+//! The page `docs/queries.md` of the repository has what each costs and promises.
 //!
 //! # Three faces
 //! | | events | an append is on disk |

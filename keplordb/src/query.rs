@@ -18,7 +18,34 @@ use crate::store::{ExactSums, Schema};
 use crate::sums::Sums;
 use crate::values::Values;
 
-/// A question about a table's events; made by [`Store::query`] and [`Reader::query`](crate::Reader::query).
+/// A question about a table's events; made by [`Store::query`](crate::Store::query) and
+/// [`Reader::query`](crate::Reader::query).
+///
+/// It is asked by the methods that return a `Result`, and then sees one state of the table: every event whose append had returned,
+/// batches and deletes as a whole. Asked again, it sees the state of then. It can be cloned.
+///
+/// ```
+/// # use keplordb::{Schema, Store};
+/// # #[derive(Schema)]
+/// # #[keplordb(id = 1)]
+/// # pub struct AiCall { #[dim] pub user: String, #[dim] pub model: String, #[counter] pub tokens: u32 }
+/// # let dir = tempfile::tempdir()?;
+/// # let store = Store::<AiCall>::open(dir.path().join("calls"))?;
+/// use keplordb::aggregates::count;
+/// use keplordb::Filter;
+///
+/// for (ts_ns, user) in [(10, "alice"), (20, "bob"), (30, "alice")] {
+///     store.append(AiCall::new(ts_ns).user(user).model("o3").tokens(5))?;
+/// }
+/// let c = AiCall::cols();
+/// let late = store.query(c.model.eq("o3")).between(20..);
+/// assert_eq!(late.totals()?.counters, [10]);
+/// assert_eq!(late.rows()?[0].ts_ns(), 30); // newest first, unless told otherwise
+/// assert_eq!(late.clone().oldest_first().limit(1).rows()?[0].user(), "bob");
+/// assert_eq!(late.group_by(c.user).select(count()).fetch()?.len(), 2);
+/// assert_eq!(store.query(Filter::all()).by_scan().totals()?.event_count, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "a query does nothing before it is asked for rows or totals"]
 pub struct Query<'a, S: Schema> {
     pub(crate) source: &'a Source,
@@ -51,7 +78,8 @@ impl<'a, S: Schema> Query<'a, S> {
         Self { source, filter, order, limit, from_ts_ns: i64::MIN, to_ts_ns: i64::MAX, by_scan: false }
     }
 
-    /// Only events in this range of times, in nanoseconds since the Unix epoch, besides what the filter says.
+    /// Only events in this range of times, in nanoseconds since the Unix epoch, besides what the filter says: half-open or inclusive, as
+    /// written. Of several ranges all hold; an empty one matches nothing.
     pub fn between(mut self, range: impl RangeBounds<i64>) -> Self {
         // An empty range stays one, whatever it is cut with.
         let (from, to) = inclusive(&range).unwrap_or((i64::MAX, i64::MIN));
@@ -85,7 +113,9 @@ impl<'a, S: Schema> Query<'a, S> {
         self
     }
 
-    /// The rows, owned.
+    /// The rows, owned, in the order of the query.
+    ///
+    /// Cost: reads no further than the limit needs; one allocation for the texts of each row.
     ///
     /// # Errors
     /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read;
@@ -146,6 +176,9 @@ impl<'a, S: Schema> Query<'a, S> {
 
     /// Count, sums and extremes of all events that match; order and limit play no part.
     ///
+    /// Cost: a few additions per segment where all of it, a range of times or the values of one dim match; else the rows that match are
+    /// read, in all their measures: [`select`](Self::select) reads only those that are asked for. Sums are exact and clamped once, at the end.
+    ///
     /// # Errors
     /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read;
     /// [`Invalid`](crate::DbError::Invalid) for a filter of more than 256 levels.
@@ -157,7 +190,8 @@ impl<'a, S: Schema> Query<'a, S> {
         Ok(ExactSums(sums).into())
     }
 
-    /// Groups by these keys: a dim, the status, or a tuple of up to eight of them. Order and limit of rows play no part.
+    /// Groups by these keys: a dim, the status, or a tuple of up to eight of them. Order and limit of rows play no part. See
+    /// [`groups`](crate::groups).
     pub fn group_by<K: GroupKeys<S>>(self, keys: K) -> Grouped<'a, S, K, ()> {
         Grouped::new(self, keys)
     }
@@ -167,7 +201,8 @@ impl<'a, S: Schema> Query<'a, S> {
         self.group_by(()).bucket(bucket)
     }
 
-    /// What is wanted of all events that match, as one group.
+    /// What is wanted of all events that match, as one group: [`one`](Selected::one) gives its values. See
+    /// [`aggregates`](crate::aggregates).
     pub fn select<A: Aggregates<S>>(self, aggregates: A) -> Selected<'a, S, (), (), A> {
         self.group_by(()).select(aggregates)
     }
@@ -177,7 +212,8 @@ impl<'a, S: Schema> Query<'a, S> {
         Values::new(self, dim)
     }
 
-    /// What decides [`totals`](Self::totals): asks for them, and says how each segment was answered.
+    /// What decides [`totals`](Self::totals): asks for them, and says how each segment was answered. Groups have an
+    /// [`explain`](Selected::explain) of their own. Costs as much as the query.
     ///
     /// # Errors
     /// As [`totals`](Self::totals).

@@ -10,7 +10,8 @@ use crate::store::Schema;
 /// A question for the values of a dim; made by [`Store::values`](crate::Store::values) and [`Query::values`].
 ///
 /// Without conditions on other columns it is answered by the dictionaries of the segments and their counts: the cost grows
-/// with the distinct values, not with the events.
+/// with the distinct values, not with the events; rows that are not yet in a segment are looked at. With other conditions, the
+/// rows that match are counted. Memory: a count for each distinct value, before any limit.
 ///
 /// ```
 /// use keplordb::{Schema, Store};
