@@ -8,3 +8,13 @@ mod rank;
 
 pub use checks::Checks;
 pub use rank::nearest_rank;
+
+/// Compiles and runs the example of the repository's README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
+/// Compiles and runs the tour of queries.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/queries.md")]
+struct Queries;
