@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use fastrand::Rng;
 use keplordb::aggregates::{Quantile, count, distinct, quantile, sum};
-use keplordb::{Bucket, Cursor, EngineConfig, Filter, Options, Schema, Store};
+use keplordb::{Bucket, EngineConfig, Filter, Options, Schema, Store};
 use keplordb_examples::{Checks, human, nearest_rank};
 
 /// A request; of the built-in columns:
@@ -266,21 +266,20 @@ fn busiest_client(store: &AccessLog, log: &[Sent], checks: &mut Checks) -> Resul
     busiest.into_iter().next().map(|(client, _)| client).ok_or_else(|| anyhow!("there are no clients"))
 }
 
-/// Reads all of a client's requests, a page at a time from new to old: a page begins below the time of the last
-/// request of the page before. That is enough here, where no two requests began at the same nanosecond.
+/// Reads all of a client's requests, a page at a time from new to old, as a web page would that keeps the cursor in its link to the
+/// next one.
 fn show_session(store: &AccessLog, log: &[Sent], client: &str, checks: &mut Checks) -> Result<()> {
+    let of_client = store.query(Request::cols().client.eq(client)).newest_first();
     let mut session: Vec<Sent> = Vec::new();
-    let mut pages = 0;
+    let (mut pages, mut cursor) = (0, None);
     loop {
-        let filter = Request::filter().client(client);
-        let below = session.last().map(|last| last.ts_ns);
-        let filter = if let Some(ts_ns) = below { filter.cursor(Cursor(ts_ns)) } else { filter };
-        let page = store.query(filter).newest_first().limit(PAGE).rows()?;
-        if page.is_empty() {
+        let page = of_client.page(PAGE, cursor)?;
+        pages += 1;
+        session.extend(requests(page.rows));
+        cursor = page.next;
+        if cursor.is_none() {
             break;
         }
-        pages += 1;
-        session.extend(requests(page));
     }
     println!("\n{client} made {} requests, {pages} pages of {PAGE}; the first of them", session.len());
     session.iter().rev().take(5).for_each(show_request);

@@ -68,8 +68,7 @@ pub(crate) fn ask(flights: &Flights, subjects: &Subjects) -> Result<Round> {
         carriers: clock.time("each carrier's delay", "1 query", || by_carrier(flights))?,
         lateness: clock.time("and its percentiles", "1 query", || lateness(flights))?,
         routes: clock.time("each route's traffic", "1 query", || by_route(flights))?,
-        worst_hours: clock
-            .time("an airport's worst hours", "1 query", || worst_hours(flights, subjects.origin))?,
+        worst_hours: clock.time("worst hours", "1 query", || worst_hours(flights, subjects.origin))?,
         months: clock.time("cancelled by month", &format!("{MONTHS} queries"), || months(flights))?,
         furthest: clock.time("furthest aircraft", "1 query", || furthest(flights))?,
         aircraft: clock.time("one aircraft's year", "1 query", || aircraft(flights, &subjects.tail))?,
