@@ -836,6 +836,12 @@ impl<'a> Postings<'a> {
         matches!(self, Self::Bitmap { .. })
     }
 
+    /// The words of the masks of all chunks, one after the other, if this is a bitmap.
+    pub(crate) fn words(&self) -> Option<&'a [[u8; 8]]> {
+        let Self::Bitmap { units, .. } = *self else { return None };
+        Some(units.as_flattened().as_chunks().0)
+    }
+
     /// The rows within a range, from either end. To begin costs a binary search in a list and nothing in a bitmap.
     pub(crate) fn rows_in(&self, rows: Range<u32>) -> PostingRows<'a> {
         match *self {

@@ -183,9 +183,8 @@ fn add_segment<'v>(
         };
     if summed {
         subtract_deleted(&open, &selection, context.kernels, &mut scratch.rows, &mut scratch.sums)?;
-    } else if let Some(rows) = selection.listed_rows() {
-        scratch.rows.clear();
-        scratch.rows.extend(rows);
+    } else if let Some(rows) = listed(&selection, &mut scratch.rows) {
+        scratch.rows = rows;
         tally.by_value_rows += 1;
         tally.rows_decoded += scratch.rows.len() as u64;
         add_rows(&open, &scratch.rows, &mut scratch.sums)?;
@@ -209,6 +208,15 @@ fn add_segment<'v>(
     }
     total.merge(&scratch.sums);
     Ok(())
+}
+
+/// The selected rows, where the segment tells which they are, in the memory of other rows.
+fn listed(selection: &Selection<'_>, memory: &mut Vec<u32>) -> Option<Vec<u32>> {
+    let Some(listed) = selection.listed_rows() else { return selection.common_rows() };
+    let mut rows = std::mem::take(memory);
+    rows.clear();
+    rows.extend(listed);
+    Some(rows)
 }
 
 pub(super) fn few_deleted(selection: &Selection<'_>) -> bool {

@@ -78,6 +78,13 @@ impl<'s> Codes<'s> {
         Resolved::Open(Condition::Codes(Self { column: keys.codes(), keys, set, postings }))
     }
 
+    /// The rows of the one code as the words of a bitmap, and their share of all rows; `None` where they are not stored so.
+    pub(crate) fn bitmap(&self) -> Option<(&'s [[u8; 8]], f64)> {
+        let postings = self.postings?;
+        let share = f64::from(postings.len()) / self.column.rows() as f64;
+        Some((postings.words()?, share))
+    }
+
     fn holds(&self, row: usize) -> bool {
         u32::try_from(self.column.get(row)).is_ok_and(|code| self.set.contains(code))
     }

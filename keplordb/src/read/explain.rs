@@ -51,7 +51,7 @@ pub struct Explain {
     pub by_running_sums: u64,
     /// Segments answered by the sums of their dictionaries' values, or by the values' first and last times.
     pub by_value_sums: u64,
-    /// Segments of which the rows of one value were read, one by one.
+    /// Segments that told the matching rows by those of their values; these were read one by one.
     pub by_value_rows: u64,
     /// Segments that were scanned, chunk by chunk.
     pub scanned: u64,

@@ -17,6 +17,9 @@ use crate::state::version::MemtableView;
 /// A mask without rows.
 const NO_ROWS: Mask = [0; CHUNK_ROWS / 64];
 
+/// The share of rows up to which comparing bitmaps and reading each row costs less than masks and masked sums.
+const MOST_COMMON_SHARE: f64 = 1.0 / 32.0;
+
 /// The order in which rows are returned: by (time, sequence).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -47,7 +50,9 @@ impl<'s> Selection<'s> {
     pub(crate) fn mask(&self, kernels: &Kernels, chunk: usize) -> Mask {
         let first = chunk * CHUNK_ROWS;
         let place = |row: usize| row.saturating_sub(first).min(CHUNK_ROWS);
-        let mut mask = bits(place(self.rows.start)..place(self.rows.end));
+        let is_inner = self.rows.start <= first && first + CHUNK_ROWS <= self.rows.end;
+        let mut mask =
+            if is_inner { [u64::MAX; 4] } else { bits(place(self.rows.start)..place(self.rows.end)) };
         for condition in &self.conditions {
             mask = and(mask, condition.mask(kernels, chunk));
             if mask == NO_ROWS {
@@ -81,6 +86,35 @@ impl<'s> Selection<'s> {
     pub(crate) fn listed_rows(&self) -> Option<impl Iterator<Item = u32>> {
         let (candidates, place) = self.rarest_list()?;
         Some(candidates.filter(move |row| self.is_wanted(*row, place)))
+    }
+
+    /// The selected rows, ascending, where several values must meet whose rows are stored as bitmaps, and few rows have them
+    /// all as far as their counts tell: the bitmaps are compared, 64 rows at a time.
+    pub(crate) fn common_rows(&self) -> Option<Vec<u32>> {
+        let bitmaps = self.conditions.iter().map(|condition| condition.codes()?.bitmap());
+        let bitmaps: Vec<(&[[u8; 8]], f64)> = bitmaps.collect::<Option<_>>()?;
+        let share: f64 = bitmaps.iter().map(|(_, share)| share).product();
+        let [(one, _), (other, _), more @ ..] = &*bitmaps else { return None };
+        if share > MOST_COMMON_SHARE {
+            return None;
+        }
+        let mut rows = Vec::new();
+        for (number, (one, other)) in one.iter().zip(*other).enumerate() {
+            let mut both = u64::from_le_bytes(*one) & u64::from_le_bytes(*other);
+            if both == 0 {
+                continue;
+            }
+            for (bitmap, _) in more {
+                both &= bitmap.get(number).map_or(0, |word| u64::from_le_bytes(*word));
+            }
+            while both != 0 {
+                rows.extend(row_number(0, 64 * number + both.trailing_zeros() as usize));
+                both &= both - 1;
+            }
+        }
+        let wanted = row_range(&self.rows);
+        rows.retain(|row| wanted.contains(row) && self.is_live(*row));
+        Some(rows)
     }
 
     /// The selected rows, ascending, tested one by one: for looks at each that cost far more than the test.

@@ -279,13 +279,13 @@ mod tests {
     fn each_frame_comes_once_whatever_its_length_and_what_was_filled_ahead() {
         let mut writer = Writer::new();
         let mut log = writer.follow();
-        assert_eq!(writer.advance(&mut log, u64::MAX).unwrap(), []);
+        assert_eq!(writer.advance(&mut log, u64::MAX).unwrap(), [0_u64; 0]);
         let lengths = [1, 40, READ_BYTES_MIN - HEADER_BYTES, READ_BYTES_MIN, READ_BYTES_MAX * 2 + 3, 7, 100];
         for (place, payload_bytes) in lengths.into_iter().enumerate() {
             writer.append(&vec![5; payload_bytes]);
             writer.fill([0, 8, 100_000][place % 3]);
             assert_eq!(writer.advance(&mut log, u64::MAX).unwrap(), [place as u64 + 1]);
-            assert_eq!(writer.advance(&mut log, u64::MAX).unwrap(), []);
+            assert_eq!(writer.advance(&mut log, u64::MAX).unwrap(), [0_u64; 0]);
             assert_eq!(log.end(), writer.at);
             assert!(!log.has_more(&writer.disk).unwrap());
         }
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(writer.advance(&mut log, u64::MAX).unwrap(), [8]);
         assert!(log.is_closed());
         writer.disk.remove("log".as_ref()).unwrap();
-        assert_eq!(writer.advance(&mut log, u64::MAX).unwrap(), [], "a closed log is read no more");
+        assert_eq!(writer.advance(&mut log, u64::MAX).unwrap(), [0_u64; 0], "a closed log is read no more");
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod tests {
         let mut log = writer.follow();
         (0..5).for_each(|_| writer.append(b"payload"));
         assert_eq!(writer.advance(&mut log, 2).unwrap(), [1, 2]);
-        assert_eq!(writer.advance(&mut log, 2).unwrap(), []);
+        assert_eq!(writer.advance(&mut log, 2).unwrap(), [0_u64; 0]);
         assert_eq!(writer.advance(&mut log, u64::MAX).unwrap(), [3, 4, 5]);
     }
 
@@ -364,7 +364,7 @@ mod tests {
         writer.file.write_at(&third, synced).unwrap();
         writer.file.write_at(&[0; 40], lost).unwrap();
         // The zeros stand where nothing need have been written.
-        assert_eq!(writer.advance(&mut log, u64::MAX).unwrap(), []);
+        assert_eq!(writer.advance(&mut log, u64::MAX).unwrap(), [0_u64; 0]);
         writer.fill(8192);
         for log in [&mut log, &mut writer.follow()] {
             let error = log.advance(&writer.disk, 0, u64::MAX, &mut |_| Ok(())).unwrap_err();

@@ -254,6 +254,10 @@ impl OpenSegment<'_> {
         malformed.in_file(&self.segment.path, 0)
     }
 
+    pub(crate) fn rows(&self) -> usize {
+        self.segment.header.rows as usize
+    }
+
     /// The segment's file.
     pub(crate) fn path(&self) -> &Path {
         &self.segment.path

@@ -204,7 +204,7 @@ pub(super) trait Source {
     fn ids(&self, place: usize, rows: Rows<'_>, target: &mut Vec<u32>);
 }
 
-/// Some rows, ascending: not more than a few hundred.
+/// Some rows, ascending: not more than a few thousand.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Rows<'r> {
     /// All rows of a range, which do not lie in more than one chunk.
@@ -351,9 +351,14 @@ impl Source for BlockSource<'_> {
     }
 }
 
-/// Appends the rows of a mask, the first of which is `first`.
-fn push_rows(mask: &Mask, first: u32, rows: &mut Vec<u32>) {
-    for (word, first) in mask.iter().zip((first..).step_by(64)) {
+/// The first row of a chunk: a segment has fewer than 2³².
+fn first_of(chunk: usize) -> u32 {
+    u32::try_from(chunk * CHUNK_ROWS).unwrap_or(u32::MAX)
+}
+
+/// Appends the rows of a chunk that are set in a mask.
+pub(super) fn push_rows(mask: &Mask, chunk: usize, rows: &mut Vec<u32>) {
+    for (word, first) in mask.iter().zip((first_of(chunk)..).step_by(64)) {
         let mut left = *word;
         while left != 0 {
             rows.push(first + left.trailing_zeros());
@@ -515,6 +520,17 @@ impl<'q> Accumulator<'q> {
             }
         }
         for (extents, need) in self.extents.iter_mut().zip(&self.ready.needs.extents) {
+            if let (Placed::One(group), Rows::List { rows, .. }, Some(numbers)) =
+                (placed, rows, source.numbers(need.number))
+            {
+                if need.min || need.max {
+                    let (sum, min, max) = numbers.measure_rows(rows).unwrap_or((0, i64::MAX, i64::MIN));
+                    extents.add(*need, group, &Measure { sum, min, max });
+                } else {
+                    extents.sums[group] += numbers.sum_rows(rows);
+                }
+                continue;
+            }
             scratch.values.clear();
             source.values(need.number, rows, &mut scratch.values);
             match placed {
@@ -535,12 +551,12 @@ impl<'q> Accumulator<'q> {
         scratch: &mut Scratch,
     ) {
         let mut rows = std::mem::take(&mut scratch.rows);
-        let first = u32::try_from(chunk * CHUNK_ROWS).unwrap_or(u32::MAX);
+        let first = first_of(chunk);
         let chosen = if count as usize == CHUNK_ROWS {
             Rows::Run { first, len: count }
         } else {
             rows.clear();
-            push_rows(mask, first, &mut rows);
+            push_rows(mask, chunk, &mut rows);
             Rows::List { rows: &rows, chunk: Some(chunk) }
         };
         let one_slot = match self.ready.packing.keys() {
@@ -711,6 +727,27 @@ impl<'q> Accumulator<'q> {
                     None => (0..groups.len()).for_each(|code| raise(code, 0)),
                 }
             }
+        }
+    }
+
+    /// Adds all rows of one value of a key to a group, by what its dictionary sums up.
+    pub(super) fn add_value(&mut self, keys: &Keys<'_>, code: u32, group: usize) {
+        self.add_count(group, keys.count(code).unwrap_or(0).into());
+        let place = code as usize;
+        for (extents, need) in self.extents.iter_mut().zip(&self.ready.needs.extents) {
+            let measure = measure_of(need.column);
+            // A counter that is younger than the segment is 0.
+            let sum = || keys.sums(measure?)?.get(place);
+            let min =
+                || measure.map_or_else(|| keys.first_times(), |measure| keys.minima(measure))?.get_i64(place);
+            let max =
+                || measure.map_or_else(|| keys.last_times(), |measure| keys.maxima(measure))?.get_i64(place);
+            let measure = Measure {
+                sum: if need.sum { sum().unwrap_or(0) } else { 0 },
+                min: if need.min { min().unwrap_or(0) } else { 0 },
+                max: if need.max { max().unwrap_or(0) } else { 0 },
+            };
+            extents.add(*need, group, &measure);
         }
     }
 

@@ -10,8 +10,8 @@
 
 use std::ops::Range;
 
-use super::accumulate::{Accumulator, Rows, Scratch, SegmentSource};
-use super::{BATCH_ROWS, Ready, Ways};
+use super::accumulate::{Accumulator, Rows, Scratch, SegmentSource, push_rows};
+use super::{Ready, Ways};
 use crate::error::Result;
 use crate::expr::KeyColumn;
 use crate::filter::Predicate;
@@ -19,6 +19,7 @@ use crate::format::keys::Keys;
 use crate::format::numbers::Numbers;
 use crate::kernels::CHUNK_ROWS;
 use crate::read::aggregate::few_deleted;
+use crate::read::condition::Condition;
 use crate::read::explain::Tally;
 use crate::read::plan::{self, Outlook};
 use crate::read::remap::IdTable;
@@ -30,6 +31,10 @@ use crate::sums::Measure;
 const ROWS_PER_BUCKET: u128 = 32;
 /// Rows that are looked at in the time that one posting is searched.
 const ROWS_PER_SEARCH: usize = 24;
+/// Rows of a chunk up to which they are read one by one, together with those of other chunks.
+const SPARSE_ROWS: u32 = 16;
+/// Rows that are gathered before they are read.
+const GATHERED_ROWS: usize = 2048;
 /// Chunks that one task scans.
 const TASK_CHUNKS: usize = 512;
 
@@ -97,16 +102,12 @@ pub(super) fn add<'q>(
         debug_assert!(false, "every segment that is not skipped was given ids before");
         return Ok(None);
     };
-    let (keys, counted) = tables.split_at(ready.packing.keys());
-    let mut varying = keys.iter().enumerate().filter(|(_, table)| table.len() > 1).map(|(key, _)| key);
-    let varying = (varying.next(), varying.next());
-    // Of keys that do not vary.
-    let ids = || -> Vec<u32> { keys.iter().map(|table| table[0]).collect() };
+    let keys = SegmentKeys::new(&tables, one_bucket, ready);
 
     if let (Outlook::All, None, Some(start), (None, _), true, false) =
-        (outlook, &entry.deleted, one_bucket, varying, ready.needs.is_summed(), ways.only_scans)
+        (outlook, &entry.deleted, one_bucket, keys.varying, ready.needs.is_summed(), ways.only_scans)
     {
-        let group = groups.group(start, &ids());
+        let group = groups.group(start, &keys.first_ids());
         groups.add_totals(group, facts);
         tally.by_totals += 1;
         return Ok(None);
@@ -117,51 +118,29 @@ pub(super) fn add<'q>(
         tally.pruned += 1;
         return Ok(None);
     };
-    let any_deleted = selection.deleted_in(selection.rows.clone()).next().is_some();
-    let is_summable = !ways.only_scans
-        && selection.conditions.is_empty()
-        && (!any_deleted || ready.needs.is_subtractable() && few_deleted(&selection));
-    let all_rows = selection.rows.len() == entry.segment.header().rows as usize;
-    let summed = match (is_summable, varying) {
-        (true, (None, _)) if ready.needs.quantiles.is_empty() => {
-            let summed = add_ranges(&open, &selection, one_bucket, &ids(), counted, ready, groups)?;
-            tally.by_running_sums += u64::from(summed);
-            summed
-        }
-        (true, (Some(key), None)) if all_rows && ready.needs.is_summed() => {
-            let summed = match (one_bucket, keys_of(&open, ready.needs.keys[key])?) {
-                (Some(start), Some(column)) => add_values(&column, start, key, &ids(), keys[key], groups),
-                _ => false,
-            };
-            tally.by_value_sums += u64::from(summed);
-            summed
-        }
-        _ => false,
-    };
-    if summed {
-        if any_deleted {
-            let deleted: Vec<u32> = selection.deleted_in(selection.rows.clone()).collect();
+    if !ways.only_scans && add_by_sums(&open, &selection, &keys, groups, tally)? {
+        let deleted = selection.deleted_in(selection.rows.clone());
+        let deleted: Vec<u32> = deleted.filter(|row| selection.holds(*row as usize)).collect();
+        if !deleted.is_empty() {
             let source = source(&open, &tables, ready)?;
-            for rows in deleted.chunks(BATCH_ROWS) {
+            for rows in deleted.chunks(GATHERED_ROWS) {
                 groups.subtract_rows(&source, Rows::List { rows, chunk: None }, scratch);
             }
             tally.rows_decoded += deleted.len() as u64;
         }
         return Ok(None);
     }
-    if let (Some(listed), false) = (selection.listed_rows(), ways.only_scans) {
+    let listed = match selection.listed_rows() {
+        _ if ways.only_scans => None,
+        Some(rows) => Some(rows.collect()),
+        None => selection.common_rows(),
+    };
+    if let Some(listed) = listed {
         let source = source(&open, &tables, ready)?;
-        let mut rows = Vec::with_capacity(BATCH_ROWS);
-        for row in listed {
-            rows.push(row);
-            if rows.len() == BATCH_ROWS {
-                groups.add_rows(&source, Rows::List { rows: &rows, chunk: None }, scratch);
-                tally.rows_decoded += rows.len() as u64;
-                rows.clear();
-            }
+        for rows in listed.chunks(GATHERED_ROWS) {
+            groups.add_rows(&source, Rows::List { rows, chunk: None }, scratch);
         }
-        groups.add_rows(&source, Rows::List { rows: &rows, chunk: None }, scratch);
-        tally.rows_decoded += rows.len() as u64;
+        tally.rows_decoded += listed.len() as u64;
         tally.by_value_rows += 1;
         return Ok(None);
     }
@@ -171,6 +150,89 @@ pub(super) fn add<'q>(
     }
     scan_chunks(&source(&open, &tables, ready)?, &selection, selection.chunks(), groups, scratch, tally);
     Ok(None)
+}
+
+/// What tells the groups of a segment apart.
+struct SegmentKeys<'t> {
+    /// Per key, the ids of its codes.
+    keys: &'t [&'t IdTable],
+    /// The same of the columns whose distinct values are counted.
+    counted: &'t [&'t IdTable],
+    /// Where the bucket begins that all rows are in.
+    one_bucket: Option<i64>,
+    /// The first two keys that have more than one value.
+    varying: (Option<usize>, Option<usize>),
+}
+
+impl<'t> SegmentKeys<'t> {
+    fn new(tables: &'t [&'t IdTable], one_bucket: Option<i64>, ready: &Ready<'_>) -> Self {
+        let (keys, counted) = tables.split_at(ready.packing.keys());
+        let mut varying = keys.iter().enumerate().filter(|(_, table)| table.len() > 1).map(|(key, _)| key);
+        Self { keys, counted, one_bucket, varying: (varying.next(), varying.next()) }
+    }
+
+    /// The ids of the keys' first values: of those that do not vary, the only ones.
+    fn first_ids(&self) -> Vec<u32> {
+        self.keys.iter().map(|table| table[0]).collect()
+    }
+}
+
+/// Adds a segment by running sums or the sums of a dictionary's values, deleted rows included. `false`, and nothing is
+/// added, where these do not give what is asked for.
+fn add_by_sums(
+    open: &OpenSegment<'_>,
+    selection: &Selection<'_>,
+    keys: &SegmentKeys<'_>,
+    groups: &mut Accumulator<'_>,
+    tally: &mut Tally,
+) -> Result<bool> {
+    let needs = groups.ready.needs;
+    let any_deleted = selection.deleted_in(selection.rows.clone()).next().is_some();
+    if any_deleted && !(needs.is_subtractable() && few_deleted(selection)) {
+        return Ok(false);
+    }
+    let all_rows = selection.rows.len() == open.rows();
+    match (&*selection.conditions, keys.varying) {
+        ([], (None, _)) if needs.quantiles.is_empty() => {
+            let summed = add_ranges(open, selection, keys, groups)?;
+            tally.by_running_sums += u64::from(summed);
+            Ok(summed)
+        }
+        ([], (Some(key), None)) if all_rows && needs.is_summed() => {
+            let summed = match (keys.one_bucket, keys_of(open, needs.keys[key])?) {
+                (Some(start), Some(column)) => {
+                    add_values(&column, start, key, &keys.first_ids(), keys.keys[key], groups)
+                }
+                _ => false,
+            };
+            tally.by_value_sums += u64::from(summed);
+            Ok(summed)
+        }
+        ([Condition::Codes(codes)], (key, None)) if all_rows && needs.is_summed() => {
+            // The rows of a code are one group where no other column tells them apart.
+            let is_told_by_codes = match key {
+                None => true,
+                Some(key) => {
+                    keys_of(open, needs.keys[key])?.is_some_and(|column| column.is_same(&codes.keys))
+                }
+            };
+            let Some(start) = keys.one_bucket else { return Ok(false) };
+            if !is_told_by_codes || !sums_up(&codes.keys, groups) {
+                return Ok(false);
+            }
+            let mut ids = keys.first_ids();
+            for code in codes.set.iter() {
+                if let Some(key) = key {
+                    ids[key] = keys.keys[key][code as usize];
+                }
+                let group = groups.group(start, &ids);
+                groups.add_value(&codes.keys, code, group);
+            }
+            tally.by_value_sums += 1;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Opens the columns that a query needs.
@@ -193,17 +255,15 @@ fn source<'s>(
 fn add_ranges(
     open: &OpenSegment<'_>,
     selection: &Selection<'_>,
-    one_bucket: Option<i64>,
-    ids: &[u32],
-    counted: &[&IdTable],
-    ready: &Ready<'_>,
+    keys: &SegmentKeys<'_>,
     groups: &mut Accumulator<'_>,
 ) -> Result<bool> {
-    let needs = ready.needs;
+    let (ready, needs) = (groups.ready, groups.ready.needs);
+    let (ids, one_bucket) = (keys.first_ids(), keys.one_bucket);
     let numbers: Vec<Option<Numbers<'_>>> =
         needs.extents.iter().map(|extent| open.numbers(extent.column)).collect::<Result<_>>()?;
-    let mut columns = Vec::with_capacity(counted.len());
-    for (column, table) in needs.keys[ready.packing.keys()..].iter().zip(counted) {
+    let mut columns = Vec::with_capacity(keys.counted.len());
+    for (column, table) in needs.keys[ready.packing.keys()..].iter().zip(keys.counted) {
         columns.push((keys_of(open, *column)?, *table));
     }
     let time = open.time()?;
@@ -231,7 +291,7 @@ fn add_ranges(
         // At least one row, even if the file's times do not ascend as they should.
         let range = next..end.max(next + 1);
         next = range.end;
-        let group = groups.group(start, ids);
+        let group = groups.group(start, &ids);
         groups.add_count(group, range.len() as u64);
         for (place, (extent, numbers)) in needs.extents.iter().zip(&numbers).enumerate() {
             let measure = match numbers {
@@ -304,6 +364,12 @@ fn codes_in(keys: &Keys<'_>, time: &Numbers<'_>, rows: Range<usize>, mut each: i
     }
 }
 
+/// Whether a dictionary sums up all that is needed. Only counts are there without value sums; not even they are of a column
+/// with hardly a value twice.
+fn sums_up(keys: &Keys<'_>, groups: &Accumulator<'_>) -> bool {
+    keys.has_value_sums() || keys.counts().is_some() && groups.ready.needs.extents.is_empty()
+}
+
 /// Adds a whole segment by the sums of the values of one key. `false`, and nothing is added, if it does not have them.
 fn add_values(
     keys: &Keys<'_>,
@@ -313,9 +379,7 @@ fn add_values(
     table: &IdTable,
     groups: &mut Accumulator<'_>,
 ) -> bool {
-    let needs = groups.ready.needs;
-    // Only counts are there without value sums; not even they are of a column with hardly a value twice.
-    if !keys.has_value_sums() && (keys.counts().is_none() || !needs.extents.is_empty()) {
+    if !sums_up(keys, groups) {
         return false;
     }
     if groups.table.is_direct() {
@@ -357,11 +421,22 @@ fn scan_chunks(
     tally: &mut Tally,
 ) {
     let kernels = groups.ready.context.kernels;
+    // Rows of chunks that have few: read together, column by column.
+    let mut gathered = Vec::new();
     for chunk in chunks {
         let mask = selection.mask(kernels, chunk);
         let count: u32 = mask.iter().map(|word| word.count_ones()).sum();
         tally.chunks_masked += 1;
         tally.rows_decoded += u64::from(count);
-        groups.add_chunk(source, chunk, &mask, count, scratch);
+        if count > SPARSE_ROWS {
+            groups.add_chunk(source, chunk, &mask, count, scratch);
+            continue;
+        }
+        push_rows(&mask, chunk, &mut gathered);
+        if gathered.len() >= GATHERED_ROWS {
+            groups.add_rows(source, Rows::List { rows: &gathered, chunk: None }, scratch);
+            gathered.clear();
+        }
     }
+    groups.add_rows(source, Rows::List { rows: &gathered, chunk: None }, scratch);
 }
