@@ -195,6 +195,8 @@ fn some_query(random: &mut Random, table: &Table) -> (GroupQuery, Spans) {
 
 #[test]
 fn groups_are_those_of_the_matching_rows_however_they_are_found() {
+    // Segments by the way they took: each must have been tried.
+    let ways = std::cell::RefCell::new(Tally::default());
     on_tables(150, |random, table| {
         let context = context(random);
         for _ in 0..40 {
@@ -214,9 +216,149 @@ fn groups_are_those_of_the_matching_rows_however_they_are_found() {
                 group_by(SCAN, &table.view, &predicate, &query, &context, &mut Tally::default()).unwrap();
             assert_eq!(listed(&found, &query), expected, "scanned, {query:?} {predicate:?}");
 
-            let ways = [tally.pruned, tally.by_totals, tally.by_running_sums, tally.by_value_sums];
-            let counted = ways.iter().sum::<u64>() + tally.by_value_rows + tally.scanned;
+            let cheap = [tally.pruned, tally.by_totals, tally.by_running_sums, tally.by_value_sums];
+            let counted = cheap.iter().sum::<u64>() + tally.by_value_rows + tally.scanned;
             assert_eq!(counted, table.view.segments().len() as u64, "{tally}");
+            ways.borrow_mut().merge(&tally);
         }
     });
+    let ways = ways.into_inner();
+    let all = [ways.by_totals, ways.by_running_sums, ways.by_value_sums, ways.by_value_rows, ways.scanned];
+    assert!(all.iter().all(|segments| *segments > 100), "hardly tried: {ways}");
+}
+
+/// A table of one segment, no row deleted: a million nanoseconds long, two statuses, four values of dim 1.
+fn plain_segment(rows: i64) -> Table {
+    let event = |row: i64| Event {
+        ts_ns: row * 1000,
+        metric: row,
+        status: if row % 10 == 0 { 500 } else { 200 },
+        dims: [format!("u{}", row % 7), format!("v{}", row % 4), String::new()],
+        ..Event::default()
+    };
+    let rows: Vec<Row> =
+        (0..rows).map(|row| Row { event: event(row), sequence: row as u64, deleted: false }).collect();
+    let directory = Directory::new(Arc::new(MemoryDisk::default()), PathBuf::from("table"));
+    directory.create_root().unwrap();
+    directory.create_folders().unwrap();
+    let bytes = encode(&rows, SHAPE, &mut Random(1), &[]);
+    directory.disk().create(&directory.segment(0)).unwrap().write_at(&bytes, 0).unwrap();
+    let segment = Segment::open(&directory, 0, &Arc::new(MapCache::new(2)), MapMode::Read).unwrap();
+    let version = Version::new(vec![SegmentEntry { segment, deleted: None }], Vec::new());
+    Table {
+        rows,
+        view: View::new(Arc::new(version)),
+        memtables: Vec::new(),
+        rollup_dims: Vec::new(),
+        habits: Habits::random(&mut Random(1)),
+    }
+}
+
+/// What one segment was answered by.
+fn way_of(tally: &Tally) -> &'static str {
+    let ways = [
+        ("pruned", tally.pruned),
+        ("totals", tally.by_totals),
+        ("running sums", tally.by_running_sums),
+        ("value sums", tally.by_value_sums),
+        ("value rows", tally.by_value_rows),
+        ("scan", tally.scanned),
+    ];
+    ways.iter().find(|(_, segments)| *segments == 1).map_or("none", |(way, _)| way)
+}
+
+#[test]
+fn the_cheapest_means_is_taken() {
+    let table = plain_segment(4000);
+    let sum = [Aggregate::Count, Aggregate::Sum(NumberColumn::Metric)];
+    let quantile = [Aggregate::Quantile(NumberColumn::Latency, 0.5)];
+    let distinct = [Aggregate::Distinct(KeyColumn::Dim(0))];
+    let (user, value) = (KeyColumn::Dim(0), KeyColumn::Dim(1));
+    let all = Predicate::all();
+    let range = Predicate { from_ts_ns: 5, to_ts_ns: 3_000_007, ..Predicate::all() };
+    let of_one = Predicate { dims: vec![(1, "v3")], ..Predicate::all() };
+    let nobody = Predicate { dims: vec![(1, "nobody")], ..Predicate::all() };
+    let failed = Predicate { status_min: 500, ..Predicate::all() };
+    let by_scan = Predicate { by_scan: true, ..Predicate::all() };
+    let second = Some(1_000_000_000);
+    let ms = Some(1_000_000);
+    let cases: [(&str, &Predicate<'_>, &[KeyColumn], Option<i64>, &[Aggregate]); 17] = [
+        ("pruned", &nobody, &[], None, &sum),
+        ("totals", &all, &[], None, &sum),
+        ("totals", &all, &[KeyColumn::Dim(2)], second, &sum),
+        ("running sums", &range, &[], None, &sum),
+        ("running sums", &all, &[], ms, &sum),
+        ("running sums", &range, &[], None, &distinct),
+        ("value sums", &all, &[value], None, &sum),
+        ("value sums", &all, &[value, KeyColumn::Dim(2)], second, &sum),
+        ("value sums", &of_one, &[], None, &sum),
+        ("value sums", &of_one, &[value], second, &sum),
+        ("value sums", &failed, &[], None, &sum),
+        ("scan", &of_one, &[user], None, &sum),
+        ("scan", &all, &[value], ms, &sum),
+        ("scan", &all, &[user, value], None, &sum),
+        ("scan", &range, &[value], None, &sum),
+        ("scan", &of_one, &[], None, &quantile),
+        ("scan", &by_scan, &[], None, &sum),
+    ];
+    let context = context(&mut Random(1));
+    for (way, predicate, keys, width, aggregates) in cases {
+        let query = GroupQuery {
+            keys: keys.to_vec(),
+            buckets: width.map(|width| Buckets::new(width, 0, false)),
+            aggregates: aggregates.to_vec(),
+            order: GroupOrder::ByKey,
+            limit: usize::MAX,
+            offset: 0,
+        };
+        let mut tally = Tally::default();
+        let found = group(&table.view, predicate, &query, &context, &mut tally).unwrap();
+        let matching: Vec<&Row> = table.matching(predicate).collect();
+        assert_eq!(listed(&found, &query), plainly(&matching, &query, width.map(|width| (width, 0, false))));
+        assert_eq!(way_of(&tally), way, "{query:?} {predicate:?} {tally}");
+    }
+}
+
+#[test]
+fn too_many_empty_buckets_are_refused_and_few_rows_are_not() {
+    let table = plain_segment(4000);
+    let query = |width, fill| GroupQuery {
+        keys: vec![KeyColumn::Dim(1)],
+        buckets: Some(Buckets::new(width, 0, fill)),
+        aggregates: vec![Aggregate::Count],
+        order: GroupOrder::Top(0),
+        limit: 3,
+        offset: 0,
+    };
+    let context = context(&mut Random(1));
+    let ask =
+        |query: &GroupQuery| group(&table.view, &Predicate::all(), query, &context, &mut Tally::default());
+    let refused = ask(&query(1, true)).unwrap_err().to_string();
+    assert!(refused.starts_with("fill is not legal: 15996004 groups"), "{refused}");
+    assert_eq!(ask(&query(1, false)).unwrap().len(), 3);
+    assert_eq!(ask(&query(1_000_000, true)).unwrap().len(), 3);
+}
+
+#[test]
+fn ids_of_segments_that_are_gone_are_let_go() {
+    let context = context(&mut Random(1));
+    let query = GroupQuery {
+        keys: vec![KeyColumn::Dim(0)],
+        buckets: None,
+        aggregates: vec![Aggregate::Count],
+        order: GroupOrder::ByKey,
+        limit: usize::MAX,
+        offset: 0,
+    };
+    let names = |table: &Table| context.remaps.column(KeyColumn::Dim(0), &table.view).ids.len();
+    for round in 0..40 {
+        let mut random = Random(round);
+        let table = Table::random(&mut random);
+        let all = Predicate::all();
+        let found = group(&table.view, &all, &query, &context, &mut Tally::default()).unwrap();
+        let rows: Vec<&Row> = table.live().collect();
+        assert_eq!(listed(&found, &query), plainly(&rows, &query, None));
+        let own: BTreeSet<&str> = table.rows.iter().map(|row| &*row.event.dims[0]).collect();
+        assert!(names(&table) as usize <= own.len() + 2 * table.rows.len() + 1024);
+    }
 }
