@@ -124,6 +124,9 @@ pub mod aggregates;
 pub mod any;
 pub mod columns;
 pub mod groups;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod maintenance;
 mod project;
 mod query;

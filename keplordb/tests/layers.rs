@@ -22,6 +22,7 @@ const FLOORS: [(&str, &[&str]); 8] = [
             "aggregates",
             "columns",
             "groups",
+            "internals",
             "project",
             "query",
             "maintenance",

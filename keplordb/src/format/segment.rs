@@ -116,7 +116,8 @@ impl SectionKind {
     ];
 
     fn from_tag(tag: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u8 == tag)
+        // Tags count from 1, in the order of the list.
+        Self::ALL.get(usize::from(tag).checked_sub(1)?).copied()
     }
 
     /// How many columns of this kind a segment may have.
@@ -139,7 +140,7 @@ impl SectionKind {
         matches!(self, Self::LabelIndex | Self::Bloom | Self::Rollups)
     }
 
-    fn has_running_sums(self) -> bool {
+    pub(crate) fn has_running_sums(self) -> bool {
         matches!(self, Self::Metric | Self::Latency | Self::LatencyDetail | Self::Counter)
     }
 
@@ -221,7 +222,7 @@ impl SectionEntry {
     }
 
     /// Without its padding, in bytes from the start of a slice of `bytes_len` that begins at `base`.
-    fn content(&self, base: u64) -> Option<std::ops::Range<usize>> {
+    pub(crate) fn content(&self, base: u64) -> Option<std::ops::Range<usize>> {
         let start = self.offset.checked_sub(base)?;
         let end = start.checked_add(self.bytes)?.checked_sub(u64::from(self.padding))?;
         Some(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
@@ -712,6 +713,15 @@ mod tests {
     use super::encode::ROWS_PER_ROLLUP;
     use super::*;
     use crate::time::DAY_NS;
+
+    #[test]
+    fn each_kind_is_found_by_its_tag() {
+        for kind in SectionKind::ALL {
+            assert_eq!(SectionKind::from_tag(kind as u8), Some(kind));
+        }
+        let most = u8::try_from(SectionKind::ALL.len()).unwrap();
+        assert_eq!([0, most + 1, u8::MAX].map(SectionKind::from_tag), [None; 3]);
+    }
 
     fn schema() -> TableSchema {
         TableSchema::new(7)

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::{ArcSwapOption, Guard};
 use keplordb_disk::{Disk, DiskFile, Mapping};
 use parking_lot::Mutex;
 
@@ -18,7 +19,7 @@ use crate::format::ids::TextIndex;
 use crate::format::keys::Keys;
 use crate::format::numbers::Numbers;
 use crate::format::rollups::Rollups;
-use crate::format::segment::{self, HEADER_FIXED_BYTES, SectionKind, SegmentHeader, SegmentView};
+use crate::format::segment::{self, HEADER_FIXED_BYTES, SectionKind, SegmentHeader};
 use crate::format::texts::Texts;
 use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC};
 
@@ -41,7 +42,8 @@ pub(crate) struct Segment {
     disk: Arc<dyn Disk>,
     mode: MapMode,
     cache: Arc<MapCache>,
-    mapping: Mutex<Option<Mapping>>,
+    /// Read without a lock: a query asks every segment.
+    mapping: ArcSwapOption<Mapping>,
     last_used: AtomicU64,
     /// Per section: whether it was verified since the segment was opened.
     verified: Vec<AtomicBool>,
@@ -69,7 +71,7 @@ impl Segment {
             disk,
             mode,
             cache: Arc::clone(cache),
-            mapping: Mutex::new(None),
+            mapping: ArcSwapOption::empty(),
             last_used: AtomicU64::new(0),
             verified,
             verifying: Mutex::new(()),
@@ -101,14 +103,19 @@ impl Segment {
 
     /// Lets go of the map; readers at work keep it until they are done.
     pub(crate) fn unmap(&self) {
-        *self.mapping.lock() = None;
+        self.mapping.store(None);
     }
 
     /// Makes the sections readable, mapping the file if it is not.
     pub(crate) fn read(self: &Arc<Self>) -> Result<OpenSegment<'_>> {
-        self.last_used.store(self.cache.now(), Ordering::Relaxed);
-        if let Some(mapping) = &*self.mapping.lock() {
-            return Ok(OpenSegment { segment: self, mapping: mapping.clone() });
+        let now = self.cache.now();
+        // Most reads find it so, and leave the cache line to all processors.
+        if self.last_used() != now {
+            self.last_used.store(now, Ordering::Relaxed);
+        }
+        let mapping = self.mapping.load();
+        if mapping.is_some() {
+            return Ok(OpenSegment { segment: self, mapping });
         }
         let mapping = match self.mode() {
             MapMode::Map => self.disk.map(&self.path, self.header.file_bytes),
@@ -125,9 +132,10 @@ impl Segment {
         if mapping.len() as u64 != self.header.file_bytes {
             return Err(self.too_short());
         }
-        *self.mapping.lock() = Some(mapping.clone());
+        let mapping = Some(Arc::new(mapping));
+        self.mapping.store(mapping.clone());
         self.cache.mapped(self);
-        Ok(OpenSegment { segment: self, mapping })
+        Ok(OpenSegment { segment: self, mapping: Guard::from_inner(mapping) })
     }
 
     /// Day rollups for dims other than the stored ones: made by the first who asks, kept while the segment is open.
@@ -149,7 +157,7 @@ impl Segment {
     }
 
     /// Verifies a section unless that was done since the segment was opened.
-    fn verify(&self, index: usize, mapping: &Mapping) -> Result<()> {
+    fn verify(&self, index: usize, file: &[u8]) -> Result<()> {
         let Some(verified) = self.verified.get(index) else { return Ok(()) };
         if verified.load(Ordering::Acquire) {
             return Ok(());
@@ -158,21 +166,21 @@ impl Segment {
         if verified.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.check(index, mapping)?;
+        self.check(index, file)?;
         verified.store(true, Ordering::Release);
         Ok(())
     }
 
-    fn check(&self, index: usize, mapping: &Mapping) -> Result<()> {
+    fn check(&self, index: usize, file: &[u8]) -> Result<()> {
         let Some(section) = self.header.sections.get(index) else { return Ok(()) };
         let crc = match self.mode() {
-            MapMode::Read => crc32fast::hash(section_bytes(mapping, section.offset, section.bytes)),
+            MapMode::Read => crc32fast::hash(section_bytes(file, section.offset, section.bytes)),
             MapMode::Map => self.read_crc(section.offset, section.bytes)?,
         };
         if crc != section.crc {
             return Err(DbError::corrupt(&self.path, section.offset, section.wrong_checksum()));
         }
-        let bytes = section_bytes(mapping, section.offset, section.bytes);
+        let bytes = section_bytes(file, section.offset, section.bytes);
         segment::check_section(&self.header, index, bytes)
             .map_err(|malformed| malformed.in_file(&self.path, section.offset))
     }
@@ -202,10 +210,10 @@ pub(crate) fn section_crc(file: &dyn DiskFile, offset: u64, bytes: u64) -> std::
     Ok(Some(hasher.finalize()))
 }
 
-fn section_bytes(mapping: &Mapping, offset: u64, bytes: u64) -> &[u8] {
+fn section_bytes(file: &[u8], offset: u64, bytes: u64) -> &[u8] {
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
     let end = usize::try_from(offset.saturating_add(bytes)).unwrap_or(usize::MAX);
-    mapping.get(start..end).unwrap_or_default()
+    file.get(start..end).unwrap_or_default()
 }
 
 fn open(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>> {
@@ -245,7 +253,8 @@ pub(crate) fn read_header(disk: &dyn Disk, path: &Path) -> Result<SegmentHeader>
 #[derive(Debug)]
 pub(crate) struct OpenSegment<'a> {
     segment: &'a Segment,
-    mapping: Mapping,
+    /// Never `None`.
+    mapping: Guard<Option<Arc<Mapping>>>,
 }
 
 impl OpenSegment<'_> {
@@ -263,61 +272,70 @@ impl OpenSegment<'_> {
         &self.segment.path
     }
 
-    fn view(&self) -> SegmentView<'_> {
-        SegmentView { header: &self.segment.header, bytes: &self.mapping }
+    /// The whole file.
+    fn bytes(&self) -> &[u8] {
+        self.mapping.as_deref().map(|mapping| &**mapping).unwrap_or_default()
     }
 
     /// How many bytes of a section, by its place in the header, only make answers quick.
     pub(crate) fn index_bytes(&self, index: usize) -> Result<u64> {
-        self.segment.verify(index, &self.mapping)?;
+        self.segment.verify(index, self.bytes())?;
         let header = &self.segment.header;
         let Some(section) = header.sections.get(index) else { return Ok(0) };
-        let bytes = section_bytes(&self.mapping, section.offset, section.bytes);
+        let bytes = section_bytes(self.bytes(), section.offset, section.bytes);
         Ok(segment::index_bytes(header, index, bytes) as u64)
     }
 
-    /// Verifies the section of this kind and column; `false` when the segment has none.
-    fn verified(&self, kind: SectionKind, column: usize) -> Result<bool> {
-        match self.segment.header.section(kind, column) {
-            Some(index) => self.segment.verify(index, &self.mapping).map(|()| true),
-            None => Ok(false),
-        }
+    /// The section of this kind and column, verified, without its padding; `None` when the segment has none.
+    fn section(&self, kind: SectionKind, column: usize) -> Result<Option<&[u8]>> {
+        let Some(index) = self.segment.header.section(kind, column) else { return Ok(None) };
+        self.segment.verify(index, self.bytes())?;
+        let content = self.segment.header.sections.get(index).and_then(|section| section.content(0));
+        Ok(content.and_then(|content| self.bytes().get(content)))
+    }
+
+    /// A section that every segment has, as its header vouches for.
+    fn fixed(&self, kind: SectionKind) -> Result<&[u8]> {
+        self.section(kind, 0).map(Option::unwrap_or_default)
+    }
+
+    fn rows(&self) -> usize {
+        self.segment.header.rows as usize
+    }
+
+    fn fixed_numbers(&self, kind: SectionKind) -> Result<Numbers<'_>> {
+        Ok(Numbers::new(self.fixed(kind)?, self.rows(), kind.has_running_sums()))
     }
 
     pub(crate) fn time(&self) -> Result<Numbers<'_>> {
-        self.verified(SectionKind::Time, 0)?;
-        Ok(self.view().time())
+        self.fixed_numbers(SectionKind::Time)
     }
 
     pub(crate) fn sequence(&self) -> Result<Numbers<'_>> {
-        self.verified(SectionKind::Sequence, 0)?;
-        Ok(self.view().sequence())
+        self.fixed_numbers(SectionKind::Sequence)
     }
 
     pub(crate) fn metric(&self) -> Result<Numbers<'_>> {
-        self.verified(SectionKind::Metric, 0)?;
-        Ok(self.view().metric())
+        self.fixed_numbers(SectionKind::Metric)
     }
 
     pub(crate) fn latency(&self) -> Result<Numbers<'_>> {
-        self.verified(SectionKind::Latency, 0)?;
-        Ok(self.view().latency())
+        self.fixed_numbers(SectionKind::Latency)
     }
 
     pub(crate) fn latency_detail(&self) -> Result<Numbers<'_>> {
-        self.verified(SectionKind::LatencyDetail, 0)?;
-        Ok(self.view().latency_detail())
+        self.fixed_numbers(SectionKind::LatencyDetail)
     }
 
     pub(crate) fn flags(&self) -> Result<Numbers<'_>> {
-        self.verified(SectionKind::Flags, 0)?;
-        Ok(self.view().flags())
+        self.fixed_numbers(SectionKind::Flags)
     }
 
     /// `None` when the segment is older than the column; so in all that follow.
     pub(crate) fn counter(&self, column: usize) -> Result<Option<Numbers<'_>>> {
-        let has = self.verified(SectionKind::Counter, column)?;
-        Ok(has.then(|| self.view().counter(column)).flatten())
+        let (kind, rows) = (SectionKind::Counter, self.rows());
+        let section = self.section(kind, column)?;
+        Ok(section.map(|bytes| Numbers::new(bytes, rows, kind.has_running_sums())))
     }
 
     /// A measure by its place among the sums.
@@ -331,34 +349,28 @@ impl OpenSegment<'_> {
     }
 
     pub(crate) fn status(&self) -> Result<Keys<'_>> {
-        self.verified(SectionKind::Status, 0)?;
-        Ok(self.view().status())
+        Ok(Keys::new(self.fixed(SectionKind::Status)?, self.rows()))
     }
 
     pub(crate) fn dim(&self, column: usize) -> Result<Option<Keys<'_>>> {
-        let has = self.verified(SectionKind::Dim, column)?;
-        Ok(has.then(|| self.view().dim(column)).flatten())
+        Ok(self.section(SectionKind::Dim, column)?.map(|bytes| Keys::new(bytes, self.rows())))
     }
 
     pub(crate) fn id(&self) -> Result<Texts<'_>> {
-        self.verified(SectionKind::Id, 0)?;
-        Ok(self.view().id())
+        Ok(Texts::new(self.fixed(SectionKind::Id)?, self.rows()))
     }
 
     pub(crate) fn id_index(&self) -> Result<TextIndex<'_>> {
-        self.verified(SectionKind::IdIndex, 0)?;
-        Ok(self.view().id_index())
+        Ok(TextIndex::new(self.fixed(SectionKind::IdIndex)?))
     }
 
     pub(crate) fn label(&self, column: usize) -> Result<Option<Texts<'_>>> {
-        let has = self.verified(SectionKind::Label, column)?;
-        Ok(has.then(|| self.view().label(column)).flatten())
+        Ok(self.section(SectionKind::Label, column)?.map(|bytes| Texts::new(bytes, self.rows())))
     }
 
-    /// The hash index of a label; `None` where the segment has none.
+    /// The index of a label; `None` where the segment has none.
     pub(crate) fn label_index(&self, column: usize) -> Result<Option<TextIndex<'_>>> {
-        let has = self.verified(SectionKind::LabelIndex, column)?;
-        Ok(has.then(|| self.view().label_index(column)).flatten())
+        Ok(self.section(SectionKind::LabelIndex, column)?.map(TextIndex::new))
     }
 
     /// A column of integers.
@@ -376,16 +388,14 @@ impl OpenSegment<'_> {
 
     /// The filter over the values of the header's bloom dim.
     pub(crate) fn bloom(&self) -> Result<Option<Bloom<'_>>> {
-        let has = match self.segment.header.bloom_dim {
-            Some(_) => self.verified(SectionKind::Bloom, 0)?,
-            None => false,
-        };
-        Ok(has.then(|| self.view().bloom()).flatten())
+        if self.segment.header.bloom_dim.is_none() {
+            return Ok(None);
+        }
+        Ok(self.section(SectionKind::Bloom, 0)?.map(Bloom::new))
     }
 
     /// The day rollups over the header's rollup dims, where they are stored.
     pub(crate) fn rollups(&self) -> Result<Option<Rollups<'_>>> {
-        let has = self.verified(SectionKind::Rollups, 0)?;
-        Ok(has.then(|| self.view().rollups()).flatten())
+        Ok(self.section(SectionKind::Rollups, 0)?.map(Rollups::new))
     }
 }
