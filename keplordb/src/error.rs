@@ -130,6 +130,19 @@ pub enum DbError {
         /// The names that the table has, in order.
         columns: String,
     },
+    /// Events were dropped before a [`Tail`](crate::Tail) had given them.
+    #[error(
+        "up to {events} events with sequences from {first} to {last} were dropped by age or size before they were read; \
+         go on behind them, and read sooner or keep events longer"
+    )]
+    Gap {
+        /// The smallest sequence that may be among them.
+        first: u64,
+        /// The largest.
+        last: u64,
+        /// How many were dropped; fewer were missed if some had been given before.
+        events: u64,
+    },
     /// An argument is out of its legal range.
     #[error("{field} is not legal: {why}")]
     Invalid {
@@ -233,6 +246,12 @@ mod tests {
             missing("events/MANIFEST"),
             "events/MANIFEST is missing; open the directory with an engine and its schema, which makes a table or \
              mends one that lost this file"
+        );
+        let gap = DbError::Gap { first: 7, last: 9, events: 2 };
+        assert_eq!(
+            gap.to_string(),
+            "up to 2 events with sequences from 7 to 9 were dropped by age or size before they were read; go on behind \
+             them, and read sooner or keep events longer"
         );
         let truncated = DbError::Truncated { file: file.to_owned(), found_bytes: 10, expected_bytes: 64 };
         assert_eq!(

@@ -136,6 +136,7 @@ mod reader;
 pub mod serial;
 mod step;
 mod store;
+mod tail;
 mod values;
 mod walk;
 
@@ -166,6 +167,7 @@ pub use reader::{RawReader, Reader};
 pub use schema::{MAX_COUNTERS, MAX_DIMS, MAX_LABELS, MAX_NAME_BYTES, TableSchema};
 pub use step::Step;
 pub use store::{ExactRollup, ExactSums, Schema, Store};
+pub use tail::{Start, Tail};
 pub use values::Values;
 
 /// Compiles and runs the example of the README.

@@ -31,6 +31,7 @@ const FLOORS: [(&str, &[&str]); 8] = [
             "serial",
             "step",
             "store",
+            "tail",
             "values",
             "walk",
             "any",

@@ -66,6 +66,7 @@ impl Core {
         let before = version.counted_deletes();
         bury(&mut version, &tombstones)?;
         let buried = version.counted_deletes() - before;
+        version.deletes += 1;
         let log = self.tombstone_log(publish)?;
         log.append(&tombstones)?;
         self.tombstones.store(log.rows(), Ordering::Relaxed);

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use super::Core;
 use super::shard::Active;
 use super::unlink::{Replaced, UnlinkList};
+use crate::config::Sync;
 use crate::error::Result;
 use crate::format::manifest::{ListedSegment, ListedWal, Manifest};
 use crate::format::tombstones::Tombstone;
@@ -59,8 +60,7 @@ impl Core {
         // Only now is the number used up: had `create` failed, the next attempt would replace what it left.
         publish.next_generation += 1;
         publish.wals.insert(generation, LiveWal::Open(Arc::clone(wal.syncer())));
-        let shape = self.source.schema().shape();
-        let memtable = Arc::new(Memtable::of_log(generation, shape, wal.syncer().synced_below()));
+        let memtable = Arc::new(self.memtable_of(generation, &wal));
         memtable.set_wal_bytes(wal.end());
         let mut version = Version::clone(&self.source.version());
         version.memtables.push(MemtableEntry {
@@ -70,6 +70,17 @@ impl Core {
         });
         self.source.show(version);
         Ok(Active { wal, memtable })
+    }
+
+    /// The memtable of a log. Where nothing is ever synced, rows count as on disk when they are in the log.
+    pub(crate) fn memtable_of(&self, generation: u64, wal: &Wal) -> Memtable {
+        let shape = self.source.schema().shape();
+        match self.options.sync {
+            Sync::Os => Memtable::new(generation, shape),
+            Sync::Always | Sync::Every { .. } => {
+                Memtable::of_log(generation, shape, wal.syncer().synced_below())
+            }
+        }
     }
 
     /// Writes into the manifest where this run's sequences begin, and that the table is being written: once, before the

@@ -259,7 +259,7 @@ impl Core {
         let wal =
             is_open.then(|| Wal::resume(&self.wal, generation, found.header.salt, reach)).transpose()?;
         let memtable = Arc::new(match &wal {
-            Some(wal) => Memtable::of_log(generation, shape, wal.syncer().synced_below()),
+            Some(wal) => self.memtable_of(generation, wal),
             None => Memtable::new(generation, shape),
         });
         memtable.set_wal_bytes(end);

@@ -38,6 +38,7 @@ pub(crate) mod row;
 pub(crate) mod select;
 pub(crate) mod sketch;
 pub(crate) mod source;
+pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
 

@@ -86,7 +86,6 @@ impl Sequences {
 
     /// First number of an append that failed and may come back when the table is opened again; above all numbers if there
     /// is none.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the tail asks"))]
     pub(crate) fn doubtful(&self) -> u64 {
         self.doubtful.load(Ordering::SeqCst)
     }

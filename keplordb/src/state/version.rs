@@ -44,6 +44,8 @@ pub(crate) struct Version {
     pub(crate) segments: Vec<SegmentEntry>,
     /// The active memtable of each shard that has one, and the sealed ones.
     pub(crate) memtables: Vec<MemtableEntry>,
+    /// How often rows were deleted since the table was opened.
+    pub(crate) deletes: u64,
     /// What gc has dropped since the table was made, ascending, at most [`DROPPED_RANGES`].
     pub(crate) dropped: Arc<[Dropped]>,
     /// What the segments have in all; counted when the version is shown.
@@ -200,7 +202,6 @@ impl View {
     ///
     /// Rows of a log are written in the order of their numbers, so the first that is not on disk is the first that is not
     /// below the log's own number. One that is not in the blocks is not settled either.
-    #[expect(dead_code, reason = "the tail asks")]
     pub(crate) fn settled_and_synced(&self) -> u64 {
         let unsynced = self.memtables.iter().flat_map(|memtable| {
             memtable.blocks.iter().filter_map(|block| {
@@ -214,6 +215,11 @@ impl View {
 
     pub(crate) fn version(&self) -> &Arc<Version> {
         &self.version
+    }
+
+    /// What was dropped so far.
+    pub(crate) fn dropped(&self) -> &Arc<[Dropped]> {
+        &self.version.dropped
     }
 
     pub(crate) fn segments(&self) -> &[SegmentEntry] {
