@@ -97,13 +97,13 @@ fn run(seed: u64) {
     let _replay = Replay { variable: "KEPLORDB_QUERY_SEED", seed };
     let mut history = History::new(seed);
     match history.random.below(6) {
-        0 => drop(Program::<Bare>::open(&mut history).steps(STEPS)),
-        1 => drop(Program::<Young>::open(&mut history).steps(STEPS)),
+        0 => Program::<Bare>::open(&mut history).steps(STEPS),
+        1 => Program::<Young>::open(&mut history).steps(STEPS),
         2 | 3 => {
             Program::<Young>::open(&mut history).steps(STEPS / 2);
             Program::<Call>::open(&mut history).steps(STEPS / 2);
         }
-        _ => drop(Program::<Call>::open(&mut history).steps(STEPS)),
+        _ => Program::<Call>::open(&mut history).steps(STEPS),
     }
 }
 
@@ -792,12 +792,12 @@ impl<S: Table> By<S> {
         from_the_top: bool,
         count: usize,
     ) -> Selected<'a, S, K, B, A> {
-        fn ordered<'a, S: Schema, K: GroupKeys<S>, B, A: Aggregates<S>, V>(
-            selected: Selected<'a, S, K, B, A>,
+        fn ordered<S: Schema, K: GroupKeys<S>, B, A: Aggregates<S>, V>(
+            selected: Selected<'_, S, K, B, A>,
             by: aggregates::Aggregate<S, V>,
             from_the_top: bool,
             count: usize,
-        ) -> Selected<'a, S, K, B, A> {
+        ) -> Selected<'_, S, K, B, A> {
             if from_the_top { selected.top_by(count, by) } else { selected.bottom_by(count, by) }
         }
         match self {
@@ -1186,7 +1186,7 @@ impl<S: Table> Round<'_, S> {
         for<'g> K::Key<'g>: ShownKeys,
     {
         let (selected, aggregates) = A::draw(self.tokens, random);
-        let buckets = random.percent(50).then(|| self.buckets(random));
+        let buckets = random.percent(50).then(|| Self::buckets(random));
         let (by, plain_by) = By::draw(self.tokens, random);
         let mut ask = Grouping {
             keys: plain,
@@ -1226,7 +1226,7 @@ impl<S: Table> Round<'_, S> {
         }
     }
 
-    fn buckets(&self, random: &mut Random) -> Buckets {
+    fn buckets(random: &mut Random) -> Buckets {
         let width_ns = match random.below(8) {
             0 => 1,
             1 => 2 + random.below(10) as i64,
@@ -1250,7 +1250,7 @@ impl<S: Table> Round<'_, S> {
         let times = || self.found.iter().map(|row| i128::from(row.ts_ns));
         let (Some(first), Some(last)) = (times().min(), times().max()) else { return true };
         let buckets = (last - first) / i128::from(width_ns);
-        buckets < 50 || buckets > TOO_MANY_FILLED
+        !(50..=TOO_MANY_FILLED).contains(&buckets)
     }
 }
 

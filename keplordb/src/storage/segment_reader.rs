@@ -299,10 +299,6 @@ impl OpenSegment<'_> {
         self.section(kind, 0).map(Option::unwrap_or_default)
     }
 
-    fn rows(&self) -> usize {
-        self.segment.header.rows as usize
-    }
-
     fn fixed_numbers(&self, kind: SectionKind) -> Result<Numbers<'_>> {
         Ok(Numbers::new(self.fixed(kind)?, self.rows(), kind.has_running_sums()))
     }

@@ -247,7 +247,7 @@ fn plain_segment(rows: i64) -> Table {
     let version = Version::new(vec![SegmentEntry { segment, deleted: None }], Vec::new());
     Table {
         rows,
-        view: View::new(Arc::new(version)),
+        view: View::new(Arc::new(version), u64::MAX),
         memtables: Vec::new(),
         rollup_dims: Vec::new(),
         habits: Habits::random(&mut Random(1)),
@@ -267,6 +267,9 @@ fn way_of(tally: &Tally) -> &'static str {
     ways.iter().find(|(_, segments)| *segments == 1).map_or("none", |(way, _)| way)
 }
 
+/// What it is called, the rows, keys, a width of buckets, and what is asked.
+type Case<'c> = (&'c str, &'c Predicate<'c>, &'c [KeyColumn], Option<i64>, &'c [Aggregate]);
+
 #[test]
 fn the_cheapest_means_is_taken() {
     let table = plain_segment(4000);
@@ -282,7 +285,7 @@ fn the_cheapest_means_is_taken() {
     let by_scan = Predicate { by_scan: true, ..Predicate::all() };
     let second = Some(1_000_000_000);
     let ms = Some(1_000_000);
-    let cases: [(&str, &Predicate<'_>, &[KeyColumn], Option<i64>, &[Aggregate]); 17] = [
+    let cases: [Case<'_>; 17] = [
         ("pruned", &nobody, &[], None, &sum),
         ("totals", &all, &[], None, &sum),
         ("totals", &all, &[KeyColumn::Dim(2)], second, &sum),
