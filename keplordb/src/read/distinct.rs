@@ -51,13 +51,14 @@ impl IdSets {
     pub(crate) fn merge(&mut self, group: usize, other: &Self, others: usize) {
         match (&mut self.sets, &other.sets) {
             (Sets::Dense(mine), Sets::Dense(theirs)) => {
+                assert_eq!(self.words, other.words, "sets of one query are made alike");
                 let mine = &mut mine[group * self.words..][..self.words];
                 mine.iter_mut()
                     .zip(&theirs[others * self.words..])
                     .for_each(|(mine, theirs)| *mine |= theirs);
             }
             (Sets::Sparse(mine), Sets::Sparse(theirs)) => mine[group] |= &theirs[others],
-            _ => debug_assert!(false, "sets of one query are made alike"),
+            _ => unreachable!("sets of one query are made alike"),
         }
     }
 

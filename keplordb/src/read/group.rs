@@ -4,8 +4,6 @@
 //! ([`accumulate`]). Then each segment answers by the cheapest means that is exact ([`segments`]), or waits to be scanned,
 //! by several threads when there is much to scan. What comes of it is put in order at the end ([`finish`]).
 
-#![allow(dead_code, reason = "the typed query asks it in a moment")]
-
 mod accumulate;
 mod buckets;
 mod finish;
@@ -207,6 +205,8 @@ struct Ready<'q> {
     /// The key columns, then those whose distinct values are counted.
     columns: Vec<ColumnIds>,
     packing: Packing,
+    /// Of the columns whose distinct values are counted, above all ids: read once, since other queries give out more.
+    counted_ids: Vec<u32>,
     /// Per needed quantile, the bounds of its column.
     bounds: Vec<Option<(i64, i64)>>,
     blocks: Vec<ReadyBlock<'q>>,
@@ -257,7 +257,19 @@ impl<'q> Ready<'q> {
         }
         let keys = columns.iter().take(query.keys.len());
         let packing = Packing::new(keys.map(|column| column.ids.len()), query.buckets.is_some());
-        Ok(Self { view, predicate, context, needs, buckets: query.buckets, columns, packing, bounds, blocks })
+        let counted_ids = columns.iter().skip(query.keys.len()).map(|column| column.ids.len()).collect();
+        Ok(Self {
+            view,
+            predicate,
+            context,
+            counted_ids,
+            needs,
+            buckets: query.buckets,
+            columns,
+            packing,
+            bounds,
+            blocks,
+        })
     }
 
     /// The key columns, without those that are only counted.

@@ -397,7 +397,6 @@ struct Extents {
 
 impl<'q> Accumulator<'q> {
     pub(super) fn new(ready: &'q Ready<'q>) -> Self {
-        let counted = &ready.columns[ready.packing.keys()..];
         let one_group = ready.has_one_group();
         let mut groups = Self {
             ready,
@@ -405,7 +404,7 @@ impl<'q> Accumulator<'q> {
             counts: Vec::new(),
             extents: ready.needs.extents.iter().map(|_| Extents::default()).collect(),
             quantiles: ready.bounds.iter().map(|bounds| Quantiles::new(*bounds, one_group)).collect(),
-            distinct: counted.iter().map(|column| IdSets::new(column.ids.len(), one_group)).collect(),
+            distinct: ready.counted_ids.iter().map(|ids| IdSets::new(*ids, one_group)).collect(),
         };
         // Where ids are groups they are all there from the beginning.
         groups.grow();

@@ -9,7 +9,7 @@ use super::buckets::Buckets;
 use super::{GroupOrder, GroupQuery, GroupValue, Groups};
 use crate::error::{DbError, Result};
 
-/// Groups that listing empty buckets may make, in all.
+/// Empty groups that may be listed.
 const MAX_FILLED_GROUPS: u128 = 1 << 20;
 /// Groups for each id of a key from which ranks are made to sort them; fewer are compared by their texts.
 const IDS_PER_GROUP: usize = 8;
@@ -79,9 +79,10 @@ fn fill(groups: &mut Accumulator<'_>, buckets: Buckets, rows: &mut Vec<usize>) -
     let (Some(first), Some(last)) = (starts.clone().min(), starts.max()) else { return Ok(()) };
     let keys: BTreeSet<Vec<u32>> = rows.iter().map(|group| groups.table.ids(*group).to_vec()).collect();
     let count = buckets.count(first, last).saturating_mul(keys.len() as u128);
-    if count > MAX_FILLED_GROUPS {
+    let empty = count.saturating_sub(rows.len() as u128);
+    if empty > MAX_FILLED_GROUPS {
         let why = format!(
-            "{count} groups, most of them empty, are more than {MAX_FILLED_GROUPS}; take wider buckets, a range of \
+            "{empty} empty groups are more than {MAX_FILLED_GROUPS}; take wider buckets, a range of \
              time, or fewer keys"
         );
         return Err(DbError::invalid("fill", why));

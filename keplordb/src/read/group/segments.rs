@@ -195,8 +195,16 @@ fn add_by_sums(
     match (&*selection.conditions, keys.varying) {
         ([], (None, _)) if needs.quantiles.is_empty() => {
             let summed = add_ranges(open, selection, keys, groups)?;
-            tally.by_running_sums += u64::from(summed);
-            Ok(summed)
+            match summed {
+                None => {}
+                Some(0) if needs.distinct == 0 => tally.by_running_sums += 1,
+                Some(0) => tally.by_value_sums += 1,
+                Some(rows) => {
+                    tally.scanned += 1;
+                    tally.rows_decoded += rows;
+                }
+            }
+            Ok(summed.is_some())
         }
         ([], (Some(key), None)) if all_rows && needs.is_summed() => {
             let summed = match (keys.one_bucket, keys_of(open, needs.keys[key])?) {
@@ -251,13 +259,14 @@ fn source<'s>(
     Ok(SegmentSource { time, numbers, keys })
 }
 
-/// Adds the rows between two buckets' beginnings at once. `false`, and nothing is added, where buckets are too many.
+/// Adds the rows between two buckets' beginnings at once; of how many rows codes were read for it. `None`, and nothing is
+/// added, where buckets are too many.
 fn add_ranges(
     open: &OpenSegment<'_>,
     selection: &Selection<'_>,
     keys: &SegmentKeys<'_>,
     groups: &mut Accumulator<'_>,
-) -> Result<bool> {
+) -> Result<Option<u64>> {
     let (ready, needs) = (groups.ready, groups.ready.needs);
     let (ids, one_bucket) = (keys.first_ids(), keys.one_bucket);
     let numbers: Vec<Option<Numbers<'_>>> =
@@ -272,13 +281,13 @@ fn add_ranges(
         (None, Some(buckets)) => {
             let (first, last) = (time.get(rows.start), time.get(rows.end - 1));
             if buckets.count(first, last).saturating_mul(ROWS_PER_BUCKET) > rows.len() as u128 {
-                return Ok(false);
+                return Ok(None);
             }
             Some(buckets)
         }
         _ => None,
     };
-    let mut next = rows.start;
+    let (mut next, mut read_rows) = (rows.start, 0);
     while next < rows.end {
         let (start, end) = match buckets {
             None => (one_bucket.unwrap_or(0), rows.end),
@@ -311,24 +320,27 @@ fn add_ranges(
         for (place, (column, table)) in columns.iter().enumerate() {
             match column {
                 None => groups.add_distinct(place, group, table[0]),
-                Some(column) => codes_in(column, &time, range.clone(), |code| {
-                    if let Some(id) = table.get(code as usize) {
-                        groups.add_distinct(place, group, *id);
-                    }
-                }),
+                Some(column) => {
+                    read_rows += codes_in(column, &time, range.clone(), |code| {
+                        if let Some(id) = table.get(code as usize) {
+                            groups.add_distinct(place, group, *id);
+                        }
+                    });
+                }
             }
         }
     }
-    Ok(true)
+    Ok(Some(read_rows))
 }
 
-/// Gives the codes that a range of rows has to `each`, some of them more than once. All rows of a time are in the range,
-/// or none.
-fn codes_in(keys: &Keys<'_>, time: &Numbers<'_>, rows: Range<usize>, mut each: impl FnMut(u32)) {
+/// Gives the codes that a range of rows has to `each`, some of them more than once; how many rows it read for that. All
+/// rows of a time are in the range, or none.
+fn codes_in(keys: &Keys<'_>, time: &Numbers<'_>, rows: Range<usize>, mut each: impl FnMut(u32)) -> u64 {
     if rows.len() == time.rows() {
-        return (0..keys.values()).for_each(each);
+        (0..keys.values()).for_each(each);
+        return 0;
     }
-    let (Ok(start), Ok(end)) = (u32::try_from(rows.start), u32::try_from(rows.end)) else { return };
+    let (Ok(start), Ok(end)) = (u32::try_from(rows.start), u32::try_from(rows.end)) else { return 0 };
     let (from, to) = (time.get(rows.start), time.get(rows.end - 1));
     let mut undecided = Vec::new();
     let has_times = keys.has_value_sums() && (keys.values() as usize) < rows.len();
@@ -351,7 +363,7 @@ fn codes_in(keys: &Keys<'_>, time: &Numbers<'_>, rows: Range<usize>, mut each: i
                 each(code);
             }
         }
-        return;
+        return 0;
     }
     let codes = keys.codes();
     let mut values = [0; CHUNK_ROWS];
@@ -362,6 +374,7 @@ fn codes_in(keys: &Keys<'_>, time: &Numbers<'_>, rows: Range<usize>, mut each: i
         // Codes were checked to be below the number of values.
         values[own].iter().for_each(|code| each(u32::try_from(*code).unwrap_or(u32::MAX)));
     }
+    rows.len() as u64
 }
 
 /// Whether a dictionary sums up all that is needed. Only counts are there without value sums; not even they are of a column

@@ -267,7 +267,7 @@ fn way_of(tally: &Tally) -> &'static str {
     ways.iter().find(|(_, segments)| *segments == 1).map_or("none", |(way, _)| way)
 }
 
-/// What it is called, the rows, keys, a width of buckets, and what is asked.
+/// What is taken for which rows, keys, width of buckets and aggregates.
 type Case<'c> = (&'c str, &'c Predicate<'c>, &'c [KeyColumn], Option<i64>, &'c [Aggregate]);
 
 #[test]
@@ -291,7 +291,7 @@ fn the_cheapest_means_is_taken() {
         ("totals", &all, &[KeyColumn::Dim(2)], second, &sum),
         ("running sums", &range, &[], None, &sum),
         ("running sums", &all, &[], ms, &sum),
-        ("running sums", &range, &[], None, &distinct),
+        ("value sums", &range, &[], None, &distinct),
         ("value sums", &all, &[value], None, &sum),
         ("value sums", &all, &[value, KeyColumn::Dim(2)], second, &sum),
         ("value sums", &of_one, &[], None, &sum),
@@ -337,7 +337,7 @@ fn too_many_empty_buckets_are_refused_and_few_rows_are_not() {
     let ask =
         |query: &GroupQuery| group(&table.view, &Predicate::all(), query, &context, &mut Tally::default());
     let refused = ask(&query(1, true)).unwrap_err().to_string();
-    assert!(refused.starts_with("fill is not legal: 15996004 groups"), "{refused}");
+    assert!(refused.starts_with("fill is not legal: 15992004 empty groups"), "{refused}");
     assert_eq!(ask(&query(1, false)).unwrap().len(), 3);
     assert_eq!(ask(&query(1_000_000, true)).unwrap().len(), 3);
 }
@@ -364,4 +364,43 @@ fn ids_of_segments_that_are_gone_are_let_go() {
         let own: BTreeSet<&str> = table.rows.iter().map(|row| &*row.event.dims[0]).collect();
         assert!(names(&table) as usize <= own.len() + 2 * table.rows.len() + 1024);
     }
+}
+
+#[test]
+fn sets_of_distinct_values_are_alike_though_others_give_out_ids() {
+    let table = plain_segment(4000);
+    let context = context(&mut Random(1));
+    let query = GroupQuery {
+        keys: vec![KeyColumn::Dim(1)],
+        buckets: None,
+        aggregates: vec![Aggregate::Distinct(KeyColumn::Dim(0)), Aggregate::Count],
+        order: GroupOrder::ByKey,
+        limit: usize::MAX,
+        offset: 0,
+    };
+    let rows: Vec<&Row> = table.live().collect();
+    let expected = plainly(&rows, &query, None);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Crosses the sizes at which sets change their form.
+            let column = context.remaps.column(KeyColumn::Dim(0), &table.view);
+            for new in 0..6000 {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                let mut block = Block::new(SHAPE);
+                let mut event = Event::default();
+                event.dims[0] = format!("new {new}");
+                block.push(event.as_row());
+                column.ids.of_block(&Arc::new(block));
+            }
+        });
+        for _ in 0..300 {
+            let found =
+                group_by(FANNED_OUT, &table.view, &Predicate::all(), &query, &context, &mut Tally::default());
+            assert_eq!(listed(&found.unwrap(), &query), expected);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
 }
