@@ -22,6 +22,7 @@ use super::explain::Tally;
 use super::plan::{self, Outlook};
 use super::remap::{ColumnIds, IdTable, Ids};
 use super::select::{self, BlockSelection};
+use super::sketch::Budget;
 use crate::error::Result;
 use crate::expr::{KeyColumn, NumberColumn};
 use crate::filter::Predicate;
@@ -209,6 +210,8 @@ struct Ready<'q> {
     counted_ids: Vec<u32>,
     /// Per needed quantile, the bounds of its column.
     bounds: Vec<Option<(i64, i64)>>,
+    /// Per needed quantile, what its exact values may take.
+    budgets: Vec<Budget>,
     blocks: Vec<ReadyBlock<'q>>,
 }
 
@@ -257,6 +260,7 @@ impl<'q> Ready<'q> {
         }
         let keys = columns.iter().take(query.keys.len());
         let packing = Packing::new(keys.map(|column| column.ids.len()), query.buckets.is_some());
+        let budgets = bounds.iter().map(|_| Budget::default()).collect();
         let counted_ids = columns.iter().skip(query.keys.len()).map(|column| column.ids.len()).collect();
         Ok(Self {
             view,
@@ -268,6 +272,7 @@ impl<'q> Ready<'q> {
             columns,
             packing,
             bounds,
+            budgets,
             blocks,
         })
     }

@@ -403,7 +403,12 @@ impl<'q> Accumulator<'q> {
             table: GroupTable::new(&ready.packing),
             counts: Vec::new(),
             extents: ready.needs.extents.iter().map(|_| Extents::default()).collect(),
-            quantiles: ready.bounds.iter().map(|bounds| Quantiles::new(*bounds, one_group)).collect(),
+            quantiles: ready
+                .bounds
+                .iter()
+                .zip(&ready.budgets)
+                .map(|(bounds, budget)| Quantiles::new(*bounds, one_group, budget.clone()))
+                .collect(),
             distinct: ready.counted_ids.iter().map(|ids| IdSets::new(*ids, one_group)).collect(),
         };
         // Where ids are groups they are all there from the beginning.
