@@ -103,7 +103,7 @@ pub(crate) fn expand(table: &Table<'_>, error: &Error) -> TokenStream {
             type Builder = #builder;
             type Filter = #filter;
             type Row = #row;
-            type View<'a> = #view<'a>;
+            type View<'__row> = #view<'__row>;
             type Totals = #krate::Totals<0>;
             type RollupValue = #krate::RollupValue<0>;
             fn table_schema() -> #krate::TableSchema { ::core::unreachable!() }
@@ -113,7 +113,7 @@ pub(crate) fn expand(table: &Table<'_>, error: &Error) -> TokenStream {
             fn read_row(_: &#krate::RowView<'_>) -> ::core::result::Result<#row, #krate::DbError> {
                 ::core::unreachable!()
             }
-            fn view_of<'a>(_: &#krate::RowView<'a>) -> #view<'a> { ::core::unreachable!() }
+            fn view_of<'__row>(_: &#krate::RowView<'__row>) -> #view<'__row> { ::core::unreachable!() }
         }
     }
 }

@@ -278,7 +278,7 @@ fn cycles(mode: Mode) {
     );
     assert!(operations > cycles, "the child hardly worked: {operations} operations in {cycles} cycles");
     assert!(replayed > 0, "no kill left rows in a log");
-    assert!(rotations > 1 || cycles < CYCLES, "no rotation was reached");
+    assert!(rotations > 0 || cycles < CYCLES, "no rotation was reached");
 }
 
 #[test]

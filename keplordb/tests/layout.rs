@@ -120,9 +120,21 @@ fn rust_blocks(document: &str) -> Vec<&str> {
 #[test]
 fn every_rust_block_of_the_documents_is_a_doctest() {
     let Some(root) = repository() else { return };
-    let tested = read(&root.join("keplordb/README.md"));
-    let tested = rust_blocks(&tested);
-    assert!(!tested.is_empty(), "the README of the crate has its example");
+    // Documents that a library includes as its own, for `cargo test --doc`.
+    let included: Vec<String> = ["keplordb/src/lib.rs", "examples/src/lib.rs"]
+        .iter()
+        .flat_map(|library| {
+            let source = read(&root.join(library));
+            let folder = root.join(library).parent().map(Path::to_path_buf).unwrap_or_default();
+            let names = source.split("include_str!(\"").skip(1).filter_map(|rest| rest.split('"').next());
+            names
+                .filter(|name| Path::new(name).extension() == Some("md".as_ref()))
+                .map(|name| read(&folder.join(name)))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let tested: Vec<&str> = included.iter().flat_map(|document| rust_blocks(document)).collect();
+    assert!(tested.len() >= 3, "the READMEs and the tour of queries have their programs");
     for path in DOCUMENTS.iter().flat_map(|path| files(&root.join(path), "md")) {
         let document = read(&path);
         for block in rust_blocks(&document) {

@@ -344,9 +344,5 @@ fn an_explanation_reads_as_a_sentence() {
     store.append(call(SEGMENTS * SEGMENT_ROWS)).unwrap();
     let explain = store.query(Call::cols().user.eq("rare")).explain().unwrap();
     let text = explain.to_string();
-    assert!(
-        text.starts_with("4 segments: 3 pruned, 0 by totals, 0 by running sums, 1 by value sums, ")
-            && text.contains("0 scanned; 0 chunks masked, 0 rows decoded"),
-        "{text}"
-    );
+    assert_eq!(text, "segments: 3 pruned, 1 by value sums; rows in memory: 1, in blocks: 1");
 }
