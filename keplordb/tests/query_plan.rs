@@ -254,7 +254,7 @@ fn groups_take_the_cheapest_way() {
     // Distinct users in a range of times.
     let range = || all().between(SEGMENT_NS + HALF_NS..3 * SEGMENT_NS);
     let (ways, explain) = group_ways!(range(), |q| q.select(distinct(c.user)));
-    assert_eq!(ways, Ways { pruned: 2, running_sums: 2, ..Ways::NONE }, "{explain}");
+    assert_eq!(ways, Ways { pruned: 2, value_sums: 2, ..Ways::NONE }, "{explain}");
     assert_eq!(explain.rows_decoded, 0, "{explain}");
     // A status whose first row is before the range and whose last one is after it need not be in it: the lists of rows
     // tell, or, where there are fewer rows than would pay for a search, the rows.
@@ -262,7 +262,9 @@ fn groups_take_the_cheapest_way() {
     for rows in [90, 100] {
         let between = || all().between(start..start + rows * SECOND_NS);
         let (ways, explain) = group_ways!(between(), |q| q.select((distinct(c.status), count())));
-        assert_eq!(ways, Ways { pruned: 3, running_sums: 1, ..Ways::NONE }, "{explain}");
+        let searched = Ways { pruned: 3, value_sums: 1, ..Ways::NONE };
+        let scanned = Ways { pruned: 3, scanned: 1, ..Ways::NONE };
+        assert!(ways == searched || ways == scanned, "{explain}");
         assert_eq!(between().select(distinct(c.status)).one().unwrap(), 3);
     }
     // A user's rows, and what only a scan tells.
