@@ -20,8 +20,6 @@ use crate::format::bytes::ByteWriter;
 
 /// Longest row, in bytes: its length has one byte, and it is unpacked on the stack to be compared.
 pub(super) const MAX_PACKED_BYTES: usize = 255;
-/// Bytes that most packed texts fit into.
-const SHORT_BYTES: usize = 40;
 /// Most characters of an alphabet: what 6 bits tell apart; with 7 there is nothing to gain over plain ASCII.
 const MAX_ALPHABET: usize = 64;
 /// Words of 64 bits, a bit for each place of a row.
@@ -192,22 +190,28 @@ impl<'a> Packed<'a> {
         text.len() == self.template.len() && self.compare(index, text).is_eq()
     }
 
-    /// How row `index` compares with `text`; allocates nothing.
+    /// How row `index` compares with `text`; allocates nothing, and decodes no more than it takes to tell.
     pub(super) fn compare(&self, index: usize, text: &[u8]) -> Ordering {
-        // What most texts fit into costs less to clear.
-        let (mut short, mut long);
-        let buffer = if self.template.len() <= SHORT_BYTES {
-            short = [0; SHORT_BYTES];
-            short.as_mut_slice()
-        } else {
-            long = [0; MAX_PACKED_BYTES];
-            long.as_mut_slice()
-        };
-        // A template is never longer than `MAX_PACKED_BYTES`: its length is a u8.
-        let unpacked = buffer.get_mut(..self.template.len()).unwrap_or_default();
-        unpacked.iter_mut().zip(self.template).for_each(|(slot, byte)| *slot = *byte);
-        self.unpack(index, unpacked);
-        (*unpacked).cmp(text)
+        let mask = (1 << self.bits) - 1;
+        let mut at = index * self.varying * self.bits;
+        for (place, wanted) in self.template.iter().zip(text) {
+            let mut character = *place;
+            if character == VARIES {
+                // A code has 6 bits at most, so the eight bytes from its first one on have all of it.
+                let loaded = self.codes.get(at / 8..).and_then(|codes| codes.first_chunk());
+                let code = loaded.map_or(0, |bytes| u64::from_le_bytes(*bytes)) >> (at % 8) & mask;
+                character = usize::try_from(code)
+                    .ok()
+                    .and_then(|code| self.alphabet.get(code))
+                    .copied()
+                    .unwrap_or_default();
+                at += self.bits;
+            }
+            if character != *wanted {
+                return character.cmp(wanted);
+            }
+        }
+        self.template.len().cmp(&text.len())
     }
 }
 
@@ -343,6 +347,20 @@ mod tests {
                 let mut out = b"before".to_vec();
                 unpacker.append_to(index, &mut out);
                 assert_eq!(out, [b"before", row.as_bytes()].concat());
+            }
+        }
+    }
+
+    #[test]
+    fn rows_compare_as_their_texts_do() {
+        let rows = ["a0-xq", "a1-zq", "a2-yq", "a0-zq", "a2-xq"];
+        let bytes = packed(&rows);
+        let texts = Packed::view(&bytes).unwrap();
+        let others = ["", "a", "a0-x", "a0-xqq", "a1", "b", "a0-xp", "a3-xq", "A0-xq", "a1é", "\u{7f}"];
+        for (index, row) in rows.iter().enumerate() {
+            for other in rows.iter().chain(&others) {
+                assert_eq!(texts.compare(index, other.as_bytes()), row.cmp(other), "{row} and {other}");
+                assert_eq!(texts.equals(index, other.as_bytes()), row == other);
             }
         }
     }
