@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::columns::Filter;
 use crate::error::{DbError, Result};
 use crate::filter::Predicate;
+use crate::format::manifest::Dropped;
 use crate::read::source::Source;
 use crate::read::tail::Follow;
 use crate::store::{Schema, Store};
@@ -178,17 +179,16 @@ impl<'a, S: Schema> Tail<'a, S> {
             return Ok(rows);
         }
         rows.extend(self.next_timeout(timeout)?);
-        while (1..limit).contains(&rows.len()) && self.follow.gaps.is_empty() {
-            if self.ahead.is_empty() && self.read_ahead().is_err() {
-                // The next call meets it again, and has nothing to lose.
-                break;
-            }
-            if !self.follow.gaps.is_empty() {
-                break;
-            }
-            match self.try_next()? {
-                Some(row) => rows.push(row),
-                None => break,
+        while (1..limit).contains(&rows.len()) {
+            match self.try_next() {
+                Ok(Some(row)) => rows.push(row),
+                // What was taken so far must not be lost by an error: the next call says it.
+                Err(DbError::Gap { first, last, events }) => {
+                    self.follow.gaps.push_front(Dropped { first, last, rows: events });
+                    break;
+                }
+                // Nothing is there, or a failure that the next call meets again.
+                Ok(None) | Err(_) => break,
             }
         }
         Ok(rows)

@@ -325,3 +325,26 @@ fn what_gc_took_is_said_once_also_after_a_restart() {
     let all: Vec<u64> = store.tail(Start::Beginning).try_iter().map(|row| row.unwrap().sequence()).collect();
     assert_eq!(all, [new.first]);
 }
+
+#[test]
+fn a_batch_before_a_gap_is_not_lost() {
+    let disk = CrowdedDisk::new(Arc::new(MemoryDisk::default()));
+    let mut random = Random::new(1);
+    let store = open(&disk, Sync::Os, &mut random);
+    let append = |ts_ns| store.append_batch((0..3).map(|_| Step::new(ts_ns).user("u"))).unwrap();
+    let first = append(0);
+    let mut tail = store.tail(Start::Beginning);
+    assert_eq!(tail.try_next().unwrap().unwrap().sequence(), first.first);
+    let dropped = append(1);
+    store.flush().unwrap();
+    assert_eq!(store.gc(100).unwrap().events_deleted, 6);
+    let last = append(200);
+    let sequences = |rows: Vec<StepRow>| rows.iter().map(StepRow::sequence).collect::<Vec<_>>();
+    // Two rows had been read ahead.
+    assert_eq!(sequences(tail.next_batch(9, PATIENCE).unwrap()), [first.first + 1, first.last]);
+    let error = tail.next_batch(9, PATIENCE).unwrap_err();
+    assert!(matches!(error, DbError::Gap { last, .. } if last == dropped.last), "{error}");
+    let rows: Vec<u64> = (last.first..=last.last).collect();
+    assert_eq!(sequences(tail.next_batch(9, PATIENCE).unwrap()), rows);
+    assert!(tail.next_batch(9, Duration::ZERO).unwrap().is_empty());
+}
