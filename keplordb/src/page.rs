@@ -12,6 +12,7 @@ const TEXT_BYTES: usize = 1 + 1 + 8 + 8 + 8 + 4;
 
 /// Some rows of a query, and where it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Page<R> {
     /// The rows, in the order of the query; as many as were asked for, unless they are the last ones.
     pub rows: Vec<R>,
@@ -19,11 +20,19 @@ pub struct Page<R> {
     pub next: Option<PageCursor>,
 }
 
-/// A place between two pages of a query; opaque, and good for ever.
+/// A place between two pages of a query; opaque, and good as long as the table is there.
 ///
 /// It holds the last row of the page before and which rows were there when the first page was asked for. So all pages
 /// together have each row that was there then exactly once, whatever is appended, moved or merged meanwhile, and none that
 /// was appended later. Rows that were deleted meanwhile are left out.
+///
+/// It belongs to the table and the filter that it came with. Order and schema id are checked, and that the table has given as
+/// many numbers; another table of the same schema id, or another filter, is not noticed: what comes then are rows of that one
+/// behind the same place.
+///
+/// Two kinds of rows may come in a late page though the first moment did not show them: those of an append that failed for good
+/// and were found in the log when the table was opened again; and with a [`Reader`](crate::Reader), which sees only files, those
+/// of an append that was under way when it was refreshed for the first page.
 ///
 /// It can be stored as text, and is as good after a restart, in another process, and in a copy of the table:
 ///

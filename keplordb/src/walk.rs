@@ -14,8 +14,9 @@ impl<S: Schema> Query<'_, S> {
     /// its page is, also of equal times; rows that are appended later belong to none of them. See [`PageCursor`]. Use
     /// the same filter for all pages: with another one, they are those of its rows that lie behind the cursor.
     ///
-    /// What every other thread had appended when the first page was asked for is in the pages; it waits, 100 ms at most,
-    /// for appends that are under way, and leaves out what comes behind one that takes longer.
+    /// What had been appended when the first page was asked for is in the pages. For that it waits for appends that are under
+    /// way, 100 ms at most: where a write takes longer, rows that were appended after that one began, the caller's own too,
+    /// are left out, and are in the next walk.
     ///
     /// ```
     /// use keplordb::{Schema, Store};
@@ -64,8 +65,9 @@ impl<S: Schema> Query<'_, S> {
     /// one moment of the whole table.
     ///
     /// The rows are those of one moment: what is appended, deleted, moved or dropped meanwhile changes nothing. What was
-    /// acknowledged before the call is among them; see [`page`](Self::page) for appends that were under way. The function may
-    /// use the store as it likes, and returns what that of `each` may.
+    /// acknowledged before the call is among them, what is appended after it is not, and of two appends of which one began when
+    /// the other had returned the later is never there without the earlier. The function may use the store as it likes, and
+    /// returns what that of `each` may.
     ///
     /// Memory, besides maps of files: the rows in memory as they were at the beginning, until the scan ends; the columns
     /// of segments whose times meet, at most 64 more, and 4 bytes for each matching row in memory; one row at a time.

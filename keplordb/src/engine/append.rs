@@ -83,6 +83,10 @@ impl Core {
             scratch.block = Block::default();
         }
         SCRATCH.set(scratch);
+        if appended.is_err() {
+            // Whoever waits for it to end has waited enough.
+            self.source.sequences().tell();
+        }
         self.freeing(appended)
     }
 

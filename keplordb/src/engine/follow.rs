@@ -167,7 +167,8 @@ impl Follower {
         let changed = std::mem::take(&mut known.changed);
         if changed {
             let version = known.version();
-            let below = version.numbers_below();
+            // Numbers whose rows are deleted, dropped or were never written count too: cursors of the writer may hold them.
+            let below = version.numbers_below().max(manifest.next_sequence);
             self.source.show(version);
             self.source.sequences().shown_below(below);
         }

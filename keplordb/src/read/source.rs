@@ -114,7 +114,8 @@ impl Source {
         recent(&self.view(), predicate, Stretch::first(limit, order), &self.context, each)
     }
 
-    /// As [`recent`](Self::recent), of rows that were settled when the scan began.
+    /// As [`recent`](Self::recent), of one moment: of two appends of which one began when the other had returned, the later
+    /// one is never there without the earlier.
     pub(crate) fn scan(
         &self,
         predicate: &Predicate<'_>,
@@ -122,8 +123,11 @@ impl Source {
         order: Order,
         each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
     ) -> Result<()> {
-        let view = self.settled_view();
-        let stretch = Stretch { below: view.settled(), ..Stretch::first(limit, order) };
+        // Before the view, which takes one memtable after the other: what begins meanwhile is left out, or a later append
+        // could be in one that is taken late and an earlier one not in one that was taken early.
+        let below = self.sequences.next();
+        let view = self.view();
+        let stretch = Stretch { below, ..Stretch::first(limit, order) };
         recent(&view, predicate, stretch, &self.context, each)
     }
 
@@ -146,7 +150,9 @@ impl Source {
         let Some(predicate) = predicate else { return Ok(None) };
         // What was settled stays so: only the first page has to know what is.
         let view = if cursor.is_some() { self.view() } else { self.settled_view() };
-        let below = cursor.map_or(view.settled(), |cursor| cursor.below);
+        // No row lies between the two; a reader of the table knows of no higher number than those of rows.
+        let first_below = || view.settled().min(view.numbers_below());
+        let below = cursor.map_or_else(first_below, |cursor| cursor.below);
         let after = cursor.map(|cursor| RowKey { ts: cursor.ts, sequence: cursor.sequence });
         let (mut left, mut last, mut has_more) = (limit, None, false);
         // One row more than the page has says whether there is a next one.

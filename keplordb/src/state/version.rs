@@ -193,7 +193,8 @@ impl View {
         Self { version, memtables, settled }
     }
 
-    /// The number below which no row will come any more.
+    /// The number below which no row will come any more; in a table that another process writes, below which all are that were
+    /// read of it, while an append that was under way may still add one.
     pub(crate) fn settled(&self) -> u64 {
         self.settled
     }
@@ -215,6 +216,14 @@ impl View {
 
     pub(crate) fn version(&self) -> &Arc<Version> {
         &self.version
+    }
+
+    /// The number below which those of all its rows are.
+    pub(crate) fn numbers_below(&self) -> u64 {
+        let of_segments = self.segments().iter().map(|entry| entry.segment.header().facts.sequence_max + 1);
+        let blocks = self.memtables.iter().flat_map(|memtable| memtable.blocks.iter());
+        let of_blocks = blocks.filter_map(|block| Some(block.sequence().last()? + 1));
+        of_segments.chain(of_blocks).max().unwrap_or(0)
     }
 
     /// What was dropped so far.
