@@ -39,7 +39,7 @@ const GROWING: [(&str, &str); 9] = [
     ("R8", "top users"),
     ("R10", "newest 100"),
     ("R14", "by id"),
-    ("R18", "two measures (scan)"),
+    ("R18", "two measures"),
 ];
 const WIDTH: f64 = 760.0;
 /// Height of a bar, and from one to the next.
