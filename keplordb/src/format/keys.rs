@@ -755,18 +755,37 @@ impl<'a> Keys<'a> {
         })
     }
 
-    /// Adds all rows of a value to `sums`, without touching a row; counters younger than the segment count as 0.
+    /// Adds all rows of some values to `sums`, without touching a row; counters younger than the segment count as 0.
     /// `false`, and nothing is added, without value sums.
     ///
     /// `sums` has at least the segment's measures, as those of a table have.
-    pub(crate) fn add_value_sums(&self, code: u32, sums: &mut Sums) -> bool {
-        let (Some(count), true) = (self.count(code), self.has_value_sums()) else {
+    pub(crate) fn add_value_sums(&self, codes: impl Iterator<Item = u32> + Clone, sums: &mut Sums) -> bool {
+        let (Some(counts), true) = (self.counts(), self.has_value_sums()) else {
             return false;
         };
+        let codes = codes.map(|code| code as usize);
+        let rows: i64 = codes.clone().filter_map(|code| counts.get_i64(code)).sum();
         for (place, measure) in sums.measures.iter_mut().enumerate() {
-            measure.merge(&self.measure(code, place).unwrap_or(Measure { sum: 0, min: 0, max: 0 }));
+            // Each array is found once, not once for each value.
+            let (Some(all), Some(minima), Some(maxima)) =
+                (self.sums(place), self.minima(place), self.maxima(place))
+            else {
+                measure.merge(&if rows > 0 {
+                    Measure { sum: 0, min: 0, max: 0 }
+                } else {
+                    Measure::default()
+                });
+                continue;
+            };
+            for code in codes.clone() {
+                if let (Some(sum), Some(min), Some(max)) =
+                    (all.get(code), minima.get_i64(code), maxima.get_i64(code))
+                {
+                    measure.merge(&Measure { sum, min, max });
+                }
+            }
         }
-        sums.count += u64::from(count);
+        sums.count += u64::try_from(rows).unwrap_or(0);
         true
     }
 
@@ -1186,7 +1205,7 @@ mod tests {
             expected.measures[2].add(0);
         }
         let mut sums = before.clone();
-        assert_eq!(keys.add_value_sums(code, &mut sums), with_sums);
+        assert_eq!(keys.add_value_sums([code].into_iter(), &mut sums), with_sums);
         let of_first = expected.measures[0].sum - 5;
         assert_eq!(sums, if with_sums { expected } else { before });
         let array = |array: Option<Array<'_>>| array.map(|array| array.get(code as usize).unwrap());
@@ -1359,7 +1378,10 @@ mod tests {
         for code in 0..=keys.values() {
             let _ =
                 (keys.value(code), keys.code_of(keys.value(code)), keys.first_ts(code), keys.last_ts(code));
-            keys.add_value_sums(code, &mut Sums { count: 0, measures: vec![Measure::default(); 3] });
+            keys.add_value_sums(
+                [code].into_iter(),
+                &mut Sums { count: 0, measures: vec![Measure::default(); 3] },
+            );
             if let Some(postings) = keys.postings(code) {
                 assert!(postings.rows_in(0..u32::MAX).all(|row| (row as usize) < rows));
                 assert_eq!(postings.rows_in(0..u32::MAX).rev().count(), postings.len() as usize);

@@ -991,7 +991,7 @@ mod tests {
         assert!(view.label(1).is_none() && view.label_index(1).is_none());
         let user = view.dim(0).unwrap();
         let mut sums = Sums::empty(schema().shape());
-        assert!(user.add_value_sums(user.code_of("1-value").unwrap(), &mut sums));
+        assert!(user.add_value_sums(user.code_of("1-value").into_iter(), &mut sums));
         assert_eq!(sums.measures.last(), Some(&Measure { sum: 0, min: 0, max: 0 }));
     }
 

@@ -177,7 +177,7 @@ fn add_segment<'v>(
             }
             [Condition::Codes(codes)] if all_rows && codes.keys.has_value_sums() => {
                 tally.by_value_sums += 1;
-                codes.set.iter().all(|code| codes.keys.add_value_sums(code, sums))
+                codes.keys.add_value_sums(codes.set.iter(), sums)
             }
             _ => false,
         };

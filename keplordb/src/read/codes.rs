@@ -90,7 +90,7 @@ impl CodeSet {
     }
 
     /// Ascending.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + Clone {
         self.0.iter().cloned().flatten()
     }
 
