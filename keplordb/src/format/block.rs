@@ -14,11 +14,14 @@ use std::sync::OnceLock;
 use super::bytes::{ByteReader, ByteWriter, Malformed};
 use super::{MAX_KEY_BYTES, MAX_LABEL_BYTES, MAX_NUMBER};
 use crate::event::{EventFlags, RowRef};
+use crate::kernels::{CHUNK_ROWS, Kernels};
 use crate::schema::Shape;
 use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC, Measure, Sums};
 
 /// Rows from which a block gets an index of its ids; below, a look at each row is quicker.
 const INDEXED_ROWS: usize = 64;
+/// Rows from which filters on a dim go by hashes of its values.
+const HASHED_ROWS: usize = 256;
 /// Bytes of a row's numbers in memory, without counters: time, sequence, metric, two latencies, status, flags.
 const FIXED_ROW_BYTES: usize = 8 + 8 + 8 + 4 + 4 + 2 + 2;
 
@@ -144,6 +147,8 @@ pub(crate) struct Block {
     summary: OnceLock<Summary>,
     /// (hash, row) of every id that is not empty, sorted.
     ids: OnceLock<Vec<(u32, u32)>>,
+    /// Per dim, a hash of each row's value; zeros fill the last chunk.
+    hashes: Vec<OnceLock<Vec<[u8; 2]>>>,
 }
 
 impl Default for Block {
@@ -168,6 +173,7 @@ impl Block {
             flags: Vec::new(),
             summary: OnceLock::new(),
             ids: OnceLock::new(),
+            hashes: no_hashes(shape),
         }
     }
 
@@ -197,6 +203,7 @@ impl Block {
             strings: columns.texts,
             summary: OnceLock::new(),
             ids: OnceLock::new(),
+            hashes: no_hashes(shape),
         }
     }
 
@@ -273,6 +280,7 @@ impl Block {
         }
         self.summary = OnceLock::new();
         self.ids = OnceLock::new();
+        self.hashes = no_hashes(self.shape);
     }
 
     /// Drops the rows and keeps the memory.
@@ -288,6 +296,7 @@ impl Block {
         self.strings.iter_mut().for_each(Strings::clear);
         self.summary = OnceLock::new();
         self.ids = OnceLock::new();
+        self.hashes = no_hashes(self.shape);
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -357,6 +366,11 @@ impl Block {
         self.strings.get(1 + self.shape.dims + column).map_or("", |labels| labels.get(row))
     }
 
+    /// Whether the [`summary`](Self::summary) is made.
+    pub(crate) fn has_summary(&self) -> bool {
+        self.summary.get().is_some()
+    }
+
     /// What the rows have in common; the first call reads every number.
     pub(crate) fn summary(&self) -> &Summary {
         self.summary.get_or_init(|| {
@@ -378,6 +392,47 @@ impl Block {
                 totals,
             }
         })
+    }
+
+    /// Whether filters on a dim go by hashes of its values, and these have yet to be made.
+    pub(crate) fn lacks_hashes(&self, column: usize) -> bool {
+        self.rows() >= HASHED_ROWS && self.hashes.get(column).is_some_and(|hashes| hashes.get().is_none())
+    }
+
+    /// The rows that may have a value in a dim, ascending: those whose hash says so. `None` for a small block, and for a dim
+    /// that is younger. The first call for a dim hashes all its values, about 2 ns each.
+    pub(crate) fn rows_that_may_have(
+        &self,
+        column: usize,
+        value: &str,
+        kernels: &Kernels,
+    ) -> Option<Vec<u32>> {
+        if self.rows() < HASHED_ROWS {
+            return None;
+        }
+        let hashes = self.hashes.get(column)?.get_or_init(|| {
+            let mut hashes = Vec::with_capacity(self.rows().next_multiple_of(CHUNK_ROWS));
+            hashes.extend((0..self.rows()).map(|row| short_hash(self.dim(column, row)).to_le_bytes()));
+            hashes.resize(self.rows().next_multiple_of(CHUNK_ROWS), [0; 2]);
+            hashes
+        });
+        let wanted = short_hash(value);
+        let mut rows = Vec::new();
+        let chunks = hashes.as_flattened().as_chunks().0.iter().zip((0_u32..).step_by(CHUNK_ROWS));
+        for (chunk, first) in chunks {
+            let mask = (kernels.range_mask_u16)(chunk, wanted, wanted);
+            for (word, first) in mask.iter().zip((first..).step_by(64)) {
+                let mut left = *word;
+                while left != 0 {
+                    rows.push(first + left.trailing_zeros());
+                    left &= left - 1;
+                }
+            }
+        }
+        while rows.last().is_some_and(|row| *row as usize >= self.rows()) {
+            rows.pop();
+        }
+        Some(rows)
     }
 
     /// The rows of an id that is not empty, oldest first; the first call on a large block indexes its ids.
@@ -446,10 +501,19 @@ fn texts(row: RowRef<'_>) -> impl Iterator<Item = &str> {
     std::iter::once(row.id).chain(row.dims.iter().chain(row.labels).map(String::as_str))
 }
 
-fn add_all<T: Copy + Into<i64>>(measure: &mut Measure, values: &[T]) {
-    for value in values {
-        measure.add((*value).into());
+fn add_all<T: Copy + Ord + Into<i64>>(measure: &mut Measure, values: &[T]) {
+    // Each by itself, and halves of the values: so that a loop takes several at once.
+    for some in values.chunks(1 << 16) {
+        let (low, high) = some.iter().fold((0_u64, 0_i64), |(low, high), value| {
+            let value: i64 = (*value).into();
+            (low + (value as u64 & 0xFFFF_FFFF), high + (value >> 32))
+        });
+        measure.sum += (i128::from(high) << 32) + i128::from(low);
     }
+    let min = values.iter().min().map_or(i64::MAX, |value| (*value).into());
+    let max = values.iter().max().map_or(i64::MIN, |value| (*value).into());
+    measure.min = measure.min.min(min);
+    measure.max = measure.max.max(max);
 }
 
 /// Appends all values at once: on little-endian machines the loop is a copy.
@@ -460,6 +524,22 @@ fn put_column<T: Copy, const N: usize>(values: &[T], bytes_of: impl Fn(T) -> [u8
     for (place, value) in places.iter_mut().zip(values) {
         *place = bytes_of(*value);
     }
+}
+
+fn no_hashes(shape: Shape) -> Vec<OnceLock<Vec<[u8; 2]>>> {
+    (0..shape.dims).map(|_| OnceLock::new()).collect()
+}
+
+/// A hash of the length and both ends of a text, a few instructions: whoever finds it looks at the text.
+fn short_hash(text: &str) -> u16 {
+    let bytes = text.as_bytes();
+    let (head, tail) = match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
+        _ => (bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)), 0),
+    };
+    let mixed = (head ^ tail.rotate_left(29) ^ bytes.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    // The upper bits depend on all others.
+    (mixed >> 48) as u16
 }
 
 fn hash(id: &str) -> u32 {
@@ -507,6 +587,63 @@ mod tests {
         (0..rows).for_each(|row| block.push(event(row).as_row()));
         block.number(100);
         block
+    }
+
+    #[test]
+    fn summaries_are_exact_at_the_ends_of_the_range() {
+        let values = [i64::MIN, i64::MAX, -1, 0, 1, i64::MIN, 1 << 32, -(1 << 32)];
+        for count in 0..=values.len() {
+            let (mut quick, mut plain) = (Measure::default(), Measure::default());
+            add_all(&mut quick, &values[..count]);
+            values[..count].iter().for_each(|value| plain.add(*value));
+            assert_eq!(quick, plain);
+        }
+        let mut many = Measure::default();
+        add_all(&mut many, &vec![i64::MIN; 200_000]);
+        assert_eq!(many.sum, i128::from(i64::MIN) * 200_000);
+    }
+
+    #[test]
+    fn rows_that_may_have_a_value_are_hardly_more_than_those_that_have_it() {
+        let texts = |row: usize| match row % 5 {
+            0 => String::new(),
+            1 => format!("u{}", row % 7),
+            2 => format!("user number {}", row % 300),
+            3 => "x".repeat(row % 20),
+            _ => format!("{} a value of which only the middle {} tells it apart", row % 3, row % 4),
+        };
+        for rows in [HASHED_ROWS - 1, HASHED_ROWS, 1000, 4096] {
+            let mut block = Block::new(Shape { dims: 1, counters: 0, labels: 0 });
+            let events =
+                (0..rows).map(|row| LogEvent::<1, 0, 0> { dims: [texts(row)], ..LogEvent::default() });
+            for event in events {
+                block.push(event.as_row());
+            }
+            for kernels in Kernels::all_available() {
+                for value in (0..50).map(texts).chain(["nobody".to_owned()]) {
+                    let Some(found) = block.rows_that_may_have(0, &value, kernels) else {
+                        assert!(rows < HASHED_ROWS);
+                        continue;
+                    };
+                    let right: Vec<u32> = (0..)
+                        .zip(0..rows)
+                        .filter(|(_, row)| texts(*row) == value)
+                        .map(|(row, _)| row)
+                        .collect();
+                    assert!(
+                        found.is_sorted_by(|a, b| a < b) && found.iter().all(|row| (*row as usize) < rows)
+                    );
+                    assert!(right.iter().all(|row| found.binary_search(row).is_ok()), "{value:?}");
+                    assert!(
+                        found.len() <= right.len() + rows / 5 + 2,
+                        "{value:?}: {} for {}",
+                        found.len(),
+                        right.len()
+                    );
+                }
+            }
+            assert_eq!(block.rows_that_may_have(1, "x", Kernels::best()), None);
+        }
     }
 
     #[test]
