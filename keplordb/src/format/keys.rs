@@ -870,18 +870,6 @@ impl<'a> Postings<'a> {
         }
     }
 
-    #[allow(dead_code, reason = "for groups and quantiles, which do not stand yet")]
-    /// Appends the rows within a range, ascending: faster than one by one.
-    pub(crate) fn push_rows(&self, rows: Range<u32>, target: &mut Vec<u32>) {
-        match *self {
-            Self::Long(list) => {
-                target.extend(within(list, rows).iter().map(|row| u32::from_le_bytes(*row)));
-            }
-            Self::Short(list) => list.push_rows(list.places(&rows), target),
-            Self::Bitmap { .. } => target.extend(self.rows_in(rows)),
-        }
-    }
-
     /// The rows within a chunk: a load from a bitmap, a binary search in a list.
     pub(crate) fn mask(&self, chunk: usize) -> Mask {
         let mut mask = Mask::default();
@@ -969,16 +957,6 @@ impl ShortList<'_> {
     fn row(&self, block: usize, place: usize) -> Option<u32> {
         let low = u32::from(u16::from_le_bytes(*self.lows.get(place)?));
         Some(first_of_block(block) | low)
-    }
-
-    #[allow(dead_code, reason = "for groups and quantiles, which do not stand yet")]
-    fn push_rows(&self, places: Range<usize>, target: &mut Vec<u32>) {
-        for block in 0..=self.ends.len() {
-            let own = self.block(block);
-            let wanted = own.start.max(places.start)..own.end.min(places.end);
-            let lows = self.lows.get(wanted).unwrap_or_default().iter();
-            target.extend(lows.map(|low| first_of_block(block) | u32::from(u16::from_le_bytes(*low))));
-        }
     }
 
     fn is_valid(&self, rows: usize) -> bool {
@@ -1173,9 +1151,6 @@ mod tests {
         {
             let within: Vec<u32> = expected.iter().copied().filter(|row| range.contains(row)).collect();
             assert_eq!(postings.rows_in(range.clone()).collect::<Vec<_>>(), within, "{range:?}");
-            let mut pushed = vec![7];
-            postings.push_rows(range.clone(), &mut pushed);
-            assert_eq!(pushed.split_off(1), within, "{range:?} pushed");
             let mut backward: Vec<u32> = postings.rows_in(range.clone()).rev().collect();
             backward.reverse();
             assert_eq!(backward, within, "{range:?} backward");

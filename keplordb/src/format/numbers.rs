@@ -431,7 +431,6 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    #[allow(dead_code, reason = "for groups and quantiles, which do not stand yet")]
     /// The exact sum of some rows.
     pub(crate) fn sum_rows(&self, rows: &[u32]) -> i128 {
         let mut sum = 0_i128;
