@@ -222,7 +222,7 @@ impl<S: Schema, P: Columns<S>> Projected<'_, S, P> {
     /// Gives each row to a function, in order, as a tuple of values read where they lie; [`Query::each`] says what the
     /// function may return.
     ///
-    /// Cost: about 20 ns a row, and a few for each number or dim; ids and labels are decoded, which takes 20 ns or more.
+    /// Cost: as [`Query::each`], of these columns alone; ids and labels are decoded.
     ///
     /// # Errors
     /// As [`Query::rows`], and those of the function.

@@ -265,8 +265,8 @@ impl<S: Schema> Store<S> {
     /// that is on disk. An event appended meanwhile stays.
     ///
     /// Cost: finding the events, 16 bytes of memory and of the tombstone log for each, and one sync. Appends go on while
-    /// they are looked for; what changes the table (rotations, other deletes) waits while they are marked, about a
-    /// microsecond for each.
+    /// they are looked for; what changes the table (rotations, other deletes) waits while they are marked: a
+    /// binary search for each.
     ///
     /// # Errors
     /// As [`delete`](Self::delete); [`Invalid`](crate::DbError::Invalid) for a filter of more than 256 levels, and for more events than one

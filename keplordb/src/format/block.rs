@@ -400,7 +400,7 @@ impl Block {
     }
 
     /// The rows that may have a value in a dim, ascending: those whose hash says so. `None` for a small block, and for a dim
-    /// that is younger. The first call for a dim hashes all its values, about 2 ns each.
+    /// that is younger. The first call for a dim hashes all its values.
     pub(crate) fn rows_that_may_have(
         &self,
         column: usize,

@@ -31,7 +31,7 @@ use crate::state::version::View;
 
 pub(crate) use self::buckets::Buckets;
 
-/// Rows to scan from which a query fans out: 0.5 to 1.5 ms on one core. Waking another takes up to 80 µs.
+/// Rows to scan from which a query fans out: far above the 80 µs that waking a thread can take. An estimate, not measured.
 const FAN_OUT_ROWS: usize = 256 << 10;
 /// Rows of memory that are looked at together.
 const BATCH_ROWS: usize = 256;

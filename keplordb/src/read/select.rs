@@ -19,7 +19,7 @@ use crate::state::version::MemtableView;
 /// A mask without rows.
 const NO_ROWS: Mask = [0; CHUNK_ROWS / 64];
 
-/// Rows of blocks that no query has met, from which several threads look at them: 0.2 ms of one.
+/// Rows of blocks that no query has met, from which several threads look at them. An estimate, not measured.
 const PREPARED_ROWS: usize = 64 << 10;
 /// The share of rows up to which comparing bitmaps and reading each row costs less than masks and masked sums.
 const MOST_COMMON_SHARE: f64 = 1.0 / 32.0;
