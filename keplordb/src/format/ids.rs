@@ -22,13 +22,13 @@
 //! the bucket's starts and its entries. Ids that begin with the time often ascend as rows do: then a binary search among them
 //! takes the place of 4 bytes per row.
 
-use std::cmp::Ordering;
+use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::bytes::{ByteReader, ByteWriter, Malformed};
-use super::numbers::check_zero;
 use super::texts::Texts;
+use crate::kernels::CHUNK_ROWS;
 
 /// Bytes before the starts.
 const HEADER_BYTES: usize = 80;
@@ -116,13 +116,37 @@ fn entry_of(hash: u64, row: u32, row_bits: u32) -> u32 {
     (hash << row_bits) as u32 | row
 }
 
+/// A text that is looked for, with all that the index of any segment is asked by.
+#[derive(Debug)]
+pub(crate) struct Wanted<'t> {
+    text: &'t str,
+    bound: [u8; BOUND_BYTES],
+    hash: u64,
+}
+
+impl<'t> Wanted<'t> {
+    pub(crate) fn new(text: &'t str) -> Self {
+        Self { text, bound: bound(text), hash: xxh3_64(text.as_bytes()) }
+    }
+}
+
+/// The smallest and the largest text of an index, cut to the bytes that are kept of them.
+pub(crate) type Bounds = [[u8; BOUND_BYTES]; 2];
+
+impl Wanted<'_> {
+    /// Whether it can be among texts with these bounds.
+    #[inline]
+    pub(crate) fn is_within(&self, [smallest, largest]: &Bounds) -> bool {
+        *smallest <= self.bound && self.bound <= *largest
+    }
+}
+
 /// A text index, read in place.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TextIndex<'a> {
     entries: usize,
     row_bits: u32,
-    smallest: &'a [u8; BOUND_BYTES],
-    largest: &'a [u8; BOUND_BYTES],
+    bounds: &'a Bounds,
     /// `None` where the texts are the index.
     buckets: Option<Buckets<'a>>,
 }
@@ -168,21 +192,25 @@ impl<'a> TextIndex<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         const NONE: [u8; BOUND_BYTES] = [0; BOUND_BYTES];
         let buckets = Some(Buckets { starts: &[], entries: &[] });
-        let empty = Self { entries: 0, row_bits: 0, smallest: &NONE, largest: &NONE, buckets };
+        let empty = Self { entries: 0, row_bits: 0, bounds: &[NONE; 2], buckets };
         Self::split(bytes).unwrap_or(empty)
     }
 
     fn split(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = ByteReader::new(bytes);
-        let entries = reader.u32("entries of a text index")? as usize;
-        let buckets = reader.u32("buckets of a text index")? as usize;
-        let (form, row_bits) = (reader.u8("form of a text index")?, reader.u8("row bits of a text index")?);
-        check_zero(&mut reader, 6, "a text index")?;
-        let smallest = reader.take(BOUND_BYTES, "the smallest text")?.first_chunk();
-        let largest = reader.take(BOUND_BYTES, "the largest text")?.first_chunk();
-        let (Some(smallest), Some(largest)) = (smallest, largest) else {
-            return Err(Malformed::new(16, "the smallest and largest text are too short"));
+        // At once: a look-up splits the index of every segment.
+        let header = reader.take(HEADER_BYTES, "the header of a text index")?;
+        let parts = header.split_first_chunk::<{ HEADER_BYTES - size_of::<Bounds>() }>();
+        let parts = parts.and_then(|(head, bounds)| Some((head, bounds.as_chunks().0.first_chunk()?)));
+        let Some((head, bounds)) = parts else {
+            return Err(Malformed::new(0, "the header of a text index is too short"));
         };
+        let [e0, e1, e2, e3, b0, b1, b2, b3, form, row_bits, zeros @ ..] = *head;
+        let [entries, buckets] =
+            [[e0, e1, e2, e3], [b0, b1, b2, b3]].map(|count| u32::from_le_bytes(count) as usize);
+        if zeros != [0; 6] {
+            return Err(Malformed::new(10, "reserved bytes of a text index are not zero"));
+        }
         if row_bits > 32 || (form == FORM_ASCENDING && buckets > 0) {
             let what = format!("a text index has {row_bits} row bits and {buckets} buckets");
             return Err(Malformed::new(4, what));
@@ -200,17 +228,16 @@ impl<'a> TextIndex<'a> {
             }
         };
         reader.finish("a text index")?;
-        Ok(Self { entries, row_bits: u32::from(row_bits), smallest, largest, buckets })
+        Ok(Self { entries, row_bits: u32::from(row_bits), bounds, buckets })
     }
 
-    /// Looks for `text` without looking at a text: what is left to do. Nothing for the empty text, which is not indexed.
-    pub(crate) fn search(&self, text: &str) -> Search<'a> {
-        let wanted = bound(text);
-        if text.is_empty() || wanted < *self.smallest || *self.largest < wanted {
+    /// Looks for a text without looking at one: what is left to do. Nothing for the empty text, which is not indexed.
+    pub(crate) fn search(&self, wanted: &Wanted<'_>) -> Search<'a> {
+        if wanted.text.is_empty() || !wanted.is_within(self.bounds) {
             return Search::NONE;
         }
         let Some(buckets) = self.buckets else { return Search(Left::Ascending { rows: self.entries }) };
-        let hash = xxh3_64(text.as_bytes());
+        let hash = wanted.hash;
         let entries = buckets.get(bucket_of(hash, buckets.count()));
         let mut search = Search(Left::Entries { entries, hash, row_bits: self.row_bits });
         search.drop_others();
@@ -223,20 +250,23 @@ impl<'a> TextIndex<'a> {
         text: &'t str,
         texts: Texts<'t>,
     ) -> impl Iterator<Item = Result<u32, Malformed>> + use<'t, 'a> {
-        let mut search = self.search(text);
+        let mut search = self.search(&Wanted::new(text));
         std::iter::from_fn(move || search.next(text, &texts).transpose())
     }
 
     /// Whether a look-up of a row's text finds the row, if in form 2 the texts ascend.
     pub(crate) fn holds(&self, text: &str, row: u32) -> bool {
-        let wanted = bound(text);
-        let is_within = *self.smallest <= wanted && wanted <= *self.largest;
+        let wanted = Wanted::new(text);
         let is_there = self.buckets.is_none_or(|buckets| {
-            let hash = xxh3_64(text.as_bytes());
-            let entry = entry_of(hash, row, self.row_bits).to_le_bytes();
-            buckets.get(bucket_of(hash, buckets.count())).contains(&entry)
+            let entry = entry_of(wanted.hash, row, self.row_bits).to_le_bytes();
+            buckets.get(bucket_of(wanted.hash, buckets.count())).contains(&entry)
         });
-        is_within && is_there
+        wanted.is_within(self.bounds) && is_there
+    }
+
+    /// The smallest and the largest text.
+    pub(crate) fn bounds(&self) -> &'a Bounds {
+        self.bounds
     }
 
     /// How many entries there are.
@@ -327,18 +357,35 @@ impl Search<'_> {
     }
 }
 
-/// The row of `text` among texts that ascend: a binary search.
+/// The row of `text` among texts that ascend: a binary search among the first rows of chunks, then within one chunk, where the
+/// texts need to be found only once.
 fn find_ascending(rows: usize, text: &str, texts: &Texts<'_>) -> Result<Option<u32>, Malformed> {
-    let (mut low, mut high) = (0, rows);
+    let first_row = |chunk: usize| chunk * CHUNK_ROWS;
+    let chunks = 0..rows.div_ceil(CHUNK_ROWS);
+    let after = partition_point(chunks, |chunk| Ok(texts.compare(first_row(chunk), text)?.is_le()))?;
+    let Some(chunk) = after.checked_sub(1) else { return Ok(None) };
+    let neighbours = texts.neighbours(chunk);
+    let within = first_row(chunk)..rows.min(first_row(chunk + 1));
+    let row = partition_point(within, |row| Ok(neighbours.compare(row, text)?.is_lt()))?;
+    let is_found = row < rows && texts.equals(row, text)?;
+    Ok(if is_found { u32::try_from(row).ok() } else { None })
+}
+
+/// The first place of a range for which `before` no longer holds, or its end.
+fn partition_point(
+    places: Range<usize>,
+    before: impl Fn(usize) -> Result<bool, Malformed>,
+) -> Result<usize, Malformed> {
+    let (mut low, mut high) = (places.start, places.end);
     while low < high {
         let middle = low.midpoint(high);
-        match texts.compare(middle, text)? {
-            Ordering::Less => low = middle + 1,
-            Ordering::Greater => high = middle,
-            Ordering::Equal => return Ok(u32::try_from(middle).ok()),
+        if before(middle)? {
+            low = middle + 1;
+        } else {
+            high = middle;
         }
     }
-    Ok(None)
+    Ok(low)
 }
 
 #[cfg(test)]
@@ -373,7 +420,7 @@ mod tests {
 
     /// Rows that a look-up compares before any text is read, by the fingerprints alone.
     fn candidates(index: &TextIndex<'_>, text: &str) -> usize {
-        let mut search = index.search(text);
+        let mut search = index.search(&Wanted::new(text));
         let mut found = 0;
         while let Left::Entries { entries, .. } = &mut search.0
             && let [_, rest @ ..] = *entries
@@ -401,7 +448,7 @@ mod tests {
         for (text, rows) in rows_of {
             let found: Result<Vec<u32>, _> = index.rows_of(text, texts).collect();
             assert_eq!(found.unwrap(), rows, "{text:?}");
-            assert!(!index.search(text).is_over() || rows.is_empty());
+            assert!(!index.search(&Wanted::new(text)).is_over() || rows.is_empty());
         }
     }
 
@@ -427,6 +474,16 @@ mod tests {
             assert_finds(&values);
             assert_eq!(encoded(&values).len(), HEADER_BYTES);
         }
+        // In compressed blocks too, which are not cut where chunks are.
+        let long: Vec<String> = (0..600).map(|row| format!("{row:04}{}", "text ".repeat(row % 60))).collect();
+        let (bytes, mut section) = (encoded(&long), Vec::new());
+        let texts: Vec<&str> = long.iter().map(String::as_str).collect();
+        crate::format::texts::encode(&texts, true, &mut section);
+        let (index, texts) = (checked(&bytes, 600), Texts::new(&section, 600));
+        for (row, text) in (0..).zip(&long) {
+            assert_eq!(index.rows_of(text, texts).collect::<Result<Vec<_>, _>>().unwrap(), [row]);
+            assert!(index.rows_of(&format!("{text}!"), texts).next().is_none());
+        }
         // Neither with one twice, nor with an empty one, nor out of order.
         for values in [["a", "b", "b"], ["", "a", "b"], ["a", "c", "b"]] {
             assert_finds(&values);
@@ -444,7 +501,7 @@ mod tests {
         assert_finds(&values);
         let bytes = encoded(&values);
         let index = checked(&bytes, 4);
-        assert!(index.search("a").is_over() && index.search("xy").is_over() && index.search("azz").is_over());
+        assert!(["a", "xy", "azz"].iter().all(|text| index.search(&Wanted::new(text)).is_over()));
         assert_eq!((candidates(&index, "b"), candidates(&index, &long("m"))), (1, 2));
     }
 

@@ -318,6 +318,12 @@ impl<'a> Texts<'a> {
         }
     }
 
+    /// The rows of a chunk, made ready to be compared one after the other.
+    pub(crate) fn neighbours(&self, chunk: usize) -> Neighbours<'a> {
+        let chunk = self.blocks.is_none().then(|| self.chunk(chunk)).flatten();
+        Neighbours { texts: *self, chunk }
+    }
+
     /// Reads many rows, best in order: without a `String` for each, and decompressing neighbours once.
     pub(crate) fn reader(&self) -> TextReader<'a> {
         TextReader {
@@ -334,11 +340,7 @@ impl<'a> Texts<'a> {
             return None;
         }
         let Some(blocks) = self.blocks else {
-            let (number, index) = (row / CHUNK_ROWS, row % CHUNK_ROWS);
-            return match Chunk::view(self.part(number)?, self.rows_of_chunk(number))? {
-                Chunk::Plain(plain) => plain.text(index).map(Place::Plain),
-                Chunk::Packed(packed) => Some(Place::Packed(packed, index)),
-            };
+            return self.chunk(row / CHUNK_ROWS)?.place(row % CHUNK_ROWS);
         };
         let block = self.block_of(blocks, row)?;
         let index = row.checked_sub(block.first_row)?;
@@ -347,6 +349,10 @@ impl<'a> Texts<'a> {
         } else {
             block.text(block.stored, index).map(Place::Plain)
         }
+    }
+
+    fn chunk(&self, number: usize) -> Option<Chunk<'a>> {
+        Chunk::view(self.part(number)?, self.rows_of_chunk(number))
     }
 
     fn parts(&self) -> usize {
@@ -535,6 +541,29 @@ impl<'a> Chunk<'a> {
             }
             FORM_PACKED => Packed::view(rest).map(Chunk::Packed),
             _ => None,
+        }
+    }
+
+    fn place(&self, index: usize) -> Option<Place<'a>> {
+        match self {
+            Chunk::Plain(plain) => plain.text(index).map(Place::Plain),
+            Chunk::Packed(packed) => Some(Place::Packed(*packed, index)),
+        }
+    }
+}
+
+/// The texts of a chunk's rows; where texts are in blocks, of any.
+pub(crate) struct Neighbours<'a> {
+    texts: Texts<'a>,
+    chunk: Option<Chunk<'a>>,
+}
+
+impl Neighbours<'_> {
+    /// As [`Texts::compare`], for a row of the chunk.
+    pub(crate) fn compare(&self, row: usize, text: &str) -> Result<Ordering, Malformed> {
+        match &self.chunk {
+            Some(Chunk::Packed(packed)) => Ok(packed.compare(row % CHUNK_ROWS, text.as_bytes())),
+            Some(Chunk::Plain(_)) | None => self.texts.compare(row, text),
         }
     }
 }

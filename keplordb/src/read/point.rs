@@ -7,6 +7,7 @@ use super::select::{self, Order, Walk};
 use crate::error::{DbError, Result};
 use crate::filter::Predicate;
 use crate::format::block::Block;
+use crate::format::ids::{Search, Wanted};
 use crate::format::numbers::Numbers;
 use crate::state::version::{MemtableView, SegmentEntry, View};
 use crate::storage::segment_reader::OpenSegment;
@@ -34,14 +35,20 @@ pub(crate) fn newest_of_id(
     let in_memory = memory_rows(view.memtables(), id).max_by_key(|(key, ..)| *key);
     let mut newest = in_memory.map(|(key, ..)| key);
     let mut in_segment = None;
+    let wanted = Wanted::new(id);
     // The last segments are likely the newest ones, and rule out the others.
-    for entry in view.segments().iter().rev() {
+    let may_have = view.segments().iter().rev().filter(|entry| !entry.segment.lacks_id(&wanted));
+    for entry in may_have {
         if newest.is_some_and(|newest| entry.segment.header().facts.ts_max < newest.ts) {
             continue;
         }
         let open = entry.segment.read()?;
+        let search = open.id_index()?.search(&wanted);
+        if search.is_over() {
+            continue;
+        }
         // Rows of a segment are in the order of their keys, and candidates come from their end.
-        let Some(row) = live_rows(entry, &open, id)?.next().transpose()? else { continue };
+        let Some(row) = live_rows(entry, &open, search, id)?.next().transpose()? else { continue };
         let key = Some(key_of(&open, row)?);
         if newest < key {
             newest = key;
@@ -64,9 +71,11 @@ pub(crate) fn rows_of_id(view: &View, id: &str, _context: &ReadContext) -> Resul
         return Ok(Vec::new());
     }
     let mut keys: Vec<RowKey> = memory_rows(view.memtables(), id).map(|(key, ..)| key).collect();
-    for entry in view.segments() {
+    let wanted = Wanted::new(id);
+    for entry in view.segments().iter().filter(|entry| !entry.segment.lacks_id(&wanted)) {
         let open = entry.segment.read()?;
-        for row in live_rows(entry, &open, id)? {
+        let search = open.id_index()?.search(&wanted);
+        for row in live_rows(entry, &open, search, id)? {
             keys.push(key_of(&open, row?)?);
         }
     }
@@ -141,13 +150,13 @@ fn key_of(open: &OpenSegment<'_>, row: u32) -> Result<RowKey> {
     Ok(RowKey { ts: open.time()?.get(row), sequence: open.sequence()?.get(row) as u64 })
 }
 
-/// The live rows of an id in a segment, newest first.
+/// The live rows of an id in a segment, newest first, of those that a search of its index leaves.
 fn live_rows<'s>(
     entry: &'s SegmentEntry,
     open: &'s OpenSegment<'_>,
+    mut search: Search<'s>,
     id: &'s str,
 ) -> Result<impl Iterator<Item = Result<u32>>> {
-    let mut search = open.id_index()?.search(id);
     // A miss leaves the ids untouched.
     let ids = if search.is_over() { None } else { Some(open.id()?) };
     let rows = std::iter::from_fn(move || search.next(id, ids.as_ref()?).transpose());

@@ -15,7 +15,7 @@ use crate::error::{DbError, IoContext, Result};
 use crate::expr::NumberColumn;
 use crate::format::bloom::Bloom;
 use crate::format::bytes::Malformed;
-use crate::format::ids::TextIndex;
+use crate::format::ids::{self, TextIndex, Wanted};
 use crate::format::keys::Keys;
 use crate::format::numbers::Numbers;
 use crate::format::rollups::Rollups;
@@ -50,6 +50,8 @@ pub(crate) struct Segment {
     /// So that two readers do not verify the same section twice.
     verifying: Mutex<()>,
     computed_rollups: OnceLock<Vec<u8>>,
+    /// Of the ids, once their index was opened: 64 bytes, by which look-ups pass a segment over without touching its file.
+    id_bounds: OnceLock<ids::Bounds>,
 }
 
 impl Segment {
@@ -76,6 +78,7 @@ impl Segment {
             verified,
             verifying: Mutex::new(()),
             computed_rollups: OnceLock::new(),
+            id_bounds: OnceLock::new(),
         }))
     }
 
@@ -101,12 +104,18 @@ impl Segment {
         self.last_used.load(Ordering::Relaxed)
     }
 
+    /// Whether no row has an id, as far as that is known without a look at the file.
+    pub(crate) fn lacks_id(&self, wanted: &Wanted<'_>) -> bool {
+        self.id_bounds.get().is_some_and(|bounds| !wanted.is_within(bounds))
+    }
+
     /// Lets go of the map; readers at work keep it until they are done.
     pub(crate) fn unmap(&self) {
         self.mapping.store(None);
     }
 
     /// Makes the sections readable, mapping the file if it is not.
+    #[inline]
     pub(crate) fn read(self: &Arc<Self>) -> Result<OpenSegment<'_>> {
         let now = self.cache.now();
         // Most reads find it so, and leave the cache line to all processors.
@@ -117,6 +126,11 @@ impl Segment {
         if mapping.is_some() {
             return Ok(OpenSegment { segment: self, mapping });
         }
+        self.map()
+    }
+
+    #[cold]
+    fn map(self: &Arc<Self>) -> Result<OpenSegment<'_>> {
         let mapping = match self.mode() {
             MapMode::Map => self.disk.map(&self.path, self.header.file_bytes),
             MapMode::Read => keplordb_disk::read_all(self.disk.as_ref(), &self.path, self.header.file_bytes)
@@ -357,7 +371,9 @@ impl OpenSegment<'_> {
     }
 
     pub(crate) fn id_index(&self) -> Result<TextIndex<'_>> {
-        Ok(TextIndex::new(self.fixed(SectionKind::IdIndex)?))
+        let index = TextIndex::new(self.fixed(SectionKind::IdIndex)?);
+        self.segment.id_bounds.get_or_init(|| *index.bounds());
+        Ok(index)
     }
 
     pub(crate) fn label(&self, column: usize) -> Result<Option<Texts<'_>>> {
