@@ -21,8 +21,8 @@ pub(super) fn finish(mut groups: Accumulator<'_>, query: &GroupQuery) -> Result<
     if one_group {
         groups.group(0, &[]);
     }
-    let mut rows: Vec<usize> =
-        (0..groups.table.len()).filter(|group| one_group || groups.has_rows(*group)).collect();
+    let mut rows = Vec::with_capacity(groups.table.len());
+    rows.extend((0..groups.table.len()).filter(|group| one_group || groups.has_rows(*group)));
     // From here on: those that were made to fill.
     let filled_from = groups.table.len();
     if let Some(buckets) = query.buckets.filter(Buckets::fills) {
@@ -121,8 +121,7 @@ fn sort(
     let mut first: Vec<Ranked> = Vec::with_capacity(if keeps_few { most + 1 } else { rows.len() });
     for group in rows.drain(..) {
         let rank = by.map_or((false, 0), |(output, from_the_top)| {
-            let is_empty = is_empty(groups, group);
-            match rank(&value(groups, output, group, is_empty)) {
+            match rank_of(groups, output, group, is_empty) {
                 // The complement reverses the order of integers.
                 Some(rank) => (false, if from_the_top { !rank } else { rank }),
                 // What has no value comes last.
@@ -156,6 +155,22 @@ fn sort(
 
 /// A group by what it is ordered by: first whether it has no value.
 type Ranked = ((bool, i128), usize);
+
+/// A number that orders a group as an aggregate of it does; `None` without a value.
+#[inline]
+fn rank_of(
+    groups: &mut Accumulator<'_>,
+    output: Output,
+    group: usize,
+    is_empty: &impl Fn(&Accumulator<'_>, usize) -> bool,
+) -> Option<i128> {
+    if let Output::Sum(place) = output {
+        // What many groups are mostly ordered by: it needs no detour.
+        return Some(groups.sum(place, group));
+    }
+    let is_empty = is_empty(groups, group);
+    rank(&value(groups, output, group, is_empty))
+}
 
 /// A number that orders as the value does; `None` without a value.
 fn rank(value: &GroupValue) -> Option<i128> {

@@ -73,6 +73,8 @@ pub(super) struct GroupTable<'q> {
     last: Option<(i64, u32)>,
     /// Whether a group has rows, where groups are ids; else all have.
     met: Vec<bool>,
+    /// Whether that is known of each: then there is no more to note.
+    all_met: bool,
     /// Per group its slot and its keys' ids.
     group_slots: Vec<u32>,
     group_ids: Vec<u32>,
@@ -144,6 +146,7 @@ impl<'q> GroupTable<'q> {
             starts: Vec::new(),
             last: None,
             met: Vec::new(),
+            all_met: packing.direct.is_none(),
             group_slots: Vec::new(),
             group_ids: Vec::new(),
             packed: Vec::new(),
@@ -164,11 +167,15 @@ impl<'q> GroupTable<'q> {
 
     /// Says that groups have rows.
     pub(super) fn meet(&mut self, groups: &[u32]) {
+        if self.all_met {
+            return;
+        }
         if groups.len() == self.met.len() {
             // Ids of a dictionary, of which none is there twice; rows of one group come as one.
             let mut distinct = true;
             groups.windows(2).for_each(|two| distinct &= two[0] < two[1]);
             if distinct {
+                self.all_met = true;
                 return self.met.fill(true);
             }
         }
