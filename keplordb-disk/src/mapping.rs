@@ -92,6 +92,7 @@ fn too_short(wanted_bytes: u64, present_bytes: u64) -> io::Error {
 impl Deref for Mapping {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         let all: &[u8] = match &self.source {
             Source::Mapped(map) => map,

@@ -210,6 +210,7 @@ impl<'a> Residuals<'a> {
     }
 
     /// The exact sum of the residuals at `places`.
+    #[inline]
     pub(super) fn sum(&self, places: Range<usize>) -> i128 {
         match self {
             Self::Bits64(_) => self.fold(places, 0, |sum, r| sum + i128::from(r)),
@@ -397,9 +398,6 @@ enum Elements<'a> {
 }
 
 impl<'a> Array<'a> {
-    /// What stands for an array that is not there.
-    pub(super) const EMPTY: Self = Array { base: 0, elements: Elements::Wide(&[]) };
-
     /// How many elements there are.
     pub(crate) fn len(&self) -> usize {
         match self.elements {
@@ -410,6 +408,33 @@ impl<'a> Array<'a> {
             Elements::Narrow(Residuals::Bits64(data)) => data.len(),
             Elements::Wide(data) => data.len(),
         }
+    }
+
+    /// The exact sum of the elements at some places, none of which may be past the end.
+    #[inline]
+    pub(crate) fn sum(&self, places: Range<usize>) -> i128 {
+        match self.elements {
+            Elements::Narrow(residuals) => {
+                i128::from(self.base) * places.len() as i128 + residuals.sum(places)
+            }
+            Elements::Wide(data) => {
+                data.get(places).unwrap_or_default().iter().map(|bytes| i128::from_le_bytes(*bytes)).sum()
+            }
+        }
+    }
+
+    /// The smallest element at some places; the largest number of none, of places past the end, and of elements of 128 bits.
+    #[inline]
+    pub(crate) fn min(&self, places: Range<usize>) -> i64 {
+        let Some((base, residuals)) = self.narrow() else { return i64::MAX };
+        residuals.fold(places, i64::MAX, |min, r| min.min(base.wrapping_add(r as i64)))
+    }
+
+    /// The largest element at some places; the smallest number where the smallest is the largest number.
+    #[inline]
+    pub(crate) fn max(&self, places: Range<usize>) -> i64 {
+        let Some((base, residuals)) = self.narrow() else { return i64::MIN };
+        residuals.fold(places, i64::MIN, |max, r| max.max(base.wrapping_add(r as i64)))
     }
 
     /// The element at a place; `None` past the end.
@@ -498,6 +523,16 @@ mod tests {
             let mut walked = Vec::new();
             array.for_each(|at, value| walked.push((at, value)));
             assert_eq!(walked, values.iter().copied().enumerate().collect::<Vec<_>>());
+            for places in [0..values.len(), values.len() / 3..values.len() / 2] {
+                let some = &values[places.clone()];
+                let sum = some.iter().try_fold(0_i128, |sum, value| sum.checked_add(*value));
+                assert!(sum.is_none_or(|sum| array.sum(places.clone()) == sum), "{values:?}");
+                if array.narrow().is_some() {
+                    let ends = (some.iter().min().copied(), some.iter().max().copied());
+                    let ends = (ends.0.unwrap_or(i64::MAX.into()), ends.1.unwrap_or(i64::MIN.into()));
+                    assert_eq!((array.min(places.clone()).into(), array.max(places).into()), ends);
+                }
+            }
             let narrow: Result<Vec<i64>, _> = values.iter().map(|v| i64::try_from(*v)).collect();
             let mut walked = Vec::new();
             assert_eq!(array.for_each_i64(|_, value| walked.push(value)), narrow.is_ok());

@@ -41,13 +41,14 @@
 //! rows / 2 postings, and any other only its codes. (A column of nearly distinct keys would be smaller and faster to
 //! look up as texts with a hash index; that encoding is not made yet.)
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::slice;
 
-use super::arrays::{Array, ArrayWriter, Arrays, ENTRY_BYTES};
-use super::bytes::{ByteReader, ByteWriter, Malformed};
-use super::numbers::{self, Numbers, check_gap, check_zero};
+use super::arrays::{Array, ArrayWriter, Arrays, ENTRY_BYTES, Residuals};
+use super::bytes::{ByteWriter, Malformed};
+use super::numbers::{self, Numbers, check_gap};
 use crate::kernels::{CHUNK_ROWS, Mask};
 use crate::sums::{Measure, Sums};
 
@@ -126,7 +127,19 @@ pub(crate) struct KeyMeasures<'a> {
 
 /// The key of a status: five digits, so that keys order as numbers do.
 pub(crate) fn status_text(status: u16) -> String {
-    format!("{status:0STATUS_DIGITS$}")
+    status_key(status).iter().copied().map(char::from).collect()
+}
+
+/// The same as bytes; quicker, for queries.
+pub(crate) fn status_key(status: u16) -> [u8; STATUS_DIGITS] {
+    let mut left = status;
+    let mut digits = [0; STATUS_DIGITS].map(|_: u8| {
+        let [digit, _] = (left % 10).to_le_bytes();
+        left /= 10;
+        b'0' + digit
+    });
+    digits.reverse();
+    digits
 }
 
 /// As [`status_of`], of a key's bytes; quicker, for rows.
@@ -144,72 +157,78 @@ pub(crate) fn status_of(key: &str) -> u16 {
     key.parse().unwrap_or(0)
 }
 
-/// What the header says, and where everything begins, in bytes from the section's start.
+/// What the header says, and where everything begins, in bytes from the section's start. The codes end where the postings
+/// begin.
+#[derive(Debug, Clone, Copy)]
 struct Layout {
-    values: usize,
+    values: u32,
+    measures: u32,
+    text_bytes: u32,
     index: ValueIndex,
-    measures: usize,
     elements: usize,
     text: usize,
-    text_bytes: usize,
     codes: usize,
-    codes_bytes: usize,
     postings: usize,
 }
 
 impl Layout {
     /// `None` if the section would have 2⁶⁴ bytes.
     fn new(
-        values: usize,
         index: ValueIndex,
-        measures: usize,
+        [values, measures, text_bytes]: [u32; 3],
         elements_bytes: usize,
-        text_bytes: usize,
         codes_bytes: usize,
     ) -> Option<Self> {
-        let elements = index.arrays(measures)?.checked_mul(ENTRY_BYTES)?.checked_add(HEADER_BYTES)?;
+        let elements =
+            index.arrays(measures as usize)?.checked_mul(ENTRY_BYTES)?.checked_add(HEADER_BYTES)?;
         let text = elements.checked_add(elements_bytes)?;
-        let codes = text.checked_add(text_bytes)?.checked_next_multiple_of(CODES_ALIGN_BYTES)?;
+        let codes = text.checked_add(text_bytes as usize)?.checked_next_multiple_of(CODES_ALIGN_BYTES)?;
         let postings = codes.checked_add(codes_bytes)?;
-        Some(Self { values, index, measures, elements, text, text_bytes, codes, codes_bytes, postings })
+        Some(Self { values, measures, text_bytes, index, elements, text, codes, postings })
     }
 
+    /// Whole words at once: a query reads the layout of every segment that it asks.
+    #[inline]
     fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = ByteReader::new(bytes);
-        let values = reader.u32("values")? as usize;
-        let tag = reader.u8("value index")?;
+        let header = bytes.first_chunk::<HEADER_BYTES>().map(|header| header.as_chunks::<8>().0);
+        let Some([first, second, codes_bytes, elements_bytes]) = header else {
+            return Err(Malformed::new(0, format!("the header of keys in {} bytes", bytes.len())));
+        };
+        let [v0, v1, v2, v3, tag, zeros @ ..] = *first;
+        let [m0, m1, m2, m3, t0, t1, t2, t3] = *second;
         let index = ValueIndex::from_tag(tag)
             .ok_or_else(|| Malformed::new(4, format!("{tag} is no kind of value index")))?;
-        check_zero(&mut reader, 3, "the header")?;
-        let measures = reader.u32("measures")? as usize;
-        let text_bytes = reader.u32("dictionary text")? as usize;
-        let codes_bytes = usize::try_from(reader.u64("codes")?).ok();
-        let elements_bytes = usize::try_from(reader.u64("elements")?).ok();
+        if zeros != [0; 3] {
+            return Err(Malformed::new(5, "reserved bytes of the header are not zero"));
+        }
+        let counts = [[v0, v1, v2, v3], [m0, m1, m2, m3], [t0, t1, t2, t3]].map(u32::from_le_bytes);
+        let [codes_bytes, elements_bytes] =
+            [codes_bytes, elements_bytes].map(|count| usize::try_from(u64::from_le_bytes(*count)).ok());
         codes_bytes
             .zip(elements_bytes)
-            .and_then(|(codes_bytes, elements_bytes)| {
-                Self::new(values, index, measures, elements_bytes, text_bytes, codes_bytes)
-            })
+            .and_then(|(codes_bytes, elements_bytes)| Self::new(index, counts, elements_bytes, codes_bytes))
             .filter(|layout| layout.postings <= bytes.len())
             .ok_or_else(|| {
-                let what = format!("the arrays of {values} values do not fit into {} bytes", bytes.len());
+                let what =
+                    format!("the arrays of {} values do not fit into {} bytes", counts[0], bytes.len());
                 Malformed::new(0, what)
             })
     }
 
     fn put(&self, out: &mut Vec<u8>) {
-        out.put_count(self.values);
+        out.put_u32(self.values);
         out.put_u8(self.index as u8);
         out.put(&[0; 3]);
-        out.put_count(self.measures);
-        out.put_count(self.text_bytes);
-        out.put_u64(self.codes_bytes as u64);
+        out.put_u32(self.measures);
+        out.put_u32(self.text_bytes);
+        out.put_u64((self.postings - self.codes) as u64);
         out.put_u64((self.text - self.elements) as u64);
     }
 
     /// Elements of the array at a place.
     fn len_of(&self, place: usize) -> usize {
-        if place == STARTS { self.values.saturating_add(1) } else { self.values }
+        let values = self.values as usize;
+        if place == STARTS { values.saturating_add(1) } else { values }
     }
 }
 
@@ -241,14 +260,9 @@ pub(crate) fn encode(values: &[&str], columns: KeyMeasures<'_>, out: &mut Vec<u8
     if index == ValueIndex::PostingsAndSums {
         push_sums(&codes, dictionary.len(), columns, &mut arrays);
     }
-    let layout = Layout::new(
-        dictionary.len(),
-        index,
-        measures,
-        arrays.elements_bytes(),
-        text_bytes,
-        codes_section.len(),
-    );
+    let counts = [dictionary.len(), measures, text_bytes]
+        .map(|count| u32::try_from(count).expect("the distinct values have less than 4 GiB"));
+    let layout = Layout::new(index, counts, arrays.elements_bytes(), codes_section.len());
     let layout = layout.expect("a section in memory has fewer than 2^64 bytes");
 
     layout.put(out);
@@ -432,20 +446,24 @@ impl Form {
 
 /// A column of keys, read in place.
 ///
-/// Made from bytes that passed [`check`](Self::check), by a few dozen loads. Codes out of range have no sums and no
-/// postings, and the text "". Methods never panic in release builds, whatever the bytes are; over bytes that did not
-/// pass the check they return nonsense.
+/// Made from bytes that passed [`check`](Self::check), by a few loads: a query makes one for each segment, and opens of it
+/// what it needs. Codes out of range have no sums and no postings, and the text "". Methods never panic in release builds,
+/// whatever the bytes are; over bytes that did not pass the check they return nonsense.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keys<'a> {
+    bytes: &'a [u8],
+    layout: Layout,
+    rows: usize,
+}
+
+/// The values of a column of keys, ascending: their places are the codes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dictionary<'a> {
     values: u32,
-    index: ValueIndex,
-    arrays: Arrays<'a>,
-    /// Where each value's text begins, and where the last one ends.
-    starts: Array<'a>,
+    /// Where each value's text begins, and where the last one ends: of base and residual the sum.
+    base: i64,
+    starts: Residuals<'a>,
     text: &'a [u8],
-    codes: Numbers<'a>,
-    /// Units of all values; empty without postings.
-    postings: &'a [[u8; 2]],
 }
 
 impl<'a> Keys<'a> {
@@ -454,18 +472,18 @@ impl<'a> Keys<'a> {
     pub(crate) fn check(bytes: &[u8], rows: usize, measures: usize) -> Result<(), Malformed> {
         let layout = Layout::read(bytes)?;
         let expected_measures = if layout.index == ValueIndex::PostingsAndSums { measures } else { 0 };
-        if layout.measures != expected_measures {
+        if layout.measures as usize != expected_measures {
             let what = format!("sums of {} measures instead of {expected_measures}", layout.measures);
             return Err(Malformed::new(8, what));
         }
-        if layout.values > rows {
+        if layout.values as usize > rows {
             return Err(Malformed::new(0, format!("{} values in {rows} rows", layout.values)));
         }
         let postings_bytes = bytes.len() - layout.postings;
         if !postings_bytes.is_multiple_of(2) || (layout.index == ValueIndex::None && postings_bytes != 0) {
             return Err(Malformed::new(layout.postings, format!("{postings_bytes} bytes follow the codes")));
         }
-        check_gap(bytes, layout.text + layout.text_bytes..layout.codes)?;
+        check_gap(bytes, layout.text + layout.text_bytes as usize..layout.codes)?;
         let codes = bytes.get(layout.codes..layout.postings).unwrap_or_default();
         let in_codes = |malformed: Malformed| Malformed {
             offset: malformed.offset + layout.codes as u64,
@@ -481,9 +499,9 @@ impl<'a> Keys<'a> {
 
         let keys = Keys::new(bytes, rows);
         keys.check_dictionary().map_err(|what| Malformed::new(layout.text, what))?;
-        keys.codes.check_values().map_err(in_codes)?;
-        let (lowest, highest) = keys.codes.min_max(0..rows).unwrap_or_default();
-        if lowest < 0 || highest >= layout.values as i64 && rows > 0 {
+        keys.codes().check_values().map_err(in_codes)?;
+        let (lowest, highest) = keys.codes().min_max(0..rows).unwrap_or_default();
+        if lowest < 0 || highest >= i64::from(layout.values) && rows > 0 {
             return Err(Malformed::new(
                 layout.codes,
                 format!("a code is not below the {} values", layout.values),
@@ -500,12 +518,14 @@ impl<'a> Keys<'a> {
 
     /// Checks that the values are texts, strictly ascending.
     fn check_dictionary(&self) -> Result<(), String> {
-        if self.start_of(0) != Some(0) || self.start_of(self.values() as usize) != Some(self.text.len()) {
+        let dictionary = self.dictionary();
+        let ends = (dictionary.start_of(0), dictionary.start_of(self.values()));
+        if ends != (Some(0), Some(self.layout.text_bytes as usize)) {
             return Err("the values do not fill their text".to_owned());
         }
         let mut previous: Option<&[u8]> = None;
         for code in 0..self.values() {
-            let Some(text) = self.value_bytes(code) else {
+            let Some(text) = dictionary.value_bytes(code) else {
                 return Err(format!("value {code} ends before it begins or past the end of the text"));
             };
             if str::from_utf8(text).is_err() {
@@ -537,8 +557,8 @@ impl<'a> Keys<'a> {
                 ));
             }
         }
-        if next_unit != self.postings.len() {
-            return Err(format!("{} posting units, the values have {next_unit}", self.postings.len()));
+        if next_unit != self.units().len() {
+            return Err(format!("{} posting units, the values have {next_unit}", self.units().len()));
         }
         if rows_seen != rows {
             return Err(format!("the values have {rows_seen} rows, the segment {rows}"));
@@ -571,114 +591,73 @@ impl<'a> Keys<'a> {
             debug_assert!(false, "bytes that did not pass the check");
             return Self::empty();
         };
-        let array = |range: Range<usize>| bytes.get(range).unwrap_or_default();
-        let arrays = Arrays::new(bytes, HEADER_BYTES..layout.elements);
-        Self {
-            // It came from a u32.
-            values: u32::try_from(layout.values).unwrap_or(u32::MAX),
-            index: layout.index,
-            arrays,
-            starts: arrays.get(STARTS, layout.len_of(STARTS)).unwrap_or(Array::EMPTY),
-            text: array(layout.text..layout.text + layout.text_bytes),
-            codes: Numbers::new(array(layout.codes..layout.postings), rows, false),
-            postings: array(layout.postings..bytes.len()).as_chunks().0,
-        }
+        Self { bytes, layout, rows }
     }
 
     fn empty() -> Self {
-        Self {
-            values: 0,
-            index: ValueIndex::None,
-            arrays: Arrays::default(),
-            starts: Array::EMPTY,
-            text: &[],
-            codes: Numbers::new(&[], 0, false),
-            postings: &[],
-        }
+        let index = ValueIndex::None;
+        let (values, measures, text_bytes) = (0, 0, 0);
+        let layout =
+            Layout { values, measures, text_bytes, index, elements: 0, text: 0, codes: 0, postings: 0 };
+        Self { bytes: &[], layout, rows: 0 }
+    }
+
+    fn arrays(&self) -> Arrays<'a> {
+        Arrays::new(self.bytes, HEADER_BYTES..self.layout.elements)
+    }
+
+    /// The posting units of all values; none without postings.
+    fn units(&self) -> &'a [[u8; 2]] {
+        self.bytes.get(self.layout.postings..).unwrap_or_default().as_chunks().0
+    }
+
+    /// The values, for a search or for many of them.
+    #[inline]
+    pub(crate) fn dictionary(&self) -> Dictionary<'a> {
+        let Layout { values, text, text_bytes, .. } = self.layout;
+        let starts = self.arrays().get(STARTS, self.layout.len_of(STARTS)).and_then(|starts| starts.narrow());
+        let (base, starts) = starts.unwrap_or((0, Residuals::Zero(0)));
+        let text = self.bytes.get(text..text + text_bytes as usize).unwrap_or_default();
+        Dictionary { values, base, starts, text }
     }
 
     /// Bytes of such a section that only make answers quick: all but the dictionary and the codes' own values.
     pub(crate) fn index_bytes(bytes: &'a [u8], rows: usize) -> usize {
         let Ok(layout) = Layout::read(bytes) else { return 0 };
         let keys = Self::new(bytes, rows);
-        let arrays = keys.arrays.bytes_from(STARTS + 1, layout.text);
-        arrays + keys.codes.index_bytes() + size_of_val(keys.postings)
+        let arrays = keys.arrays().bytes_from(STARTS + 1, layout.text);
+        arrays + keys.codes().index_bytes() + size_of_val(keys.units())
     }
 
     /// How many values there are; their codes are `0..values()`.
     pub(crate) fn values(&self) -> u32 {
-        self.values
+        self.layout.values
     }
 
     /// The code of a value that some row has: a binary search.
     pub(crate) fn code_of(&self, value: &str) -> Option<u32> {
-        let code = self.first_code_where(|text| text >= value.as_bytes());
-        (code < self.values() && self.value_bytes(code) == Some(value.as_bytes())).then_some(code)
-    }
-
-    /// The codes of the values in `lo..=hi`, in the order of their bytes.
-    pub(crate) fn codes_in(&self, lo: &str, hi: &str) -> Range<u32> {
-        let start = self.first_code_where(|text| text >= lo.as_bytes());
-        let end = self.first_code_where(|text| text > hi.as_bytes());
-        start..end.max(start)
-    }
-
-    /// The codes of the values that begin with `start`: they stand together.
-    pub(crate) fn codes_from(&self, start: &str) -> Range<u32> {
-        let first = self.first_code_where(|text| text >= start.as_bytes());
-        let after =
-            self.first_code_where(|text| text >= start.as_bytes() && !text.starts_with(start.as_bytes()));
-        first..after.max(first)
-    }
-
-    /// Whether both read the same column of the same segment.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        std::ptr::eq(self.text, other.text)
-    }
-
-    /// The first code whose text fulfils `reached`, which all later ones do too.
-    fn first_code_where(&self, reached: impl Fn(&[u8]) -> bool) -> u32 {
-        let (mut low, mut high) = (0, self.values());
-        while low < high {
-            let middle = low.midpoint(high);
-            if reached(self.value_bytes(middle).unwrap_or_default()) {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        low
+        self.dictionary().code_of(value)
     }
 
     /// The value of a code; "" if there is no such code.
     pub(crate) fn value(&self, code: u32) -> &'a str {
-        self.value_bytes(code).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+        self.dictionary().value(code)
     }
 
-    /// The value of a code as it is stored: UTF-8, as the check found it.
-    pub(crate) fn value_bytes(&self, code: u32) -> Option<&'a [u8]> {
-        if code >= self.values() {
-            return None;
-        }
-        // Both places in one look; no text of a segment begins beyond 64 bits.
-        let (base, residuals) = self.starts.narrow()?;
-        let start_of = |code: usize| usize::try_from(base.wrapping_add(residuals.get(code) as i64)).ok();
-        let code = code as usize;
-        self.text.get(start_of(code)?..start_of(code + 1)?)
+    /// Whether both read the same column of the same segment.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self.bytes, other.bytes)
     }
 
-    fn start_of(&self, code: usize) -> Option<usize> {
-        self.starts.get_i64(code).and_then(|start| usize::try_from(start).ok())
-    }
-
-    /// The codes of the rows.
+    /// The codes of the rows: a dozen loads, so for many rows at once.
     pub(crate) fn codes(&self) -> Numbers<'a> {
-        self.codes
+        let Layout { codes, postings, .. } = self.layout;
+        Numbers::new(self.bytes.get(codes..postings).unwrap_or_default(), self.rows, false)
     }
 
-    /// The code of a row.
+    /// The code of a row: opens the codes, so not for many rows.
     pub(crate) fn code(&self, row: usize) -> u32 {
-        u32::try_from(self.codes.get(row)).unwrap_or(u32::MAX)
+        code_of_value(self.codes().get(row))
     }
 
     /// The value of a row.
@@ -689,12 +668,12 @@ impl<'a> Keys<'a> {
 
     /// Whether the section holds, per value, count, times and sums.
     pub(crate) fn has_value_sums(&self) -> bool {
-        self.index == ValueIndex::PostingsAndSums
+        self.layout.index == ValueIndex::PostingsAndSums
     }
 
     /// An array of one element for each value, in the order of the codes.
     fn array(&self, place: usize) -> Option<Array<'a>> {
-        self.arrays.get(place, self.values as usize)
+        self.arrays().get(place, self.layout.values as usize)
     }
 
     /// The rows of every value, by code; `None` without postings.
@@ -702,7 +681,8 @@ impl<'a> Keys<'a> {
         self.array(COUNTS)
     }
 
-    /// The time of the first row of every value, by code, in nanoseconds; `None` without value sums.
+    /// The time of the first row of every value, by code, in nanoseconds; `None` without value sums. Arrays are opened at each
+    /// call: of many values, by who asks.
     pub(crate) fn first_times(&self) -> Option<Array<'a>> {
         self.array(FIRST_TIMES)
     }
@@ -755,34 +735,28 @@ impl<'a> Keys<'a> {
         })
     }
 
-    /// Adds all rows of some values to `sums`, without touching a row; counters younger than the segment count as 0.
-    /// `false`, and nothing is added, without value sums.
+    /// Adds all rows of the values of some ranges of codes to `sums`, without touching a row; counters younger than the
+    /// segment count as 0. `false`, and nothing is added, without value sums.
     ///
     /// `sums` has at least the segment's measures, as those of a table have.
-    pub(crate) fn add_value_sums(&self, codes: impl Iterator<Item = u32> + Clone, sums: &mut Sums) -> bool {
-        let (Some(counts), true) = (self.counts(), self.has_value_sums()) else {
+    pub(crate) fn add_value_sums(&self, codes: &[Range<u32>], sums: &mut Sums) -> bool {
+        let (arrays, values) = (self.arrays(), self.layout.values as usize);
+        let array = |place| arrays.get(place, values);
+        let (Some(counts), true) = (array(COUNTS), self.has_value_sums()) else {
             return false;
         };
-        let codes = codes.map(|code| code as usize);
-        let rows: i64 = codes.clone().filter_map(|code| counts.get_i64(code)).sum();
-        for (place, measure) in sums.measures.iter_mut().enumerate() {
-            // Each array is found once, not once for each value.
-            let (Some(all), Some(minima), Some(maxima)) =
-                (self.sums(place), self.minima(place), self.maxima(place))
-            else {
-                measure.merge(&if rows > 0 {
-                    Measure { sum: 0, min: 0, max: 0 }
-                } else {
-                    Measure::default()
-                });
-                continue;
-            };
-            for code in codes.clone() {
-                if let (Some(sum), Some(min), Some(max)) =
-                    (all.get(code), minima.get_i64(code), maxima.get_i64(code))
-                {
-                    measure.merge(&Measure { sum, min, max });
+        let ranges = || codes.iter().map(|range| range.start as usize..range.end as usize);
+        let rows: i128 = ranges().map(|range| counts.sum(range)).sum();
+        for (measure, first) in sums.measures.iter_mut().zip((MEASURES..).step_by(MEASURE_ARRAYS)) {
+            // Each array is opened once, not once for each value.
+            let of_values = (array(first), array(first + 1), array(first + 2));
+            if let (Some(all), Some(minima), Some(maxima)) = of_values {
+                for range in ranges() {
+                    let (sum, min) = (all.sum(range.clone()), minima.min(range.clone()));
+                    measure.merge(&Measure { sum, min, max: maxima.max(range) });
                 }
+            } else if rows > 0 {
+                measure.merge(&Measure { sum: 0, min: 0, max: 0 });
             }
         }
         sums.count += u64::try_from(rows).unwrap_or(0);
@@ -792,9 +766,9 @@ impl<'a> Keys<'a> {
     /// The rows of a value; `None` without postings.
     pub(crate) fn postings(&self, code: u32) -> Option<Postings<'a>> {
         let (unit, count) = self.place(code)?;
-        let rows = self.codes.rows();
+        let rows = self.rows;
         let form = Form::of(count, rows);
-        let units = self.postings.get(unit..)?.get(..form.units(count, rows)?)?;
+        let units = self.units().get(unit..)?.get(..form.units(count, rows)?)?;
         Some(match form {
             Form::Bitmap => Postings::Bitmap { units, count },
             Form::Short => {
@@ -810,6 +784,112 @@ impl<'a> Keys<'a> {
         let unit = self.array(UNITS)?.get_i64(code as usize)?;
         Some((usize::try_from(unit).ok()?, self.count(code)?))
     }
+}
+
+/// A text that values are compared with, and the first eight bytes of it as a number that orders as they do.
+struct Wanted<'t> {
+    text: &'t [u8],
+    head: u64,
+}
+
+impl<'t> Wanted<'t> {
+    fn new(text: &'t [u8]) -> Self {
+        let mut first = [0; 8];
+        first.iter_mut().zip(text).for_each(|(slot, byte)| *slot = *byte);
+        Self { text, head: head_of(first, text.len()) }
+    }
+}
+
+/// The number of a text's first bytes, of which what follows a shorter text is cut off. Where two are equal the texts decide.
+#[inline]
+fn head_of(first: [u8; 8], len: usize) -> u64 {
+    let all = u64::from_le_bytes(first).swap_bytes();
+    if len < first.len() { all & !(u64::MAX >> (8 * len)) } else { all }
+}
+
+/// The first code that has reached what all later ones have too; past the last one without any.
+#[inline]
+fn first_where(codes: Range<u32>, reached: impl Fn(u32) -> bool) -> u32 {
+    let (mut low, mut high) = (codes.start, codes.end);
+    while low < high {
+        let middle = low.midpoint(high);
+        if reached(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
+}
+
+impl<'a> Dictionary<'a> {
+    /// The code of a value that some row has: a binary search.
+    pub(crate) fn code_of(&self, value: &str) -> Option<u32> {
+        let wanted = Wanted::new(value.as_bytes());
+        let code = first_where(0..self.values, |code| self.order(code, &wanted).is_ge());
+        (self.value_bytes(code) == Some(wanted.text)).then_some(code)
+    }
+
+    /// The codes of the values in `lo..=hi`, in the order of their bytes.
+    pub(crate) fn codes_in(&self, lo: &[u8], hi: &[u8]) -> Range<u32> {
+        let (lo, hi) = (Wanted::new(lo), Wanted::new(hi));
+        let start = first_where(0..self.values, |code| self.order(code, &lo).is_ge());
+        // Mostly there is no upper bound.
+        let ends_inside = start < self.values && self.order(self.values - 1, &hi).is_gt();
+        let end = if ends_inside {
+            first_where(start..self.values, |code| self.order(code, &hi).is_gt())
+        } else {
+            self.values
+        };
+        start..end
+    }
+
+    /// The codes of the values that begin with `start`: they stand together.
+    pub(crate) fn codes_from(&self, start: &str) -> Range<u32> {
+        let wanted = Wanted::new(start.as_bytes());
+        let first = first_where(0..self.values, |code| self.order(code, &wanted).is_ge());
+        let begins = |code| self.value_bytes(code).is_some_and(|value| value.starts_with(wanted.text));
+        first..first_where(first..self.values, |code| !begins(code))
+    }
+
+    /// How a value compares with a text: mostly their first bytes tell.
+    #[inline]
+    fn order(&self, code: u32, wanted: &Wanted<'_>) -> Ordering {
+        let Some((start, end)) = self.start_of(code).zip(self.start_of(code + 1)) else {
+            return Ordering::Less;
+        };
+        let first = self.text.get(start..).and_then(|text| text.first_chunk());
+        let by_head = first.map(|first| head_of(*first, end.saturating_sub(start)).cmp(&wanted.head));
+        match by_head {
+            Some(order @ (Ordering::Less | Ordering::Greater)) => order,
+            // Equal so far, or so near to the end of all texts that there are not as many bytes.
+            _ => self.text.get(start..end).unwrap_or_default().cmp(wanted.text),
+        }
+    }
+
+    /// The value of a code; "" if there is no such code.
+    pub(crate) fn value(&self, code: u32) -> &'a str {
+        self.value_bytes(code).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+    }
+
+    /// The value of a code as it is stored: UTF-8, as the check found it.
+    pub(crate) fn value_bytes(&self, code: u32) -> Option<&'a [u8]> {
+        if code >= self.values {
+            return None;
+        }
+        self.text.get(self.start_of(code)?..self.start_of(code + 1)?)
+    }
+
+    /// No text of a segment begins beyond 64 bits.
+    #[inline]
+    fn start_of(&self, code: u32) -> Option<usize> {
+        usize::try_from(self.base.wrapping_add(self.starts.get(code as usize) as i64)).ok()
+    }
+}
+
+/// What a column of codes has for a row; without value or sums if it cannot be a code.
+pub(crate) fn code_of_value(value: i64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
 }
 
 /// The first array of a measure.
@@ -1123,13 +1203,30 @@ mod tests {
             assert_postings(&keys, code, rows, values.len());
             assert_sums(&keys, code, rows, &columns);
         }
+        assert_sums_of_ranges(&keys);
+    }
+
+    /// Ranges of values add up as their values do one by one.
+    fn assert_sums_of_ranges(keys: &Keys<'_>) {
+        let (values, third) = (keys.values(), keys.values() / 3);
+        let none = Sums { count: 0, measures: vec![Measure::default(); 3] };
+        let (mut together, mut one_by_one) = (none.clone(), none);
+        let with_sums = keys.add_value_sums(&[0..third, third + 1..values.max(third + 1)], &mut together);
+        for code in (0..values).filter(|code| *code != third) {
+            keys.add_value_sums(slice::from_ref(&(code..code + 1)), &mut one_by_one);
+        }
+        assert_eq!((with_sums, together), (keys.has_value_sums(), one_by_one));
     }
 
     fn assert_range_of_codes(keys: &Keys<'_>, all: &[&str], lo: &str) {
         for hi in [lo, "", "m", "\u{10FFFF}"] {
             let expected: Vec<&str> =
                 all.iter().filter(|value| lo <= **value && **value <= hi).copied().collect();
-            let got: Vec<&str> = keys.codes_in(lo, hi).map(|code| keys.value(code)).collect();
+            let got: Vec<&str> = keys
+                .dictionary()
+                .codes_in(lo.as_bytes(), hi.as_bytes())
+                .map(|code| keys.value(code))
+                .collect();
             assert_eq!(got, expected, "{lo:?}..={hi:?}");
         }
     }
@@ -1180,7 +1277,7 @@ mod tests {
             expected.measures[2].add(0);
         }
         let mut sums = before.clone();
-        assert_eq!(keys.add_value_sums([code].into_iter(), &mut sums), with_sums);
+        assert_eq!(keys.add_value_sums(slice::from_ref(&(code..code + 1)), &mut sums), with_sums);
         let of_first = expected.measures[0].sum - 5;
         assert_eq!(sums, if with_sums { expected } else { before });
         let array = |array: Option<Array<'_>>| array.map(|array| array.get(code as usize).unwrap());
@@ -1314,6 +1411,32 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// Texts that differ by zeros at their end, after eight equal bytes, or not at all.
+        #[test]
+        fn dictionaries_are_searched_as_sorted_texts_are(
+            texts in prop::collection::vec("(aaaaaaaa)?[a\0]{0,9}|[a-c]{0,12}", 1..60),
+            asked in prop::collection::vec("(aaaaaaaa)?[a\0]{0,9}|[a-c]{0,12}", 2..20),
+        ) {
+            let values: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let sorted: Vec<&str> = values.iter().copied().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+            let bytes = section(&values, 3);
+            let dictionary = Keys::new(&bytes, values.len()).dictionary();
+            let codes = |wanted: &dyn Fn(&str) -> bool| -> Vec<u32> {
+                (0..).zip(&sorted).filter(|(_, value)| wanted(value)).map(|(code, _)| code).collect()
+            };
+            for two in asked.windows(2).chain(texts.windows(2)) {
+                let (one, other) = (two[0].as_str(), two[1].as_str());
+                let place = sorted.binary_search(&one).ok().and_then(|place| u32::try_from(place).ok());
+                prop_assert_eq!(dictionary.code_of(one), place);
+                let within: Vec<u32> = dictionary.codes_in(one.as_bytes(), other.as_bytes()).collect();
+                prop_assert_eq!(within, codes(&|value| one <= value && value <= other));
+                let from: Vec<u32> = dictionary.codes_from(one).collect();
+                prop_assert_eq!(from, codes(&|value| value.starts_with(one)));
+            }
+        }
+    }
+
     #[test]
     fn more_values_than_sixteen_bits_count() {
         let values: Vec<String> = (0..140_000).map(|row| (row % 70_000).to_string()).collect();
@@ -1342,6 +1465,7 @@ mod tests {
             [0, 99, 200, 1000, u16::MAX]
         );
         assert_eq!(status_of("65536"), 0);
+        assert!((0..=u16::MAX).all(|status| status_text(status) == format!("{status:05}")));
     }
 
     /// Uses every method of a section that passes the check.
@@ -1354,7 +1478,7 @@ mod tests {
             let _ =
                 (keys.value(code), keys.code_of(keys.value(code)), keys.first_ts(code), keys.last_ts(code));
             keys.add_value_sums(
-                [code].into_iter(),
+                slice::from_ref(&(code..code + 1)),
                 &mut Sums { count: 0, measures: vec![Measure::default(); 3] },
             );
             if let Some(postings) = keys.postings(code) {

@@ -494,9 +494,31 @@ impl SegmentHeader {
     /// without this section.
     pub(crate) fn section(&self, kind: SectionKind, column: usize) -> Option<usize> {
         let wanted = (kind as u8, u16::try_from(column).ok()?);
-        let index =
-            self.sections.binary_search_by_key(&wanted, |section| (section.tag, section.column)).ok()?;
+        let key_of = |section: &SectionEntry| (section.tag, section.column);
+        let likely = self.likely_place(kind) + column;
+        let index = if self.sections.get(likely).is_some_and(|section| key_of(section) == wanted) {
+            likely
+        } else {
+            self.sections.binary_search_by_key(&wanted, key_of).ok()?
+        };
         self.sections.get(index)?.kind().map(|_| index)
+    }
+
+    /// Where the sections of a kind begin if the segment has all that come before, as most have.
+    fn likely_place(&self, kind: SectionKind) -> usize {
+        let Shape { dims, counters, labels } = self.schema.shape();
+        // One of each kind before those of counters.
+        let fixed = SectionKind::Counter as usize - 1;
+        match kind {
+            SectionKind::Dim => fixed + counters,
+            SectionKind::Id => fixed + counters + dims,
+            SectionKind::IdIndex => fixed + counters + dims + 1,
+            SectionKind::Label => fixed + counters + dims + 2,
+            SectionKind::LabelIndex => fixed + counters + dims + 2 + labels,
+            SectionKind::Bloom => self.sections.len().saturating_sub(2),
+            SectionKind::Rollups => self.sections.len().saturating_sub(1),
+            fixed_or_counter => usize::from(fixed_or_counter as u8 - 1),
+        }
     }
 
     fn measures(&self) -> usize {
@@ -830,6 +852,10 @@ mod tests {
         assert_eq!((&header.generations[..], &header.supersedes[..]), (&[4, 9][..], &[2, 3, 5][..]));
         assert_eq!(header.bloom_dim, (schema.shape().dims > 0).then_some(0));
         assert_facts(&header.facts, &table.numbers);
+        for (index, section) in header.sections.iter().enumerate() {
+            let found = section.kind().map(|kind| header.section(kind, section.column.into()));
+            assert_eq!(found, section.kind().map(|_| Some(index)), "{}", section.name());
+        }
         let view = SegmentView { header: &header, bytes: file };
         assert_columns(&view, table);
         assert_summaries(&view, table);
@@ -991,7 +1017,8 @@ mod tests {
         assert!(view.label(1).is_none() && view.label_index(1).is_none());
         let user = view.dim(0).unwrap();
         let mut sums = Sums::empty(schema().shape());
-        assert!(user.add_value_sums(user.code_of("1-value").into_iter(), &mut sums));
+        let codes = user.dictionary().codes_from("1-value");
+        assert!(user.add_value_sums(std::slice::from_ref(&codes), &mut sums));
         assert_eq!(sums.measures.last(), Some(&Measure { sum: 0, min: 0, max: 0 }));
     }
 

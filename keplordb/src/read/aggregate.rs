@@ -178,7 +178,7 @@ fn add_segment<'v>(
             }
             [Condition::Codes(codes)] if all_rows && codes.keys.has_value_sums() => {
                 tally.by_value_sums += 1;
-                codes.keys.add_value_sums(codes.set.iter(), sums)
+                codes.keys.add_value_sums(codes.set.ranges(), sums)
             }
             _ => false,
         };
@@ -222,7 +222,7 @@ fn listed(selection: &Selection<'_>, memory: &mut Vec<u32>) -> Option<Vec<u32>> 
 
 pub(super) fn few_deleted(selection: &Selection<'_>) -> bool {
     let most = selection.chunks().len() * SUBTRACTED_ROWS_PER_CHUNK;
-    selection.deleted_in(selection.rows.clone()).nth(most).is_none()
+    selection.deleted.is_none() || selection.deleted_in(selection.rows.clone()).nth(most).is_none()
 }
 
 /// Adds a range of rows by running sums and zone maps.
@@ -270,6 +270,9 @@ fn subtract_deleted(
     deleted: &mut Vec<u32>,
     sums: &mut Sums,
 ) -> Result<()> {
+    if selection.deleted.is_none() {
+        return Ok(());
+    }
     deleted.clear();
     deleted.extend(selection.deleted_in(selection.rows.clone()).filter(|row| selection.holds(*row as usize)));
     if deleted.is_empty() || planted::is(Bug::SumsNotCorrected) {

@@ -1,15 +1,35 @@
 //! A set of codes of one dictionary: what a condition on its texts comes to, once each text was tested.
 
 use std::ops::Range;
+use std::slice;
 
 /// Codes as ranges: ascending, not empty, with a gap between any two. What starts with a prefix is one range.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct CodeSet(Vec<Range<u32>>);
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CodeSet(Ranges);
+
+/// Most sets are one value or one range of values, and take no memory of their own.
+#[derive(Debug, Clone)]
+enum Ranges {
+    One(Range<u32>),
+    Other(Vec<Range<u32>>),
+}
+
+impl Default for Ranges {
+    fn default() -> Self {
+        Self::Other(Vec::new())
+    }
+}
+
+impl PartialEq for CodeSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.ranges() == other.ranges()
+    }
+}
 
 impl CodeSet {
     /// One range; the empty set where that is empty.
     pub(crate) fn range(codes: Range<u32>) -> Self {
-        Self(if codes.is_empty() { Vec::new() } else { vec![codes] })
+        if codes.is_empty() { Self::default() } else { Self(Ranges::One(codes)) }
     }
 
     /// The codes below `values` for which `is_in` holds.
@@ -34,22 +54,26 @@ impl CodeSet {
 
     /// Adds a range that does not begin before the last one does.
     fn push(&mut self, codes: Range<u32>) {
-        match self.0.last_mut() {
+        match self.ranges_mut().last_mut() {
             Some(last) if codes.start <= last.end => last.end = last.end.max(codes.end),
             _ if codes.is_empty() => {}
-            _ => self.0.push(codes),
+            _ => match &mut self.0 {
+                Ranges::One(first) => self.0 = Ranges::Other(vec![first.clone(), codes]),
+                Ranges::Other(ranges) if ranges.is_empty() => self.0 = Ranges::One(codes),
+                Ranges::Other(ranges) => ranges.push(codes),
+            },
         }
     }
 
     pub(crate) fn union(&self, other: &Self) -> Self {
-        Self::of_ranges(self.0.iter().chain(&other.0).cloned())
+        Self::of_ranges(self.ranges().iter().chain(other.ranges()).cloned())
     }
 
     /// The codes below `values` that are not in the set.
     pub(crate) fn complement(&self, values: u32) -> Self {
         let mut set = Self::default();
         let mut next = 0;
-        for range in &self.0 {
+        for range in self.ranges() {
             set.push(next..range.start);
             next = range.end;
         }
@@ -59,7 +83,7 @@ impl CodeSet {
 
     pub(crate) fn intersection(&self, other: &Self) -> Self {
         let mut set = Self::default();
-        let (mut mine, mut theirs) = (self.0.iter().peekable(), other.0.iter().peekable());
+        let (mut mine, mut theirs) = (self.ranges().iter().peekable(), other.ranges().iter().peekable());
         while let (Some(one), Some(two)) = (mine.peek(), theirs.peek()) {
             set.push(one.start.max(two.start)..one.end.min(two.end));
             if one.end <= two.end {
@@ -72,31 +96,46 @@ impl CodeSet {
     }
 
     pub(crate) fn ranges(&self) -> &[Range<u32>] {
-        &self.0
+        match &self.0 {
+            Ranges::One(range) => slice::from_ref(range),
+            Ranges::Other(ranges) => ranges,
+        }
+    }
+
+    /// The same as places in arrays.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Range<usize>> {
+        self.ranges().iter().map(|range| range.start as usize..range.end as usize)
+    }
+
+    fn ranges_mut(&mut self) -> &mut [Range<u32>] {
+        match &mut self.0 {
+            Ranges::One(range) => slice::from_mut(range),
+            Ranges::Other(ranges) => ranges,
+        }
     }
 
     /// How many codes.
     pub(crate) fn len(&self) -> u32 {
-        self.0.iter().map(|range| range.end - range.start).sum()
+        self.ranges().iter().map(|range| range.end - range.start).sum()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.ranges().is_empty()
     }
 
     pub(crate) fn contains(&self, code: u32) -> bool {
-        let after = self.0.partition_point(|range| range.start <= code);
-        after.checked_sub(1).and_then(|last| self.0.get(last)).is_some_and(|range| code < range.end)
+        let after = self.ranges().partition_point(|range| range.start <= code);
+        after.checked_sub(1).and_then(|last| self.ranges().get(last)).is_some_and(|range| code < range.end)
     }
 
     /// Ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + Clone {
-        self.0.iter().cloned().flatten()
+        self.ranges().iter().cloned().flatten()
     }
 
     /// The one code of the set; `None` where it has none or several.
     pub(crate) fn single(&self) -> Option<u32> {
-        match &*self.0 {
+        match self.ranges() {
             [range] if range.end - range.start == 1 => Some(range.start),
             _ => None,
         }

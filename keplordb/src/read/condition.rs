@@ -4,12 +4,13 @@
 //! on numbers stay ranges, which zone maps and kernels decide. Those on texts are decided here, at once, for the rows
 //! that everything else leaves: by a hash index where there is one, else text by text.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::codes::CodeSet;
 use crate::error::Result;
 use crate::expr::{Expr, NumberColumn, TextColumn, TextTest};
-use crate::format::keys::{Keys, PostingRows, Postings, status_text};
+use crate::format::keys::{Keys, PostingRows, Postings, status_key};
 use crate::format::numbers::Numbers;
 use crate::kernels::{CHUNK_ROWS, Kernels, Mask};
 use crate::storage::segment_reader::OpenSegment;
@@ -21,10 +22,6 @@ const ROWS_PER_LISTED_ROW: usize = 32;
 
 /// What must hold for a row.
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "codes are the usual case, and a box would be one more allocation a segment"
-)]
 pub(crate) enum Condition<'s> {
     Codes(Codes<'s>),
     /// Inclusive.
@@ -51,6 +48,13 @@ pub(crate) struct Codes<'s> {
     pub(crate) keys: Keys<'s>,
     /// Not empty, and not all of the dictionary.
     pub(crate) set: CodeSet,
+    /// Opened when somebody looks at rows: sums need none of it, and it is too large to be moved about in vain.
+    rows: OnceCell<Box<CodeRows<'s>>>,
+}
+
+/// Which rows have some codes.
+#[derive(Debug, Clone)]
+struct CodeRows<'s> {
     column: Numbers<'s>,
     /// The rows of the one code, where the segment has them.
     postings: Option<Postings<'s>>,
@@ -58,7 +62,6 @@ pub(crate) struct Codes<'s> {
 
 /// What a condition comes to in a segment.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "short-lived: it goes into a selection at once")]
 pub(crate) enum Resolved<'s> {
     /// It holds for every row, or for none.
     Constant(bool),
@@ -74,46 +77,60 @@ impl<'s> Codes<'s> {
         if set.len() == keys.values() {
             return Resolved::Constant(true);
         }
-        let postings = set.single().and_then(|code| keys.postings(code));
-        Resolved::Open(Condition::Codes(Self { column: keys.codes(), keys, set, postings }))
+        Resolved::Open(Condition::Codes(Self { keys, set, rows: OnceCell::new() }))
+    }
+
+    fn rows(&self) -> &CodeRows<'s> {
+        self.rows.get_or_init(|| {
+            let postings = self.set.single().and_then(|code| self.keys.postings(code));
+            Box::new(CodeRows { column: self.keys.codes(), postings })
+        })
+    }
+
+    fn column(&self) -> &Numbers<'s> {
+        &self.rows().column
+    }
+
+    fn postings(&self) -> Option<Postings<'s>> {
+        self.rows().postings
     }
 
     /// The rows of the one code as the words of a bitmap, and their share of all rows; `None` where they are not stored so.
     pub(crate) fn bitmap(&self) -> Option<(&'s [[u8; 8]], f64)> {
-        let postings = self.postings?;
-        let share = f64::from(postings.len()) / self.column.rows() as f64;
+        let postings = self.postings()?;
+        let share = f64::from(postings.len()) / self.column().rows() as f64;
         Some((postings.words()?, share))
     }
 
     fn holds(&self, row: usize) -> bool {
-        u32::try_from(self.column.get(row)).is_ok_and(|code| self.set.contains(code))
+        u32::try_from(self.column().get(row)).is_ok_and(|code| self.set.contains(code))
     }
 
     fn mask(&self, kernels: &Kernels, chunk: usize) -> Mask {
-        if let Some(postings) = self.postings.filter(Postings::is_bitmap) {
+        let CodeRows { column, postings } = self.rows();
+        if let Some(postings) = postings.filter(Postings::is_bitmap) {
             return postings.mask(chunk);
         }
         let ranges = self.set.ranges();
         if ranges.len() > MASKED_RANGES {
-            return self
-                .column
+            return column
                 .mask_where(chunk, |code| u32::try_from(code).is_ok_and(|code| self.set.contains(code)));
         }
-        let masks = ranges.iter().map(|codes| {
-            self.column.range_mask(kernels, chunk, i64::from(codes.start), i64::from(codes.end) - 1)
-        });
+        let masks = ranges
+            .iter()
+            .map(|codes| column.range_mask(kernels, chunk, i64::from(codes.start), i64::from(codes.end) - 1));
         masks.reduce(or).unwrap_or_default()
     }
 
     /// How many rows a list of them has; `None` where there are too many for one, or the segment does not know them.
     fn listed(&self) -> Option<usize> {
-        if let Some(postings) = self.postings {
+        if let Some(postings) = self.postings() {
             return (!postings.is_bitmap()).then(|| postings.len() as usize);
         }
-        let most = self.column.rows() / ROWS_PER_LISTED_ROW;
+        let (most, counts) = (self.column().rows() / ROWS_PER_LISTED_ROW, self.keys.counts()?);
         let mut rows = 0;
         for code in self.set.iter() {
-            rows += self.keys.count(code)? as usize;
+            rows += usize::try_from(counts.get_i64(code as usize)?).ok()?;
             if rows >= most {
                 return None;
             }
@@ -122,7 +139,7 @@ impl<'s> Codes<'s> {
     }
 
     fn list(&self, rows: std::ops::Range<u32>) -> RowList<'s> {
-        if let Some(postings) = self.postings {
+        if let Some(postings) = self.postings() {
             return RowList::Postings(postings.rows_in(rows));
         }
         let postings = self.set.iter().filter_map(|code| self.keys.postings(code));
@@ -199,7 +216,10 @@ impl<'s> Condition<'s> {
     /// Lets go of the lists of rows of a key's values: rows are told by their codes.
     pub(crate) fn forget_rows(&mut self) {
         match self {
-            Self::Codes(codes) => codes.postings = None,
+            Self::Codes(codes) => {
+                codes.rows =
+                    OnceCell::from(Box::new(CodeRows { column: codes.keys.codes(), postings: None }));
+            }
             Self::All(parts) | Self::Any(parts) => parts.iter_mut().for_each(Self::forget_rows),
             Self::Not(inner) => inner.forget_rows(),
             Self::Range { .. } | Self::Bits { .. } | Self::Rows(_) => {}
@@ -260,9 +280,10 @@ impl<'s> Resolver<'s, '_> {
             }
             Expr::Status(ranges) => {
                 let keys = self.open.status()?;
+                let statuses = keys.dictionary();
                 let codes = ranges
                     .iter()
-                    .map(|range| keys.codes_in(&status_text(*range.start()), &status_text(*range.end())));
+                    .map(|range| statuses.codes_in(&status_key(*range.start()), &status_key(*range.end())));
                 Codes::resolve(keys, CodeSet::of_ranges(codes))
             }
             Expr::Dim { dim, test } => match self.open.dim(*dim)? {
@@ -336,13 +357,14 @@ fn indexed(test: &TextTest) -> Option<&[String]> {
 
 /// The codes of the values that pass a test.
 fn codes_of(keys: &Keys<'_>, test: &TextTest) -> CodeSet {
-    let codes = |value: &String| keys.code_of(value).map_or(0..0, |code| code..code + 1);
+    let values = keys.dictionary();
+    let codes = |value: &String| values.code_of(value).map_or(0..0, |code| code..code + 1);
     match test {
         TextTest::Equal(value) => CodeSet::range(codes(value)),
         TextTest::AnyOf(values) => CodeSet::of_ranges(values.iter().map(codes)),
-        TextTest::StartsWith(start) => CodeSet::range(keys.codes_from(start)),
+        TextTest::StartsWith(start) => CodeSet::range(values.codes_from(start)),
         TextTest::EndsWith(_) | TextTest::Contains(_) => {
-            CodeSet::of(keys.values(), |code| test.holds(keys.value(code)))
+            CodeSet::of(keys.values(), |code| test.holds(values.value(code)))
         }
     }
 }

@@ -8,7 +8,7 @@ use super::select::Selection;
 use crate::error::Result;
 use crate::expr::{Expr, NumberColumn};
 use crate::filter::Predicate;
-use crate::format::keys::status_text;
+use crate::format::keys::status_key;
 use crate::format::segment::SegmentHeader;
 use crate::state::version::SegmentEntry;
 use crate::storage::segment_reader::OpenSegment;
@@ -161,7 +161,8 @@ pub(crate) fn select<'s>(
     }
     if !every_status(header, predicate) {
         let keys = open.status()?;
-        let codes = keys.codes_in(&status_text(predicate.status_min), &status_text(predicate.status_max));
+        let codes =
+            keys.dictionary().codes_in(&status_key(predicate.status_min), &status_key(predicate.status_max));
         if !must(Codes::resolve(keys, CodeSet::range(codes))) {
             return Ok(None);
         }
@@ -206,7 +207,7 @@ pub(crate) fn select<'s>(
     if predicate.by_scan {
         selection.conditions.iter_mut().for_each(Condition::forget_rows);
     }
-    Ok((!selection.rows.is_empty()).then_some(selection))
+    if selection.rows.is_empty() { Ok(None) } else { Ok(Some(selection)) }
 }
 
 /// Narrows all rows of a segment to those in the time range.
@@ -237,11 +238,12 @@ const MOST_TIMED_CODES: u32 = 64;
 
 fn time_of_conditions(conditions: &[Condition<'_>], predicate: &Predicate<'_>) -> TimeProof {
     let mut proof = TimeProof::Unknown;
-    let few = |codes: &&Codes<'_>| codes.keys.has_value_sums() && codes.set.len() <= MOST_TIMED_CODES;
+    let few = |codes: &&Codes<'_>| codes.set.len() <= MOST_TIMED_CODES;
     for codes in conditions.iter().filter_map(Condition::codes).filter(few) {
-        let keys = &codes.keys;
-        let first = codes.set.iter().map(|code| keys.first_ts(code)).min().flatten();
-        let last = codes.set.iter().map(|code| keys.last_ts(code)).max().flatten();
+        let times = codes.keys.first_times().zip(codes.keys.last_times());
+        let Some((firsts, lasts)) = times else { continue };
+        let first = codes.set.places().map(|codes| firsts.min(codes)).min();
+        let last = codes.set.places().map(|codes| lasts.max(codes)).max();
         let (Some(first), Some(last)) = (first, last) else { continue };
         if last < predicate.from_ts_ns || predicate.to_ts_ns < first {
             return TimeProof::None;

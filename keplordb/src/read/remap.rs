@@ -155,7 +155,10 @@ impl Ids {
     fn of_segment(&self, entry: &SegmentEntry, keys: Option<&Keys<'_>>) -> IdTable {
         let mut known = self.known.lock();
         let table: IdTable = match keys {
-            Some(keys) => (0..keys.values()).map(|code| known.id_of(keys.value(code), &self.names)).collect(),
+            Some(keys) => {
+                let values = keys.dictionary();
+                (0..keys.values()).map(|code| known.id_of(values.value(code), &self.names)).collect()
+            }
             None => Arc::new([known.id_of("", &self.names)]),
         };
         let number = entry.segment.number();

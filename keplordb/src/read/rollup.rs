@@ -12,7 +12,7 @@ use super::row::RowView;
 use super::select;
 use crate::error::Result;
 use crate::filter::Predicate;
-use crate::format::keys::Keys;
+use crate::format::keys::{Dictionary, Keys, code_of_value};
 use crate::format::numbers::Numbers;
 use crate::format::rollups::{self, RollupColumns, Rollups};
 use crate::kernels::CHUNK_ROWS;
@@ -98,8 +98,9 @@ fn predicate<'a>(
 
 /// The rollup dims of one segment, and the codes that are wanted of them.
 struct SlotCodes<'s> {
-    /// `None` where the dim is younger than the segment: its only code is 0, for the empty value.
-    keys: Vec<Option<Keys<'s>>>,
+    /// With the values, which entries ask for one by one. `None` where the dim is younger than the segment: its only code is
+    /// 0, for the empty value.
+    keys: Vec<Option<(Keys<'s>, Dictionary<'s>)>>,
     wanted: Vec<Option<Wanted<'s>>>,
 }
 
@@ -120,9 +121,11 @@ impl<'s> SlotCodes<'s> {
         let slots = rollup_dims.len();
         let mut codes = Self { keys: Vec::with_capacity(slots), wanted: Vec::with_capacity(slots) };
         for (slot, dim) in rollup_dims.iter().enumerate() {
-            let keys = open.dim(*dim)?;
+            let keys = open.dim(*dim)?.map(|keys| (keys, keys.dictionary()));
             let wanted = wanted.get(slot).copied().flatten().map(|value| match &keys {
-                Some(keys) => keys.code_of(value).map(|code| Wanted { code, value: keys.value(code) }),
+                Some((_, values)) => {
+                    values.code_of(value).map(|code| Wanted { code, value: values.value(code) })
+                }
                 None => value.is_empty().then_some(Wanted { code: 0, value: "" }),
             });
             // Fixed to a value that is not here?
@@ -140,7 +143,7 @@ impl<'s> SlotCodes<'s> {
         let slots = self.keys.iter().zip(&self.wanted).enumerate();
         slots.map(move |(slot, (keys, wanted))| match (wanted, keys) {
             (Some(wanted), _) => wanted.value,
-            (None, Some(keys)) => keys.value(code(slot, keys)),
+            (None, Some((keys, values))) => values.value(code(slot, keys)),
             (None, None) => "",
         })
     }
@@ -167,7 +170,7 @@ fn compute(entry: &SegmentEntry, open: &OpenSegment<'_>, rollup_dims: &[usize]) 
     let mut codes = Vec::with_capacity(rollup_dims.len());
     for dim in rollup_dims {
         codes.push(match open.dim(*dim)? {
-            Some(keys) => (0..rows).map(|row| keys.code(row)).collect(),
+            Some(keys) => all_values(&keys.codes()).into_iter().map(code_of_value).collect(),
             None => vec![0; rows],
         });
     }

@@ -13,7 +13,7 @@ use crate::expr::{KeyColumn, NumberColumn};
 use crate::format::arrays::Residuals;
 use crate::format::block::Block;
 use crate::format::bytes::Malformed;
-use crate::format::keys::{Keys, status_of_bytes};
+use crate::format::keys::{Dictionary, Keys, status_of_bytes};
 use crate::format::numbers::Numbers;
 use crate::format::texts::TextReader;
 use crate::schema::Shape;
@@ -290,13 +290,13 @@ impl<'s> Column<'s> {
 
 /// A column of keys.
 struct KeyTexts<'s> {
-    keys: Keys<'s>,
+    values: Dictionary<'s>,
     codes: Column<'s>,
 }
 
 impl<'s> KeyTexts<'s> {
     fn new(keys: Keys<'s>) -> Self {
-        Self { codes: Column::new(keys.codes()), keys }
+        Self { codes: Column::new(keys.codes()), values: keys.dictionary() }
     }
 
     fn code(&self, row: usize) -> u32 {
@@ -304,12 +304,12 @@ impl<'s> KeyTexts<'s> {
     }
 
     fn text(&self, row: usize) -> &'s str {
-        self.keys.value(self.code(row))
+        self.values.value(self.code(row))
     }
 
     /// As it is stored.
     fn text_bytes(&self, row: usize) -> &'s [u8] {
-        self.keys.value_bytes(self.code(row)).unwrap_or_default()
+        self.values.value_bytes(self.code(row)).unwrap_or_default()
     }
 }
 
@@ -375,7 +375,7 @@ impl<'s> SegmentColumns<'s> {
         let Some(keys) = &self.status else { return 0 };
         let (code, (known, mut status)) = (keys.code(row), self.last_status.get());
         if code != known {
-            status = status_of_bytes(keys.keys.value_bytes(code).unwrap_or_default());
+            status = status_of_bytes(keys.values.value_bytes(code).unwrap_or_default());
             self.last_status.set((code, status));
         }
         status

@@ -97,7 +97,8 @@ fn numbers<T>(values: &Numbers<'_>, live: &[u32], as_value: impl Fn(i64) -> T) -
 }
 
 fn statuses(keys: &Keys<'_>, live: &[u32]) -> Vec<u16> {
-    let of_code: Vec<u16> = (0..keys.values()).map(|code| status_of(keys.value(code))).collect();
+    let values = keys.dictionary();
+    let of_code: Vec<u16> = (0..keys.values()).map(|code| status_of(values.value(code))).collect();
     let status = |code: i64| usize::try_from(code).ok().and_then(|code| of_code.get(code)).copied();
     numbers(&keys.codes(), live, |code| status(code).unwrap_or_default())
 }
@@ -106,9 +107,10 @@ fn statuses(keys: &Keys<'_>, live: &[u32]) -> Vec<u16> {
 fn of_keys(open: &OpenSegment<'_>, keys: Option<Keys<'_>>, live: &[u32]) -> Result<Strings> {
     let mut strings = Strings::default();
     let codes = keys.map(|keys| numbers(&keys.codes(), live, |code| code));
+    let values = keys.map(|keys| keys.dictionary());
     for place in 0..live.len() {
         let code = codes.as_ref().and_then(|codes| u32::try_from(*codes.get(place)?).ok());
-        let value = keys.zip(code).map_or("", |(keys, code)| keys.value(code));
+        let value = values.zip(code).map_or("", |(values, code)| values.value(code));
         push(&mut strings, value, open)?;
     }
     Ok(strings)

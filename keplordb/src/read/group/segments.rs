@@ -343,10 +343,11 @@ fn codes_in(keys: &Keys<'_>, time: &Numbers<'_>, rows: Range<usize>, mut each: i
     let (Ok(start), Ok(end)) = (u32::try_from(rows.start), u32::try_from(rows.end)) else { return 0 };
     let (from, to) = (time.get(rows.start), time.get(rows.end - 1));
     let mut undecided = Vec::new();
-    let has_times = keys.has_value_sums() && (keys.values() as usize) < rows.len();
-    if has_times {
+    let times = keys.first_times().zip(keys.last_times()).filter(|_| (keys.values() as usize) < rows.len());
+    if let Some((firsts, lasts)) = times {
         for code in 0..keys.values() {
-            let (Some(first), Some(last)) = (keys.first_ts(code), keys.last_ts(code)) else { continue };
+            let place = code as usize;
+            let (Some(first), Some(last)) = (firsts.get_i64(place), lasts.get_i64(place)) else { continue };
             if last < from || to < first {
                 continue;
             }
@@ -357,7 +358,7 @@ fn codes_in(keys: &Keys<'_>, time: &Numbers<'_>, rows: Range<usize>, mut each: i
             }
         }
     }
-    if has_times && undecided.len() * ROWS_PER_SEARCH < rows.len() {
+    if times.is_some() && undecided.len() * ROWS_PER_SEARCH < rows.len() {
         for code in undecided {
             if keys.postings(code).is_some_and(|postings| postings.rows_in(start..end).next().is_some()) {
                 each(code);
