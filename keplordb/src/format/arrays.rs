@@ -221,20 +221,19 @@ impl<'a> Residuals<'a> {
 
     /// Calls `each` with the residual at each of some places, in their order; with 0 past the end.
     #[inline]
-    pub(super) fn for_each_at(&self, places: &[u32], mut each: impl FnMut(u64)) {
-        /// One loop for one width, whatever `get` loads.
-        #[inline]
-        fn walk<T>(data: &[T], places: &[u32], get: impl Fn(&T) -> u64, each: &mut impl FnMut(u64)) {
-            for place in places {
-                each(data.get(*place as usize).map_or(0, &get));
-            }
-        }
+    pub(super) fn for_each_at(&self, places: impl Iterator<Item = usize>, mut each: impl FnMut(u64)) {
         match self {
-            Self::Zero(_) => (0..places.len()).for_each(|_| each(0)),
-            Self::Bits8(data) => walk(data, places, |r| u64::from(*r), &mut each),
-            Self::Bits16(data) => walk(data, places, |r| u64::from(u16::from_le_bytes(*r)), &mut each),
-            Self::Bits32(data) => walk(data, places, |r| u64::from(u32::from_le_bytes(*r)), &mut each),
-            Self::Bits64(data) => walk(data, places, |r| u64::from_le_bytes(*r), &mut each),
+            Self::Zero(_) => places.for_each(|_| each(0)),
+            Self::Bits8(data) => places.for_each(|at| each(data.get(at).map_or(0, |r| u64::from(*r)))),
+            Self::Bits16(data) => {
+                places.for_each(|at| each(data.get(at).map_or(0, |r| u64::from(u16::from_le_bytes(*r)))));
+            }
+            Self::Bits32(data) => {
+                places.for_each(|at| each(data.get(at).map_or(0, |r| u64::from(u32::from_le_bytes(*r)))));
+            }
+            Self::Bits64(data) => {
+                places.for_each(|at| each(data.get(at).map_or(0, |r| u64::from_le_bytes(*r))));
+            }
         }
     }
 }

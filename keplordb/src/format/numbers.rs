@@ -37,7 +37,7 @@ use std::ops::Range;
 
 use super::arrays::{Residuals, Width};
 use super::bytes::{ByteReader, ByteWriter, Malformed};
-use crate::kernels::{CHUNK_ROWS, Kernels, Mask};
+use crate::kernels::{CHUNK_ROWS, Kernels, Mask, MinMax, Places};
 
 /// Bytes before the chunk minima.
 const HEADER_BYTES: usize = 24;
@@ -417,7 +417,7 @@ impl<'a> Numbers<'a> {
     #[inline]
     pub(crate) fn for_each_row(&self, rows: &[u32], mut each: impl FnMut(i64)) {
         if let Some((base, residuals)) = self.plain() {
-            residuals.for_each_at(rows, |r| each(base.wrapping_add(r as i64)));
+            residuals.for_each_at(at(rows), |r| each(base.wrapping_add(r as i64)));
             return;
         }
         let mut known = usize::MAX;
@@ -438,7 +438,7 @@ impl<'a> Numbers<'a> {
             Some((base, residuals)) if !matches!(residuals, Residuals::Bits64(_)) => {
                 // 2³² residuals below 2³² fit.
                 let mut residuals_sum = 0_u64;
-                residuals.for_each_at(rows, |r| residuals_sum = residuals_sum.wrapping_add(r));
+                residuals.for_each_at(at(rows), |r| residuals_sum = residuals_sum.wrapping_add(r));
                 sum += i128::from(residuals_sum) + i128::from(base) * rows.len() as i128;
             }
             _ => self.for_each_row(rows, |value| sum += i128::from(value)),
@@ -447,26 +447,32 @@ impl<'a> Numbers<'a> {
     }
 
     /// The exact sum of some rows, their minimum and their maximum; `None` without rows.
-    pub(crate) fn measure_rows(&self, rows: &[u32]) -> Option<(i128, i64, i64)> {
+    pub(crate) fn measure_rows(&self, kernels: &Kernels, rows: &[u32]) -> Option<(i128, i64, i64)> {
         if rows.is_empty() {
             return None;
         }
-        match self.plain() {
-            Some((base, residuals)) if !matches!(residuals, Residuals::Bits64(_)) => {
-                let (mut sum, mut low, mut high) = (0_u64, u64::MAX, 0);
-                residuals.for_each_at(rows, |r| {
-                    (sum, low, high) = (sum.wrapping_add(r), low.min(r), high.max(r));
-                });
-                let value = |residual: u64| base.wrapping_add(residual as i64);
-                let sum = i128::from(sum) + i128::from(base) * rows.len() as i128;
-                Some((sum, value(low), value(high)))
-            }
-            _ => {
-                let (mut sum, mut min, mut max) = (0, i64::MAX, i64::MIN);
-                self.for_each_row(rows, |v| (sum, min, max) = (sum + i128::from(v), min.min(v), max.max(v)));
-                Some((sum, min, max))
-            }
-        }
+        let Some((base, residuals)) = self.plain() else {
+            let (mut sum, mut min, mut max) = (0, i64::MAX, i64::MIN);
+            self.for_each_row(rows, |v| (sum, min, max) = (sum + i128::from(v), min.min(v), max.max(v)));
+            return Some((sum, min, max));
+        };
+        let (sum, low, high) = match residuals {
+            Residuals::Zero(_) => (0, 0, 0),
+            Residuals::Bits8(data) => measure_at(data.as_chunks::<1>().0, rows, |chunk, mask| {
+                ((kernels.masked_sum_u8)(chunk, mask).into(), (kernels.masked_min_max_u8)(chunk, mask))
+            }),
+            Residuals::Bits16(data) => measure_at(data, rows, |chunk, mask| {
+                ((kernels.masked_sum_u16)(chunk, mask).into(), (kernels.masked_min_max_u16)(chunk, mask))
+            }),
+            Residuals::Bits32(data) => measure_at(data, rows, |chunk, mask| {
+                ((kernels.masked_sum_u32)(chunk, mask).into(), (kernels.masked_min_max_u32)(chunk, mask))
+            }),
+            Residuals::Bits64(data) => measure_at(data, rows, |chunk, mask| {
+                ((kernels.masked_sum_u64)(chunk, mask) as i128, (kernels.masked_min_max_u64)(chunk, mask))
+            }),
+        };
+        let value = |residual: u64| base.wrapping_add(residual as i64);
+        Some((sum + i128::from(base) * rows.len() as i128, value(low), value(high)))
     }
 
     /// Appends what `map` makes of the values of neighbouring rows: a loop over what lies in the file, quick enough to be
@@ -508,20 +514,24 @@ impl<'a> Numbers<'a> {
 
     /// Counts the values of the rows of a chunk that are set in `mask`: `counts[v - lowest]` goes up by 1 for a value `v`.
     /// Values outside the counts are left out. Bits past the last row must not be set.
-    pub(crate) fn count_values(&self, chunk: usize, mask: &Mask, lowest: i64, counts: &mut [u32]) {
-        let residuals = self.residuals(chunk);
+    pub(crate) fn count_values(
+        &self,
+        kernels: &Kernels,
+        chunk: usize,
+        mask: &Mask,
+        lowest: i64,
+        counts: &mut [u32],
+    ) {
+        let mut places: Places = [0; CHUNK_ROWS];
+        let count = (kernels.places)(mask, &mut places);
+        let places = places.iter().take(count).map(|place| usize::from(*place));
         let start = (self.base(chunk) as u64).wrapping_sub(lowest as u64);
-        for (word, first) in mask.iter().zip((0..CHUNK_ROWS).step_by(64)) {
-            let mut left = *word;
-            while left != 0 {
-                let place = first + left.trailing_zeros() as usize;
-                left &= left - 1;
-                let slot = usize::try_from(start.wrapping_add(residuals.get(place))).unwrap_or(usize::MAX);
-                if let Some(count) = counts.get_mut(slot) {
-                    *count += 1;
-                }
+        self.residuals(chunk).for_each_at(places, |residual| {
+            let slot = usize::try_from(start.wrapping_add(residual)).unwrap_or(usize::MAX);
+            if let Some(count) = counts.get_mut(slot) {
+                *count += 1;
             }
-        }
+        });
     }
 
     /// Decodes a chunk: `values[i]` becomes the value of its row `i`; those past the last row are meaningless.
@@ -571,6 +581,20 @@ impl<'a> Numbers<'a> {
             }
         }
         mask
+    }
+
+    /// The exact sum of all rows of some chunks, each of which is read.
+    pub(crate) fn sum_chunks(&self, kernels: &Kernels, chunks: Range<usize>) -> i128 {
+        // The residuals past the last row are zero.
+        let sum = |chunks: Range<usize>| {
+            let rows = (chunks.end * CHUNK_ROWS).min(self.rows).saturating_sub(chunks.start * CHUNK_ROWS);
+            let (width, data) = self.data_of(chunks.start);
+            i128::from(self.base(chunks.start)) * rows as i128 + sum_of(kernels, width, data, chunks.len())
+        };
+        match self.common {
+            Some(_) if !chunks.is_empty() => sum(chunks),
+            _ => chunks.map(|chunk| sum(chunk..chunk + 1)).sum(),
+        }
     }
 
     /// The exact sum of a range of rows: two running sums and what the range has of its first and last chunk, whatever
@@ -673,7 +697,7 @@ impl<'a> Numbers<'a> {
     /// The exact sum of the rows of a chunk that are set in `mask`; bits past the last row do not count.
     pub(crate) fn masked_sum(&self, kernels: &Kernels, chunk: usize, mask: &Mask) -> i128 {
         let mask = and(*mask, self.rows_mask(chunk));
-        let count: u32 = mask.iter().map(|word| word.count_ones()).sum();
+        let count = (kernels.count)(&mask);
         let residuals = match self.chunk_data(chunk) {
             ChunkData::Zero => 0,
             ChunkData::Bits8(data) => i128::from((kernels.masked_sum_u8)(data, &mask)),
@@ -813,6 +837,47 @@ pub(super) fn check_gap(bytes: &[u8], gap: Range<usize>) -> Result<(), Malformed
     if zero { Ok(()) } else { Err(Malformed::new(gap.start, "a gap between two arrays is not zero")) }
 }
 
+/// Rows as places in an array.
+fn at(rows: &[u32]) -> impl Iterator<Item = usize> {
+    rows.iter().map(|row| *row as usize)
+}
+
+/// The exact sum of the residuals of the first `count` chunks in `data`.
+fn sum_of(kernels: &Kernels, width: Width, data: &[u8], count: usize) -> i128 {
+    fn first<const N: usize>(data: &[u8], count: usize) -> &[[u8; N]] {
+        data.as_chunks().0.get(..count).unwrap_or_default()
+    }
+    match width {
+        Width::Zero => 0,
+        Width::Bits8 => (kernels.sum_u8)(first(data, count)).into(),
+        Width::Bits16 => (kernels.sum_u16)(first(data, count)).into(),
+        Width::Bits32 => (kernels.sum_u32)(first(data, count)).into(),
+        Width::Bits64 => (kernels.sum_u64)(first(data, count)) as i128,
+    }
+}
+
+/// Sum, minimum and maximum of the residuals at some places, by kernels: as many as fill a chunk are gathered at a time.
+#[inline]
+fn measure_at<const WIDTH: usize, const BYTES: usize>(
+    residuals: &[[u8; WIDTH]],
+    places: &[u32],
+    measure: impl Fn(&[u8; BYTES], &Mask) -> (i128, MinMax),
+) -> (i128, u64, u64) {
+    const { assert!(BYTES == WIDTH * CHUNK_ROWS) };
+    let mut gathered = [[0; WIDTH]; CHUNK_ROWS];
+    let (mut sum, mut low, mut high) = (0, u64::MAX, 0);
+    for places in places.chunks(CHUNK_ROWS) {
+        for (slot, place) in gathered.iter_mut().zip(at(places)) {
+            *slot = residuals.get(place).copied().unwrap_or([0; WIDTH]);
+        }
+        let Some(chunk) = gathered.as_flattened().first_chunk() else { continue };
+        let (own, extremes) = measure(chunk, &first_rows(places.len()));
+        let (least, most) = extremes.unwrap_or((u64::MAX, 0));
+        (sum, low, high) = (sum + own, low.min(least), high.max(most));
+    }
+    (sum, low, high)
+}
+
 fn merge_min_max(a: (i64, i64), b: (i64, i64)) -> (i64, i64) {
     (a.0.min(b.0), a.1.max(b.1))
 }
@@ -862,6 +927,10 @@ mod tests {
             assert_listed_rows_equal(&numbers, values, seed);
             assert_chunks_equal(&numbers, values, seed);
             assert_ranges_equal(&numbers, values, seed);
+            for kernels in Kernels::all_available() {
+                let sum = values.iter().map(|v| i128::from(*v)).sum();
+                assert_eq!(numbers.sum_chunks(kernels, 0..numbers.chunks()), sum, "{}", kernels.name);
+            }
         }
     }
 
@@ -879,7 +948,10 @@ mod tests {
         let sum = plain.iter().map(|v| i128::from(*v)).sum();
         assert_eq!(numbers.sum_rows(&rows), sum);
         let ends = plain.iter().min().zip(plain.iter().max());
-        assert_eq!(numbers.measure_rows(&rows), ends.map(|(min, max)| (sum, *min, *max)));
+        for kernels in Kernels::all_available() {
+            let measured = numbers.measure_rows(kernels, &rows);
+            assert_eq!(measured, ends.map(|(min, max)| (sum, *min, *max)), "{}", kernels.name);
+        }
         if let Some((base, residuals)) = numbers.plain() {
             let add = |mut all: Vec<i64>, r: u64| {
                 all.push(base.wrapping_add(r as i64));
@@ -928,17 +1000,23 @@ mod tests {
                     assert_eq!(numbers.masked_sum(kernels, chunk, mask), sum);
                     let expected = picked().min().zip(picked().max());
                     assert_eq!(numbers.masked_min_max(kernels, chunk, mask), expected);
-                    assert_counts_equal(numbers, chunk, mask, &picked().collect::<Vec<_>>());
+                    assert_counts_equal(numbers, kernels, chunk, mask, &picked().collect::<Vec<_>>());
                 }
             }
         }
     }
 
-    fn assert_counts_equal(numbers: &Numbers<'_>, chunk: usize, mask: &Mask, picked: &[i64]) {
+    fn assert_counts_equal(
+        numbers: &Numbers<'_>,
+        kernels: &Kernels,
+        chunk: usize,
+        mask: &Mask,
+        picked: &[i64],
+    ) {
         let mask = and(*mask, numbers.rows_mask(chunk));
         let lowest = numbers.chunk_min(chunk);
         let mut counts = [0; 300];
-        numbers.count_values(chunk, &mask, lowest, &mut counts);
+        numbers.count_values(kernels, chunk, &mask, lowest, &mut counts);
         for (slot, count) in counts.iter().enumerate() {
             let value = i128::from(lowest) + slot as i128;
             let expected = picked.iter().filter(|v| i128::from(**v) == value).count();
@@ -956,6 +1034,13 @@ mod tests {
             assert_eq!(numbers.sum(start..end), plain.iter().map(|v| i128::from(*v)).sum(), "{start}..{end}");
             let expected = plain.iter().min().copied().zip(plain.iter().max().copied());
             assert_eq!(numbers.min_max(start..end), expected, "{start}..{end}");
+            let chunks = start / CHUNK_ROWS..end / CHUNK_ROWS;
+            for kernels in Kernels::all_available() {
+                let whole =
+                    values.get(chunks.start * CHUNK_ROWS..chunks.end * CHUNK_ROWS).unwrap_or_default();
+                let sum = whole.iter().map(|v| i128::from(*v)).sum();
+                assert_eq!(numbers.sum_chunks(kernels, chunks.clone()), sum, "{chunks:?} {}", kernels.name);
+            }
         }
     }
 
@@ -1065,7 +1150,11 @@ mod tests {
             (0..rows).for_each(|row| {
                 numbers.get(row);
             });
-            numbers.measure_rows(&all_rows(rows).collect::<Vec<_>>());
+            let listed: Vec<u32> = all_rows(rows).collect();
+            for kernels in Kernels::all_available() {
+                numbers.measure_rows(kernels, &listed);
+                numbers.sum_chunks(kernels, 0..numbers.chunks());
+            }
         }
         accepted
     }

@@ -1,4 +1,4 @@
-//! The kernels with AVX2: 32 bytes of values at a time.
+//! The kernels with AVX2 (and POPCNT, which came before it): 32 bytes of values at a time.
 //!
 //! ```text
 //! range_mask:   for each vector v of the chunk:
@@ -10,6 +10,8 @@
 //!                   total += v & selected, in wider lanes             (4)
 //! masked_min_max: least = min(least, selected ? v : largest)
 //!                 most  = max(most,  selected ? v : 0)                (5)
+//! sum, count:   the loops of `scalar.rs`, compiled for these instructions
+//! places:       that of `scalar.rs`
 //! ```
 //!
 //! 1. One unsigned comparison instead of two: subtracting `lo` turns values below it into large ones. It needs
@@ -40,18 +42,18 @@
 #[allow(clippy::wildcard_imports, reason = "some fifty intrinsics, all of one prefix")]
 use std::arch::x86_64::*;
 
-use super::{Kernels, Mask, MinMax};
+use super::{Kernels, Mask, MinMax, scalar};
 
 /// The AVX2 versions, if this processor can run them.
 pub(super) fn table() -> Option<&'static Kernels> {
-    is_x86_feature_detected!("avx2").then_some(&TABLE)
+    (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt")).then_some(&TABLE)
 }
 
 /// Calls a function that needs AVX2. For the table only.
 macro_rules! detected {
     ($function:ident($($argument:ident),*)) => {
-        // SAFETY: the processor has AVX2: the call stands in `TABLE`, which is private and handed out by `table` alone,
-        // after detection.
+        // SAFETY: the processor has AVX2 and POPCNT: the call stands in `TABLE`, which is private and handed out by `table`
+        // alone, after detection of both.
         unsafe { $function($($argument),*) }
     };
 }
@@ -75,6 +77,12 @@ static TABLE: Kernels = Kernels {
     masked_min_max_u16: |chunk, mask| detected!(masked_min_max_u16(chunk, mask)),
     masked_min_max_u32: |chunk, mask| detected!(masked_min_max_u32(chunk, mask)),
     masked_min_max_u64: |chunk, mask| detected!(masked_min_max_u64(chunk, mask)),
+    sum_u8: |chunks| detected!(sum_u8(chunks)),
+    sum_u16: |chunks| detected!(sum_u16(chunks)),
+    sum_u32: |chunks| detected!(sum_u32(chunks)),
+    sum_u64: |chunks| detected!(sum_u64(chunks)),
+    count: |mask| detected!(count(mask)),
+    places: scalar::places,
 };
 
 // Range masks.
@@ -259,6 +267,33 @@ fn masked_sum_u64(chunk: &[u8; 2048], mask: &Mask) -> u128 {
     }
     let sum = |halves| lanes::<8, 4>(halves).map(u64::from_le_bytes).iter().sum::<u64>();
     u128::from(sum(lower)) + (u128::from(sum(upper)) << 32)
+}
+
+// Sums of all values, and counts: the loops of `scalar.rs`, of which the compiler makes vectors.
+
+#[target_feature(enable = "avx2")]
+fn sum_u8(chunks: &[[u8; 256]]) -> u64 {
+    scalar::sum_u8(chunks)
+}
+
+#[target_feature(enable = "avx2")]
+fn sum_u16(chunks: &[[u8; 512]]) -> u64 {
+    scalar::sum_u16(chunks)
+}
+
+#[target_feature(enable = "avx2")]
+fn sum_u32(chunks: &[[u8; 1024]]) -> u64 {
+    scalar::sum_u32(chunks)
+}
+
+#[target_feature(enable = "avx2")]
+fn sum_u64(chunks: &[[u8; 2048]]) -> u128 {
+    scalar::sum_u64(chunks)
+}
+
+#[target_feature(enable = "popcnt")]
+fn count(mask: &Mask) -> u32 {
+    scalar::count(mask)
 }
 
 // Minima and maxima.

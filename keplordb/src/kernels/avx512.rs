@@ -6,12 +6,15 @@
 //! bits_mask:    for each vector v of the chunk: append the bits of v & bits == bits to the mask
 //! masked_sum:   for each vector v, with its bits of the mask: total += v where the bit is set, in wider lanes     (2)
 //! masked_min_max: least = min(least, v) and most = max(most, v), where the bit is set                             (3)
+//! sum, count:   the loops of `scalar.rs`, compiled for these instructions
+//! places:       for each word of the mask: append those of the places 0 to 63 whose bit is set                    (4)
 //! ```
 //!
 //! 1. One unsigned comparison instead of two, as in `avx2.rs`; here it gives a bit per row at once.
 //! 2. Rows without their bit are loaded as 0. Widening is that of `avx2.rs`: `u8` by `sad`, `u16` and `u32` as even and odd
 //!    lanes apart, `u64` as lower and upper halves apart.
 //! 3. Minimum and maximum exist for all widths, and leave lanes without their bit as they are.
+//! 4. Bytes move to the front by VBMI2, which not every processor with AVX-512 has; without it, as `scalar.rs` does it.
 //!
 //! All loads are unaligned. What is unsafe is a load, a store, and the step from the table into functions that need the
 //! instruction set.
@@ -30,27 +33,36 @@
 #[allow(clippy::wildcard_imports, reason = "some thirty intrinsics, all of one prefix")]
 use std::arch::x86_64::*;
 
-use super::{Kernels, Mask, MinMax};
+use super::{Kernels, Mask, MinMax, Places, scalar};
 
 /// The AVX-512 versions, if this processor can run them.
 pub(super) fn table() -> Option<&'static Kernels> {
     let detected = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl");
-    detected.then_some(&TABLE)
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("popcnt");
+    let compresses_bytes = is_x86_feature_detected!("avx512vbmi2");
+    detected.then_some(if compresses_bytes { &COMPRESSING_TABLE } else { &TABLE })
 }
 
 /// Calls a function that needs AVX-512. For the table only.
 macro_rules! detected {
     ($function:ident($($argument:ident),*)) => {
-        // SAFETY: the processor has AVX-512 F, BW and VL: the call stands in `TABLE`, which is private and handed out by
-        // `table` alone, after detection of all three.
+        // SAFETY: the processor has AVX-512 F, BW and VL, and POPCNT: the call stands in `TABLE`, which is private and
+        // handed out by `table` alone, after detection of all four. What needs VBMI2 stands in `COMPRESSING_TABLE` alone,
+        // for which that is detected too.
         unsafe { $function($($argument),*) }
     };
 }
 
 /// Private: the only way to it is [`table`].
-static TABLE: Kernels = Kernels {
+static TABLE: Kernels = BASE;
+
+/// The same for processors that have VBMI2 too: those with AVX-512 that are younger than 2019.
+static COMPRESSING_TABLE: Kernels =
+    Kernels { places: |mask, target| detected!(places(mask, target)), ..BASE };
+
+const BASE: Kernels = Kernels {
     name: "avx512",
     range_mask_u8: |chunk, lo, hi| detected!(range_mask_u8(chunk, lo, hi)),
     range_mask_u16: |chunk, lo, hi| detected!(range_mask_u16(chunk, lo, hi)),
@@ -68,6 +80,12 @@ static TABLE: Kernels = Kernels {
     masked_min_max_u16: |chunk, mask| detected!(masked_min_max_u16(chunk, mask)),
     masked_min_max_u32: |chunk, mask| detected!(masked_min_max_u32(chunk, mask)),
     masked_min_max_u64: |chunk, mask| detected!(masked_min_max_u64(chunk, mask)),
+    sum_u8: |chunks| detected!(sum_u8(chunks)),
+    sum_u16: |chunks| detected!(sum_u16(chunks)),
+    sum_u32: |chunks| detected!(sum_u32(chunks)),
+    sum_u64: |chunks| detected!(sum_u64(chunks)),
+    count: |mask| detected!(count(mask)),
+    places: scalar::places,
 };
 
 /// The masks for values of one width. Each word belongs to `$vectors` vectors, of which each gives `64 / $vectors` bits.
@@ -171,6 +189,33 @@ fn masked_sum_u64(chunk: &[u8; 2048], mask: &Mask) -> u128 {
     u128::from(sum(lower)) + (u128::from(sum(upper)) << 32)
 }
 
+// Sums of all values, and counts: the loops of `scalar.rs`, of which the compiler makes vectors.
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn sum_u8(chunks: &[[u8; 256]]) -> u64 {
+    scalar::sum_u8(chunks)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn sum_u16(chunks: &[[u8; 512]]) -> u64 {
+    scalar::sum_u16(chunks)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn sum_u32(chunks: &[[u8; 1024]]) -> u64 {
+    scalar::sum_u32(chunks)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn sum_u64(chunks: &[[u8; 2048]]) -> u128 {
+    scalar::sum_u64(chunks)
+}
+
+#[target_feature(enable = "popcnt")]
+fn count(mask: &Mask) -> u32 {
+    scalar::count(mask)
+}
+
 /// Minima and maxima for values of one width, of which each word of the mask belongs to `$vectors` vectors.
 macro_rules! extremes {
     ($value:ty, $bits:ty, $chunk_bytes:literal, $vectors:literal, $masked_min_max:ident, $min:ident, $max:ident) => {
@@ -200,6 +245,34 @@ extremes!(u16, u32, 512, 2, masked_min_max_u16, _mm512_mask_min_epu16, _mm512_ma
 extremes!(u32, u16, 1024, 4, masked_min_max_u32, _mm512_mask_min_epu32, _mm512_mask_max_epu32);
 extremes!(u64, u8, 2048, 8, masked_min_max_u64, _mm512_mask_min_epu64, _mm512_mask_max_epu64);
 
+// Places: all 64 places of a word, of which those whose bit is set move to the front.
+
+/// 0 to 63.
+const PLACES: Vector = {
+    let mut places = [0; 64];
+    let mut place = 0;
+    while place < places.len() {
+        places[place] = place as u8;
+        place += 1;
+    }
+    places
+};
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
+fn places(mask: &Mask, target: &mut Places) -> usize {
+    let mut own = load(&PLACES);
+    let mut count = 0;
+    for word in mask {
+        // Always there: before the words that are left, at most 64 places for each of the others were written.
+        if let Some(target) = target.get_mut(count..).and_then(|target| target.first_chunk_mut()) {
+            store(target, _mm512_maskz_compress_epi8(*word, own));
+        }
+        own = _mm512_add_epi8(own, _mm512_set1_epi8(64));
+        count += word.count_ones() as usize;
+    }
+    count
+}
+
 // In and out of vectors.
 
 /// The bytes of one vector.
@@ -214,6 +287,13 @@ fn vectors(chunk: &[u8]) -> &[Vector] {
 fn load(vector: &Vector) -> __m512i {
     // SAFETY: the reference is valid for reads of its 64 bytes, and `loadu` asks for no alignment.
     unsafe { _mm512_loadu_si512(vector.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn store(target: &mut Vector, vector: __m512i) {
+    // SAFETY: the reference is valid for writes of its 64 bytes, and `storeu` asks for no alignment.
+    unsafe { _mm512_storeu_si512(target.as_mut_ptr().cast(), vector) };
 }
 
 /// The lanes of a vector, each as its little-endian bytes. `COUNT` lanes of `BYTES` bytes must make up 64 bytes.

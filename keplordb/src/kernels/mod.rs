@@ -21,6 +21,9 @@ pub(crate) const CHUNK_ROWS: usize = 256;
 /// Some rows of a chunk: bit `r % 64` of word `r / 64` stands for row `r`.
 pub(crate) type Mask = [u64; CHUNK_ROWS / 64];
 
+/// Room for the places of some rows of a chunk, ascending; what lies behind them means nothing.
+pub(crate) type Places = [u8; CHUNK_ROWS];
+
 /// The smallest and the largest of some values; `None` of no values.
 pub(crate) type MinMax = Option<(u64, u64)>;
 
@@ -30,6 +33,9 @@ pub(crate) type MinMax = Option<(u64, u64)>;
 /// - `bits_mask`: the rows whose value has all of `bits` set.
 /// - `masked_sum`: the exact sum of the rows in the mask. The result type holds the sum of any 256 values.
 /// - `masked_min_max`: the smallest and the largest value of the rows in the mask.
+/// - `sum`: the exact sum of all values of fewer than 2³² rows, chunk after chunk.
+/// - `count`: how many rows the mask has.
+/// - `places`: writes the places of the rows in the mask, and returns how many they are.
 pub(crate) struct Kernels {
     /// The instruction set, as `KEPLORDB_KERNELS` names it.
     pub(crate) name: &'static str,
@@ -49,6 +55,12 @@ pub(crate) struct Kernels {
     pub(crate) masked_min_max_u16: fn(&[u8; 512], &Mask) -> MinMax,
     pub(crate) masked_min_max_u32: fn(&[u8; 1024], &Mask) -> MinMax,
     pub(crate) masked_min_max_u64: fn(&[u8; 2048], &Mask) -> MinMax,
+    pub(crate) sum_u8: fn(&[[u8; 256]]) -> u64,
+    pub(crate) sum_u16: fn(&[[u8; 512]]) -> u64,
+    pub(crate) sum_u32: fn(&[[u8; 1024]]) -> u64,
+    pub(crate) sum_u64: fn(&[[u8; 2048]]) -> u128,
+    pub(crate) count: fn(&Mask) -> u32,
+    pub(crate) places: fn(&Mask, &mut Places) -> usize,
 }
 
 impl Kernels {

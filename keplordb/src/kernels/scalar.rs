@@ -1,6 +1,6 @@
 //! The kernels in plain Rust: what every other version must compute, and what runs where there is no other.
 
-use super::{Kernels, Mask, MinMax};
+use super::{CHUNK_ROWS, Kernels, Mask, MinMax, Places};
 
 pub(super) static TABLE: Kernels = Kernels {
     name: "scalar",
@@ -20,6 +20,12 @@ pub(super) static TABLE: Kernels = Kernels {
     masked_min_max_u16,
     masked_min_max_u32,
     masked_min_max_u64,
+    sum_u8,
+    sum_u16,
+    sum_u32,
+    sum_u64,
+    count,
+    places,
 };
 
 /// The four kernels for values of one type. `$sum` is wide enough for 256 of them. Each word of a mask belongs to 64
@@ -76,3 +82,58 @@ kernels!(u8, u64, 256, range_mask_u8, bits_mask_u8, masked_sum_u8, masked_min_ma
 kernels!(u16, u64, 512, range_mask_u16, bits_mask_u16, masked_sum_u16, masked_min_max_u16);
 kernels!(u32, u64, 1024, range_mask_u32, bits_mask_u32, masked_sum_u32, masked_min_max_u32);
 kernels!(u64, u128, 2048, range_mask_u64, bits_mask_u64, masked_sum_u64, masked_min_max_u64);
+
+// Sums of all values, and counts: loops that the compiler makes vectors of. The other versions are the same loops, compiled for their
+// instruction sets.
+
+/// 65,536 values below 2¹⁶ fit 32 bits: lanes half as wide as those of the sum.
+const NARROW_CHUNKS: usize = 65_536 / CHUNK_ROWS;
+
+#[inline]
+pub(super) fn sum_u8(chunks: &[[u8; 256]]) -> u64 {
+    let parts = chunks.chunks(NARROW_CHUNKS).map(<[_]>::as_flattened);
+    parts.map(|values| u64::from(values.iter().map(|v| u32::from(*v)).sum::<u32>())).sum()
+}
+
+#[inline]
+pub(super) fn sum_u16(chunks: &[[u8; 512]]) -> u64 {
+    let parts = chunks.chunks(NARROW_CHUNKS).map(|chunks| chunks.as_flattened().as_chunks().0);
+    parts.map(|values| u64::from(values.iter().map(|v| u32::from(u16::from_le_bytes(*v))).sum::<u32>())).sum()
+}
+
+#[inline]
+pub(super) fn sum_u32(chunks: &[[u8; 1024]]) -> u64 {
+    let values = chunks.as_flattened().as_chunks().0.iter();
+    values.map(|v| u64::from(u32::from_le_bytes(*v))).sum()
+}
+
+#[inline]
+pub(super) fn sum_u64(chunks: &[[u8; 2048]]) -> u128 {
+    let values = chunks.as_flattened().as_chunks().0.iter().map(|v| u64::from_le_bytes(*v));
+    // Halves apart: fewer than 2³² of them fit 64 bits.
+    let add = |(lower, upper): (u64, u64), v: u64| (lower + (v & 0xFFFF_FFFF), upper + (v >> 32));
+    let (lower, upper) = values.fold((0, 0), add);
+    u128::from(lower) + (u128::from(upper) << 32)
+}
+
+#[inline]
+pub(super) fn count(mask: &Mask) -> u32 {
+    mask.iter().map(|word| word.count_ones()).sum()
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a place in a chunk is below 256")]
+pub(super) fn places(mask: &Mask, places: &mut Places) -> usize {
+    let mut count = 0;
+    for (word, first) in mask.iter().zip((0..CHUNK_ROWS).step_by(64)) {
+        let mut left = *word;
+        while left != 0 {
+            // Never out of bounds, which the compiler cannot know.
+            if let Some(place) = places.get_mut(count) {
+                *place = (first + left.trailing_zeros() as usize) as u8;
+            }
+            count += 1;
+            left &= left - 1;
+        }
+    }
+    count
+}

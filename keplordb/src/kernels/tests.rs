@@ -116,6 +116,26 @@ impl Runner {
         }
     }
 
+    /// The sum of `count` chunks that are all this one.
+    fn sum(&self, chunk: &Chunk, count: usize) -> u128 {
+        fn repeated<const N: usize>(chunk: &Chunk, count: usize) -> Vec<[u8; N]> {
+            vec![*chunk.bytes(); count]
+        }
+        match chunk.width_bytes {
+            1 => (self.0.sum_u8)(&repeated(chunk, count)).into(),
+            2 => (self.0.sum_u16)(&repeated(chunk, count)).into(),
+            4 => (self.0.sum_u32)(&repeated(chunk, count)).into(),
+            _ => (self.0.sum_u64)(&repeated(chunk, count)),
+        }
+    }
+
+    fn places(&self, mask: &Mask) -> Vec<u8> {
+        let mut places = [0xEE; CHUNK_ROWS];
+        let count = (self.0.places)(mask, &mut places);
+        assert_eq!((self.0.count)(mask) as usize, count, "{}: count of {mask:x?}", self.0.name);
+        places[..count].to_vec()
+    }
+
     /// Holds every kernel against the model.
     fn check(&self, chunk: &Chunk, lo: u64, hi: u64, mask: &Mask) {
         let name = format!("{} {} bytes at {}", self.0.name, chunk.width_bytes, chunk.offset);
@@ -129,6 +149,15 @@ impl Runner {
             chunk.masked_min_max(mask),
             "{name}: extremes of {mask:x?}"
         );
+        for count in [0, 1, 3] {
+            assert_eq!(
+                self.sum(chunk, count),
+                chunk.masked_sum(&ALL) * count as u128,
+                "{name}: {count} chunks"
+            );
+        }
+        let places = (0..=u8::MAX).filter(|row| mask[usize::from(row / 64)] >> (row % 64) & 1 == 1);
+        assert_eq!(self.places(mask), places.collect::<Vec<_>>(), "{name}: places of {mask:x?}");
     }
 }
 
@@ -164,6 +193,10 @@ fn sums_of_the_largest_values_do_not_wrap() {
             let chunk = Chunk::new(width_bytes, vec![max; CHUNK_ROWS], 0);
             assert_eq!(runner.masked_sum(&chunk, &ALL), u128::from(max) * 256, "{}", runner.0.name);
             assert_eq!(runner.masked_min_max(&chunk, &ALL), Some((max, max)));
+            for count in [1, 255, 256, 257, 600] {
+                let expected = u128::from(max) * 256 * count as u128;
+                assert_eq!(runner.sum(&chunk, count), expected, "{}: {count} chunks", runner.0.name);
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::ReadContext;
-use super::condition::Condition;
+use super::condition::{ALL_ROWS, Condition};
 use super::explain::Tally;
 use super::plan::{self, Outlook};
 use super::select::{self, BlockSelection, Selection};
@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::filter::Predicate;
 use crate::format::block::Block;
 use crate::format::numbers::Numbers;
-use crate::kernels::{CHUNK_ROWS, Kernels};
+use crate::kernels::{CHUNK_ROWS, Kernels, Mask};
 use crate::state::version::{SegmentEntry, View};
 use crate::storage::segment_reader::OpenSegment;
 use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC, Measure, Sums};
@@ -184,11 +184,10 @@ fn add_segment<'v>(
         };
     if summed {
         subtract_deleted(&open, &selection, context.kernels, &mut scratch.rows, &mut scratch.sums)?;
-    } else if let Some(rows) = listed(&selection, &mut scratch.rows) {
-        scratch.rows = rows;
+    } else if selection.list_rows(&mut scratch.rows) {
         tally.by_value_rows += 1;
         tally.rows_decoded += scratch.rows.len() as u64;
-        add_rows(&open, &scratch.rows, &mut scratch.sums)?;
+        add_rows(&open, context.kernels, &scratch.rows, &mut scratch.sums)?;
     } else if scans.postpone {
         let chunks = selection.chunks();
         tally.scanned += 1;
@@ -209,15 +208,6 @@ fn add_segment<'v>(
     }
     total.merge(&scratch.sums);
     Ok(())
-}
-
-/// The selected rows, where the segment tells which they are, in the memory of other rows.
-fn listed(selection: &Selection<'_>, memory: &mut Vec<u32>) -> Option<Vec<u32>> {
-    let Some(listed) = selection.listed_rows() else { return selection.common_rows() };
-    let mut rows = std::mem::take(memory);
-    rows.clear();
-    rows.extend(listed);
-    Some(rows)
 }
 
 pub(super) fn few_deleted(selection: &Selection<'_>) -> bool {
@@ -241,7 +231,7 @@ fn add_range(open: &OpenSegment<'_>, rows: Range<usize>, sums: &mut Sums) -> Res
 }
 
 /// Adds rows one by one.
-fn add_rows(open: &OpenSegment<'_>, rows: &[u32], sums: &mut Sums) -> Result<()> {
+fn add_rows(open: &OpenSegment<'_>, kernels: &Kernels, rows: &[u32], sums: &mut Sums) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -249,7 +239,7 @@ fn add_rows(open: &OpenSegment<'_>, rows: &[u32], sums: &mut Sums) -> Result<()>
     for (place, measure) in sums.measures.iter_mut().enumerate() {
         match open.measure(place)? {
             Some(values) => {
-                if let Some((sum, min, max)) = values.measure_rows(rows) {
+                if let Some((sum, min, max)) = values.measure_rows(kernels, rows) {
                     measure.merge(&Measure { sum, min, max });
                 }
             }
@@ -312,43 +302,83 @@ fn scan(
     let columns: Vec<Option<Numbers<'_>>> =
         (0..sums.measures.len()).map(|place| open.measure(place)).collect::<Result<_>>()?;
     let mut gathered = Vec::new();
-    for chunk in chunks {
+    let whole = selection.whole_chunks(&chunks);
+    add_whole(&columns, whole.clone(), selection.by_scan, kernels, sums);
+    for chunk in (chunks.start..whole.start).chain(whole.end..chunks.end) {
         let mask = selection.mask(kernels, chunk);
-        let count: u32 = mask.iter().map(|word| word.count_ones()).sum();
-        if count == 0 {
-            continue;
-        }
-        if count <= SPARSE_ROWS {
-            gathered.extend(select::rows_of(mask, chunk));
+        let count = (kernels.count)(&mask);
+        if count as usize == CHUNK_ROWS {
+            add_whole(&columns, chunk..chunk + 1, selection.by_scan, kernels, sums);
+        } else if count > SPARSE_ROWS {
+            add_masked(&columns, chunk, &mask, count, kernels, sums);
+        } else {
+            select::push_rows(&mask, chunk, &mut gathered);
             if gathered.len() >= GATHERED_ROWS {
-                add_rows(open, &gathered, sums)?;
+                add_rows(open, kernels, &gathered, sums)?;
                 gathered.clear();
-            }
-            continue;
-        }
-        sums.count += u64::from(count);
-        for (measure, values) in sums.measures.iter_mut().zip(&columns) {
-            let Some(values) = values else {
-                measure.merge(&ZERO);
-                continue;
-            };
-            let (chunk_min, chunk_max) = (values.chunk_min(chunk), values.chunk_max(chunk));
-            if count as usize == CHUNK_ROWS && !selection.by_scan {
-                let sum = values.sum(chunk * CHUNK_ROWS..(chunk + 1) * CHUNK_ROWS);
-                measure.merge(&Measure { sum, min: chunk_min, max: chunk_max });
-                continue;
-            }
-            measure.sum += values.masked_sum(kernels, chunk, &mask);
-            if (chunk_min < measure.min || measure.max < chunk_max)
-                && let Some((min, max)) = values.masked_min_max(kernels, chunk, &mask)
-            {
-                measure.min = measure.min.min(min);
-                measure.max = measure.max.max(max);
             }
         }
     }
-    add_rows(open, &gathered, sums)?;
+    add_rows(open, kernels, &gathered, sums)?;
     Ok(sums.count - before)
+}
+
+/// Adds all rows of some chunks, column by column: by their sums, unless every row is to be looked at.
+fn add_whole(
+    columns: &[Option<Numbers<'_>>],
+    chunks: Range<usize>,
+    by_scan: bool,
+    kernels: &Kernels,
+    sums: &mut Sums,
+) {
+    if chunks.is_empty() {
+        return;
+    }
+    let rows = chunks.start * CHUNK_ROWS..chunks.end * CHUNK_ROWS;
+    sums.count += rows.len() as u64;
+    for (measure, values) in sums.measures.iter_mut().zip(columns) {
+        let Some(values) = values else {
+            measure.merge(&ZERO);
+            continue;
+        };
+        if by_scan {
+            measure.sum += values.sum_chunks(kernels, chunks.clone());
+            chunks.clone().for_each(|chunk| widen(measure, values, chunk, &ALL_ROWS, kernels));
+        } else if let Some((min, max)) = values.min_max(rows.clone()) {
+            measure.merge(&Measure { sum: values.sum(rows.clone()), min, max });
+        }
+    }
+}
+
+/// Adds the rows of a chunk that are set in a mask, `count` of them.
+fn add_masked(
+    columns: &[Option<Numbers<'_>>],
+    chunk: usize,
+    mask: &Mask,
+    count: u32,
+    kernels: &Kernels,
+    sums: &mut Sums,
+) {
+    sums.count += u64::from(count);
+    for (measure, values) in sums.measures.iter_mut().zip(columns) {
+        let Some(values) = values else {
+            measure.merge(&ZERO);
+            continue;
+        };
+        measure.sum += values.masked_sum(kernels, chunk, mask);
+        widen(measure, values, chunk, mask, kernels);
+    }
+}
+
+/// Looks for extremes beyond those of a measure among the rows of a chunk that are set in a mask.
+#[inline]
+fn widen(measure: &mut Measure, values: &Numbers<'_>, chunk: usize, mask: &Mask, kernels: &Kernels) {
+    if (values.chunk_min(chunk) < measure.min || measure.max < values.chunk_max(chunk))
+        && let Some((min, max)) = values.masked_min_max(kernels, chunk, mask)
+    {
+        measure.min = measure.min.min(min);
+        measure.max = measure.max.max(max);
+    }
 }
 
 /// Opens and scans some chunks of a segment.

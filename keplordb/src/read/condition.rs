@@ -451,7 +451,7 @@ fn not(resolved: Resolved<'_>) -> Resolved<'_> {
 }
 
 /// Every row of a chunk.
-const ALL_ROWS: Mask = [u64::MAX; CHUNK_ROWS / 64];
+pub(crate) const ALL_ROWS: Mask = [u64::MAX; CHUNK_ROWS / 64];
 
 pub(crate) fn and(a: Mask, b: Mask) -> Mask {
     std::array::from_fn(|word| a[word] & b[word])

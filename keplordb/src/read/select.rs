@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use roaring::{RoaringBitmap, RoaringTreemap};
 
 use super::ReadContext;
-use super::condition::{Condition, RowList, and};
+use super::condition::{ALL_ROWS, Condition, RowList, and};
 use crate::expr::{Expr, NumberColumn, TextColumn};
 use crate::filter::Predicate;
 use crate::format::block::Block;
@@ -50,13 +50,23 @@ impl<'s> Selection<'s> {
         self.rows.start / CHUNK_ROWS..self.rows.end.div_ceil(CHUNK_ROWS)
     }
 
+    /// Those of some chunks of which every row is selected, where that can be told without a look at them.
+    pub(crate) fn whole_chunks(&self, chunks: &Range<usize>) -> Range<usize> {
+        let first = self.rows.start.div_ceil(CHUNK_ROWS).max(chunks.start);
+        let end = (self.rows.end / CHUNK_ROWS).min(chunks.end);
+        if self.conditions.is_empty() && self.deleted.is_none() && first < end {
+            first..end
+        } else {
+            chunks.start..chunks.start
+        }
+    }
+
     /// The rows of a chunk that are selected.
     pub(crate) fn mask(&self, kernels: &Kernels, chunk: usize) -> Mask {
         let first = chunk * CHUNK_ROWS;
         let place = |row: usize| row.saturating_sub(first).min(CHUNK_ROWS);
         let is_inner = self.rows.start <= first && first + CHUNK_ROWS <= self.rows.end;
-        let mut mask =
-            if is_inner { [u64::MAX; 4] } else { bits(place(self.rows.start)..place(self.rows.end)) };
+        let mut mask = if is_inner { ALL_ROWS } else { bits(place(self.rows.start)..place(self.rows.end)) };
         for condition in &self.conditions {
             mask = and(mask, condition.mask(kernels, chunk));
             if mask == NO_ROWS {
@@ -92,17 +102,24 @@ impl<'s> Selection<'s> {
         Some(candidates.filter(move |row| self.is_wanted(*row, place)))
     }
 
-    /// The selected rows, ascending, where several values must meet whose rows are stored as bitmaps, and few rows have them
-    /// all as far as their counts tell: the bitmaps are compared, 64 rows at a time.
-    pub(crate) fn common_rows(&self) -> Option<Vec<u32>> {
+    /// Whether the segment tells the selected rows by those of its values; then they are in `rows`, ascending.
+    pub(crate) fn list_rows(&self, rows: &mut Vec<u32>) -> bool {
+        rows.clear();
+        let Some(listed) = self.listed_rows() else { return self.list_common_rows(rows) };
+        rows.extend(listed);
+        true
+    }
+
+    /// Adds the selected rows, ascending, where several values must meet whose rows are stored as bitmaps, and few rows have
+    /// them all as far as their counts tell: the bitmaps are compared, 64 rows at a time.
+    fn list_common_rows(&self, rows: &mut Vec<u32>) -> bool {
         let bitmaps = self.conditions.iter().map(|condition| condition.codes()?.bitmap());
-        let bitmaps: Vec<(&[[u8; 8]], f64)> = bitmaps.collect::<Option<_>>()?;
+        let Some(bitmaps) = bitmaps.collect::<Option<Vec<_>>>() else { return false };
         let share: f64 = bitmaps.iter().map(|(_, share)| share).product();
-        let [(one, _), (other, _), more @ ..] = &*bitmaps else { return None };
+        let [(one, _), (other, _), more @ ..] = &*bitmaps else { return false };
         if share > MOST_COMMON_SHARE {
-            return None;
+            return false;
         }
-        let mut rows = Vec::new();
         for (number, (one, other)) in one.iter().zip(*other).enumerate() {
             let mut both = u64::from_le_bytes(*one) & u64::from_le_bytes(*other);
             if both == 0 {
@@ -117,8 +134,11 @@ impl<'s> Selection<'s> {
             }
         }
         let wanted = row_range(&self.rows);
-        rows.retain(|row| wanted.contains(row) && self.is_live(*row));
-        Some(rows)
+        let last = rows.last().copied().unwrap_or(0);
+        if self.deleted.is_some() || wanted.start > 0 || wanted.end <= last {
+            rows.retain(|row| wanted.contains(row) && self.is_live(*row));
+        }
+        true
     }
 
     /// The selected rows, ascending, tested one by one: for looks at each that cost far more than the test.
@@ -389,6 +409,22 @@ fn clear_bit(mask: &mut Mask, place: usize) {
 /// The rows that a mask of `chunk` has, ascending.
 pub(crate) fn rows_of(mut mask: Mask, chunk: usize) -> impl Iterator<Item = u32> {
     std::iter::from_fn(move || row_number(chunk, take_bit(&mut mask, Order::OldestFirst)?))
+}
+
+/// Appends the rows that a mask of `chunk` has, ascending.
+pub(crate) fn push_rows(mask: &Mask, chunk: usize, rows: &mut Vec<u32>) {
+    for (word, first) in mask.iter().zip((first_row(chunk)..).step_by(64)) {
+        let mut left = *word;
+        while left != 0 {
+            rows.push(first + left.trailing_zeros());
+            left &= left - 1;
+        }
+    }
+}
+
+/// The first row of a chunk: a segment has fewer than 2³².
+pub(crate) fn first_row(chunk: usize) -> u32 {
+    u32::try_from(chunk * CHUNK_ROWS).unwrap_or(u32::MAX)
 }
 
 /// `None` is impossible: a segment has fewer than 2³² rows.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::format::numbers::Numbers;
-use crate::kernels::Mask;
+use crate::kernels::{Kernels, Mask};
 
 /// What the exact values or counts of one column may take, over all groups and threads of a query.
 const KEPT_BYTES: i64 = 64 << 20;
@@ -156,23 +156,27 @@ impl Quantiles {
         }
     }
 
-    /// Adds the rows of a chunk that are set in a mask, `count` of them. `false`, and nothing is added, unless the group has
-    /// a table of counts for all values of the chunk.
+    /// Whether the group has a table of counts for all values of a chunk.
+    pub(crate) fn counts_chunk(&self, group: usize, numbers: &Numbers<'_>, chunk: usize) -> bool {
+        let Values::Counts(counts) = &self.groups[group] else { return false };
+        counts.has(numbers.chunk_min(chunk)) && counts.has(numbers.chunk_max(chunk))
+    }
+
+    /// Adds the rows of a chunk that are set in a mask, `count` of them; only of a chunk of which
+    /// [`counts_chunk`](Self::counts_chunk) says so.
     pub(crate) fn count_chunk(
         &mut self,
         group: usize,
+        kernels: &Kernels,
         numbers: &Numbers<'_>,
         chunk: usize,
         mask: &Mask,
-        count: usize,
-    ) -> bool {
-        let Values::Counts(counts) = &mut self.groups[group] else { return false };
-        if !counts.has(numbers.chunk_min(chunk)) || !counts.has(numbers.chunk_max(chunk)) {
-            return false;
+        count: u32,
+    ) {
+        if let Values::Counts(counts) = &mut self.groups[group] {
+            counts.expect(count as usize);
+            numbers.count_values(kernels, chunk, mask, counts.lowest, &mut counts.recent);
         }
-        counts.expect(count);
-        numbers.count_values(chunk, mask, counts.lowest, &mut counts.recent);
-        true
     }
 
     /// Turns the values of a group into counts where that takes no more room.
@@ -260,7 +264,7 @@ impl Quantiles {
                 QuantileValue { value: value.copied(), is_exact: true }
             }
             Some(Values::Counts(counts)) => {
-                let rank = rank(q, counts.values().map(|(_, count)| count).sum());
+                let rank = rank(q, counts.len());
                 QuantileValue { value: value_at(counts.values(), rank), is_exact: true }
             }
             Some(Values::Rough(rough)) => {
@@ -303,6 +307,11 @@ impl Counts {
         self.place(value).is_some_and(|place| place < self.recent.len())
     }
 
+    /// How many values are in `recent`, at most.
+    fn taken(&self) -> u32 {
+        u32::MAX - self.room
+    }
+
     /// Makes sure that `count` values can be added.
     fn expect(&mut self, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
@@ -333,10 +342,20 @@ impl Counts {
 
     /// Adds those of another that is alike.
     fn merge(&mut self, other: &Self) {
+        if let (Some(room), true) = (self.room.checked_sub(other.taken()), other.older.is_empty()) {
+            self.room = room;
+            self.recent.iter_mut().zip(&other.recent).for_each(|(mine, theirs)| *mine += theirs);
+            return;
+        }
         self.set_aside();
         for (older, (_, count)) in self.older.iter_mut().zip(other.all()) {
             *older += count;
         }
+    }
+
+    /// How many values there are.
+    fn len(&self) -> u64 {
+        self.older.iter().sum::<u64>() + self.recent.iter().map(|count| u64::from(*count)).sum::<u64>()
     }
 
     /// Every value and how many there are.
@@ -538,6 +557,17 @@ mod tests {
         counts.expect(1);
         assert!(counts.add(1) && !counts.add(2) && !counts.add(-2) && !counts.add(i64::MAX));
         assert_eq!(counts.values().collect::<Vec<_>>(), [(0, 3 * u64::from(u32::MAX)), (1, 1)]);
+        assert_eq!(counts.len(), 3 * u64::from(u32::MAX) + 1);
+        // One that fills the 32 bits is added to another by itself; a second one no more, nor one that was set aside.
+        let mut full = Counts::new(-1, 3);
+        full.expect(u32::MAX as usize);
+        full.recent[2] = u32::MAX;
+        let mut merged = Counts::new(-1, 3);
+        for (other, expected) in [(&full, 1), (&full, 2), (&counts, 5)] {
+            merged.merge(other);
+            assert_eq!(merged.len(), expected * u64::from(u32::MAX) + u64::from(expected == 5));
+            assert_eq!(merged.older.is_empty(), expected == 1);
+        }
     }
 
     #[test]

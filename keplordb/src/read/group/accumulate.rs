@@ -11,6 +11,7 @@ use crate::format::segment::Facts;
 use crate::kernels::{CHUNK_ROWS, Mask};
 use crate::read::distinct::IdSets;
 use crate::read::remap::IdTable;
+use crate::read::select::{first_row, push_rows};
 use crate::read::sketch::Quantiles;
 use crate::state::version::View;
 use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC, Measure, Sums};
@@ -192,8 +193,8 @@ pub(super) fn bounds_of_block(block: &Block, column: NumberColumn) -> Option<(i6
 
 /// Where rows are read from: a segment or a block.
 pub(super) trait Source {
-    /// Two times between which those of all rows lie, if that is known without reading them.
-    fn times_within(&self, rows: Rows<'_>) -> Option<(i64, i64)>;
+    /// Two times between which those of rows, of one chunk if it is given, lie; if that is known without reading them.
+    fn times_within(&self, chunk: Option<usize>) -> Option<(i64, i64)>;
     /// Appends the times of rows.
     fn times(&self, rows: Rows<'_>, target: &mut Vec<i64>);
     /// The needed number at `place`, where it is a column of chunks.
@@ -276,8 +277,8 @@ fn place_of_code(code: i64) -> usize {
 }
 
 impl Source for SegmentSource<'_> {
-    fn times_within(&self, rows: Rows<'_>) -> Option<(i64, i64)> {
-        let (time, chunk) = (self.time.as_ref()?, rows.chunk()?);
+    fn times_within(&self, chunk: Option<usize>) -> Option<(i64, i64)> {
+        let (time, chunk) = (self.time.as_ref()?, chunk?);
         Some((time.chunk_min(chunk), time.chunk_max(chunk)))
     }
 
@@ -318,7 +319,7 @@ pub(super) struct BlockSource<'s> {
 }
 
 impl Source for BlockSource<'_> {
-    fn times_within(&self, _: Rows<'_>) -> Option<(i64, i64)> {
+    fn times_within(&self, _: Option<usize>) -> Option<(i64, i64)> {
         Some((self.block.summary().ts_min, self.block.summary().ts_max))
     }
 
@@ -348,22 +349,6 @@ impl Source for BlockSource<'_> {
 
     fn ids(&self, place: usize, rows: Rows<'_>, target: &mut Vec<u32>) {
         rows.map(&self.ids[place], |id| id, target);
-    }
-}
-
-/// The first row of a chunk: a segment has fewer than 2³².
-fn first_of(chunk: usize) -> u32 {
-    u32::try_from(chunk * CHUNK_ROWS).unwrap_or(u32::MAX)
-}
-
-/// Appends the rows of a chunk that are set in a mask.
-pub(super) fn push_rows(mask: &Mask, chunk: usize, rows: &mut Vec<u32>) {
-    for (word, first) in mask.iter().zip((first_of(chunk)..).step_by(64)) {
-        let mut left = *word;
-        while left != 0 {
-            rows.push(first + left.trailing_zeros());
-            left &= left - 1;
-        }
     }
 }
 
@@ -455,17 +440,17 @@ impl<'q> Accumulator<'q> {
         self.distinct.iter_mut().for_each(|sets| sets.grow(groups));
     }
 
-    /// The slot of all rows, if one look tells that they have the same.
-    fn one_slot<S: Source>(&mut self, source: &S, rows: Rows<'_>) -> Option<u32> {
+    /// The slot of all rows, of one chunk if it is given; if one look tells that they have the same.
+    fn one_slot<S: Source>(&mut self, source: &S, chunk: Option<usize>) -> Option<u32> {
         let Some(buckets) = self.ready.buckets else { return Some(self.table.slot(0)) };
-        let (min, max) = source.times_within(rows)?;
+        let (min, max) = source.times_within(chunk)?;
         let (start, last) = buckets.span(min);
         (max <= last).then(|| self.table.slot(start))
     }
 
     /// The same; else leaves each row's own slot in the scratch's `groups`.
     fn slots<S: Source>(&mut self, source: &S, rows: Rows<'_>, scratch: &mut Scratch) -> Option<u32> {
-        let one_slot = self.one_slot(source, rows);
+        let one_slot = self.one_slot(source, rows.chunk());
         if let (None, Some(buckets)) = (one_slot, self.ready.buckets) {
             scratch.values.clear();
             source.times(rows, &mut scratch.values);
@@ -528,7 +513,8 @@ impl<'q> Accumulator<'q> {
                 (placed, rows, source.numbers(need.number))
             {
                 if need.min || need.max {
-                    let (sum, min, max) = numbers.measure_rows(rows).unwrap_or((0, i64::MAX, i64::MIN));
+                    let measured = numbers.measure_rows(self.ready.context.kernels, rows);
+                    let (sum, min, max) = measured.unwrap_or((0, i64::MAX, i64::MIN));
                     extents.add(*need, group, &Measure { sum, min, max });
                 } else {
                     extents.sums[group] += numbers.sum_rows(rows);
@@ -542,7 +528,7 @@ impl<'q> Accumulator<'q> {
                 Placed::Each => extents.add_each(*need, &scratch.groups, &scratch.values),
             }
         }
-        self.add_others(source, rows, placed, None, scratch);
+        self.add_others(source, rows, placed, scratch);
     }
 
     /// Adds the rows of a chunk that are set in a mask, `count` of them.
@@ -554,24 +540,16 @@ impl<'q> Accumulator<'q> {
         count: u32,
         scratch: &mut Scratch,
     ) {
-        let mut rows = std::mem::take(&mut scratch.rows);
-        let first = first_of(chunk);
-        let chosen = if count as usize == CHUNK_ROWS {
-            Rows::Run { first, len: count }
-        } else {
-            rows.clear();
-            push_rows(mask, chunk, &mut rows);
-            Rows::List { rows: &rows, chunk: Some(chunk) }
-        };
         let one_slot = match self.ready.packing.keys() {
-            0 if count > 0 => self.one_slot(source, chosen),
+            0 if count > 0 => self.one_slot(source, Some(chunk)),
             _ => None,
         };
         match one_slot {
-            Some(slot) => self.add_masked(source, chunk, mask, chosen, slot as usize, scratch),
-            None => self.add_rows(source, chosen, scratch),
+            Some(slot) => self.add_masked(source, chunk, mask, count, slot as usize, scratch),
+            None => self.with_rows(chunk, mask, count, scratch, |groups, rows, scratch| {
+                groups.add_rows(source, rows, scratch);
+            }),
         }
-        scratch.rows = rows;
     }
 
     /// Adds the rows of a chunk to one group, by kernels.
@@ -580,13 +558,13 @@ impl<'q> Accumulator<'q> {
         source: &SegmentSource<'_>,
         chunk: usize,
         mask: &Mask,
-        rows: Rows<'_>,
+        count: u32,
         group: usize,
         scratch: &mut Scratch,
     ) {
         self.grow();
         let kernels = self.ready.context.kernels;
-        self.add_count(group, rows.len() as u64);
+        self.add_count(group, count.into());
         for (extents, need) in self.extents.iter_mut().zip(&self.ready.needs.extents) {
             let Some(numbers) = &source.numbers[need.number] else {
                 extents.add(*need, group, &ZERO);
@@ -601,25 +579,52 @@ impl<'q> Accumulator<'q> {
                 extents.add(Extent { sum: false, ..*need }, group, &Measure { sum: 0, min, max });
             }
         }
-        self.add_others(source, rows, Placed::One(group), Some(mask), scratch);
+        if self.needs_rows(source, chunk, group) {
+            self.with_rows(chunk, mask, count, scratch, |groups, rows, scratch| {
+                groups.add_others(source, rows, Placed::One(group), scratch);
+            });
+            return;
+        }
+        for (quantiles, number) in self.quantiles.iter_mut().zip(&self.ready.needs.quantile_numbers) {
+            if let Some(numbers) = &source.numbers[*number] {
+                quantiles.count_chunk(group, kernels, numbers, chunk, mask, count);
+            }
+        }
     }
 
-    /// Adds rows to quantiles and distinct values. A mask says that they are those of a chunk.
-    fn add_others<S: Source>(
+    /// Whether a mask is not enough to add rows of a chunk to quantiles and distinct values.
+    fn needs_rows(&self, source: &SegmentSource<'_>, chunk: usize, group: usize) -> bool {
+        let mut quantiles = self.quantiles.iter().zip(&self.ready.needs.quantile_numbers);
+        let all_count = quantiles.all(|(quantiles, number)| {
+            let numbers = source.numbers[*number].as_ref();
+            numbers.is_some_and(|numbers| quantiles.counts_chunk(group, numbers, chunk))
+        });
+        !(all_count && self.distinct.is_empty())
+    }
+
+    /// Calls `add` with the rows of a chunk that are set in a mask, `count` of them.
+    fn with_rows(
         &mut self,
-        source: &S,
-        rows: Rows<'_>,
-        placed: Placed,
-        mask: Option<&Mask>,
+        chunk: usize,
+        mask: &Mask,
+        count: u32,
         scratch: &mut Scratch,
+        add: impl FnOnce(&mut Self, Rows<'_>, &mut Scratch),
     ) {
+        if count as usize == CHUNK_ROWS {
+            add(self, Rows::Run { first: first_row(chunk), len: count }, scratch);
+            return;
+        }
+        let mut rows = std::mem::take(&mut scratch.rows);
+        rows.clear();
+        push_rows(mask, chunk, &mut rows);
+        add(self, Rows::List { rows: &rows, chunk: Some(chunk) }, scratch);
+        scratch.rows = rows;
+    }
+
+    /// Adds rows to quantiles and distinct values.
+    fn add_others<S: Source>(&mut self, source: &S, rows: Rows<'_>, placed: Placed, scratch: &mut Scratch) {
         for (quantiles, number) in self.quantiles.iter_mut().zip(&self.ready.needs.quantile_numbers) {
-            if let (Placed::One(group), Some(mask), Some(chunk)) = (placed, mask, rows.chunk())
-                && let Some(numbers) = source.numbers(*number)
-                && quantiles.count_chunk(group, numbers, chunk, mask, rows.len())
-            {
-                continue;
-            }
             scratch.values.clear();
             source.values(*number, rows, &mut scratch.values);
             match placed {

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use super::accumulate::{Accumulator, Rows, Scratch, SegmentSource, push_rows};
+use super::accumulate::{Accumulator, Rows, Scratch, SegmentSource};
 use super::{Ready, Ways};
 use crate::error::Result;
 use crate::expr::KeyColumn;
@@ -23,7 +23,7 @@ use crate::read::condition::Condition;
 use crate::read::explain::Tally;
 use crate::read::plan::{self, Outlook};
 use crate::read::remap::IdTable;
-use crate::read::select::Selection;
+use crate::read::select::{Selection, push_rows};
 use crate::storage::segment_reader::OpenSegment;
 use crate::sums::Measure;
 
@@ -130,12 +130,8 @@ pub(super) fn add<'q>(
         }
         return Ok(None);
     }
-    let listed = match selection.listed_rows() {
-        _ if ways.only_scans => None,
-        Some(rows) => Some(rows.collect()),
-        None => selection.common_rows(),
-    };
-    if let Some(listed) = listed {
+    let mut listed = Vec::new();
+    if !ways.only_scans && selection.list_rows(&mut listed) {
         let source = source(&open, &tables, ready)?;
         for rows in listed.chunks(GATHERED_ROWS) {
             groups.add_rows(&source, Rows::List { rows, chunk: None }, scratch);
@@ -439,7 +435,7 @@ fn scan_chunks(
     let mut gathered = Vec::new();
     for chunk in chunks {
         let mask = selection.mask(kernels, chunk);
-        let count: u32 = mask.iter().map(|word| word.count_ones()).sum();
+        let count = (kernels.count)(&mask);
         tally.chunks_masked += 1;
         tally.rows_decoded += u64::from(count);
         if count > SPARSE_ROWS {
