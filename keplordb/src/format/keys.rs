@@ -963,8 +963,9 @@ impl<'a> Postings<'a> {
         match *self {
             Self::Bitmap { units, .. } => {
                 let units = units.as_chunks::<BITMAP_UNITS_PER_CHUNK>().0.get(chunk);
-                let words = units.map(|units| units.as_flattened().as_chunks().0).unwrap_or_default();
-                mask.iter_mut().zip(words).for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
+                // As one value: who reads it as vectors would wait for words written one by one.
+                let words = units.and_then(|units| units.as_flattened().as_chunks().0.first_chunk());
+                mask = words.map_or(mask, |words| words.map(u64::from_le_bytes));
             }
             Self::Long(list) => {
                 let list = within(list, rows.clone()).iter();

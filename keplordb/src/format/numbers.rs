@@ -863,7 +863,7 @@ fn measure_at<const WIDTH: usize, const BYTES: usize>(
     places: &[u32],
     measure: impl Fn(&[u8; BYTES], &Mask) -> (i128, MinMax),
 ) -> (i128, u64, u64) {
-    const { assert!(BYTES == WIDTH * CHUNK_ROWS) };
+    debug_assert_eq!(BYTES, WIDTH * CHUNK_ROWS);
     let mut gathered = [[0; WIDTH]; CHUNK_ROWS];
     let (mut sum, mut low, mut high) = (0, u64::MAX, 0);
     for places in places.chunks(CHUNK_ROWS) {

@@ -73,8 +73,10 @@ impl<'s> Selection<'s> {
                 return mask;
             }
         }
-        for row in self.deleted_in(first..first + CHUNK_ROWS) {
-            clear_bit(&mut mask, row as usize - first);
+        if let Some(deleted) = self.deleted {
+            for row in deleted.range(row_range(&(first..first + CHUNK_ROWS))) {
+                clear_bit(&mut mask, row as usize - first);
+            }
         }
         mask
     }
