@@ -45,7 +45,7 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use crate::format::MAX_LABEL_BYTES;
 use crate::format::bytes::{ByteReader, ByteWriter, Malformed};
-use crate::kernels::CHUNK_ROWS;
+use crate::kernels::{CHUNK_ROWS, Kernels};
 
 mod packed;
 
@@ -506,7 +506,7 @@ impl<'a> TextReader<'a> {
                 Chunk::Plain(plain) => self.part = Part::Plain(plain),
                 Chunk::Packed(packed) => match &mut self.part {
                     Part::Packed(unpacker) => unpacker.turn_to(packed),
-                    part => *part = Part::Packed(Unpacker::new(packed)),
+                    part => *part = Part::Packed(Unpacker::new(packed, Kernels::best())),
                 },
             }
             return Some(first_row..first_row + rows);
@@ -533,6 +533,7 @@ enum Chunk<'a> {
 
 impl<'a> Chunk<'a> {
     /// Cuts a chunk of `rows` rows into its parts; O(1).
+    #[inline]
     fn view(bytes: &'a [u8], rows: usize) -> Option<Self> {
         let (&form, rest) = bytes.split_first()?;
         match form {
@@ -946,12 +947,13 @@ mod tests {
         let sound = Texts::check(bytes, rows).is_ok();
         for row in 0..rows {
             let text = texts.get(row).map(Cow::into_owned);
-            assert_eq!(reader.get(row).map(str::to_owned), text);
+            let read = reader.get(row).map(str::to_owned);
+            assert!(!sound || read == text, "{read:?} is not {text:?}");
             appended.clear();
             let was_appended = copier.append_to(row, &mut appended);
             assert!(!sound || was_appended == text.as_ref().map(|_| ()).map_err(Clone::clone));
             if let Ok(text) = &text {
-                assert_eq!(appended, text.as_bytes());
+                assert!(!sound || appended == text.as_bytes());
                 assert!(texts.equals(row, text).unwrap());
             }
             // Only compressed blocks may turn out damaged after the check.

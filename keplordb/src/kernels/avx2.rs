@@ -83,6 +83,7 @@ static TABLE: Kernels = Kernels {
     sum_u64: |chunks| detected!(sum_u64(chunks)),
     count: |mask| detected!(count(mask)),
     places: scalar::places,
+    unpack: None,
 };
 
 // Range masks.

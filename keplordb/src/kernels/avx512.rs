@@ -8,6 +8,8 @@
 //! masked_min_max: least = min(least, v) and most = max(most, v), where the bit is set                             (3)
 //! sum, count:   the loops of `scalar.rs`, compiled for these instructions
 //! places:       for each word of the mask: append those of the places 0 to 63 whose bit is set                    (4)
+//! unpack:       codes = bits of 8 codes into each lane of 64 bits, shifted apart into bytes; expand(alphabet[codes]) into the
+//!               template's open places                                                                            (5)
 //! ```
 //!
 //! 1. One unsigned comparison instead of two, as in `avx2.rs`; here it gives a bit per row at once.
@@ -15,6 +17,8 @@
 //!    lanes apart, `u64` as lower and upper halves apart.
 //! 3. Minimum and maximum exist for all widths, and leave lanes without their bit as they are.
 //! 4. Bytes move to the front by VBMI2, which not every processor with AVX-512 has; without it, as `scalar.rs` does it.
+//! 5. Eight codes of `bits` bits are `bits` bytes, so the lane `l` begins `l * bits` bytes after the first, at the same bit of its byte;
+//!    eight bytes from there on hold all eight codes. Needs VBMI and VBMI2.
 //!
 //! All loads are unaligned. What is unsafe is a load, a store, and the step from the table into functions that need the
 //! instruction set.
@@ -33,7 +37,7 @@
 #[allow(clippy::wildcard_imports, reason = "some thirty intrinsics, all of one prefix")]
 use std::arch::x86_64::*;
 
-use super::{Kernels, Mask, MinMax, Places, scalar};
+use super::{Kernels, Mask, MinMax, Places, UNPACKED_BYTES, scalar};
 
 /// The AVX-512 versions, if this processor can run them.
 pub(super) fn table() -> Option<&'static Kernels> {
@@ -41,16 +45,16 @@ pub(super) fn table() -> Option<&'static Kernels> {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("popcnt");
-    let compresses_bytes = is_x86_feature_detected!("avx512vbmi2");
-    detected.then_some(if compresses_bytes { &COMPRESSING_TABLE } else { &TABLE })
+    let moves_bytes = is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx512vbmi2");
+    detected.then_some(if moves_bytes { &TABLE_OF_BYTES } else { &TABLE })
 }
 
 /// Calls a function that needs AVX-512. For the table only.
 macro_rules! detected {
     ($function:ident($($argument:ident),*)) => {
         // SAFETY: the processor has AVX-512 F, BW and VL, and POPCNT: the call stands in `TABLE`, which is private and
-        // handed out by `table` alone, after detection of all four. What needs VBMI2 stands in `COMPRESSING_TABLE` alone,
-        // for which that is detected too.
+        // handed out by `table` alone, after detection of all four. What needs VBMI or VBMI2 stands in `TABLE_OF_BYTES`
+        // alone, for which both are detected too.
         unsafe { $function($($argument),*) }
     };
 }
@@ -58,9 +62,14 @@ macro_rules! detected {
 /// Private: the only way to it is [`table`].
 static TABLE: Kernels = BASE;
 
-/// The same for processors that have VBMI2 too: those with AVX-512 that are younger than 2019.
-static COMPRESSING_TABLE: Kernels =
-    Kernels { places: |mask, target| detected!(places(mask, target)), ..BASE };
+/// The same for processors that have VBMI and VBMI2 too: those with AVX-512 that are younger than 2019.
+static TABLE_OF_BYTES: Kernels = Kernels {
+    places: |mask, target| detected!(places(mask, target)),
+    unpack: Some(|template, alphabet, codes, at, bits, out| {
+        detected!(unpack(template, alphabet, codes, at, bits, out));
+    }),
+    ..BASE
+};
 
 const BASE: Kernels = Kernels {
     name: "avx512",
@@ -86,6 +95,7 @@ const BASE: Kernels = Kernels {
     sum_u64: |chunks| detected!(sum_u64(chunks)),
     count: |mask| detected!(count(mask)),
     places: scalar::places,
+    unpack: None,
 };
 
 /// The masks for values of one width. Each word belongs to `$vectors` vectors, of which each gives `64 / $vectors` bits.
@@ -305,4 +315,55 @@ fn lanes<const BYTES: usize, const COUNT: usize>(vector: __m512i) -> [[u8; BYTES
     // SAFETY: the array is valid for writes of its 64 bytes (asserted above), and `storeu` asks for no alignment.
     unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), vector) };
     lanes
+}
+
+// Packed texts.
+
+/// Most bits of a code.
+const MAX_CODE_BITS: usize = 6;
+
+/// Per number of bits: of each byte of a vector, where it comes from (the byte of the code's lane), and where its code begins in the
+/// lane.
+static LANES: [([u8; 64], [u8; 64]); MAX_CODE_BITS + 1] = {
+    let mut lanes = [([0; 64], [0; 64]); MAX_CODE_BITS + 1];
+    let mut bits = 0;
+    while bits <= MAX_CODE_BITS {
+        let mut byte = 0;
+        while byte < 64 {
+            lanes[bits].0[byte] = (byte / 8 * bits + byte % 8) as u8;
+            lanes[bits].1[byte] = (byte % 8 * bits) as u8;
+            byte += 1;
+        }
+        bits += 1;
+    }
+    lanes
+};
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,popcnt")]
+fn unpack(
+    template: &[u8],
+    alphabet: &[u8],
+    codes: &[u8],
+    at: usize,
+    bits: usize,
+    out: &mut [u8; UNPACKED_BYTES],
+) {
+    let template = load_some(template);
+    let Some((bytes_of_lanes, starts)) = LANES.get(bits) else { return store(out, template) };
+    let window = load_some(codes.get(at / 8..).unwrap_or_default());
+    let lanes = _mm512_permutexvar_epi8(load(bytes_of_lanes), window);
+    let starts = _mm512_add_epi8(load(starts), _mm512_set1_epi8((at % 8) as i8));
+    let codes = _mm512_multishift_epi64_epi8(starts, lanes);
+    let codes = _mm512_and_si512(codes, _mm512_set1_epi8((1 << bits) - 1));
+    let characters = _mm512_permutexvar_epi8(codes, load_some(alphabet));
+    store(out, _mm512_mask_expand_epi8(template, _mm512_movepi8_mask(template), characters));
+}
+
+/// The first bytes, up to 64; zeros where there are fewer.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn load_some(bytes: &[u8]) -> __m512i {
+    let mask = if bytes.len() < 64 { (1 << bytes.len()) - 1 } else { u64::MAX };
+    // SAFETY: no byte is read whose bit is not set in the mask, and those are at most as many as there are.
+    unsafe { _mm512_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) }
 }

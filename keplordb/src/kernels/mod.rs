@@ -61,7 +61,24 @@ pub(crate) struct Kernels {
     pub(crate) sum_u64: fn(&[[u8; 2048]]) -> u128,
     pub(crate) count: fn(&Mask) -> u32,
     pub(crate) places: fn(&Mask, &mut Places) -> usize,
+    /// `None` where a loop over the characters is as quick.
+    pub(crate) unpack: Option<Unpack>,
 }
+
+/// The most places of a packed text that are filled in at a time, and the most characters of an alphabet.
+pub(crate) const UNPACKED_BYTES: usize = 64;
+
+/// Copies a template and fills in its places whose highest bit is set, in order: with the character of the alphabet that each code says, from the
+/// bit `at` of `codes` on, `bits` bits a code, low bits first. Codes past the end read as 0, bits above 6 are none, and what is
+/// longer than [`UNPACKED_BYTES`] is cut there; places past the template are 0.
+pub(crate) type Unpack = fn(
+    template: &[u8],
+    alphabet: &[u8],
+    codes: &[u8],
+    at: usize,
+    bits: usize,
+    out: &mut [u8; UNPACKED_BYTES],
+);
 
 impl Kernels {
     /// The fastest version that this processor can run, or the one that the environment variable `KEPLORDB_KERNELS`

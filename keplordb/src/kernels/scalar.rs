@@ -26,6 +26,7 @@ pub(super) static TABLE: Kernels = Kernels {
     sum_u64,
     count,
     places,
+    unpack: None,
 };
 
 /// The four kernels for values of one type. `$sum` is wide enough for 256 of them. Each word of a mask belongs to 64

@@ -17,6 +17,7 @@
 use std::cmp::Ordering;
 
 use crate::format::bytes::ByteWriter;
+use crate::kernels::{Kernels, UNPACKED_BYTES, Unpack};
 
 /// Longest row, in bytes: its length has one byte, and it is unpacked on the stack to be compared.
 pub(super) const MAX_PACKED_BYTES: usize = 255;
@@ -135,6 +136,7 @@ pub(super) struct Packed<'a> {
 
 impl<'a> Packed<'a> {
     /// Cuts the bytes into their parts; O(1).
+    #[inline]
     pub(super) fn view(bytes: &'a [u8]) -> Option<Self> {
         let (&[length, varying, bits], rest) = bytes.split_first_chunk()?;
         let symbols = match bits {
@@ -215,9 +217,63 @@ impl<'a> Packed<'a> {
     }
 }
 
-/// Packed texts made ready to be read row after row: where rows vary is found once, and eight characters are decoded at a
-/// time.
-pub(super) struct Unpacker<'a> {
+/// Packed texts, to be read row after row: by the kernel where there is one, else by runs.
+pub(super) enum Unpacker<'a> {
+    Kernel(Packed<'a>, Unpack),
+    Runs(Runs<'a>),
+}
+
+impl<'a> Unpacker<'a> {
+    pub(super) fn new(packed: Packed<'a>, kernels: &Kernels) -> Self {
+        match kernels.unpack {
+            Some(unpack) => Self::Kernel(packed, unpack),
+            None => Self::Runs(Runs::new(packed)),
+        }
+    }
+
+    /// Reads other texts from now on.
+    #[inline]
+    pub(super) fn turn_to(&mut self, other: Packed<'a>) {
+        match self {
+            Self::Kernel(packed, _) => *packed = other,
+            Self::Runs(runs) => runs.turn_to(other),
+        }
+    }
+
+    /// Appends row `index`.
+    #[inline]
+    pub(super) fn append_to(&self, index: usize, out: &mut Vec<u8>) {
+        match self {
+            Self::Kernel(packed, unpack) => packed.append_by(*unpack, index, out),
+            Self::Runs(runs) => runs.append_to(index, out),
+        }
+    }
+}
+
+impl Packed<'_> {
+    #[inline]
+    fn append_by(&self, unpack: Unpack, index: usize, out: &mut Vec<u8>) {
+        let Self { alphabet, codes, bits, varying, .. } = *self;
+        let end = out.len() + self.template.len();
+        let mut at = index * varying * bits;
+        let mut template = self.template;
+        loop {
+            // Room for all that the kernel writes: what is too much is cut off at the end.
+            out.put(&[0; UNPACKED_BYTES]);
+            if let Some(room) = out.last_chunk_mut() {
+                unpack(template, alphabet, codes, at, bits, room);
+            }
+            let Some((done, left)) = template.split_at_checked(UNPACKED_BYTES) else { break };
+            at += bits * done.iter().filter(|character| !character.is_ascii()).count();
+            template = left;
+        }
+        out.truncate(end);
+    }
+}
+
+/// Packed texts made ready to be read row after row without vectors: where rows vary is found once, and eight characters are
+/// decoded at a time.
+pub(super) struct Runs<'a> {
     packed: Packed<'a>,
     /// The alphabet again and again, so that any six bits of which the lowest are a code find its character.
     alphabet: [u8; MAX_ALPHABET],
@@ -225,15 +281,15 @@ pub(super) struct Unpacker<'a> {
     varies: [u64; TEMPLATE_WORDS],
 }
 
-impl<'a> Unpacker<'a> {
-    pub(super) fn new(packed: Packed<'a>) -> Self {
-        let mut unpacker = Self { packed, alphabet: [0; MAX_ALPHABET], varies: [0; TEMPLATE_WORDS] };
-        unpacker.turn_to(packed);
-        unpacker
+impl<'a> Runs<'a> {
+    fn new(packed: Packed<'a>) -> Self {
+        let mut runs = Self { packed, alphabet: [0; MAX_ALPHABET], varies: [0; TEMPLATE_WORDS] };
+        runs.turn_to(packed);
+        runs
     }
 
     /// Reads other texts from now on.
-    pub(super) fn turn_to(&mut self, packed: Packed<'a>) {
+    fn turn_to(&mut self, packed: Packed<'a>) {
         self.packed = packed;
         if !packed.alphabet.is_empty() {
             for repeated in self.alphabet.chunks_mut(packed.alphabet.len()) {
@@ -247,7 +303,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Appends row `index`.
-    pub(super) fn append_to(&self, index: usize, out: &mut Vec<u8>) {
+    fn append_to(&self, index: usize, out: &mut Vec<u8>) {
         let Packed { template, bits, varying, .. } = self.packed;
         let start = out.len();
         out.put(template);
@@ -304,6 +360,9 @@ impl<'a> Unpacker<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn packed(values: &[&str]) -> Vec<u8> {
@@ -340,13 +399,46 @@ mod tests {
         ];
         let sections: Vec<_> =
             chunks.iter().map(|rows| packed(&rows.iter().map(String::as_str).collect::<Vec<_>>())).collect();
-        let mut unpacker = Unpacker::new(Packed::view(&sections[0]).unwrap());
-        for (rows, bytes) in chunks.iter().zip(&sections).chain(chunks.iter().zip(&sections).rev()) {
-            unpacker.turn_to(Packed::view(bytes).unwrap());
-            for (index, row) in rows.iter().enumerate() {
-                let mut out = b"before".to_vec();
-                unpacker.append_to(index, &mut out);
-                assert_eq!(out, [b"before", row.as_bytes()].concat());
+        for kernels in Kernels::all_available() {
+            let mut unpacker = Unpacker::new(Packed::view(&sections[0]).unwrap(), kernels);
+            for (rows, bytes) in chunks.iter().zip(&sections).chain(chunks.iter().zip(&sections).rev()) {
+                unpacker.turn_to(Packed::view(bytes).unwrap());
+                for (index, row) in rows.iter().enumerate() {
+                    let mut out = b"before".to_vec();
+                    unpacker.append_to(index, &mut out);
+                    assert_eq!(out, [b"before", row.as_bytes()].concat(), "{}", kernels.name);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_way_to_unpack_gives_what_was_packed(
+            length in 0..=MAX_PACKED_BYTES,
+            alphabet in "[ -~]{1,64}",
+            fixed in vec(any::<bool>(), MAX_PACKED_BYTES),
+            choices in vec(vec(any::<prop::sample::Index>(), MAX_PACKED_BYTES), 1..40),
+        ) {
+            let characters: Vec<char> = alphabet.chars().collect();
+            let row = |choices: &Vec<prop::sample::Index>| -> String {
+                let place = |(place, choice): (usize, &prop::sample::Index)| {
+                    if fixed[place] { characters[0] } else { *choice.get(&characters) }
+                };
+                choices.iter().enumerate().take(length).map(place).collect()
+            };
+            let rows: Vec<String> = choices.iter().map(row).collect();
+            let bytes = packed(&rows.iter().map(String::as_str).collect::<Vec<_>>());
+            let texts = Packed::view(&bytes).unwrap();
+            for kernels in Kernels::all_available() {
+                let unpacker = Unpacker::new(texts, kernels);
+                for (index, row) in rows.iter().enumerate() {
+                    let (mut out, mut slow) = (Vec::new(), texts.template.to_vec());
+                    unpacker.append_to(index, &mut out);
+                    texts.unpack(index, &mut slow);
+                    prop_assert_eq!(&out, row.as_bytes(), "{}", kernels.name);
+                    prop_assert_eq!(&slow, row.as_bytes());
+                }
             }
         }
     }
