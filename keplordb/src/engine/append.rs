@@ -96,6 +96,10 @@ impl Core {
         let row_count =
             u32::try_from(rows).map_err(|_| DbError::invalid("batch", "more than 2^32 events"))?;
         let payload = Payload::seal(frame, row_count)?;
+        if let Batch::Large(block) = &batch {
+            // Now that its columns are in the cache: the first query would have to fetch them all.
+            block.summary();
+        }
 
         let (index, mut state) = shard::lock_one(&self.shards);
         self.wal.directory.poison().check()?;

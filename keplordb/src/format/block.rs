@@ -20,8 +20,6 @@ use crate::sums::{FIXED_MEASURES, LATENCY, LATENCY_DETAIL, METRIC, Measure, Sums
 
 /// Rows from which a block gets an index of its ids; below, a look at each row is quicker.
 const INDEXED_ROWS: usize = 64;
-/// Rows from which filters on a dim go by hashes of its values.
-const HASHED_ROWS: usize = 256;
 /// Bytes of a row's numbers in memory, without counters: time, sequence, metric, two latencies, status, flags.
 const FIXED_ROW_BYTES: usize = 8 + 8 + 8 + 4 + 4 + 2 + 2;
 
@@ -49,6 +47,24 @@ impl Strings {
         let start = row.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
         let end = self.ends.get(row).copied().unwrap_or(start);
         self.text.get(start as usize..end as usize).unwrap_or_default()
+    }
+
+    /// Whether the string at `row` is `value`: a length that differs is known without a look at the text.
+    fn is(&self, row: usize, value: &str) -> bool {
+        let Some(end) = self.ends.get(row).map(|end| *end as usize) else { return value.is_empty() };
+        let start =
+            row.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize);
+        end - start == value.len() && self.text.as_bytes().get(start..end) == Some(value.as_bytes())
+    }
+
+    /// Every string, as bytes, in order.
+    fn all(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let text = self.text.as_bytes().get(start..*end as usize).unwrap_or_default();
+            start = *end as usize;
+            text
+        })
     }
 
     fn extend(&mut self, other: &Self) {
@@ -147,8 +163,8 @@ pub(crate) struct Block {
     summary: OnceLock<Summary>,
     /// (hash, row) of every id that is not empty, sorted.
     ids: OnceLock<Vec<(u32, u32)>>,
-    /// Per dim, a hash of each row's value; zeros fill the last chunk.
-    hashes: Vec<OnceLock<Vec<[u8; 2]>>>,
+    /// Per dim, a hash of each row's value: what a filter looks for.
+    hashes: Vec<Vec<[u8; 2]>>,
 }
 
 impl Default for Block {
@@ -173,7 +189,7 @@ impl Block {
             flags: Vec::new(),
             summary: OnceLock::new(),
             ids: OnceLock::new(),
-            hashes: no_hashes(shape),
+            hashes: vec![Vec::new(); shape.dims],
         }
     }
 
@@ -190,7 +206,7 @@ impl Block {
             columns.counters.len() == shape.counters && columns.texts.len() == 1 + shape.dims + shape.labels,
             "a block has the columns of its shape"
         );
-        Self {
+        let mut block = Self {
             shape,
             sequence: columns.sequence,
             ts: columns.ts,
@@ -203,8 +219,10 @@ impl Block {
             strings: columns.texts,
             summary: OnceLock::new(),
             ids: OnceLock::new(),
-            hashes: no_hashes(shape),
-        }
+            hashes: Vec::new(),
+        };
+        block.hash_dims();
+        block
     }
 
     /// A block with room for exactly these rows: a large batch touches no page of memory twice.
@@ -237,6 +255,7 @@ impl Block {
         block.flags.reserve_exact(rows);
         block.counters.iter_mut().for_each(|counter| counter.reserve_exact(rows));
         block.strings.iter_mut().for_each(|strings| strings.ends.reserve_exact(rows));
+        block.hashes.iter_mut().for_each(|hashes| hashes.reserve_exact(rows));
         block
     }
 
@@ -254,6 +273,15 @@ impl Block {
         for (column, value) in self.strings.iter_mut().zip(texts(row)) {
             column.push(value);
         }
+        for (column, value) in self.hashes.iter_mut().zip(row.dims) {
+            column.push(short_hash(value.as_bytes()));
+        }
+    }
+
+    /// Hashes what stands in the dims' columns, as [`push`](Self::push) does row by row.
+    fn hash_dims(&mut self) {
+        let dims = self.strings.iter().skip(1).take(self.shape.dims);
+        self.hashes = dims.map(|dim| dim.all().map(short_hash).collect()).collect();
     }
 
     /// Gives all rows their sequences, from `first` on.
@@ -278,9 +306,11 @@ impl Block {
         for (mine, theirs) in self.strings.iter_mut().zip(&other.strings) {
             mine.extend(theirs);
         }
+        for (mine, theirs) in self.hashes.iter_mut().zip(&other.hashes) {
+            mine.extend_from_slice(theirs);
+        }
         self.summary = OnceLock::new();
         self.ids = OnceLock::new();
-        self.hashes = no_hashes(self.shape);
     }
 
     /// Drops the rows and keeps the memory.
@@ -294,9 +324,9 @@ impl Block {
         self.flags.clear();
         self.counters.iter_mut().for_each(Vec::clear);
         self.strings.iter_mut().for_each(Strings::clear);
+        self.hashes.iter_mut().for_each(Vec::clear);
         self.summary = OnceLock::new();
         self.ids = OnceLock::new();
-        self.hashes = no_hashes(self.shape);
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -311,7 +341,8 @@ impl Block {
     pub(crate) fn memory_bytes(&self) -> usize {
         let strings: usize =
             self.strings.iter().map(|strings| strings.text.len() + strings.ends.len() * 4).sum();
-        self.rows() * (FIXED_ROW_BYTES + 4 * self.shape.counters) + strings
+        let hash_bytes = size_of::<[u8; 2]>() * self.shape.dims;
+        self.rows() * (FIXED_ROW_BYTES + 4 * self.shape.counters + hash_bytes) + strings
     }
 
     pub(crate) fn sequence(&self) -> &[u64] {
@@ -356,70 +387,59 @@ impl Block {
     }
 
     pub(crate) fn dim(&self, column: usize, row: usize) -> &str {
-        if column >= self.shape.dims {
-            return "";
-        }
-        self.strings.get(1 + column).map_or("", |dims| dims.get(row))
+        self.dim_strings(column).map_or("", |dims| dims.get(row))
+    }
+
+    /// Whether the dim of a row has a value.
+    pub(crate) fn has_dim(&self, column: usize, row: usize, value: &str) -> bool {
+        self.dim_strings(column).map_or(value.is_empty(), |dims| dims.is(row, value))
+    }
+
+    /// `None` when the block is older than the dim.
+    fn dim_strings(&self, column: usize) -> Option<&Strings> {
+        self.strings.get(1 + column).filter(|_| column < self.shape.dims)
     }
 
     pub(crate) fn label(&self, column: usize, row: usize) -> &str {
         self.strings.get(1 + self.shape.dims + column).map_or("", |labels| labels.get(row))
     }
 
-    /// Whether the [`summary`](Self::summary) is made.
-    pub(crate) fn has_summary(&self) -> bool {
-        self.summary.get().is_some()
-    }
-
     /// What the rows have in common; the first call reads every number.
     pub(crate) fn summary(&self) -> &Summary {
         self.summary.get_or_init(|| {
-            let mut totals = Sums::empty(self.shape);
-            totals.count = self.rows() as u64;
-            for (place, measure) in totals.measures.iter_mut().enumerate() {
-                match place {
-                    METRIC => add_all(measure, &self.metric),
-                    LATENCY => add_all(measure, &self.latency),
-                    LATENCY_DETAIL => add_all(measure, &self.latency_detail),
-                    place => add_all(measure, self.counter(place - FIXED_MEASURES).unwrap_or_default()),
-                }
-            }
+            let measure = |place| match place {
+                METRIC => measure_i64(&self.metric),
+                LATENCY => measure_u32(&self.latency),
+                LATENCY_DETAIL => measure_u32(&self.latency_detail),
+                place => measure_u32(self.counter(place - FIXED_MEASURES).unwrap_or_default()),
+            };
+            let measures = (0..FIXED_MEASURES + self.shape.counters).map(measure).collect();
+            let times = measure_i64(&self.ts);
             Summary {
-                ts_min: self.ts.iter().copied().min().unwrap_or(i64::MAX),
-                ts_max: self.ts.iter().copied().max().unwrap_or(i64::MIN),
+                ts_min: times.min,
+                ts_max: times.max,
                 status_min: self.status.iter().copied().min().unwrap_or(u16::MAX),
                 status_max: self.status.iter().copied().max().unwrap_or(0),
-                totals,
+                totals: Sums { count: self.rows() as u64, measures },
             }
         })
     }
 
-    /// Whether filters on a dim go by hashes of its values, and these have yet to be made.
-    pub(crate) fn lacks_hashes(&self, column: usize) -> bool {
-        self.rows() >= HASHED_ROWS && self.hashes.get(column).is_some_and(|hashes| hashes.get().is_none())
-    }
+    /// The rows that have a value in a dim, ascending; `None` where the block is older than the dim. Looks for the value's hash,
+    /// and at the texts of only those rows that have it.
+    pub(crate) fn rows_with(&self, column: usize, value: &str, kernels: &Kernels) -> Option<Vec<u32>> {
+        let (hashes, values) = (self.hashes.get(column)?, self.dim_strings(column)?);
+        let [low, high] = short_hash(value.as_bytes());
+        let wanted = u16::from_le_bytes([low, high]);
+        let (chunks, rest) = hashes.as_flattened().as_chunks();
+        // Beyond the last row there is what no text has that is looked for.
+        let mut last = [[!low, !high]; CHUNK_ROWS];
+        let last = last.as_flattened_mut();
+        last.iter_mut().zip(rest).for_each(|(place, byte)| *place = *byte);
+        let last = last.as_chunks().0;
 
-    /// The rows that may have a value in a dim, ascending: those whose hash says so. `None` for a small block, and for a dim
-    /// that is younger. The first call for a dim hashes all its values.
-    pub(crate) fn rows_that_may_have(
-        &self,
-        column: usize,
-        value: &str,
-        kernels: &Kernels,
-    ) -> Option<Vec<u32>> {
-        if self.rows() < HASHED_ROWS {
-            return None;
-        }
-        let hashes = self.hashes.get(column)?.get_or_init(|| {
-            let mut hashes = Vec::with_capacity(self.rows().next_multiple_of(CHUNK_ROWS));
-            hashes.extend((0..self.rows()).map(|row| short_hash(self.dim(column, row)).to_le_bytes()));
-            hashes.resize(self.rows().next_multiple_of(CHUNK_ROWS), [0; 2]);
-            hashes
-        });
-        let wanted = short_hash(value);
         let mut rows = Vec::new();
-        let chunks = hashes.as_flattened().as_chunks().0.iter().zip((0_u32..).step_by(CHUNK_ROWS));
-        for (chunk, first) in chunks {
+        for (chunk, first) in chunks.iter().chain(last).zip((0_u32..).step_by(CHUNK_ROWS)) {
             let mask = (kernels.range_mask_u16)(chunk, wanted, wanted);
             for (word, first) in mask.iter().zip((first..).step_by(64)) {
                 let mut left = *word;
@@ -429,9 +449,7 @@ impl Block {
                 }
             }
         }
-        while rows.last().is_some_and(|row| *row as usize >= self.rows()) {
-            rows.pop();
-        }
+        rows.retain(|row| values.is(*row as usize, value));
         Some(rows)
     }
 
@@ -487,6 +505,7 @@ impl Block {
             };
             *strings = Strings::decode(&mut reader, rows, limit_bytes, what)?;
         }
+        block.hash_dims();
         reader.finish("the block")?;
         if first > MAX_NUMBER {
             return Err(Malformed::new(0, format!("the sequence {first} is impossible")));
@@ -501,19 +520,14 @@ fn texts(row: RowRef<'_>) -> impl Iterator<Item = &str> {
     std::iter::once(row.id).chain(row.dims.iter().chain(row.labels).map(String::as_str))
 }
 
-fn add_all<T: Copy + Ord + Into<i64>>(measure: &mut Measure, values: &[T]) {
-    // Each by itself, and halves of the values: so that a loop takes several at once.
-    for some in values.chunks(1 << 16) {
-        let (low, high) = some.iter().fold((0_u64, 0_i64), |(low, high), value| {
-            let value: i64 = (*value).into();
-            (low + (value as u64 & 0xFFFF_FFFF), high + (value >> 32))
-        });
-        measure.sum += (i128::from(high) << 32) + i128::from(low);
-    }
-    let min = values.iter().min().map_or(i64::MAX, |value| (*value).into());
-    let max = values.iter().max().map_or(i64::MIN, |value| (*value).into());
-    measure.min = measure.min.min(min);
-    measure.max = measure.max.max(max);
+fn measure_u32(values: &[u32]) -> Measure {
+    let (sum, min, max) = (Kernels::best().measure_u32)(values);
+    if values.is_empty() { Measure::default() } else { Measure { sum, min: min.into(), max: max.into() } }
+}
+
+fn measure_i64(values: &[i64]) -> Measure {
+    let (sum, min, max) = (Kernels::best().measure_i64)(values);
+    Measure { sum, min, max }
 }
 
 /// Appends all values at once: on little-endian machines the loop is a copy.
@@ -526,20 +540,16 @@ fn put_column<T: Copy, const N: usize>(values: &[T], bytes_of: impl Fn(T) -> [u8
     }
 }
 
-fn no_hashes(shape: Shape) -> Vec<OnceLock<Vec<[u8; 2]>>> {
-    (0..shape.dims).map(|_| OnceLock::new()).collect()
-}
-
 /// A hash of the length and both ends of a text, a few instructions: whoever finds it looks at the text.
-fn short_hash(text: &str) -> u16 {
-    let bytes = text.as_bytes();
+fn short_hash(bytes: &[u8]) -> [u8; 2] {
     let (head, tail) = match (bytes.first_chunk(), bytes.last_chunk()) {
         (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
         _ => (bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)), 0),
     };
     let mixed = (head ^ tail.rotate_left(29) ^ bytes.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     // The upper bits depend on all others.
-    (mixed >> 48) as u16
+    let [.., low, high] = mixed.to_le_bytes();
+    [low, high]
 }
 
 fn hash(id: &str) -> u32 {
@@ -593,18 +603,17 @@ mod tests {
     fn summaries_are_exact_at_the_ends_of_the_range() {
         let values = [i64::MIN, i64::MAX, -1, 0, 1, i64::MIN, 1 << 32, -(1 << 32)];
         for count in 0..=values.len() {
-            let (mut quick, mut plain) = (Measure::default(), Measure::default());
-            add_all(&mut quick, &values[..count]);
+            let mut plain = Measure::default();
             values[..count].iter().for_each(|value| plain.add(*value));
-            assert_eq!(quick, plain);
+            assert_eq!(measure_i64(&values[..count]), plain);
         }
-        let mut many = Measure::default();
-        add_all(&mut many, &vec![i64::MIN; 200_000]);
-        assert_eq!(many.sum, i128::from(i64::MIN) * 200_000);
+        assert_eq!(measure_i64(&vec![i64::MIN; 200_000]).sum, i128::from(i64::MIN) * 200_000);
+        assert_eq!(measure_u32(&vec![u32::MAX; 200_000]).sum, i128::from(u32::MAX) * 200_000);
+        assert_eq!(measure_u32(&[]), Measure::default());
     }
 
     #[test]
-    fn rows_that_may_have_a_value_are_hardly_more_than_those_that_have_it() {
+    fn rows_with_a_value_are_those_that_a_look_at_each_finds() {
         let texts = |row: usize| match row % 5 {
             0 => String::new(),
             1 => format!("u{}", row % 7),
@@ -612,37 +621,35 @@ mod tests {
             3 => "x".repeat(row % 20),
             _ => format!("{} a value of which only the middle {} tells it apart", row % 3, row % 4),
         };
-        for rows in [HASHED_ROWS - 1, HASHED_ROWS, 1000, 4096] {
-            let mut block = Block::new(Shape { dims: 1, counters: 0, labels: 0 });
-            let events =
-                (0..rows).map(|row| LogEvent::<1, 0, 0> { dims: [texts(row)], ..LogEvent::default() });
-            for event in events {
-                block.push(event.as_row());
+        let shape = Shape { dims: 1, counters: 0, labels: 0 };
+        for rows in [0, 1, 255, 256, 257, 1000, 4096] {
+            let mut block = Block::new(shape);
+            for row in 0..rows {
+                block.push(LogEvent::<1, 0, 0> { dims: [texts(row)], ..LogEvent::default() }.as_row());
             }
-            for kernels in Kernels::all_available() {
+            block.number(0);
+            let mut payload = Vec::new();
+            block.encode(&mut payload);
+            let decoded = Block::decode(&payload, shape, u32::try_from(rows).unwrap(), 0).unwrap();
+            let mut extended = Block::new(shape);
+            extended.extend(&block);
+            for (kernels, block) in Kernels::all_available()
+                .into_iter()
+                .flat_map(|kernels| [&block, &decoded, &extended].map(|block| (kernels, block)))
+            {
                 for value in (0..50).map(texts).chain(["nobody".to_owned()]) {
-                    let Some(found) = block.rows_that_may_have(0, &value, kernels) else {
-                        assert!(rows < HASHED_ROWS);
-                        continue;
-                    };
                     let right: Vec<u32> = (0..)
                         .zip(0..rows)
                         .filter(|(_, row)| texts(*row) == value)
                         .map(|(row, _)| row)
                         .collect();
-                    assert!(
-                        found.is_sorted_by(|a, b| a < b) && found.iter().all(|row| (*row as usize) < rows)
-                    );
-                    assert!(right.iter().all(|row| found.binary_search(row).is_ok()), "{value:?}");
-                    assert!(
-                        found.len() <= right.len() + rows / 5 + 2,
-                        "{value:?}: {} for {}",
-                        found.len(),
-                        right.len()
-                    );
+                    assert_eq!(block.rows_with(0, &value, kernels), Some(right), "{value:?} of {rows}");
+                    let has = |row: &usize| block.has_dim(0, *row, &value);
+                    assert!((0..rows).all(|row| has(&row) == (texts(row) == value)));
                 }
+                assert_eq!(block.rows_with(1, "x", kernels), None);
+                assert!(block.has_dim(1, 0, "") && !block.has_dim(1, 0, "x"));
             }
-            assert_eq!(block.rows_that_may_have(1, "x", Kernels::best()), None);
         }
     }
 

@@ -83,6 +83,8 @@ static TABLE: Kernels = Kernels {
     sum_u64: |chunks| detected!(sum_u64(chunks)),
     count: |mask| detected!(count(mask)),
     places: scalar::places,
+    measure_u32: |values| detected!(measure_u32(values)),
+    measure_i64: |values| detected!(measure_i64(values)),
     unpack: None,
 };
 
@@ -443,4 +445,16 @@ fn extremes<T: Ord + Into<u64> + Copy, const COUNT: usize>(
         return None;
     }
     Some((least.into_iter().min()?.into(), most.into_iter().max()?.into()))
+}
+
+// Measures.
+
+#[target_feature(enable = "avx2")]
+fn measure_u32(values: &[u32]) -> (i128, u32, u32) {
+    scalar::measure_u32(values)
+}
+
+#[target_feature(enable = "avx2")]
+fn measure_i64(values: &[i64]) -> (i128, i64, i64) {
+    scalar::measure_i64(values)
 }

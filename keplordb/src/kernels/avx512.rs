@@ -95,6 +95,8 @@ const BASE: Kernels = Kernels {
     sum_u64: |chunks| detected!(sum_u64(chunks)),
     count: |mask| detected!(count(mask)),
     places: scalar::places,
+    measure_u32: |values| detected!(measure_u32(values)),
+    measure_i64: |values| detected!(measure_i64(values)),
     unpack: None,
 };
 
@@ -315,6 +317,18 @@ fn lanes<const BYTES: usize, const COUNT: usize>(vector: __m512i) -> [[u8; BYTES
     // SAFETY: the array is valid for writes of its 64 bytes (asserted above), and `storeu` asks for no alignment.
     unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), vector) };
     lanes
+}
+
+// Measures.
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn measure_u32(values: &[u32]) -> (i128, u32, u32) {
+    scalar::measure_u32(values)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn measure_i64(values: &[i64]) -> (i128, i64, i64) {
+    scalar::measure_i64(values)
 }
 
 // Packed texts.

@@ -36,6 +36,8 @@ pub(crate) type MinMax = Option<(u64, u64)>;
 /// - `sum`: the exact sum of all values of fewer than 2³² rows, chunk after chunk.
 /// - `count`: how many rows the mask has.
 /// - `places`: writes the places of the rows in the mask, and returns how many they are.
+/// - `measure`: exact sum, smallest and largest of any number of values in memory; of none 0 and the type's bounds, the smallest
+///   above the largest.
 pub(crate) struct Kernels {
     /// The instruction set, as `KEPLORDB_KERNELS` names it.
     pub(crate) name: &'static str,
@@ -61,6 +63,8 @@ pub(crate) struct Kernels {
     pub(crate) sum_u64: fn(&[[u8; 2048]]) -> u128,
     pub(crate) count: fn(&Mask) -> u32,
     pub(crate) places: fn(&Mask, &mut Places) -> usize,
+    pub(crate) measure_u32: fn(&[u32]) -> (i128, u32, u32),
+    pub(crate) measure_i64: fn(&[i64]) -> (i128, i64, i64),
     /// `None` where a loop over the characters is as quick.
     pub(crate) unpack: Option<Unpack>,
 }

@@ -26,6 +26,8 @@ pub(super) static TABLE: Kernels = Kernels {
     sum_u64,
     count,
     places,
+    measure_u32,
+    measure_i64,
     unpack: None,
 };
 
@@ -137,4 +139,40 @@ pub(super) fn places(mask: &Mask, places: &mut Places) -> usize {
         }
     }
     count
+}
+
+// Measures.
+
+/// Values that are added up before the sums of their halves could wrap.
+const ADDED_VALUES: usize = 1 << 16;
+
+/// In the other tables this very loop, for wider vectors: the compiler makes them out of it.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "whoever calls it has the instruction set that it is to be compiled for"
+)]
+pub(super) fn measure_u32(values: &[u32]) -> (i128, u32, u32) {
+    values.chunks(ADDED_VALUES).fold((0, u32::MAX, 0), |(sum, min, max), some| {
+        let start = (0_u64, min, max);
+        let (added, min, max) =
+            some.iter().fold(start, |(sum, min, max), v| (sum + u64::from(*v), min.min(*v), max.max(*v)));
+        (sum + i128::from(added), min, max)
+    })
+}
+
+/// As [`measure_u32`]; halves of the values are added up each by itself, so that a loop takes several at once.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "whoever calls it has the instruction set that it is to be compiled for"
+)]
+pub(super) fn measure_i64(values: &[i64]) -> (i128, i64, i64) {
+    values.chunks(ADDED_VALUES).fold((0, i64::MAX, i64::MIN), |(sum, min, max), some| {
+        let start = (0_u64, 0_i64, min, max);
+        let (low, high, min, max) = some.iter().fold(start, |(low, high, min, max), v| {
+            (low + (v.cast_unsigned() & 0xFFFF_FFFF), high + (v >> 32), min.min(*v), max.max(*v))
+        });
+        (sum + (i128::from(high) << 32) + i128::from(low), min, max)
+    })
 }

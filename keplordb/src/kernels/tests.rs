@@ -298,4 +298,21 @@ proptest! {
             prop_assert_eq!(runner.masked_min_max(&chunk, &mask), scalar.masked_min_max(&chunk, &mask));
         }
     }
+
+    #[test]
+    fn every_table_measures_what_a_plain_loop_does(
+        small in prop::collection::vec(any::<u32>(), 0..600),
+        large in prop::collection::vec(prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX)], 0..600),
+    ) {
+        let sum_of_small: i128 = small.iter().map(|value| i128::from(*value)).sum();
+        let sum_of_large: i128 = large.iter().map(|value| i128::from(*value)).sum();
+        let (least, most) = (small.iter().min().copied(), small.iter().max().copied());
+        let of_small = (sum_of_small, least.unwrap_or(u32::MAX), most.unwrap_or(0));
+        let (least, most) = (large.iter().min().copied(), large.iter().max().copied());
+        let of_large = (sum_of_large, least.unwrap_or(i64::MAX), most.unwrap_or(i64::MIN));
+        for kernels in Kernels::all_available() {
+            prop_assert_eq!((kernels.measure_u32)(&small), of_small, "{}", kernels.name);
+            prop_assert_eq!((kernels.measure_i64)(&large), of_large, "{}", kernels.name);
+        }
+    }
 }

@@ -56,7 +56,6 @@ pub(crate) fn aggregate_above(
 ) -> Result<Sums> {
     let mut total = Sums::empty(context.shape);
     let mut scratch = Scratch { sums: Sums::empty(context.shape), rows: Vec::new() };
-    select::prepare_blocks(view.memtables(), predicate, context);
     for block in select::blocks(view.memtables(), predicate) {
         tally.blocks += 1;
         tally.block_rows += block.block.rows() as u64;

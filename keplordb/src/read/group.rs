@@ -251,7 +251,6 @@ impl<'q> Ready<'q> {
             }
         }
         let mut blocks = Vec::new();
-        select::prepare_blocks(view.memtables(), predicate, context);
         for selection in select::blocks(view.memtables(), predicate) {
             for (bounds, column) in bounds.iter_mut().zip(&needs.quantiles) {
                 *bounds = widest(*bounds, accumulate::bounds_of_block(selection.block, *column));

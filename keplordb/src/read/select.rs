@@ -4,10 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use roaring::{RoaringBitmap, RoaringTreemap};
 
-use super::ReadContext;
 use super::condition::{ALL_ROWS, Condition, RowList, and};
 use crate::expr::{Expr, NumberColumn, TextColumn};
 use crate::filter::Predicate;
@@ -19,8 +17,6 @@ use crate::state::version::MemtableView;
 /// A mask without rows.
 const NO_ROWS: Mask = [0; CHUNK_ROWS / 64];
 
-/// Rows of blocks that no query has met, from which several threads look at them. An estimate, not measured.
-const PREPARED_ROWS: usize = 64 << 10;
 /// The share of rows up to which comparing bitmaps and reading each row costs less than masks and masked sums.
 const MOST_COMMON_SHARE: f64 = 1.0 / 32.0;
 
@@ -216,6 +212,8 @@ pub(crate) struct Walk<'s> {
 enum Candidates<'s> {
     /// The rows of the rarest value, and the place of its condition.
     List(RowList<'s>, usize),
+    /// All rows that are left, where there is nothing to test.
+    All(Range<u32>),
     /// Chunks not yet looked at, and what is left of the one that was.
     Chunks { left: Range<usize>, chunk: usize, mask: Mask },
 }
@@ -224,6 +222,9 @@ impl<'s> Walk<'s> {
     pub(crate) fn new(selection: Selection<'s>, order: Order) -> Self {
         let candidates = match selection.rarest_list() {
             Some((rows, place)) => Candidates::List(rows, place),
+            None if selection.conditions.is_empty() && selection.deleted.is_none() => {
+                Candidates::All(row_range(&selection.rows))
+            }
             None => Candidates::Chunks { left: selection.chunks(), chunk: 0, mask: NO_ROWS },
         };
         Self { selection, order, candidates }
@@ -240,6 +241,10 @@ impl<'s> Walk<'s> {
                     Order::OldestFirst => rows.find(wanted),
                 }
             }
+            Candidates::All(rows) => match order {
+                Order::NewestFirst => rows.next_back(),
+                Order::OldestFirst => rows.next(),
+            },
             Candidates::Chunks { left, chunk, mask } => loop {
                 if let Some(place) = take_bit(mask, order) {
                     return row_number(*chunk, place);
@@ -260,6 +265,8 @@ pub(crate) struct BlockSelection<'v> {
     pub(crate) block: &'v Arc<Block>,
     /// `None` when no condition is left.
     predicate: Option<&'v Predicate<'v>>,
+    /// Whether every row has a time and a status that are asked for.
+    is_in_ranges: bool,
     /// `None` when no row of the block is deleted.
     deleted: Option<&'v RoaringTreemap>,
 }
@@ -280,14 +287,13 @@ impl<'v> BlockSelection<'v> {
         {
             return None;
         }
-        let every_row = predicate.from_ts_ns <= summary.ts_min
+        let is_in_ranges = predicate.from_ts_ns <= summary.ts_min
             && summary.ts_max <= predicate.to_ts_ns
             && predicate.status_min <= summary.status_min
-            && summary.status_max <= predicate.status_max
-            && predicate.dims.is_empty()
-            && predicate.rest.is_empty();
+            && summary.status_max <= predicate.status_max;
+        let every_row = is_in_ranges && predicate.dims.is_empty() && predicate.rest.is_empty();
         let deleted = deleted.filter(|deleted| has_any(deleted, block.sequence()));
-        Some(Self { block, predicate: (!every_row).then_some(predicate), deleted })
+        Some(Self { block, predicate: (!every_row).then_some(predicate), is_in_ranges, deleted })
     }
 
     /// Whether every row is selected.
@@ -297,24 +303,30 @@ impl<'v> BlockSelection<'v> {
 
     pub(crate) fn rows(self) -> impl Iterator<Item = usize> + 'v {
         let listed = self.listed();
+        let known_dims = usize::from(listed.is_some());
         let all = if listed.is_none() { 0..self.block.rows() } else { 0..0 };
         let listed = listed.into_iter().flatten().map(|row| row as usize);
-        listed.chain(all).filter(move |row| self.is_selected(*row))
+        listed.chain(all).filter(move |row| self.is_selected(*row, known_dims))
     }
 
-    /// Rows among which all selected ones are, where a dim must have a value.
+    /// The rows that have the value of the first dim that must have one.
     fn listed(&self) -> Option<Vec<u32>> {
         let predicate = self.predicate.filter(|predicate| !predicate.by_scan)?;
         let (dim, value) = predicate.dims.first()?;
-        self.block.rows_that_may_have(*dim, value, Kernels::best())
+        self.block.rows_with(*dim, value, Kernels::best())
     }
 
-    fn is_selected(&self, row: usize) -> bool {
+    /// Whether a row is asked for of which it is known that its first `known_dims` are.
+    fn is_selected(&self, row: usize, known_dims: usize) -> bool {
         let block = self.block;
-        let matches = self.predicate.is_none_or(|predicate| {
+        let is_in_ranges = |predicate: &Predicate<'_>| {
             (predicate.from_ts_ns..=predicate.to_ts_ns).contains(&block.ts()[row])
                 && (predicate.status_min..=predicate.status_max).contains(&block.status()[row])
-                && predicate.dims.iter().all(|(dim, value)| block.dim(*dim, row) == *value)
+        };
+        let matches = self.predicate.is_none_or(|predicate| {
+            // A row is a line of the cache in each column: none is touched without need.
+            (self.is_in_ranges || is_in_ranges(predicate))
+                && predicate.dims.iter().skip(known_dims).all(|(dim, value)| block.has_dim(*dim, row, value))
                 && predicate.rest.iter().all(|expr| holds_in_block(expr, block, row))
         });
         matches && self.deleted.is_none_or(|deleted| !deleted.contains(block.sequence()[row]))
@@ -330,30 +342,6 @@ pub(crate) fn blocks<'v>(
         let deleted = memtable.deleted.as_deref();
         memtable.blocks.iter().filter_map(move |block| BlockSelection::new(block, deleted, predicate))
     })
-}
-
-/// Makes what the blocks of memtables keep for queries of this kind: summaries, and hashes of the dim that is looked for. By
-/// several threads where that is much.
-pub(crate) fn prepare_blocks(memtables: &[MemtableView], predicate: &Predicate<'_>, context: &ReadContext) {
-    let dim = predicate.dims.first().filter(|_| !predicate.by_scan).map(|(dim, value)| (*dim, *value));
-    let lacks =
-        |block: &&Arc<Block>| !block.has_summary() || dim.is_some_and(|(dim, _)| block.lacks_hashes(dim));
-    let blocks = || memtables.iter().flat_map(|memtable| memtable.blocks.iter()).filter(lacks);
-    if blocks().map(|block| block.rows()).sum::<usize>() < PREPARED_ROWS {
-        return;
-    }
-    let blocks: Vec<&Arc<Block>> = blocks().collect();
-    let prepare = |block: &&Arc<Block>| {
-        block.summary();
-        if let Some((dim, value)) = dim {
-            block.rows_that_may_have(dim, value, context.kernels);
-        }
-    };
-    let all = || blocks.par_iter().for_each(prepare);
-    match &context.pool {
-        Some(pool) => pool.install(all),
-        None => all(),
-    }
 }
 
 /// Whether one of the sequences may be deleted. They ascend, as all sequences of a shard do.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::format::block::Block;
+use crate::format::block::{Block, Summary};
 use crate::schema::Shape;
 
 /// Rows from which a block stays as it is.
@@ -73,6 +73,8 @@ impl Memtable {
     pub(crate) fn of_blocks(generation: u64, shape: Shape, blocks: Vec<Arc<Block>>, wal_bytes: u64) -> Self {
         let memtable = Self::new(generation, shape);
         for block in &blocks {
+            let Summary { ts_min, ts_max, .. } = *block.summary();
+            memtable.cover(ts_min, ts_max);
             memtable.count(block.rows() as u64, block.memory_bytes());
         }
         memtable.blocks.lock().large = Arc::new(blocks);
@@ -121,8 +123,9 @@ impl Memtable {
     /// Adds a batch as a block of its own. One writer at a time: the shard's lock.
     pub(crate) fn add(&self, block: Block) {
         let (rows, bytes) = (block.rows() as u64, block.memory_bytes());
+        let Summary { ts_min, ts_max, .. } = *block.summary();
         let mut blocks = self.blocks.lock();
-        self.cover(block.ts());
+        self.cover(ts_min, ts_max);
         Arc::make_mut(&mut blocks.large).push(Arc::new(block));
         self.count(rows, bytes);
     }
@@ -136,18 +139,20 @@ impl Memtable {
         blocks.tail.extend(batch);
         if blocks.tail.rows() >= TAIL_ROWS || blocks.tail.memory_bytes() >= LARGE_BYTES {
             let full = blocks.take_tail();
+            // While it is in the cache, as a large batch is when it is made.
+            full.summary();
             Arc::make_mut(&mut blocks.large).push(Arc::new(full));
         }
-        self.cover(batch.ts());
+        if let (Some(min), Some(max)) = (batch.ts().iter().min(), batch.ts().iter().max()) {
+            self.cover(*min, *max);
+        }
         self.count(batch.rows() as u64, batch.memory_bytes());
     }
 
     /// Under the lock of `blocks`, so that a load and a store will do.
-    fn cover(&self, times: &[i64]) {
-        if let (Some(min), Some(max)) = (times.iter().min(), times.iter().max()) {
-            self.ts_min.store(self.ts_min.load(Ordering::Relaxed).min(*min), Ordering::Relaxed);
-            self.ts_max.store(self.ts_max.load(Ordering::Relaxed).max(*max), Ordering::Relaxed);
-        }
+    fn cover(&self, ts_min: i64, ts_max: i64) {
+        self.ts_min.store(self.ts_min.load(Ordering::Relaxed).min(ts_min), Ordering::Relaxed);
+        self.ts_max.store(self.ts_max.load(Ordering::Relaxed).max(ts_max), Ordering::Relaxed);
     }
 
     fn count(&self, rows: u64, bytes: usize) {
