@@ -196,6 +196,7 @@ fn getter(
 ) -> TokenStream {
     quote! {
         #attributes
+        #[inline]
         #vis fn #name(&self) -> #ty {
             self.row.#read
         }

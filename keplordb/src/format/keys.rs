@@ -868,11 +868,13 @@ impl<'a> Dictionary<'a> {
     }
 
     /// The value of a code; "" if there is no such code.
+    #[inline]
     pub(crate) fn value(&self, code: u32) -> &'a str {
         self.value_bytes(code).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
     }
 
     /// The value of a code as it is stored: UTF-8, as the check found it.
+    #[inline]
     pub(crate) fn value_bytes(&self, code: u32) -> Option<&'a [u8]> {
         if code >= self.values {
             return None;

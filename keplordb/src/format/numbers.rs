@@ -512,6 +512,11 @@ impl<'a> Numbers<'a> {
         Some((base, Residuals::new(width, self.rows, self.data)))
     }
 
+    /// The base and the residuals of a chunk.
+    pub(crate) fn chunk(&self, chunk: usize) -> (i64, Residuals<'a>) {
+        (self.base(chunk), self.residuals(chunk))
+    }
+
     /// Counts the values of the rows of a chunk that are set in `mask`: `counts[v - lowest]` goes up by 1 for a value `v`.
     /// Values outside the counts are left out. Bits past the last row must not be set.
     pub(crate) fn count_values(

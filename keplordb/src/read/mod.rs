@@ -22,6 +22,7 @@ use crate::schema::Shape;
 
 pub(crate) mod aggregate;
 pub(crate) mod codes;
+mod column;
 pub(crate) mod column_set;
 pub(crate) mod condition;
 pub(crate) mod distinct;

@@ -49,15 +49,15 @@ pub(crate) fn newest_of_id(
         }
         // Rows of a segment are in the order of their keys, and candidates come from their end.
         let Some(row) = live_rows(entry, &open, search, id)?.next().transpose()? else { continue };
-        let key = Some(key_of(&open, row)?);
-        if newest < key {
-            newest = key;
-            in_segment = Some((open, row));
+        let key = key_of(&open, row)?;
+        if newest < Some(key) {
+            newest = Some(key);
+            in_segment = Some((open, row, key));
         }
     }
     match (in_segment, in_memory) {
-        (Some((open, row)), _) => {
-            each(&RowView::of_segment(&SegmentRows::open(&open, context)?, row as usize))?;
+        (Some((open, row, key)), _) => {
+            each(&RowView::of_segment(&SegmentRows::open(&open, context)?, row as usize, key))?;
         }
         (None, Some((_, block, row))) => each(&RowView::of_block(block, row))?,
         (None, None) => return Ok(false),

@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use super::ReadContext;
+use super::column::OrderedColumn;
 use super::plan::{self, Outlook};
 use super::point::{RowKey, place_of};
 use super::row::{RowView, SegmentRows};
@@ -16,13 +17,15 @@ use super::select::{self, BlockSelection, Order, Walk};
 use crate::error::Result;
 use crate::filter::Predicate;
 use crate::format::block::Block;
-use crate::format::numbers::Numbers;
 use crate::state::version::{SegmentEntry, View};
 use crate::storage::segment_reader::OpenSegment;
 
 /// Segments that are read to their end before all that are open are let go and opened again as far as they are needed: few
 /// enough to bound what a scan of everything holds, many enough that opening costs nothing beside reading.
 const PASSED_SEGMENTS: usize = if cfg!(test) { 2 } else { 64 };
+
+/// Rows of a segment from which it pays to make ready what the others need, too.
+const MANY_ROWS: usize = 8;
 
 /// Which of the matching rows are given, and in which order.
 #[derive(Debug, Clone, Copy)]
@@ -118,11 +121,12 @@ fn merge(
                 walks[number] = SegmentWalk::begin(entry, open, predicate, &stretch)?.map(Box::new);
                 walks[number].as_mut().and_then(|walk| walk.next(number, context))
             }
-            Next::Row(number, row) => {
+            Next::Row(number, _) => {
                 let walk = walks[number].as_mut().expect("a row comes from a walk that has begun");
-                each(&RowView::of_segment(walk.rows(context)?, row as usize))?;
-                (limit, after) = (limit - 1, Some(head.rank.key(order)));
-                walk.next(number, context)
+                let mut run = Run { head, limit, until: heads.peek().map(|other| other.rank) };
+                let next = walk.give(&mut run, number, context, each)?;
+                (limit, after) = (run.limit, Some(run.head.rank.key(order)));
+                next
             }
             Next::Block(number) => {
                 let walk = BlockWalk::begin(blocks[number], &Stretch { limit, ..stretch });
@@ -232,12 +236,24 @@ struct SegmentWalk<'s> {
     open: &'s OpenSegment<'s>,
     walk: Walk<'s>,
     order: Order,
-    time: Numbers<'s>,
-    sequence: Numbers<'s>,
+    time: OrderedColumn<'s>,
+    sequence: OrderedColumn<'s>,
     /// Rows from this sequence on are passed over.
     below: u64,
     /// Opened when the first row is returned.
-    rows: OnceCell<SegmentRows<'s>>,
+    rows: Option<SegmentRows<'s>>,
+    /// How many rows were returned.
+    given: usize,
+}
+
+/// Rows of one source that follow each other.
+struct Run {
+    /// The first one, then the last one given.
+    head: Head,
+    /// How many more are wanted.
+    limit: usize,
+    /// What another source offers.
+    until: Option<Rank>,
 }
 
 impl<'s> SegmentWalk<'s> {
@@ -264,7 +280,8 @@ impl<'s> SegmentWalk<'s> {
             }
         }
         let walk = Walk::new(selection, order);
-        Ok(Some(Self { open, walk, order, time, sequence, below: stretch.below, rows: OnceCell::new() }))
+        let (time, sequence) = (OrderedColumn::new(time), OrderedColumn::new(sequence));
+        Ok(Some(Self { open, walk, order, time, sequence, below: stretch.below, rows: None, given: 0 }))
     }
 
     fn next(&mut self, segment: usize, context: &ReadContext) -> Option<Head> {
@@ -280,12 +297,36 @@ impl<'s> SegmentWalk<'s> {
         }
     }
 
-    fn rows(&self, context: &ReadContext) -> Result<&SegmentRows<'s>> {
-        if let Some(rows) = self.rows.get() {
-            return Ok(rows);
+    /// Gives the run's first row, and those that follow as long as no other source has one that comes before; what it offers next.
+    fn give(
+        &mut self,
+        run: &mut Run,
+        segment: usize,
+        context: &ReadContext,
+        each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
+    ) -> Result<Option<Head>> {
+        if self.rows.is_none() {
+            self.rows = Some(SegmentRows::open(self.open, context)?);
         }
-        let rows = SegmentRows::open(self.open, context)?;
-        Ok(self.rows.get_or_init(|| rows))
+        // Taken out and put back: the walk goes on while rows of it are lent.
+        let mut rows = self.rows.take().expect("it was opened now at the latest");
+        let next = loop {
+            self.given += 1;
+            if self.given == MANY_ROWS {
+                rows.expect_many_rows();
+            }
+            let Next::Row(_, row) = run.head.next else { break Some(run.head) };
+            each(&RowView::of_segment(&rows, row as usize, run.head.rank.key(self.order)))?;
+            run.limit -= 1;
+            match self.next(segment, context) {
+                Some(next) if run.limit > 0 && run.until.is_none_or(|until| until <= next.rank) => {
+                    run.head = next;
+                }
+                next => break next,
+            }
+        };
+        self.rows = Some(rows);
+        Ok(next)
     }
 }
 

@@ -1,19 +1,19 @@
 //! One row, borrowed from where it lies: a segment or a block in memory.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 
 use super::ReadContext;
+use super::column::{Column, KeyColumn, StatusColumn};
 use super::column_set::ColumnSet;
+use super::point::RowKey;
 use super::query::clamp_u32;
 use crate::error::{DbError, Result};
 use crate::event::EventFlags;
-use crate::expr::{KeyColumn, NumberColumn};
-use crate::format::arrays::Residuals;
+use crate::expr::{KeyColumn as Key, NumberColumn};
 use crate::format::block::Block;
 use crate::format::bytes::Malformed;
-use crate::format::keys::{Dictionary, Keys, status_of_bytes};
 use crate::format::numbers::Numbers;
 use crate::format::texts::TextReader;
 use crate::schema::Shape;
@@ -29,6 +29,7 @@ use crate::storage::segment_reader::OpenSegment;
 pub struct RowView<'a> {
     place: Place<'a>,
     row: usize,
+    key: RowKey,
 }
 
 #[derive(Clone, Copy)]
@@ -69,34 +70,32 @@ pub(super) struct Slots<'e> {
 }
 
 impl<'a> RowView<'a> {
-    /// A row of a segment; `row` is one of its rows.
-    pub(crate) fn of_segment(rows: &'a SegmentRows<'_>, row: usize) -> Self {
-        Self { place: Place::Segment(&rows.columns, &rows.texts), row }
+    /// A row of a segment; `row` is one of its rows, `key` its time and sequence: whoever finds a row knows them.
+    pub(crate) fn of_segment(rows: &'a SegmentRows<'_>, row: usize, key: RowKey) -> Self {
+        Self { place: Place::Segment(&rows.columns, &rows.texts), row, key }
     }
 
     /// A row of a block; `row` is one of its rows.
     pub(crate) fn of_block(block: &'a Block, row: usize) -> Self {
-        Self { place: Place::Block(block), row }
+        let key = RowKey { ts: at(block.ts(), row), sequence: at(block.sequence(), row) };
+        Self { place: Place::Block(block), row, key }
     }
 
     /// The number that the engine gave the row; unique, and ascending among rows of equal time as they were appended
     /// to one shard.
+    #[inline]
     pub fn sequence(&self) -> u64 {
-        match self.place {
-            Place::Segment(columns, _) => get(columns.sequence.as_ref(), self.row) as u64,
-            Place::Block(block) => at(block.sequence(), self.row),
-        }
+        self.key.sequence
     }
 
     /// When it happened, in nanoseconds since the Unix epoch.
+    #[inline]
     pub fn ts_ns(&self) -> i64 {
-        match self.place {
-            Place::Segment(columns, _) => get(columns.time.as_ref(), self.row),
-            Place::Block(block) => at(block.ts(), self.row),
-        }
+        self.key.ts
     }
 
     /// The metric.
+    #[inline]
     pub fn metric(&self) -> i64 {
         match self.place {
             Place::Segment(columns, _) => get(columns.metric.as_ref(), self.row),
@@ -105,6 +104,7 @@ impl<'a> RowView<'a> {
     }
 
     /// The latency, in milliseconds.
+    #[inline]
     pub fn latency_ms(&self) -> u32 {
         match self.place {
             Place::Segment(columns, _) => clamp_u32(get(columns.latency.as_ref(), self.row)),
@@ -113,6 +113,7 @@ impl<'a> RowView<'a> {
     }
 
     /// The latency detail, in milliseconds.
+    #[inline]
     pub fn latency_detail_ms(&self) -> u32 {
         match self.place {
             Place::Segment(columns, _) => clamp_u32(get(columns.latency_detail.as_ref(), self.row)),
@@ -121,14 +122,16 @@ impl<'a> RowView<'a> {
     }
 
     /// The status code.
+    #[inline]
     pub fn status(&self) -> u16 {
         match self.place {
-            Place::Segment(columns, _) => columns.status(self.row),
+            Place::Segment(columns, _) => columns.status.as_ref().map_or(0, |status| status.get(self.row)),
             Place::Block(block) => at(block.status(), self.row),
         }
     }
 
     /// The flags.
+    #[inline]
     pub fn flags(&self) -> EventFlags {
         match self.place {
             Place::Segment(columns, _) => {
@@ -139,6 +142,7 @@ impl<'a> RowView<'a> {
     }
 
     /// A counter by its place in the schema.
+    #[inline]
     pub fn counter(&self, counter: usize) -> u32 {
         match self.place {
             Place::Segment(columns, _) => clamp_u32(get(columns.counter(counter), self.row)),
@@ -160,9 +164,10 @@ impl<'a> RowView<'a> {
     }
 
     /// A dim by its place in the schema.
+    #[inline]
     pub fn dim(&self, dim: usize) -> &'a str {
         match self.place {
-            Place::Segment(columns, _) => columns.dim(dim).map_or("", |dim| dim.text(self.row)),
+            Place::Segment(columns, _) => columns.dim(dim).map_or("", |dim| dim.get(self.row)),
             Place::Block(block) => block.dim(dim, self.row),
         }
     }
@@ -247,6 +252,7 @@ fn get(values: Option<&Column<'_>>, row: usize) -> i64 {
     values.map_or(0, |values| values.get(row))
 }
 
+#[inline]
 fn at<T: Copy + Default>(values: &[T], row: usize) -> T {
     values.get(row).copied().unwrap_or_default()
 }
@@ -264,68 +270,22 @@ impl<'s> SegmentRows<'s> {
             texts: SegmentTexts { open, readers: RefCell::default() },
         })
     }
-}
 
-/// A column of numbers, resolved as far as can be for all rows.
-enum Column<'s> {
-    /// What is added to each residual.
-    Plain(i64, Residuals<'s>),
-    /// Chunks have bases of their own.
-    Chunks(Numbers<'s>),
-}
-
-impl<'s> Column<'s> {
-    fn new(numbers: Numbers<'s>) -> Self {
-        numbers.plain().map_or(Self::Chunks(numbers), |(base, residuals)| Self::Plain(base, residuals))
-    }
-
-    #[inline]
-    fn get(&self, row: usize) -> i64 {
-        match self {
-            Self::Plain(base, residuals) => base.wrapping_add(residuals.get(row) as i64),
-            Self::Chunks(numbers) => numbers.get(row),
-        }
+    /// Does what pays where more than a few rows are read.
+    pub(crate) fn expect_many_rows(&mut self) {
+        self.columns.dims.iter_mut().flatten().for_each(KeyColumn::expect_many_rows);
     }
 }
 
-/// A column of keys.
-struct KeyTexts<'s> {
-    values: Dictionary<'s>,
-    codes: Column<'s>,
-}
-
-impl<'s> KeyTexts<'s> {
-    fn new(keys: Keys<'s>) -> Self {
-        Self { codes: Column::new(keys.codes()), values: keys.dictionary() }
-    }
-
-    fn code(&self, row: usize) -> u32 {
-        u32::try_from(self.codes.get(row)).unwrap_or(u32::MAX)
-    }
-
-    fn text(&self, row: usize) -> &'s str {
-        self.values.value(self.code(row))
-    }
-
-    /// As it is stored.
-    fn text_bytes(&self, row: usize) -> &'s [u8] {
-        self.values.value_bytes(self.code(row)).unwrap_or_default()
-    }
-}
-
-/// The columns that rows read without fail; `None` where they are not wanted, or younger than the segment.
+/// The columns that rows read without fail, besides time and sequence; `None` where they are not wanted, or younger than the segment.
 struct SegmentColumns<'s> {
-    time: Option<Column<'s>>,
-    sequence: Option<Column<'s>>,
     metric: Option<Column<'s>>,
     latency: Option<Column<'s>>,
     latency_detail: Option<Column<'s>>,
     flags: Option<Column<'s>>,
-    status: Option<KeyTexts<'s>>,
-    /// The code and the status of the last row that was asked for it: most rows have the same.
-    last_status: Cell<(u32, u16)>,
+    status: Option<StatusColumn<'s>>,
     counters: Vec<Option<Column<'s>>>,
-    dims: Vec<Option<KeyTexts<'s>>>,
+    dims: Vec<Option<KeyColumn<'s>>>,
 }
 
 impl<'s> SegmentColumns<'s> {
@@ -337,16 +297,13 @@ impl<'s> SegmentColumns<'s> {
                 Ok(None)
             }
         };
-        let is_status_wanted = wanted.has_key(KeyColumn::Status);
+        let is_status_wanted = wanted.has_key(Key::Status);
         let mut columns = Self {
-            time: number(NumberColumn::Time, &|| open.time())?,
-            sequence: number(NumberColumn::Sequence, &|| open.sequence())?,
             metric: number(NumberColumn::Metric, &|| open.metric())?,
             latency: number(NumberColumn::Latency, &|| open.latency())?,
             latency_detail: number(NumberColumn::LatencyDetail, &|| open.latency_detail())?,
             flags: number(NumberColumn::Flags, &|| open.flags())?,
-            status: if is_status_wanted { Some(KeyTexts::new(open.status()?)) } else { None },
-            last_status: Cell::new((u32::MAX, 0)),
+            status: if is_status_wanted { Some(StatusColumn::new(open.status()?)) } else { None },
             counters: Vec::with_capacity(shape.counters),
             dims: Vec::with_capacity(shape.dims),
         };
@@ -356,29 +313,21 @@ impl<'s> SegmentColumns<'s> {
             columns.counters.push(values.map(Column::new));
         }
         for dim in 0..shape.dims {
-            let is_wanted = wanted.has_key(KeyColumn::Dim(dim));
+            let is_wanted = wanted.has_key(Key::Dim(dim));
             let keys = if is_wanted { open.dim(dim)? } else { None };
-            columns.dims.push(keys.map(KeyTexts::new));
+            columns.dims.push(keys.map(KeyColumn::new));
         }
         Ok(columns)
     }
 
+    #[inline]
     fn counter(&self, counter: usize) -> Option<&Column<'s>> {
         self.counters.get(counter)?.as_ref()
     }
 
-    fn dim(&self, dim: usize) -> Option<&KeyTexts<'s>> {
+    #[inline]
+    fn dim(&self, dim: usize) -> Option<&KeyColumn<'s>> {
         self.dims.get(dim)?.as_ref()
-    }
-
-    fn status(&self, row: usize) -> u16 {
-        let Some(keys) = &self.status else { return 0 };
-        let (code, (known, mut status)) = (keys.code(row), self.last_status.get());
-        if code != known {
-            status = status_of_bytes(keys.values.value_bytes(code).unwrap_or_default());
-            self.last_status.set((code, status));
-        }
-        status
     }
 }
 
@@ -464,7 +413,7 @@ impl ReadTexts for SegmentTexts<'_> {
         *slots.id_end = end_of(&readers.texts);
         for (dim, end) in slots.dim_ends.iter_mut().enumerate() {
             if let Some(dim) = columns.dim(dim) {
-                readers.texts.extend_from_slice(dim.text_bytes(row));
+                readers.texts.extend_from_slice(dim.bytes(row));
             }
             *end = end_of(&readers.texts);
         }

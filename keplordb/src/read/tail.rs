@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::ReadContext;
 use super::plan::{self, Outlook};
+use super::point::RowKey;
 use super::row::{RowView, SegmentRows};
 use super::select;
 use super::source::Source;
@@ -16,6 +17,7 @@ use crate::error::Result;
 use crate::filter::Predicate;
 use crate::format::block::Block;
 use crate::format::manifest::Dropped;
+use crate::format::numbers::Numbers;
 use crate::state::version::View;
 use crate::storage::segment_reader::OpenSegment;
 
@@ -199,17 +201,19 @@ fn by_sequence(
     first.cut();
     let First { mut rows, until, .. } = first;
     rows.sort_unstable_by_key(|row| row.sequence);
-    let columns: Vec<OnceCell<SegmentRows<'_>>> = view.segments().iter().map(|_| OnceCell::new()).collect();
-    for Candidate { place, .. } in &rows {
+    let columns: Vec<OnceCell<(SegmentRows<'_>, Numbers<'_>)>> =
+        view.segments().iter().map(|_| OnceCell::new()).collect();
+    for Candidate { place, sequence } in &rows {
         match *place {
             Place::Block(block, row) => each(&RowView::of_block(block, row))?,
             Place::Segment(number, row) => {
                 let open = opened[number].get().expect("a row comes from a segment that was opened");
                 if columns[number].get().is_none() {
-                    _ = columns[number].set(SegmentRows::open(open, context)?);
+                    _ = columns[number].set((SegmentRows::open(open, context)?, open.time()?));
                 }
-                let of_segment = columns[number].get().expect("opened above");
-                each(&RowView::of_segment(of_segment, row as usize))?;
+                let (of_segment, time) = columns[number].get().expect("opened above");
+                let key = RowKey { ts: time.get(row as usize), sequence: *sequence };
+                each(&RowView::of_segment(of_segment, row as usize, key))?;
             }
         }
     }
