@@ -352,6 +352,7 @@ impl<'a> Expansion<'a> {
                     &mut builder.event.id
                 }
 
+                #[inline]
                 fn read_row(row: &#krate::RowView<'_>) -> ::core::result::Result<#row, #krate::DbError> {
                     ::core::result::Result::Ok(#row { row: #krate::EventRow::read(row)? })
                 }

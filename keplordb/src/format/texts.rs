@@ -502,12 +502,14 @@ impl<'a> TextReader<'a> {
         let Some(blocks) = self.texts.blocks else {
             let number = row / CHUNK_ROWS;
             let (first_row, rows) = (number * CHUNK_ROWS, self.texts.rows_of_chunk(number));
-            match Chunk::view(self.texts.part(number)?, rows)? {
-                Chunk::Plain(plain) => self.part = Part::Plain(plain),
-                Chunk::Packed(packed) => match &mut self.part {
-                    Part::Packed(unpacker) => unpacker.turn_to(packed),
-                    part => *part = Part::Packed(Unpacker::new(packed, Kernels::best())),
-                },
+            let chunk = self.texts.part(number)?;
+            if let Some(packed) = chunk.strip_prefix(&[FORM_PACKED]) {
+                match &mut self.part {
+                    Part::Packed(unpacker) => unpacker.turn_to(packed)?,
+                    part => *part = Part::Packed(Unpacker::new(Packed::view(packed)?, Kernels::best())),
+                }
+            } else {
+                self.part = Part::Plain(Chunk::plain(chunk, rows)?);
             }
             return Some(first_row..first_row + rows);
         };
@@ -535,12 +537,18 @@ impl<'a> Chunk<'a> {
     /// Cuts a chunk of `rows` rows into its parts; O(1).
     #[inline]
     fn view(bytes: &'a [u8], rows: usize) -> Option<Self> {
-        let (&form, rest) = bytes.split_first()?;
-        match form {
-            FORM_PLAIN_SHORT | FORM_PLAIN_LONG => {
-                Plain::view(rest.strip_prefix(&[0; 3])?, rows, form == FORM_PLAIN_SHORT).map(Chunk::Plain)
-            }
-            FORM_PACKED => Packed::view(rest).map(Chunk::Packed),
+        match bytes.strip_prefix(&[FORM_PACKED]) {
+            Some(packed) => Packed::view(packed).map(Chunk::Packed),
+            None => Self::plain(bytes, rows).map(Chunk::Plain),
+        }
+    }
+
+    /// As [`view`](Self::view), for a plain chunk only.
+    #[inline]
+    fn plain(bytes: &'a [u8], rows: usize) -> Option<Plain<'a>> {
+        match bytes.split_first_chunk()? {
+            (&[FORM_PLAIN_SHORT, 0, 0, 0], rest) => Plain::view(rest, rows, true),
+            (&[FORM_PLAIN_LONG, 0, 0, 0], rest) => Plain::view(rest, rows, false),
             _ => None,
         }
     }

@@ -34,6 +34,8 @@ impl<'s> Column<'s> {
 /// A column of numbers that is read in order: what is found out about the chunk of a row serves those that follow.
 pub(super) struct OrderedColumn<'s> {
     numbers: Numbers<'s>,
+    /// The chunk of the last row.
+    chunk: usize,
     /// The rows of the chunk that is held.
     held: Range<usize>,
     base: i64,
@@ -42,14 +44,20 @@ pub(super) struct OrderedColumn<'s> {
 
 impl<'s> OrderedColumn<'s> {
     pub(super) fn new(numbers: Numbers<'s>) -> Self {
-        Self { numbers, held: 0..0, base: 0, residuals: Residuals::Zero(0) }
+        Self { numbers, chunk: usize::MAX, held: 0..0, base: 0, residuals: Residuals::Zero(0) }
     }
 
     /// The value of a row.
     #[inline]
     pub(super) fn get(&mut self, row: usize) -> i64 {
         if !self.held.contains(&row) {
-            self.hold(row / CHUNK_ROWS);
+            let chunk = row / CHUNK_ROWS;
+            // The first row of a chunk may be its only one, for which holding it does not pay.
+            if self.chunk != chunk {
+                self.chunk = chunk;
+                return self.numbers.get(row);
+            }
+            self.hold(chunk);
         }
         self.base.wrapping_add(self.residuals.get(row - self.held.start) as i64)
     }

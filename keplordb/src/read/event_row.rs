@@ -31,6 +31,7 @@ impl<const D: usize, const C: usize, const L: usize> EventRow<D, C, L> {
     /// # Errors
     /// [`Corrupt`](crate::DbError::Corrupt) when an id or a label cannot be decoded; [`Io`](crate::DbError::Io) when its
     /// section could not be read to be checked.
+    #[inline]
     pub fn read(row: &RowView<'_>) -> Result<Self> {
         let mut copy = Self {
             built_in: BuiltIn::default(),

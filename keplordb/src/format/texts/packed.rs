@@ -231,13 +231,15 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// Reads other texts from now on.
+    /// Reads other texts from now on; `None` if the bytes cannot be cut into their parts. These are written where they
+    /// stay: a copy of them would be waited for, by each of many rows that lie far apart.
     #[inline]
-    pub(super) fn turn_to(&mut self, other: Packed<'a>) {
+    pub(super) fn turn_to(&mut self, bytes: &'a [u8]) -> Option<()> {
         match self {
-            Self::Kernel(packed, _) => *packed = other,
-            Self::Runs(runs) => runs.turn_to(other),
+            Self::Kernel(packed, _) => *packed = Packed::view(bytes)?,
+            Self::Runs(runs) => runs.turn_to(Packed::view(bytes)?),
         }
+        Some(())
     }
 
     /// Appends row `index`.
@@ -402,7 +404,7 @@ mod tests {
         for kernels in Kernels::all_available() {
             let mut unpacker = Unpacker::new(Packed::view(&sections[0]).unwrap(), kernels);
             for (rows, bytes) in chunks.iter().zip(&sections).chain(chunks.iter().zip(&sections).rev()) {
-                unpacker.turn_to(Packed::view(bytes).unwrap());
+                unpacker.turn_to(bytes).unwrap();
                 for (index, row) in rows.iter().enumerate() {
                     let mut out = b"before".to_vec();
                     unpacker.append_to(index, &mut out);
