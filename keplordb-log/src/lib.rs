@@ -34,9 +34,13 @@
 
 #![forbid(unsafe_code)]
 
+mod error;
 pub mod frame;
 #[doc(hidden)]
 pub mod planted;
 pub mod salvage;
+mod timestamp;
 
+pub use error::{LogError, Result};
 pub use frame::{End, Frame, Walk};
+pub use timestamp::{Clock, ManualClock, SystemClock, Timestamp};
