@@ -45,23 +45,28 @@ pub fn read_all(disk: &dyn Disk, path: &Path, limit_bytes: u64) -> io::Result<Ve
 /// # Panics
 /// If the path has no file name.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    put_in_place(disk, path, bytes)?;
+    put_in_place(disk, path, |file| file.write_at(bytes, 0))?;
     disk.sync_dir(parent_of(path))
 }
 
-/// [`replace`] without its last step: for callers that must tell a failure before the rename, after which the file is what
-/// it was, from one of the sync of its directory, after which that is unknown.
+/// [`replace`] without its last step, by what `write` puts into the new file: for large files, and for callers that must tell a
+/// failure before the rename, after which the file is what it was, from one of the sync of its directory, after which that
+/// is unknown.
 ///
 /// # Errors
-/// What a step says; the file is then what it was, and `NAME.tmp` is removed if that is possible.
+/// What a step or `write` says; the file is then what it was, and `NAME.tmp` is removed if that is possible.
 ///
 /// # Panics
 /// If the path has no file name.
-pub fn put_in_place(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn put_in_place(
+    disk: &dyn Disk,
+    path: &Path,
+    write: impl FnOnce(&dyn DiskFile) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = temporary_of(path);
     let written = create_anew(disk, &temporary)
         .and_then(|file| {
-            file.write_at(bytes, 0)?;
+            write(file.as_ref())?;
             file.sync()
         })
         .and_then(|()| disk.rename(&temporary, path));

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Timestamp;
+use crate::file::{FileError, is_full};
+use crate::frame::MAX_PAYLOAD_BYTES;
 
 /// What every operation that may fail returns.
 pub type Result<T> = std::result::Result<T, LogError>;
@@ -185,14 +187,21 @@ impl LogError {
     /// An error of the operating system; a full disk is one of its own.
     pub(crate) fn io(op: &'static str, file: &Path, source: io::Error) -> Self {
         let file = file.to_owned();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { file },
-            _ => Self::Io { file, op, source: Arc::new(source) },
-        }
+        if is_full(&source) { Self::Full { file } } else { Self::Io { file, op, source: Arc::new(source) } }
     }
 
     pub(crate) fn corrupt(file: &Path, offset: u64, what: impl Into<String>) -> Self {
         Self::Corrupt { file: file.to_owned(), offset, what: what.into() }
+    }
+}
+
+impl From<FileError> for LogError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { file, op, source } => Self::io(op, &file, source),
+            FileError::Poisoned { first } => Self::Poisoned { first },
+            FileError::TooLong { bytes } => Self::TooLong { bytes, limit_bytes: MAX_PAYLOAD_BYTES.into() },
+        }
     }
 }
 

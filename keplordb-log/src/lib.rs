@@ -35,10 +35,13 @@
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod file;
 pub mod frame;
 #[doc(hidden)]
 pub mod planted;
+pub mod poison;
 pub mod salvage;
+pub mod syncer;
 mod timestamp;
 
 pub use error::{LogError, Result};

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use keplordb_log::file::FileError;
 use thiserror::Error;
 
 /// The engine's result.
@@ -189,6 +190,18 @@ impl DbError {
 /// Attaches the file and the operation to an `io::Result`.
 pub(crate) trait IoContext<T> {
     fn at(self, op: &'static str, file: &Path) -> Result<T>;
+}
+
+impl From<FileError> for DbError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { file, op, source } => Self::io(op, &file, source),
+            FileError::Poisoned { first } => Self::Poisoned { first },
+            FileError::TooLong { bytes } => {
+                Self::invalid("batch", format!("{bytes} bytes do not fit a frame"))
+            }
+        }
+    }
 }
 
 impl<T> IoContext<T> for io::Result<T> {

@@ -21,9 +21,9 @@ use crate::read::rollup::RollupRow;
 use crate::read::row::RowView;
 use crate::read::source::Source;
 use crate::schema::TableSchema;
-use crate::storage::wal::random_salt;
 use crate::sums::Sums;
 use crate::values::Values;
+use keplordb_log::file::random_salt;
 
 /// An event type: what `#[derive(Schema)]` implements. Programs name it in bounds and need not call it.
 pub trait Schema: Sized + Send + Sync + 'static {

@@ -14,7 +14,7 @@ use crate::format::block::Block;
 use crate::format::{MAX_BATCH_BYTES, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_LABEL_BYTES};
 use crate::schema::Shape;
 use crate::state::memtable::LARGE_ROWS;
-use crate::storage::wal::Payload;
+use keplordb_log::file::Payload;
 use keplordb_log::planted::{self, Bug};
 
 /// A thread's buffers are given back when they grew beyond this: one large batch must not hold memory for ever.
@@ -107,7 +107,7 @@ impl Core {
         let active = self.active(index, &mut state)?;
         let append = self.source.sequences().take(index, rows as u64);
         let first = append.first();
-        let written = active.wal.append(frame, &payload, first).inspect_err(|_| {
+        let written = active.wal.append(frame, &payload, first, first + rows as u64).inspect_err(|_| {
             if self.wal.directory.poison().is_set() {
                 append.doubt();
             }
@@ -155,7 +155,7 @@ impl Core {
             Sync::Os => false,
             Sync::Every { events: max_events, bytes: max_bytes } => {
                 let unsynced = active.wal.syncer().unsynced();
-                let by_count = max_events != u32::MAX && unsynced.events >= u64::from(max_events);
+                let by_count = max_events != u32::MAX && unsynced.rows >= u64::from(max_events);
                 by_count || unsynced.bytes >= max_bytes
             }
         }

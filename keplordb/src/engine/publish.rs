@@ -17,9 +17,10 @@ use crate::format::tombstones::Tombstone;
 use crate::state::memtable::Memtable;
 use crate::state::version::{MemtableEntry, Version};
 use crate::storage::manifest::{ManifestFile, Room};
-use crate::storage::syncer::Syncer;
 use crate::storage::tombstones::TombstoneLog;
-use crate::storage::wal::Wal;
+use crate::storage::wal;
+use keplordb_log::file::FrameFile;
+use keplordb_log::syncer::Syncer;
 
 /// What `Core::publish` guards.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Core {
         let mut publish = self.publish.lock();
         let generation = publish.next_generation;
         let shard = u32::try_from(index).expect("there are at most 64 shards");
-        let wal = Wal::create(&self.wal, generation, shard, self.source.schema())?;
+        let wal = wal::create(&self.wal, generation, shard, self.source.schema())?;
         // Only now is the number used up: had `create` failed, the next attempt would replace what it left.
         publish.next_generation += 1;
         publish.wals.insert(generation, LiveWal::Open(Arc::clone(wal.syncer())));
@@ -73,7 +74,7 @@ impl Core {
     }
 
     /// The memtable of a log. Where nothing is ever synced, rows count as on disk when they are in the log.
-    pub(crate) fn memtable_of(&self, generation: u64, wal: &Wal) -> Memtable {
+    pub(crate) fn memtable_of(&self, generation: u64, wal: &FrameFile) -> Memtable {
         let shape = self.source.schema().shape();
         match self.options.sync {
             Sync::Os => Memtable::new(generation, shape),

@@ -32,9 +32,9 @@ use crate::state::version::{MemtableEntry, Version};
 use crate::storage::directory::Directory;
 use crate::storage::manifest::ManifestFile;
 use crate::storage::map_cache::MapCache;
-use crate::storage::syncer::Reach;
 use crate::storage::tombstones::{FoundTombstones, TombstoneLog};
-use crate::storage::wal::{FoundWal, Wal, WalContext};
+use crate::storage::wal::{self, FoundWal, WalContext};
+use keplordb_log::syncer::Reach;
 
 impl Core {
     /// Opens or makes the table in `config.data_dir`.
@@ -257,7 +257,7 @@ impl Core {
         let reach = Reach { bytes: end, below: found.next_sequence };
         let is_open = !found.is_closed();
         let wal =
-            is_open.then(|| Wal::resume(&self.wal, generation, found.header.salt, reach)).transpose()?;
+            is_open.then(|| wal::resume(&self.wal, generation, found.header.salt, reach)).transpose()?;
         let memtable = Arc::new(match &wal {
             Some(wal) => self.memtable_of(generation, wal),
             None => Memtable::new(generation, shape),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::state::memtable::Memtable;
-use crate::storage::wal::Wal;
+use keplordb_log::file::FrameFile;
 
 /// One of the logs that an engine writes side by side.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub(crate) struct ShardState {
 /// The generation that takes rows.
 #[derive(Debug)]
 pub(crate) struct Active {
-    pub(crate) wal: Wal,
+    pub(crate) wal: FrameFile,
     pub(crate) memtable: Arc<Memtable>,
 }
 

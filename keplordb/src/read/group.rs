@@ -338,8 +338,7 @@ fn run<'q>(
     let part = || (Accumulator::new(ready), Scratch::default(), Tally::default());
     let fan_out = || {
         let parts = tasks.par_iter().try_fold(part, |(mut groups, mut scratch, mut tally), task| {
-            scan(task, ready, &mut groups, &mut scratch, &mut tally)?;
-            Ok((groups, scratch, tally))
+            scan(task, ready, &mut groups, &mut scratch, &mut tally).map(|()| (groups, scratch, tally))
         });
         parts.try_reduce(part, |(mut groups, scratch, mut tally), (others, _, theirs)| {
             groups.merge(&others);

@@ -9,7 +9,7 @@ use super::notices::Notices;
 use super::poison::Poison;
 use crate::error::{DbError, IoContext, Result};
 use crate::format::MAX_NUMBER;
-use keplordb_log::planted::{self, Bug};
+use keplordb_log::file;
 
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "MANIFEST";
@@ -252,14 +252,7 @@ impl Directory {
     ///
     /// On an error the file is what it was, or, when only the sync of its name failed, writing has stopped.
     pub(crate) fn write_whole(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        self.poison.check()?;
-        keplordb_disk::put_in_place(self.disk.as_ref(), path, bytes).at("write", path)?;
-        if planted::is(Bug::NameNotSynced) {
-            return Ok(());
-        }
-        let dir = path.parent().unwrap_or(&self.root);
-        // Whether a power cut would keep the name is unknown then, and a second sync would prove nothing.
-        self.disk.sync_dir(dir).at("sync", dir).map_err(|error| self.poison.set(&error))
+        Ok(file::write_whole(self.disk.as_ref(), path, bytes, self.poison.of_files())?)
     }
 
     /// Removes a file that nothing needs any more, and says whether it is gone. That it is not is no error: the next open

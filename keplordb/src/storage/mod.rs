@@ -10,6 +10,5 @@ pub(crate) mod notices;
 pub(crate) mod poison;
 pub(crate) mod salvage;
 pub(crate) mod segment_reader;
-pub(crate) mod syncer;
 pub(crate) mod tombstones;
 pub(crate) mod wal;

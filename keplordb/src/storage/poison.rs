@@ -1,28 +1,32 @@
-//! The end of writing: once a sync has failed, nothing more is written.
-//!
-//! The operating system may have dropped the pages that it could not write, and a second sync would then succeed without
-//! them (known as fsyncgate); so the first failure is final until the engine is opened again from what is on disk.
-
-use std::sync::{Arc, OnceLock};
+//! The end of writing, for the whole engine: what its files say, in the engine's own errors, and to the operator.
 
 use super::notices::Notices;
 use crate::error::{DbError, Result};
 use keplordb_log::planted::{self, Bug};
+use keplordb_log::poison;
 
 /// Shared by everything that writes for one engine.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Poison {
-    first: Arc<OnceLock<Arc<str>>>,
+    files: poison::Poison,
     notices: Notices,
+}
+
+impl Default for Poison {
+    fn default() -> Self {
+        let notices = Notices::default();
+        let files = poison::Poison::telling({
+            let notices = notices.clone();
+            move |cause| notices.error("writing stops until the engine is opened again", None, &cause)
+        });
+        Self { files, notices }
+    }
 }
 
 impl Poison {
     /// Fails when writing has stopped.
     pub(crate) fn check(&self) -> Result<()> {
-        match self.first.get() {
-            None => Ok(()),
-            Some(first) => Err(DbError::Poisoned { first: Arc::clone(first) }),
-        }
+        Ok(self.files.check()?)
     }
 
     /// Stops writing for good and returns what every later write gets; the first cause stays.
@@ -30,19 +34,16 @@ impl Poison {
         if planted::is(Bug::FailedSyncRetried) {
             return cause.clone();
         }
-        let mut is_first = false;
-        let first = self.first.get_or_init(|| {
-            is_first = true;
-            cause.to_string().into()
-        });
-        if is_first {
-            self.notices.error("writing stops until the engine is opened again", None, cause);
-        }
-        DbError::Poisoned { first: Arc::clone(first) }
+        DbError::Poisoned { first: self.files.stop(cause) }
     }
 
     pub(crate) fn is_set(&self) -> bool {
-        self.first.get().is_some()
+        self.files.is_set()
+    }
+
+    /// As the files of the engine share it.
+    pub(crate) fn of_files(&self) -> &poison::Poison {
+        &self.files
     }
 
     /// What an operator should hear of, of the same engine.

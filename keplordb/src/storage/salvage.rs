@@ -5,10 +5,10 @@ use std::ops::RangeInclusive;
 use keplordb_log::frame::{self, HEADER_BYTES, Header};
 use keplordb_log::salvage::{Damage, Piece, pieces};
 
-use super::wal::random_salt;
 use crate::format::block::Block;
 use crate::format::wal::WalHeader;
 use crate::format::{MAX_NUMBER, tombstones};
+use keplordb_log::file::random_salt;
 
 /// A log made of the frames that were left of another.
 #[derive(Debug)]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use keplordb_disk::DiskFile;
+use keplordb_log::file::{Payload, random_salt};
 use keplordb_log::frame::{self, End, HEADER_BYTES, Header};
 
 use super::directory::Directory;
 use super::poison::Poison;
-use super::wal::{self, Known, Payload, WalContext, random_salt};
+use super::wal::{self, Known, WalContext};
 use crate::error::{DbError, IoContext, Result};
 use crate::format::tombstones::{self, Tombstone};
 use keplordb_log::planted::{self, Bug};

@@ -1,40 +1,24 @@
-//! One WAL file: append a frame, cut back a failed write, seal; and read one again after a crash.
-//!
-//! A file in use is zero-filled ahead in growing steps. Overwriting blocks that are already allocated and written spares
-//! every later `fdatasync` the journal entry that a longer file costs (okaywal shows the gain), and a little of
-//! every small write too: it finds its page there. Zeros are never a frame.
+//! One WAL file: make it, and read it again after a crash. Its frames are written by the log crate.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use keplordb_disk::{Disk, DiskFile};
-use keplordb_log::frame::{self, End, HEADER_BYTES, Header};
+use keplordb_disk::Disk;
+use keplordb_log::file::{self, FrameFile, random_salt};
+use keplordb_log::frame::{self, End, HEADER_BYTES};
+use keplordb_log::syncer::Reach;
 
 use super::directory::Directory;
-use super::poison::Poison;
-use super::syncer::{Reach, Syncer};
 use crate::error::{DbError, IoContext, Result};
 use crate::format::MAX_NUMBER;
 use crate::format::block::Block;
 use crate::format::wal::WalHeader;
 use crate::schema::TableSchema;
-use keplordb_log::planted::{self, Bug};
 
-/// First and largest step of filling ahead. The first keeps a shard that gets a few events small; the largest bounds what
-/// one append may write besides its own bytes.
-const FILL_BYTES_MIN: u64 = 64 << 10;
-const FILL_BYTES_MAX: u64 = 4 << 20;
-/// Frames from this size on are written without filling ahead: their own bytes, not the journal, are then the cost of a
-/// sync, and every zero written ahead would be written twice.
-const FILL_FRAME_BYTES: usize = 32 << 10;
 /// Rows and bytes up to which the frames of a file that is read again are gathered into one block.
 const GATHERED_ROWS: usize = 4096;
 const GATHERED_BYTES: usize = 1 << 20;
-/// Zeros to write from.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-
 /// What all WAL files of an engine share.
 #[derive(Debug, Clone)]
 pub(crate) struct WalContext {
@@ -43,185 +27,25 @@ pub(crate) struct WalContext {
     pub(crate) syncs: Arc<AtomicU64>,
 }
 
-/// A WAL file that takes frames. Its owner lets one thread write at a time; anybody may sync.
-#[derive(Debug)]
-pub(crate) struct Wal {
-    path: PathBuf,
-    salt: u64,
-    file: Arc<dyn DiskFile>,
-    syncer: Arc<Syncer>,
-    poison: Poison,
-    /// Where the next frame goes.
-    end: u64,
-    /// The number below which all rows of the file are.
-    below: u64,
-    /// Up to where the file is allocated and written, with frames or zeros.
-    filled: u64,
-    /// By how much to fill next; 0 for not at all, after the disk had no room for it.
-    fill_step: u64,
+/// Makes the file of a new generation. On return its name and header are on disk, so a frame may follow.
+pub(crate) fn create(
+    context: &WalContext,
+    generation: u64,
+    shard: u32,
+    schema: &TableSchema,
+) -> Result<FrameFile> {
+    let path = context.directory.wal(generation);
+    let salt = random_salt(generation);
+    let header = WalHeader { generation, salt, shard, schema: schema.clone() }.encode();
+    context.directory.write_whole(&path, &header)?;
+    resume(context, generation, salt, Reach { bytes: header.len() as u64, below: 0 })
 }
 
-impl Wal {
-    /// Makes the file of a new generation. On return its name and header are on disk, so a frame may follow.
-    pub(crate) fn create(
-        context: &WalContext,
-        generation: u64,
-        shard: u32,
-        schema: &TableSchema,
-    ) -> Result<Self> {
-        let path = context.directory.wal(generation);
-        let salt = random_salt(generation);
-        let header = WalHeader { generation, salt, shard, schema: schema.clone() }.encode();
-        context.directory.write_whole(&path, &header)?;
-        Self::resume(context, generation, salt, Reach { bytes: header.len() as u64, below: 0 })
-    }
-
-    /// Goes on writing a file that is valid and synced as far as `reach`, and behind which nothing but zeros stands.
-    pub(crate) fn resume(context: &WalContext, generation: u64, salt: u64, reach: Reach) -> Result<Self> {
-        let Reach { bytes: end, below } = reach;
-        let path = context.directory.wal(generation);
-        let file = context.directory.disk().open(&path).at("open", &path)?;
-        let filled = file.bytes().at("measure", &path)?.max(end);
-        let syncer = Syncer::new(
-            path.clone(),
-            Arc::clone(&file),
-            reach,
-            context.directory.poison().clone(),
-            Arc::clone(&context.syncs),
-        );
-        let poison = context.directory.poison().clone();
-        let (syncer, fill_step) = (Arc::new(syncer), FILL_BYTES_MIN);
-        Ok(Self { path, salt, file, syncer, poison, end, below, filled, fill_step })
-    }
-
-    /// Bytes of frames and header.
-    pub(crate) fn end(&self) -> u64 {
-        self.end
-    }
-
-    /// Bytes of frames and header, and the rows within them.
-    pub(crate) fn reach(&self) -> Reach {
-        Reach { bytes: self.end, below: self.below }
-    }
-
-    pub(crate) fn syncer(&self) -> &Arc<Syncer> {
-        &self.syncer
-    }
-
-    /// Writes a frame in one call and returns how far the file reaches then. `buffer` has room for the header and then the padded payload.
-    ///
-    /// On an error nothing of it is left in the file, or, where that could not be had, writing has stopped for good.
-    pub(crate) fn append(&mut self, buffer: &mut [u8], payload: &Payload, first: u64) -> Result<Reach> {
-        let header = Header {
-            payload_bytes: payload.bytes,
-            rows: payload.rows,
-            first,
-            durable_upto: if planted::is(Bug::WatermarkZero) { 0 } else { self.syncer.durable_upto() },
-        };
-        let place = buffer.first_chunk_mut::<HEADER_BYTES>();
-        frame::write_header(
-            place.expect("frame buffers have room for a header"),
-            self.salt,
-            payload.crc,
-            &header,
-        );
-        let end = self.end + buffer.len() as u64;
-        if end > self.filled && self.fill_step > 0 && buffer.len() < FILL_FRAME_BYTES {
-            self.fill_to(end + self.fill_step);
-        }
-        if let Err(source) = self.file.write_at(buffer, self.end)
-            && !planted::is(Bug::ShortWriteCounted)
-        {
-            return Err(self.cut_back(DbError::io("write", &self.path, source)));
-        }
-        self.end = end;
-        self.filled = self.filled.max(end);
-        self.below = first + u64::from(payload.rows);
-        self.syncer.wrote(self.reach(), u64::from(payload.rows));
-        Ok(self.reach())
-    }
-
-    /// Writes zeros from what is filled up to `target`. That it fails is no error: the disk may be nearly full, and the
-    /// frame itself may still fit.
-    fn fill_to(&mut self, target: u64) {
-        while self.filled < target {
-            let step = usize::try_from(target - self.filled).unwrap_or(usize::MAX).min(ZEROS.len());
-            let zeros = ZEROS.get(..step).unwrap_or(&ZEROS);
-            if self.file.write_at(zeros, self.filled).is_err() {
-                // Whatever was written of them gives its blocks back; if even that fails they are still zeros.
-                let _ = self.file.truncate(self.filled);
-                // Trying again with every append would take all free space from others each time.
-                self.fill_step = 0;
-                return;
-            }
-            self.filled += step as u64;
-        }
-        self.fill_step = (self.fill_step * 2).min(FILL_BYTES_MAX);
-    }
-
-    /// Takes a failed write back: cuts the file to its last good frame and syncs the cut, or stops writing.
-    fn cut_back(&mut self, cause: DbError) -> DbError {
-        let cut = self.file.truncate(self.end).and_then(|()| self.file.sync());
-        match cut {
-            Ok(()) => {
-                self.filled = self.end;
-                cause
-            }
-            Err(source) => {
-                let notices = self.poison.notices();
-                notices.error("a failed write could not be taken back", Some(&self.path), &source);
-                self.poison.set(&cause)
-            }
-        }
-    }
-
-    /// Syncs the file and gives back what was filled ahead; frames may follow.
-    pub(crate) fn trim(&mut self) -> Result<()> {
-        if self.filled > self.end {
-            self.file.truncate(self.end).at("truncate", &self.path)?;
-            self.filled = self.end;
-            self.fill_step = FILL_BYTES_MIN;
-        }
-        self.syncer.sync_to(self.reach())
-    }
-
-    /// Ends the file with a closing frame, cuts the zeros off and syncs it: it takes no more frames.
-    pub(crate) fn seal(&mut self, next_sequence: u64) -> Result<()> {
-        let closing = frame::closing(self.salt, next_sequence, self.syncer.durable_upto());
-        if let Err(source) = self.file.write_at(&closing, self.end) {
-            return Err(self.cut_back(DbError::io("write", &self.path, source)));
-        }
-        let end = self.end + closing.len() as u64;
-        if let Err(source) = self.file.truncate(end) {
-            return Err(self.cut_back(DbError::io("truncate", &self.path, source)));
-        }
-        self.end = end;
-        self.filled = end;
-        self.syncer.wrote(self.reach(), 0);
-        self.syncer.sync_to(self.reach())
-    }
-}
-
-/// A frame's payload, checksummed before it is known which file it goes to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Payload {
-    pub(crate) bytes: u32,
-    pub(crate) rows: u32,
-    pub(crate) crc: u32,
-}
-
-impl Payload {
-    /// Of a buffer that holds room for a header and then the payload, which is padded here.
-    pub(crate) fn seal(buffer: &mut Vec<u8>, rows: u32) -> Result<Self> {
-        let payload = buffer.get(HEADER_BYTES..).unwrap_or_default();
-        let bytes = u32::try_from(payload.len()).ok().filter(|bytes| *bytes <= frame::MAX_PAYLOAD_BYTES);
-        let bytes = bytes.ok_or_else(|| {
-            DbError::invalid("batch", format!("{} bytes do not fit a frame", payload.len()))
-        })?;
-        let crc = frame::payload_crc(payload);
-        frame::pad(buffer);
-        Ok(Self { bytes, rows, crc })
-    }
+/// Goes on writing a file that is valid and synced as far as `reach`, and behind which nothing but zeros stands.
+pub(crate) fn resume(context: &WalContext, generation: u64, salt: u64, reach: Reach) -> Result<FrameFile> {
+    let (directory, path) = (&context.directory, context.directory.wal(generation));
+    let poison = directory.poison().of_files();
+    Ok(FrameFile::resume(directory.disk().as_ref(), path, salt, reach, poison, &context.syncs)?)
 }
 
 /// What is known of a log before it is read, and so what a bad place in it means.
@@ -309,32 +133,6 @@ impl FoundWal {
     }
 }
 
-/// Cuts a log to `end` and brings all of it to disk, of which nothing beyond `durable_upto` is proved to be there.
-///
-/// What is in doubt may be in the page cache only, on pages that count as clean because a sync of an earlier run failed:
-/// syncing the file would then do nothing, and writing the same bytes in place would endanger those that are on disk. So
-/// the log is copied, and the copy put in its place in one step. A full disk must not keep anybody from his events:
-/// there the file itself is cut and synced.
-pub(crate) fn make_durable(directory: &Directory, path: &Path, durable_upto: u64, end: u64) -> Result<()> {
-    let disk = directory.disk().as_ref();
-    if durable_upto < end && !planted::is(Bug::TailNotSynced) {
-        let mut bytes = keplordb_disk::read_all(disk, path, u64::MAX).at("read", path)?;
-        bytes.truncate(usize::try_from(end).unwrap_or(usize::MAX));
-        match directory.write_whole(path, &bytes) {
-            Err(DbError::Full { .. }) => {}
-            written => return written,
-        }
-    }
-    let file = disk.open(path).at("open", path)?;
-    if file.bytes().at("measure", path)? > end {
-        file.truncate(end).at("truncate", path)?;
-    }
-    if planted::is(Bug::TailNotSynced) {
-        return Ok(());
-    }
-    file.sync().at("sync", path)
-}
-
 /// Reads a WAL file; changes nothing.
 ///
 /// Damage below the watermark, a file that is shorter than what was synced, and another kind of file are errors; a torn
@@ -387,8 +185,8 @@ pub(crate) fn find(disk: &dyn Disk, path: &Path, generation: u64, known: Known) 
     Ok(FoundWal { path, header, blocks, next_sequence, end, lost_bytes, durable_upto })
 }
 
-/// A salt that no other file has, in all likelihood: frames of one file mean nothing in another.
-pub(crate) fn random_salt(number: u64) -> u64 {
-    // Each `RandomState` has keys of its own, seeded by the operating system.
-    RandomState::new().hash_one((number, std::process::id()))
+/// Cuts a log to `end` and brings all of it to disk, of which nothing beyond `durable_upto` is proved to be there.
+pub(crate) fn make_durable(directory: &Directory, path: &Path, durable_upto: u64, end: u64) -> Result<()> {
+    let poison = directory.poison().of_files();
+    Ok(file::make_durable(directory.disk().as_ref(), path, durable_upto, end, poison)?)
 }

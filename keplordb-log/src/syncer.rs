@@ -7,56 +7,63 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use keplordb_disk::DiskFile;
 use parking_lot::{Condvar, Mutex};
 
-use super::poison::Poison;
-use crate::error::{DbError, Result};
+use crate::file::FileError;
+use crate::poison::Poison;
 
-/// The sync side of a file that one writer appends to.
+/// The sync side of a file that one writer appends to. Any number of threads may wait for its syncs.
 #[derive(Debug)]
-pub(crate) struct Syncer {
+pub struct Syncer {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     poison: Poison,
     /// Bytes that were written; set by the writer after each write returned.
     written: AtomicU64,
-    /// Events that were written since the file was opened; set after `written`, so that whoever reads this first and
-    /// `written` then has bytes for all the events.
-    written_events: AtomicU64,
+    /// Rows that were written since the file was opened; set after `written`, so that whoever reads this first and
+    /// `written` then has bytes for all the rows.
+    written_rows: AtomicU64,
     /// Bytes that a completed sync covers: the watermark.
     durable: AtomicU64,
-    /// Events that a completed sync covers.
-    durable_events: AtomicU64,
-    /// The number below which all rows of the file were written; set after `written`, as `written_events` is.
+    /// Rows that a completed sync covers.
+    durable_rows: AtomicU64,
+    /// The number below which all rows of the file were written; set after `written`, as `written_rows` is.
     written_below: AtomicU64,
     /// The number below which a completed sync covers all rows of the file; shared with who shows them.
     synced_below: Arc<AtomicU64>,
     /// Whether somebody syncs at the moment.
     running: Mutex<bool>,
     done: Condvar,
-    /// Syncs of the whole engine, for its statistics.
+    /// Syncs of all files that are counted together.
     syncs: Arc<AtomicU64>,
+    /// What the syncs of this file have taken.
+    sync_ns: AtomicU64,
 }
 
 /// How far a log reaches: its bytes, and the number below which all its rows are within these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Reach {
-    pub(crate) bytes: u64,
-    pub(crate) below: u64,
+pub struct Reach {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// The number below which all rows are within these bytes.
+    pub below: u64,
 }
 
 /// What a power cut could take of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unsynced {
-    pub(crate) events: u64,
-    pub(crate) bytes: u64,
+pub struct Unsynced {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
 }
 
 impl Syncer {
-    /// For a file that is synced as far as `durable`.
-    pub(crate) fn new(
+    /// For a file that is synced as far as `durable`. A failed sync sets `poison`; each one counts in `syncs`.
+    pub fn new(
         path: PathBuf,
         file: Arc<dyn DiskFile>,
         durable: Reach,
@@ -68,47 +75,56 @@ impl Syncer {
             file,
             poison,
             written: AtomicU64::new(durable.bytes),
-            written_events: AtomicU64::new(0),
+            written_rows: AtomicU64::new(0),
             durable: AtomicU64::new(durable.bytes),
-            durable_events: AtomicU64::new(0),
+            durable_rows: AtomicU64::new(0),
             written_below: AtomicU64::new(durable.below),
             synced_below: Arc::new(AtomicU64::new(durable.below)),
             running: Mutex::new(false),
             done: Condvar::new(),
             syncs,
+            sync_ns: AtomicU64::new(0),
         }
     }
 
-    /// The one writer says how far the file reaches, after its write returned, and how many events that added.
-    pub(crate) fn wrote(&self, reach: Reach, events: u64) {
+    /// The one writer says how far the file reaches, after its write returned, and how many rows that added.
+    pub fn wrote(&self, reach: Reach, rows: u64) {
         self.written.store(reach.bytes, Ordering::Release);
-        self.written_events.fetch_add(events, Ordering::Release);
+        self.written_rows.fetch_add(rows, Ordering::Release);
         self.written_below.store(reach.below, Ordering::Release);
     }
 
     /// The number below which a completed sync covers all rows of the file; it grows with each sync that somebody waits for.
-    pub(crate) fn synced_below(&self) -> Arc<AtomicU64> {
+    pub fn synced_below(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.synced_below)
     }
 
     /// What was written and is not covered by a completed sync.
-    pub(crate) fn unsynced(&self) -> Unsynced {
+    pub fn unsynced(&self) -> Unsynced {
         let since = |written: &AtomicU64, durable: &AtomicU64| {
             written.load(Ordering::Relaxed).saturating_sub(durable.load(Ordering::Relaxed))
         };
         Unsynced {
-            events: since(&self.written_events, &self.durable_events),
+            rows: since(&self.written_rows, &self.durable_rows),
             bytes: since(&self.written, &self.durable),
         }
     }
 
     /// Bytes that a completed sync covers.
-    pub(crate) fn durable_upto(&self) -> u64 {
+    pub fn durable_upto(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
     }
 
+    /// Nanoseconds that the syncs of this file have taken together.
+    pub fn sync_ns(&self) -> u64 {
+        self.sync_ns.load(Ordering::Relaxed)
+    }
+
     /// Returns when what reaches so far, which was written before, is on disk.
-    pub(crate) fn sync_to(&self, reach: Reach) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`FileError::Poisoned`] if this sync or an earlier one failed.
+    pub fn sync_to(&self, reach: Reach) -> Result<(), FileError> {
         let mut running = self.running.lock();
         loop {
             if self.durable_upto() >= reach.bytes {
@@ -127,18 +143,21 @@ impl Syncer {
 
         // Before the sync begins: what is written from now on is the next one's.
         let covers_below = self.written_below.load(Ordering::Acquire);
-        let covers_events = self.written_events.load(Ordering::Acquire);
+        let covers_rows = self.written_rows.load(Ordering::Acquire);
         let covers = self.written.load(Ordering::Acquire);
+        let begun = Instant::now();
         let outcome = self.file.sync();
+        self.sync_ns
+            .fetch_add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.syncs.fetch_add(1, Ordering::Relaxed);
         let outcome = match outcome {
             Ok(()) => {
-                self.durable_events.fetch_max(covers_events, Ordering::AcqRel);
+                self.durable_rows.fetch_max(covers_rows, Ordering::AcqRel);
                 self.durable.fetch_max(covers, Ordering::AcqRel);
                 self.synced_below.fetch_max(covers_below, Ordering::SeqCst);
                 Ok(())
             }
-            Err(source) => Err(self.poison.set(&DbError::io("sync", &self.path, source))),
+            Err(source) => Err(self.poison.set(FileError::io("sync", &self.path, source))),
         };
         *self.running.lock() = false;
         self.done.notify_all();
@@ -220,7 +239,7 @@ mod tests {
                 });
             }
         });
-        assert_eq!(syncer.unsynced(), Unsynced { events: 0, bytes: 0 });
+        assert_eq!(syncer.unsynced(), Unsynced { rows: 0, bytes: 0 });
         let syncs = syncs.load(Ordering::Relaxed);
         assert!(syncs < (writers * appends) as u64 / 2, "{syncs} syncs for {} appends", writers * appends);
     }
@@ -233,7 +252,7 @@ mod tests {
         let reach = Reach { bytes: 8, below: 1 };
         syncer.wrote(reach, 1);
         let first = syncer.sync_to(reach).unwrap_err();
-        assert!(matches!(&first, DbError::Poisoned { first } if first.contains("bad sector")), "{first}");
+        assert!(matches!(&first, FileError::Poisoned { first } if first.contains("bad sector")), "{first}");
         assert!(syncer.sync_to(reach).is_err() && poison.check().is_err());
         assert_eq!(syncer.synced_below.load(Ordering::SeqCst), 0);
     }
