@@ -49,9 +49,11 @@ mod lock;
 mod mapping;
 mod memory;
 mod names;
+mod notices;
 mod real;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod watch;
 mod whole;
 
 pub use lock::{Lock, LockError};
@@ -60,6 +62,7 @@ pub use memory::MemoryDisk;
 pub use real::RealDisk;
 #[cfg(feature = "sim")]
 pub use sim::SimDisk;
+pub use watch::Watch;
 pub use whole::{put_in_place, read_all, replace};
 
 use std::fmt;
@@ -186,6 +189,17 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// `UnexpectedEof` if the file is shorter than `bytes`; `OutOfMemory` if the addresses do not suffice; else as
     /// [`open_read`](Disk::open_read).
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping>;
+
+    /// Begins to notice changes in a directory, not in those below it: names, and bytes of the files. What is noticed, and
+    /// how to use it without missing anything, is said at [`Watch`].
+    ///
+    /// Cost on [`RealDisk`]: on Linux one inotify queue, of which a user may have a limited number (often 128), and no
+    /// thread; while waiting nothing. Beyond that limit, and on other systems, the directory is looked at 50 times a second
+    /// during a wait. What other machines change on a network file system is noticed only by looking, so not on Linux.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotADirectory`, or what the operating system says.
+    fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>>;
 }
 
 /// An open file. Any number of threads may call it at once.

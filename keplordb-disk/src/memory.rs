@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crate::directories::{Directories, create_durably};
 use crate::lock::{holder_text, parse_pid};
 use crate::names::{Change, Names, Node};
-use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping, contents};
+use crate::watch::Changes;
+use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping, Watch, contents};
 
 /// A disk in memory. A clone is the same disk; when the last clone and the last handle are gone, so are the files.
 ///
@@ -32,6 +33,7 @@ use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping, contents};
 #[derive(Clone, Default)]
 pub struct MemoryDisk {
     tree: Arc<Mutex<Tree>>,
+    changes: Arc<Changes>,
 }
 
 #[derive(Default)]
@@ -82,6 +84,7 @@ impl MemoryFile {
 }
 
 struct MemoryHandle {
+    disk: MemoryDisk,
     file: MemoryFile,
     writable: bool,
 }
@@ -104,8 +107,15 @@ impl MemoryDisk {
         self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn handle(file: MemoryFile, writable: bool) -> Arc<dyn DiskFile> {
-        Arc::new(MemoryHandle { file, writable })
+    fn handle(&self, file: MemoryFile, writable: bool) -> Arc<dyn DiskFile> {
+        Arc::new(MemoryHandle { disk: self.clone(), file, writable })
+    }
+
+    /// Tells those who watch that the bytes of a file have changed. To be called after that.
+    fn note(&self, file: &MemoryFile) {
+        if self.changes.are_watched() {
+            self.changes.note(self.tree().names.homes(file));
+        }
     }
 
     /// Checks a change against the names and makes it.
@@ -116,6 +126,7 @@ impl MemoryDisk {
         let mut tree = self.tree();
         if let Some(change) = change(&mut tree)? {
             tree.names.apply(&change);
+            self.changes.note(change.directories());
         }
         Ok(())
     }
@@ -149,15 +160,15 @@ impl Disk for MemoryDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = MemoryFile::default();
         self.apply(|tree| tree.names.insert(path, Node::File(file.clone())).map(Some))?;
-        Ok(Self::handle(file, true))
+        Ok(self.handle(file, true))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Self::handle(self.tree().names.find_file(path)?, true))
+        Ok(self.handle(self.tree().names.find_file(path)?, true))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Self::handle(self.tree().names.find_file(path)?, false))
+        Ok(self.handle(self.tree().names.find_file(path)?, false))
     }
 
     fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
@@ -186,6 +197,7 @@ impl Disk for MemoryDisk {
                 let file = MemoryFile::default();
                 let change = tree.names.insert(path, Node::File(file.clone()))?;
                 tree.names.apply(&change);
+                self.changes.note(change.directories());
                 file
             }
             found => found?,
@@ -199,9 +211,10 @@ impl Disk for MemoryDisk {
             contents::write(contents, &pid, at)?;
             contents::resize(contents, at + pid.len() as u64)
         })?;
+        self.changes.note(tree.names.homes(&file));
         let identity = Some(file.identity);
         let held = Held { disk: self.clone(), file: file.clone() };
-        Ok(Lock::new(Self::handle(file, true), &found, identity, held))
+        Ok(Lock::new(self.handle(file, true), &found, identity, held))
     }
 
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
@@ -215,6 +228,11 @@ impl Disk for MemoryDisk {
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
         let file = self.tree().names.find_file(path)?;
         Mapping::owned(file.shared()).prefix(bytes)
+    }
+
+    fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>> {
+        let directory = self.tree().names.find_directory(dir)?;
+        Ok(Box::new(self.changes.watch(directory)))
     }
 }
 
@@ -256,12 +274,16 @@ impl DiskFile for MemoryHandle {
 
     fn write_at(&self, source: &[u8], offset: u64) -> io::Result<()> {
         self.check_writable()?;
-        self.file.change(|contents| contents::write(contents, source, offset))
+        self.file.change(|contents| contents::write(contents, source, offset))?;
+        self.disk.note(&self.file);
+        Ok(())
     }
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
         self.check_writable()?;
-        self.file.change(|contents| contents::resize(contents, bytes))
+        self.file.change(|contents| contents::resize(contents, bytes))?;
+        self.disk.note(&self.file);
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -280,6 +302,9 @@ impl fmt::Debug for MemoryDisk {
 impl fmt::Debug for MemoryHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.file.read(<[u8]>::len);
-        f.debug_struct("MemoryFile").field("bytes", &bytes).field("writable", &self.writable).finish()
+        f.debug_struct("MemoryFile")
+            .field("bytes", &bytes)
+            .field("writable", &self.writable)
+            .finish_non_exhaustive()
     }
 }

@@ -49,7 +49,6 @@ impl<F> Change<F> {
     }
 
     /// Every name that the change touches.
-    #[cfg(feature = "sim")]
     pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
         let source = match self {
             Self::Rename { source, .. } => Some(source),
@@ -59,11 +58,19 @@ impl<F> Change<F> {
     }
 
     /// What gets or loses a name.
-    #[cfg(feature = "sim")]
     pub(crate) fn node(&self) -> &Node<F> {
         match self {
             Self::Insert { node, .. } | Self::Remove { node, .. } | Self::Rename { node, .. } => node,
         }
+    }
+
+    /// The directories in which the change is seen.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = u64> {
+        let itself = match self.node() {
+            Node::Directory(directory) => Some(*directory),
+            Node::File(_) => None,
+        };
+        self.slots().map(|slot| slot.directory).chain(itself)
     }
 }
 
@@ -180,6 +187,13 @@ impl<F: Clone + PartialEq> Names<F> {
             Node::File(file) => Some(file),
             Node::Directory(_) => None,
         })
+    }
+
+    /// The directories in which a file has a name. Cost: as the number of all names.
+    pub(crate) fn homes<'a>(&'a self, file: &'a F) -> impl Iterator<Item = u64> {
+        let is_it = move |node: &Node<F>| matches!(node, Node::File(found) if found == file);
+        let directories = self.directories.iter();
+        directories.filter(move |(_, names)| names.values().any(is_it)).map(|(directory, _)| *directory)
     }
 
     /// Calls `each` with the path of every file, and of every directory (as `None`) before what is in it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::directories::{Directories, create_durably};
 use crate::lock::{TEXT_BYTES, holder_text, parse_pid};
-use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping};
+use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping, Watch, notices};
 
 /// The operating system. Has no state: all values are the same disk.
 ///
@@ -136,6 +136,10 @@ impl Disk for RealDisk {
 
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
         Mapping::of_sealed(&open_to_read(path)?, bytes)
+    }
+
+    fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>> {
+        notices::watch(dir)
     }
 }
 

@@ -82,7 +82,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::directories::{Directories, create_durably};
 use crate::lock::{holder_text, parse_pid};
 use crate::names::Node;
-use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping, contents, read_all};
+use crate::watch::Changes;
+use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping, Watch, contents, read_all};
 use chance::Chance;
 use fault::Demand;
 use file::SimFile;
@@ -103,6 +104,7 @@ pub struct SimDisk {
 struct Shared {
     state: Mutex<State>,
     hook: Mutex<Option<Hook>>,
+    changes: Arc<Changes>,
 }
 
 type Hook = Arc<dyn Fn(u64, SimDisk) + Send + Sync>;
@@ -285,7 +287,7 @@ impl SimDisk {
     }
 
     fn from_state(state: State) -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), hook: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), ..Shared::default() }) }
     }
 
     /// No operation leaves the state half changed, so a panic of another thread is no reason to refuse.
@@ -309,11 +311,19 @@ impl SimDisk {
             operation.failed = result.is_err();
         }
         let copy = hook.is_some().then(|| Self::from_state(state.after_kill()));
+        self.shared.changes.note(std::mem::take(&mut state.renamed_in));
         drop(state);
         if let (Some(hook), Some(copy)) = (hook, copy) {
             hook(number, copy);
         }
         result
+    }
+
+    /// Tells those who watch that the bytes of a file have changed. To be called after that.
+    fn note(&self, number: u64) {
+        if self.shared.changes.are_watched() {
+            self.shared.changes.note(self.state().live.homes(&number));
+        }
     }
 
     /// A handle of an existing file.
@@ -452,6 +462,7 @@ impl Disk for SimDisk {
             Ok(Ok((number, found, state.disk.identity_of(number), open)))
         })?;
         let (number, found, identity, open) = taken?;
+        self.note(number);
         let held = Held { disk: self.clone(), number, _open: Arc::clone(&open) };
         let file = SimHandle { disk: self.clone(), number, path: path.into(), writable: true, _open: open };
         Ok(Lock::new(Arc::new(file), &found, Some(identity), held))
@@ -470,6 +481,11 @@ impl Disk for SimDisk {
         let number = state.live.find_file(path)?;
         let contents = state.files.get(&number).map(|file| Arc::clone(file.live())).unwrap_or_default();
         Mapping::owned(contents).prefix(bytes)
+    }
+
+    fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>> {
+        let directory = self.state().live.find_directory(dir)?;
+        Ok(Box::new(self.shared.changes.watch(directory)))
     }
 }
 
@@ -527,7 +543,13 @@ impl SimHandle {
         kind: OperationKind,
         body: impl FnOnce(&mut State) -> io::Result<T>,
     ) -> io::Result<T> {
-        self.disk.operate(kind, &self.path, body)
+        let changes_bytes = kind != OperationKind::Sync;
+        let result = self.disk.operate(kind, &self.path, body);
+        if changes_bytes {
+            // A failed write may have written something.
+            self.disk.note(self.number);
+        }
+        result
     }
 
     /// The file; `_open` keeps it there as long as this handle lives.

@@ -20,6 +20,8 @@ pub(super) struct State {
     durable: Arc<Names<u64>>,
     /// What lies between the two, oldest first.
     pending: Vec<PendingName>,
+    /// The directories in which the present operation changed names, for those who watch.
+    pub(super) renamed_in: Vec<u64>,
     pub(super) files: BTreeMap<u64, SimFile>,
     pub(super) disk: DiskIdentity,
     /// The number of the newest file or directory.
@@ -102,6 +104,7 @@ impl State {
     /// Makes a change of names: seen at once, durable later.
     pub(super) fn change(&mut self, change: Change<u64>) {
         Arc::make_mut(&mut self.live).apply(&change);
+        self.renamed_in.extend(change.directories());
         self.pending.push(PendingName { change, lost: false });
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use keplordb::disk::{Disk, DiskFile, Entry, Lock, LockError, Mapping};
+use keplordb::disk::{Disk, DiskFile, Entry, Lock, LockError, Mapping, Watch};
 
 /// Long enough for the other threads to come by, short enough for thousands of them.
 const WRITE_TIME: Duration = Duration::from_micros(100);
@@ -103,5 +103,8 @@ impl Disk for CrowdedDisk {
     }
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
         self.disk.map(path, bytes)
+    }
+    fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>> {
+        self.disk.watch(dir)
     }
 }
