@@ -9,7 +9,7 @@ use crate::file::{FileError, is_full};
 use crate::frame::MAX_PAYLOAD_BYTES;
 
 /// What every operation that may fail returns.
-pub type Result<T> = std::result::Result<T, LogError>;
+pub type Result<T, E = LogError> = std::result::Result<T, E>;
 
 /// Why an operation on a log failed. Each message says what to do.
 #[derive(Debug, Clone, thiserror::Error)]

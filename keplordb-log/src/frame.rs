@@ -93,6 +93,11 @@ pub struct Header {
 }
 
 impl Header {
+    /// Length of the whole frame: header, payload and padding.
+    pub fn frame_bytes(&self) -> u64 {
+        (HEADER_BYTES as u64 + u64::from(self.payload_bytes)).next_multiple_of(ALIGN_BYTES as u64)
+    }
+
     /// Why no frame at `offset` may say this, or `None` if one may (rule 3).
     fn contradiction(&self, offset: u64) -> Option<&'static str> {
         if (self.rows == 0) != (self.payload_bytes == 0) {
@@ -140,6 +145,16 @@ pub fn write_header(buffer: &mut [u8; HEADER_BYTES], salt: u64, payload_crc: u32
     buffer[24..32].copy_from_slice(&header.durable_upto.to_le_bytes());
     let header_crc = header_crc(&salted(salt), buffer);
     buffer[0..4].copy_from_slice(&header_crc.to_le_bytes());
+}
+
+/// The header of the frame that begins at `offset` in the file with this `salt`, if `bytes` are one: by its checksum and
+/// rules 1 to 3 of the [module](self). Its payload may still be cut short or damaged.
+pub fn read_header(bytes: &[u8; HEADER_BYTES], salt: u64, offset: u64) -> Option<Header> {
+    if bytes == &[0; HEADER_BYTES] {
+        return None;
+    }
+    let (header, _) = open_header(bytes, &salted(salt))?;
+    header.contradiction(offset).is_none().then_some(header)
 }
 
 /// The closing frame of a file: the last 32 bytes of a sealed one. `first` is the sequence that a next row would have had.

@@ -34,9 +34,15 @@
 
 #![forbid(unsafe_code)]
 
+#[allow(dead_code, reason = "what reads segments uses the rest")]
+mod entries;
 mod error;
 pub mod file;
 pub mod frame;
+#[allow(dead_code, reason = "what reads segments uses the rest")]
+mod header;
+#[allow(dead_code, reason = "what reads segments uses the rest")]
+mod index;
 #[doc(hidden)]
 pub mod planted;
 pub mod poison;
@@ -44,6 +50,7 @@ pub mod salvage;
 pub mod syncer;
 mod timestamp;
 
+pub use entries::MAX_ENTRY_BYTES;
 pub use error::{LogError, Result};
 pub use frame::{End, Frame, Walk};
 pub use timestamp::{Clock, ManualClock, SystemClock, Timestamp};

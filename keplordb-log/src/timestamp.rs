@@ -57,8 +57,15 @@ impl Timestamp {
     }
 
     /// The nanosecond after this one; `None` after the last.
+    #[allow(dead_code, reason = "the writer uses it")]
     pub(crate) fn next(self) -> Option<Self> {
-        self.0.checked_add(1).map(Self)
+        self.after_by_ns(1)
+    }
+
+    /// The time `ns` nanoseconds after this one; `None` behind the last.
+    #[inline]
+    pub(crate) fn after_by_ns(self, ns: u64) -> Option<Self> {
+        self.0.checked_add_unsigned(ns).map(Self)
     }
 
     /// As the calendar has it; every `i64` of nanoseconds lies in jiff's range.
