@@ -9,11 +9,14 @@ use std::sync::{Arc, OnceLock};
 use crate::file::FileError;
 use crate::planted::{self, Bug};
 
+/// Is called with the first cause, in words.
+type Tell = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Shared by all files that stop being written together; clones are the same.
 #[derive(Clone, Default)]
 pub struct Poison {
     first: Arc<OnceLock<Arc<str>>>,
-    tell: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    tell: Option<Tell>,
 }
 
 impl Poison {
