@@ -17,6 +17,7 @@
 //! to measure with the variable `KEPLORDB_BENCH_DIR`; they are in the temporary directory otherwise.
 #![forbid(unsafe_code)]
 
+pub mod appends;
 pub mod calls;
 pub mod figures;
 pub mod machine;

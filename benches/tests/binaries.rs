@@ -32,7 +32,7 @@ fn versus_writes_prints_and_stores_its_cells() {
     let short = ["--samples", "1", "--seconds", "0.01", "--threads", "1,2", "--batches", "1,64", "--json"];
     let arguments = [&short[..], &[json.to_str().unwrap()]].concat();
     let printed = output_of(env!("CARGO_BIN_EXE_versus-writes"), &arguments);
-    assert_eq!(printed.matches("raw-sharded").count(), 3 * 2, "{printed}");
+    assert_eq!(printed.matches("raw-sharded").count(), 3 * 2 * 2, "{printed}");
     let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
     let cells = report["cells"].as_array().unwrap();
     assert_eq!(cells.len(), 3 * 2 * 2);

@@ -13,17 +13,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use cell::Figures;
 use clap::Parser;
 use keplordb::disk::MemoryDisk;
 use keplordb::{Engine, EngineConfig, Options, Sync};
+use keplordb_benches::appends::{Grid, Kind, RAW, RAW_SHARDED, SyncMode};
 use keplordb_benches::machine::{Sitting, bench_dir, bench_dir_in};
 use keplordb_benches::workload::{self, Event, SEED};
-use serde_json::{Value, json};
-use target::{Load, SyncMode};
+use serde_json::json;
+use target::ENGINE;
 
-mod cell;
 mod target;
+
+/// Who is measured: the engine, and the floor under it.
+const KINDS: [Kind; 3] = [ENGINE, RAW, RAW_SHARDED];
 
 /// Distinct events, which the writers cycle through.
 const POOL_EVENTS: usize = 65_536;
@@ -100,8 +102,6 @@ fn main() -> Result<()> {
         0.3
     }))?;
     let events: Vec<_> = (0..POOL_EVENTS as u64).map(|row| workload::framed_event(SEED, row)).collect();
-    // For each event a few more bytes than it takes, so that there are enough for the largest batch.
-    let bytes: Vec<u8> = events.iter().flat_map(|event| event.labels[0].bytes().cycle().take(192)).collect();
 
     let sitting = Sitting::measure(parent.path())?;
     let event_bytes = frame_bytes(&events[..1024])? as f64 / 1024.0;
@@ -109,26 +109,15 @@ fn main() -> Result<()> {
     let rotations =
         if arguments.sustained { "EngineConfig's defaults: rotations are" } else { "no rotation is" };
     println!("{rotations} inside");
-    let mut cells = Vec::new();
-    for &threads in &arguments.threads {
-        for &sync in &arguments.sync {
-            print_header(sync, threads);
-            for &batch_events in &arguments.batches {
-                let load = Load {
-                    sync,
-                    threads,
-                    batch_events,
-                    events: &events,
-                    bytes: &bytes,
-                    frame_bytes: frame_bytes(&events[..batch_events])?,
-                    rotates: arguments.sustained,
-                };
-                let figures = cell::measure(load, parent.path(), arguments.samples, limit)?;
-                print_row(load, &figures);
-                cells.push(to_json(load, &figures));
-            }
-        }
-    }
+    let grid = Grid {
+        sync: arguments.sync,
+        batches: arguments.batches,
+        threads: arguments.threads,
+        samples: arguments.samples,
+        limit,
+        rotates: arguments.sustained,
+    };
+    let cells = grid.run(&KINDS, &events, frame_bytes, parent.path())?;
     if let Some(path) = &arguments.json {
         let report = json!({
             "workload": "keplor-llm",
@@ -146,73 +135,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn print_header(sync: SyncMode, threads: usize) {
-    println!("\nsync {}, {threads} thread(s): events/s, call in us, syncs per 1000 appends", sync.name());
-    print!("{:>6}{:>8}", "batch", "bytes");
-    print!("{:>14}{:>9}{:>10}{:>8}{:>6}", "keplordb", "p50", "p99", "syncs", "rot");
-    for name in ["raw", "raw-sharded"] {
-        print!("{name:>14}{:>9}{:>10}{:>8}{:>8}", "p50", "p99", "syncs", "ratio");
-    }
-    println!();
-}
-
-/// The engine's figures, then those of each bare kind with the engine's rate over theirs.
-fn print_row(load: Load<'_>, figures: &[Figures]) {
-    print!("{:>6}{:>8}", load.batch_events, load.frame_bytes);
-    let ours = figures.first().map_or(0.0, |ours| ours.events_per_s);
-    for (place, figures) in figures.iter().enumerate() {
-        let rate = thousands(figures.events_per_s);
-        let syncs = figures.syncs as f64 * 1000.0 / figures.appends as f64;
-        print!("{rate:>14}{:>9.1}{:>10.1}{syncs:>8.1}", figures.call_p50_us, figures.call_p99_us);
-        match place {
-            0 => print!("{:>6}", figures.rotations),
-            _ => print!("{:>8.2}", ours / figures.events_per_s),
-        }
-    }
-    println!();
-}
-
-fn to_json(load: Load<'_>, figures: &[Figures]) -> Value {
-    let ours = figures.first().map_or(0.0, |ours| ours.events_per_s);
-    let kinds = figures.iter().map(|figures| {
-        let value = json!({
-            "events_per_s": figures.events_per_s.round(),
-            "call_p50_us": figures.call_p50_us,
-            "call_p99_us": figures.call_p99_us,
-            "appends": figures.appends,
-            "syncs": figures.syncs,
-            "rotations": figures.rotations,
-            "keplordb_ratio": ours / figures.events_per_s,
-        });
-        (figures.kind.name().to_owned(), value)
-    });
-    let mut cell = json!({
-        "sync": load.sync.name(),
-        "threads": load.threads,
-        "batch_events": load.batch_events,
-        "frame_bytes": load.frame_bytes,
-    });
-    if let Some(cell) = cell.as_object_mut() {
-        cell.extend(kinds);
-    }
-    cell
-}
-
-/// A rounded number with commas.
-fn thousands(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use keplordb_benches::appends::{Load, measure};
 
-    #[test]
-    fn numbers_have_commas() {
-        assert_eq!([7.4, 999.6, 1_234_567.0].map(thousands), ["7", "1,000", "1,234,567"]);
-    }
+    use super::*;
 
     #[test]
     fn a_frame_is_its_header_and_its_events() {
@@ -243,7 +170,7 @@ mod tests {
                 frame_bytes,
                 rotates: false,
             };
-            let figures = cell::measure(load, parent.path(), 1, Duration::from_millis(5)).unwrap();
+            let figures = measure(&KINDS, load, parent.path(), 1, Duration::from_millis(5)).unwrap();
             for figures in figures {
                 assert!(
                     figures.events_per_s > 0.0 && figures.call_p50_us <= figures.call_p99_us,
