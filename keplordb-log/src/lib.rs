@@ -43,6 +43,7 @@ pub mod frame;
 mod header;
 #[allow(dead_code, reason = "what reads segments uses the rest")]
 mod index;
+mod mark;
 #[doc(hidden)]
 pub mod planted;
 pub mod poison;
