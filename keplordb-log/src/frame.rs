@@ -188,6 +188,13 @@ pub struct Frame<'a> {
     pub payload: &'a [u8],
 }
 
+impl Frame<'_> {
+    /// Where in the file it ends, padding included.
+    pub fn end(&self) -> u64 {
+        self.offset + ((HEADER_BYTES + self.payload.len()) as u64).next_multiple_of(ALIGN_BYTES as u64)
+    }
+}
+
 /// How a file ends after its last valid frame. `at` is always the byte length of what is valid: the next frame's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {

@@ -7,10 +7,15 @@
 //! Integers are little-endian. Slots follow one another to the end of the file; a rest that is no whole slot means nothing.
 //!
 //! ```text
-//! file     0            8                 16
-//!          ┌────────────┬─────────────────┬────────┬────────┬──
-//!          │ "KEPLOGX"0 │ segment's salt  │ slot 0 │ slot 1 │ …
-//!          └────────────┴─────────────────┴────────┴────────┴──
+//! file     0            8        16       24     28      32
+//!          ┌────────────┬────────┬────────┬──────┬───────┬────────┬────────┬──
+//!          │ "KEPLOGX"0 │ salt   │ synced │ crc  │ zero  │ slot 0 │ slot 1 │ …
+//!          │            │ u64    │ u64    │ u32  │ 4 × 0 │        │        │
+//!          └────────────┴────────┴────────┴──────┴───────┴────────┴────────┴──
+//! salt     of the segment
+//! synced   bytes of the segment that were known to be synced when this was written: all of them after a writer was closed
+//! crc      CRC-32 of the 24 bytes before it
+//!
 //! slot     0        8        16        24     28      32
 //!          ┌────────┬────────┬─────────┬──────┬───────┐
 //!          │ time   │ offset │ entries │ crc  │ zero  │
@@ -36,7 +41,7 @@
 use crate::timestamp::Timestamp;
 
 /// Length of an index's header; slot 0 begins here.
-pub(crate) const INDEX_HEADER_BYTES: usize = 16;
+pub(crate) const INDEX_HEADER_BYTES: usize = 32;
 
 /// Length of a slot.
 pub(crate) const SLOT_BYTES: usize = 32;
@@ -46,12 +51,38 @@ pub(crate) const SLOT_EVERY_BYTES: u64 = 64 << 10;
 
 const MAGIC: [u8; 8] = *b"KEPLOGX\0";
 
-/// The header of the index of the segment with this salt.
-pub(crate) fn index_header(salt: u64) -> [u8; INDEX_HEADER_BYTES] {
-    let mut bytes = [0; INDEX_HEADER_BYTES];
-    bytes[..8].copy_from_slice(&MAGIC);
-    bytes[8..].copy_from_slice(&salt.to_le_bytes());
-    bytes
+/// What an index says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IndexHeader {
+    /// Of the segment.
+    pub(crate) salt: u64,
+    /// Bytes of the segment that a completed sync covered when the header was written.
+    pub(crate) synced_bytes: u64,
+}
+
+impl IndexHeader {
+    /// Its bytes.
+    pub(crate) fn encode(&self) -> [u8; INDEX_HEADER_BYTES] {
+        let mut bytes = [0; INDEX_HEADER_BYTES];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..16].copy_from_slice(&self.salt.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.synced_bytes.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..24]);
+        bytes[24..28].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// The header in `bytes`; `None` if they are none.
+    pub(crate) fn decode(bytes: &[u8; INDEX_HEADER_BYTES]) -> Option<Self> {
+        let (body, check) = bytes.split_first_chunk::<24>()?;
+        let (crc, zero) = check.split_first_chunk()?;
+        if zero != [0; 4] || u32::from_le_bytes(*crc) != crc32fast::hash(body) {
+            return None;
+        }
+        let (salt, rest) = body.strip_prefix(&MAGIC)?.split_first_chunk()?;
+        let (synced, _) = rest.split_first_chunk()?;
+        Some(Self { salt: u64::from_le_bytes(*salt), synced_bytes: u64::from_le_bytes(*synced) })
+    }
 }
 
 /// Where in its file a slot begins.
@@ -239,10 +270,23 @@ mod tests {
 
     #[test]
     fn a_cut_file_has_the_slots_that_are_whole() {
-        for (bytes, slots) in [(0, 0), (15, 0), (16, 0), (47, 0), (48, 1), (79, 1), (80, 2)] {
+        for (bytes, slots) in [(0, 0), (31, 0), (32, 0), (63, 0), (64, 1), (95, 1), (96, 2)] {
             assert_eq!(slots_in(bytes), slots, "{bytes} bytes");
         }
         assert!((0..9).all(|slot| slots_in(slot_offset(slot)) == slot));
-        assert_eq!(index_header(0x0102)[..10], *b"KEPLOGX\0\x02\x01");
+    }
+
+    #[test]
+    fn no_byte_of_the_header_may_change() {
+        let header = IndexHeader { salt: 0x0102, synced_bytes: 96 };
+        let bytes = header.encode();
+        assert_eq!(IndexHeader::decode(&bytes), Some(header));
+        for at in 0..INDEX_HEADER_BYTES {
+            for flip in 1..=255 {
+                let mut damaged = bytes;
+                damaged[at] ^= flip;
+                assert_eq!(IndexHeader::decode(&damaged), None, "byte {at}");
+            }
+        }
     }
 }

@@ -43,7 +43,10 @@ pub mod frame;
 mod header;
 #[allow(dead_code, reason = "what reads segments uses the rest")]
 mod index;
+mod log;
+#[allow(dead_code, reason = "replicas use it")]
 mod mark;
+mod options;
 #[doc(hidden)]
 pub mod planted;
 pub mod poison;
@@ -54,4 +57,6 @@ mod timestamp;
 pub use entries::MAX_ENTRY_BYTES;
 pub use error::{LogError, Result};
 pub use frame::{End, Frame, Walk};
+pub use log::Log;
+pub use options::{Options, SyncPolicy};
 pub use timestamp::{Clock, ManualClock, SystemClock, Timestamp};
