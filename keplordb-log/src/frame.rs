@@ -143,18 +143,14 @@ pub fn write_header(buffer: &mut [u8; HEADER_BYTES], salt: u64, payload_crc: u32
     buffer[12..16].copy_from_slice(&header.rows.to_le_bytes());
     buffer[16..24].copy_from_slice(&header.first.to_le_bytes());
     buffer[24..32].copy_from_slice(&header.durable_upto.to_le_bytes());
-    let header_crc = header_crc(&salted(salt), buffer);
+    let header_crc = header_crc(&Salted::new(salt), buffer);
     buffer[0..4].copy_from_slice(&header_crc.to_le_bytes());
 }
 
 /// The header of the frame that begins at `offset` in the file with this `salt`, if `bytes` are one: by its checksum and
 /// rules 1 to 3 of the [module](self). Its payload may still be cut short or damaged.
 pub fn read_header(bytes: &[u8; HEADER_BYTES], salt: u64, offset: u64) -> Option<Header> {
-    if bytes == &[0; HEADER_BYTES] {
-        return None;
-    }
-    let (header, _) = open_header(bytes, &salted(salt))?;
-    header.contradiction(offset).is_none().then_some(header)
+    Salted::new(salt).header(bytes, offset)
 }
 
 /// The closing frame of a file: the last 32 bytes of a sealed one. `first` is the sequence that a next row would have had.
@@ -274,7 +270,7 @@ pub fn walk(bytes: &[u8], start: usize, salt: u64, covered: u64) -> Walk<'_> {
         start.is_multiple_of(ALIGN_BYTES),
         "frames start at multiples of {ALIGN_BYTES} bytes, not at {start}"
     );
-    Walk { bytes, base: 0, salted: salted(salt), covered, at: start, stopped: None }
+    Walk { bytes, base: 0, salted: Salted::new(salt), covered, at: start, stopped: None }
 }
 
 /// Goes on where an earlier walk over the same file had come to: `bytes` are those of the file from `base` on, where a
@@ -309,7 +305,7 @@ pub fn walk_from(bytes: &[u8], base: u64, salt: u64, covered: u64) -> Walk<'_> {
         base.is_multiple_of(ALIGN_BYTES as u64),
         "frames end at multiples of {ALIGN_BYTES} bytes, not at {base}"
     );
-    Walk { bytes, base, salted: salted(salt), covered, at: 0, stopped: None }
+    Walk { bytes, base, salted: Salted::new(salt), covered, at: 0, stopped: None }
 }
 
 /// The frames of a file; see [`walk`] and [`walk_from`].
@@ -319,7 +315,7 @@ pub struct Walk<'a> {
     bytes: &'a [u8],
     /// Where in the file `bytes` begin. All other places in this struct and in `Stop` are within `bytes`.
     base: u64,
-    salted: Hasher,
+    salted: Salted,
     covered: u64,
     /// Where the next frame begins: the end of what is valid.
     at: usize,
@@ -339,8 +335,95 @@ enum Stop {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BadFrame {
     pub(crate) what: &'static str,
-    /// The header, where that is whole, and where its frame should end.
-    pub(crate) header: Option<(Header, usize)>,
+    /// The header, where that is whole: it says how long the frame should be.
+    pub(crate) header: Option<Header>,
+}
+
+impl BadFrame {
+    /// How far behind the bad frame's beginning a header may begin that its writer wrote later.
+    ///
+    /// Until the header's checksum holds, nothing says how long the frame is: the next may begin behind its header. Once the
+    /// writer has signed the length, his next header is behind the frame, and nothing in this payload, not even a frame
+    /// forged with the right salt, can pass for it.
+    pub(crate) fn later_bytes(&self) -> u64 {
+        self.header.map_or(HEADER_BYTES as u64, |header| header.frame_bytes())
+    }
+}
+
+/// The salt of a file, ready to check its frames one by one.
+#[derive(Debug, Clone)]
+pub(crate) struct Salted(Hasher);
+
+impl Salted {
+    pub(crate) fn new(salt: u64) -> Self {
+        let mut hasher = Hasher::new();
+        hasher.update(&salt.to_le_bytes());
+        Self(hasher)
+    }
+
+    /// The frame that `bytes` begin with, at `offset` in its file: the rules of the module's documentation in their order.
+    /// A closing frame is one without rows.
+    pub(crate) fn frame<'a>(&self, bytes: &'a [u8], offset: u64) -> Result<Frame<'a>, BadFrame> {
+        let anywhere = |what| BadFrame { what, header: None };
+        let Some((header_bytes, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+            return Err(anywhere("the file ends inside a header"));
+        };
+        if header_bytes == &[0; HEADER_BYTES] {
+            return Err(anywhere("zeros stand where frames were synced"));
+        }
+        let Some((header, stored_payload_crc)) = open_header(header_bytes, self) else {
+            return Err(anywhere("a header's checksum does not hold"));
+        };
+        if let Some(contradiction) = header.contradiction(offset) {
+            return Err(anywhere(contradiction));
+        }
+
+        let bad = |what| BadFrame { what, header: Some(header) };
+        let payload_bytes = header.payload_bytes as usize;
+        let body_bytes = payload_bytes.next_multiple_of(ALIGN_BYTES);
+        let Some((payload, padding)) =
+            body.get(..body_bytes).and_then(|body| body.split_at_checked(payload_bytes))
+        else {
+            return Err(bad("a frame reaches beyond the end of the file"));
+        };
+        if payload_crc(payload) != stored_payload_crc && !planted::is(Bug::PayloadUnchecked) {
+            return Err(bad("a payload's checksum does not hold"));
+        }
+        if padding.iter().any(|&byte| byte != 0) {
+            return Err(bad("the padding behind a payload is not zero"));
+        }
+        let Header { rows, first, durable_upto, .. } = header;
+        Ok(Frame { offset, rows, first, durable_upto, payload })
+    }
+
+    /// The header that `bytes` begin with, at `offset` in its file, if a frame may begin with it: rules 1 to 3.
+    pub(crate) fn header(&self, bytes: &[u8], offset: u64) -> Option<Header> {
+        let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
+        // Rejects nearly all garbage without a checksum.
+        let watermark = u64::from_le_bytes(*bytes.last_chunk()?);
+        if watermark > offset || bytes == &[0; HEADER_BYTES] {
+            return None;
+        }
+        let (header, _) = open_header(bytes, self)?;
+        header.contradiction(offset).is_none().then_some(header)
+    }
+
+    /// The watermark of some valid header in `bytes`, which begin at `base` in the file, that covers the place `at` before it.
+    ///
+    /// A header needs no valid payload to be believed: its watermark was true when it was written, and stays so.
+    pub(crate) fn watermark_over(&self, at: u64, bytes: &[u8], base: u64) -> Option<u64> {
+        const WATERMARK_AT: usize = 24;
+        let candidates = bytes.get(WATERMARK_AT..)?.as_chunks::<ALIGN_BYTES>().0;
+        candidates.iter().enumerate().find_map(|(index, candidate)| {
+            // This comparison alone rejects all zeros and nearly all garbage; few candidates cost a checksum.
+            let place = index * ALIGN_BYTES;
+            let watermark = u64::from_le_bytes(*candidate);
+            if watermark <= at || watermark > base.saturating_add(place as u64) {
+                return None;
+            }
+            self.header(bytes.get(place..)?, base.saturating_add(place as u64)).map(|_| watermark)
+        })
+    }
 }
 
 impl<'a> Iterator for Walk<'a> {
@@ -403,94 +486,34 @@ impl<'a> Walk<'a> {
         self.base.saturating_add(place as u64)
     }
 
-    /// The frame where the walk stands, and where it ends: the rules of the module's documentation in their order.
+    /// The frame where the walk stands, and where it ends.
     fn read(&self) -> Result<(Frame<'a>, usize), Stop> {
-        // Until the header's checksum holds, nothing says how long this frame is: the next may begin behind its header.
-        let anywhere = |what| Stop::Bad { what, later: self.at.saturating_add(HEADER_BYTES) };
-
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let Some((header_bytes, body)) = rest.split_first_chunk::<HEADER_BYTES>() else {
-            return Err(anywhere("the file ends inside a header"));
-        };
-        if header_bytes == &[0; HEADER_BYTES] {
-            return Err(anywhere("zeros stand where frames were synced"));
-        }
-        let Some((header, stored_payload_crc)) = open_header(header_bytes, &self.salted) else {
-            return Err(anywhere("a header's checksum does not hold"));
-        };
-        let offset = self.offset(self.at);
-        if let Some(contradiction) = header.contradiction(offset) {
-            return Err(anywhere(contradiction));
-        }
-
-        // The writer signed the length, so its next header is behind this frame, and nothing in this payload, not even a
-        // frame forged with the right salt, can pass for it.
-        let payload_bytes = header.payload_bytes as usize;
-        let body_bytes = payload_bytes.next_multiple_of(ALIGN_BYTES);
-        let end = self.at.saturating_add(HEADER_BYTES).saturating_add(body_bytes);
-        let behind = |what| Stop::Bad { what, later: end };
-
-        let Some((payload, padding)) =
-            body.get(..body_bytes).and_then(|body| body.split_at_checked(payload_bytes))
-        else {
-            return Err(behind("a frame reaches beyond the end of the file"));
-        };
-        if payload_crc(payload) != stored_payload_crc && !planted::is(Bug::PayloadUnchecked) {
-            return Err(behind("a payload's checksum does not hold"));
-        }
-        if padding.iter().any(|&byte| byte != 0) {
-            return Err(behind("the padding behind a payload is not zero"));
-        }
-        let Header { rows, first, durable_upto, .. } = header;
-        Ok((Frame { offset, rows, first, durable_upto, payload }, end))
+        self.frame_at(self.at).map_err(|bad| {
+            let later_bytes = usize::try_from(bad.later_bytes()).unwrap_or(usize::MAX);
+            Stop::Bad { what: bad.what, later: self.at.saturating_add(later_bytes) }
+        })
     }
 
     /// The frame at a place, wherever the walk stands, and where it ends.
     pub(crate) fn frame_at(&self, place: usize) -> Result<(Frame<'a>, usize), BadFrame> {
-        let walk = Self { at: place, ..self.clone() };
-        walk.read().map_err(|stop| match stop {
-            Stop::Bad { what, later } => {
-                BadFrame { what, header: walk.header_at(place).map(|header| (header, later)) }
-            }
-            Stop::Closed { .. } => unreachable!("reading a frame does not close a walk"),
-        })
+        let frame = self.salted.frame(self.bytes.get(place..).unwrap_or_default(), self.offset(place))?;
+        let end = place.saturating_add(HEADER_BYTES).saturating_add(frame.payload.len());
+        Ok((frame, end.next_multiple_of(ALIGN_BYTES)))
     }
 
     /// The header at a place, if a frame may begin with it.
     pub(crate) fn header_at(&self, place: usize) -> Option<Header> {
-        let bytes: &[u8; HEADER_BYTES] = self.bytes.get(place..)?.first_chunk()?;
-        // Rejects nearly all garbage without a checksum.
-        let watermark = u64::from_le_bytes(*bytes.last_chunk()?);
-        if watermark > place as u64 || bytes == &[0; HEADER_BYTES] {
-            return None;
-        }
-        let (header, _) = open_header(bytes, &self.salted)?;
-        header.contradiction(place as u64).is_none().then_some(header)
+        self.salted.header(self.bytes.get(place..)?, self.offset(place))
     }
 
     /// The watermark of some valid header at `from` or later which covers the place where the walk stands.
-    ///
-    /// A header needs no valid payload to be believed: its watermark was true when it was written, and stays so.
     fn later_watermark(&self, from: usize) -> Option<u64> {
-        const WATERMARK_AT: usize = 24;
-        let at = self.offset(self.at);
-        let candidates = self.bytes.get(from.saturating_add(WATERMARK_AT)..)?.as_chunks::<ALIGN_BYTES>().0;
-        candidates.iter().enumerate().find_map(|(index, candidate)| {
-            // This comparison alone rejects all zeros and nearly all garbage; few candidates cost a checksum.
-            let place = from + index * ALIGN_BYTES;
-            let offset = self.offset(place);
-            let watermark = u64::from_le_bytes(*candidate);
-            if watermark <= at || watermark > offset {
-                return None;
-            }
-            let (header, _) = open_header(self.bytes.get(place..)?.first_chunk()?, &self.salted)?;
-            header.contradiction(offset).is_none().then_some(watermark)
-        })
+        self.salted.watermark_over(self.offset(self.at), self.bytes.get(from..)?, self.offset(from))
     }
 }
 
 /// The header in `bytes` and the payload's checksum, if the header's own checksum holds.
-fn open_header(bytes: &[u8; HEADER_BYTES], salted: &Hasher) -> Option<(Header, u32)> {
+fn open_header(bytes: &[u8; HEADER_BYTES], salted: &Salted) -> Option<(Header, u32)> {
     let (stored_header_crc, rest) = bytes.split_first_chunk()?;
     if u32::from_le_bytes(*stored_header_crc) != header_crc(salted, bytes) {
         return None;
@@ -509,15 +532,8 @@ fn open_header(bytes: &[u8; HEADER_BYTES], salted: &Hasher) -> Option<(Header, u
     Some((header, u32::from_le_bytes(*payload_crc)))
 }
 
-/// The state from which the header checksums of a file start.
-fn salted(salt: u64) -> Hasher {
-    let mut hasher = Hasher::new();
-    hasher.update(&salt.to_le_bytes());
-    hasher
-}
-
-fn header_crc(salted: &Hasher, header: &[u8; HEADER_BYTES]) -> u32 {
-    let mut hasher = salted.clone();
+fn header_crc(salted: &Salted, header: &[u8; HEADER_BYTES]) -> u32 {
+    let mut hasher = salted.0.clone();
     if planted::is(Bug::LengthUnchecked) {
         hasher.update(&header[12..]);
     } else {

@@ -82,8 +82,9 @@ impl<'a> Iterator for Pieces<'a> {
                 let Frame { offset, rows, first, .. } = frame;
                 return Some(if rows == 0 { Piece::Closing { offset, first } } else { Piece::Frame(frame) });
             }
-            Err(BadFrame { what, header: Some((header, end)) }) => {
-                (end.min(self.file_bytes), Some(header.rows), what)
+            Err(BadFrame { what, header: Some(header) }) => {
+                let end = offset.saturating_add(header.frame_bytes());
+                (usize::try_from(end).unwrap_or(usize::MAX).min(self.file_bytes), Some(header.rows), what)
             }
             Err(BadFrame { what, header: None }) => (self.next_header(at), None, what),
         };
