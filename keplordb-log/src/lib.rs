@@ -45,18 +45,27 @@ mod header;
 mod index;
 mod log;
 #[allow(dead_code, reason = "replicas use it")]
+mod lookup;
+#[cfg(test)]
+mod made;
 mod mark;
 mod options;
 #[doc(hidden)]
 pub mod planted;
 pub mod poison;
+mod reader;
+#[cfg(test)]
+mod reader_tests;
 pub mod salvage;
+mod segment_file;
 pub mod syncer;
 mod timestamp;
+mod window;
 
 pub use entries::MAX_ENTRY_BYTES;
 pub use error::{LogError, Result};
 pub use frame::{End, Frame, Walk};
 pub use log::Log;
 pub use options::{Options, SyncPolicy};
+pub use reader::{Entry, OwnedEntry, Position, Reader};
 pub use timestamp::{Clock, ManualClock, SystemClock, Timestamp};

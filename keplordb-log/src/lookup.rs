@@ -1,0 +1,168 @@
+//! Finding a place in a segment without reading all of it: by its time index and the headers of frames.
+//!
+//! The index is believed where it leads to a frame of the time that it says. Where it does not, or is not there, one is made
+//! in memory from the headers of the frames.
+//!
+//! What is found is the place of a header. The payloads on the way are not looked at: that is what makes it quick.
+
+use std::io::ErrorKind;
+
+use crate::error::{IoContext, Result};
+use crate::frame::Header;
+use crate::index::{
+    INDEX_HEADER_BYTES, IndexHeader, SLOT_BYTES, Slot, Slots, last_slot, slot_offset, slots_in,
+};
+use crate::segment_file::{FIRST_FRAME, SegmentFile};
+use crate::timestamp::Timestamp;
+
+/// Why an index is of no use.
+#[derive(Debug)]
+enum NoIndex {
+    Useless,
+    Failed(crate::LogError),
+}
+
+impl From<crate::LogError> for NoIndex {
+    fn from(error: crate::LogError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl SegmentFile {
+    /// The last frame that begins at or before `time`, or the first one: where to look for the first entry at or after it.
+    pub(crate) fn frame_of(&mut self, time: Timestamp) -> Result<u64> {
+        let slot = self.slot_where(|slot| slot.time <= time)?;
+        let mut found = slot.map_or(FIRST_FRAME, |slot| slot.offset);
+        self.hop(found, u64::MAX, |offset, header| {
+            let is_before = header.rows > 0 && Timestamp::from_ns(header.first as i64) <= time;
+            if is_before {
+                found = offset;
+            }
+            is_before
+        })?;
+        Ok(found)
+    }
+
+    /// Puts the places of frames that end at `end`, where a frame or the header ends, into `places`, in their order: as many as
+    /// lie between a slot of the index and `end`, and none only if there is none in the segment. They are in memory then.
+    pub(crate) fn frames_before(&mut self, end: u64, places: &mut Vec<u64>) -> Result<()> {
+        places.clear();
+        if end <= FIRST_FRAME {
+            return Ok(());
+        }
+        let slot = self.slot_where(|slot| slot.offset < end)?;
+        let begin = slot.map_or(FIRST_FRAME, |slot| slot.offset);
+        self.read(begin, usize::try_from(end.saturating_sub(begin)).unwrap_or(usize::MAX))?;
+        self.hop(begin, end, |offset, header| {
+            if header.rows > 0 {
+                places.push(offset);
+            }
+            header.rows > 0
+        })?;
+        Ok(())
+    }
+
+    /// The places of the last frame, if there is one, and of what follows it: the closing frame, or no frame.
+    pub(crate) fn last_frame(&mut self) -> Result<(Option<u64>, u64)> {
+        let slot = self.slot_where(|_| true)?;
+        let mut last = None;
+        let begin = slot.map_or(FIRST_FRAME, |slot| slot.offset);
+        let end = self.hop(begin, u64::MAX, |offset, header| {
+            if header.rows > 0 {
+                last = Some(offset);
+            }
+            header.rows > 0
+        })?;
+        Ok((last, end))
+    }
+
+    /// Goes from header to header, from the frame at `offset` on, as long as there are any before `end` and `goes_on` says so.
+    /// Returns where it stopped.
+    fn hop(
+        &mut self,
+        mut offset: u64,
+        end: u64,
+        mut goes_on: impl FnMut(u64, &Header) -> bool,
+    ) -> Result<u64> {
+        while offset < end
+            && let Some(header) = self.header_at(offset)?
+            && goes_on(offset, &header)
+        {
+            offset = offset.saturating_add(header.frame_bytes());
+        }
+        Ok(offset)
+    }
+
+    /// The last slot that `is_before` is true of; `None` if it is of none. It must be true of some first slots only.
+    fn slot_where(&mut self, is_before: impl Fn(&Slot) -> bool) -> Result<Option<Slot>> {
+        let limit_bytes = self.limit_bytes;
+        let is_before = |slot: &Slot| slot.offset < limit_bytes && is_before(slot);
+        if self.slots.is_none() {
+            match self.slot_in_file(is_before) {
+                Ok(slot) => return Ok(slot),
+                Err(NoIndex::Failed(error)) => return Err(error),
+                Err(NoIndex::Useless) => {}
+            }
+        }
+        for _ in 0..2 {
+            let slots = self.slots_in_memory()?;
+            let before = slots.partition_point(is_before);
+            let Some(slot) = before.checked_sub(1).and_then(|last| slots.get(last)).copied() else {
+                return Ok(None);
+            };
+            if self.leads_to_its_frame(&slot)? {
+                return Ok(Some(slot));
+            }
+            // A writer's recovery has cut the file since.
+            self.slots = None;
+        }
+        Ok(None)
+    }
+
+    /// Whether a frame of the slot's time begins where the slot says.
+    fn leads_to_its_frame(&mut self, slot: &Slot) -> Result<bool> {
+        let header = self.header_at(slot.offset)?;
+        Ok(header.is_some_and(|header| header.rows > 0 && header.first == slot.time.as_ns() as u64))
+    }
+
+    /// As [`slot_where`](Self::slot_where), from the index's file.
+    fn slot_in_file(&mut self, is_before: impl Fn(&Slot) -> bool) -> Result<Option<Slot>, NoIndex> {
+        let file = match self.disk.open_read(&self.index_path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(NoIndex::Useless),
+            opened => opened.at("open", &self.index_path)?,
+        };
+        let mut header = [0; INDEX_HEADER_BYTES];
+        file.read_at(&mut header, 0).at("read", &self.index_path)?;
+        let slots = slots_in(file.bytes().at("measure", &self.index_path)?);
+        let salt = self.header.salt;
+        if IndexHeader::decode(&header).is_none_or(|header| header.salt != salt) || slots == 0 {
+            return Err(NoIndex::Useless);
+        }
+        let read = |number| {
+            let mut bytes = [0; SLOT_BYTES];
+            file.read_at(&mut bytes, slot_offset(number)).at("read", &self.index_path)?;
+            Slot::decode(&bytes, salt, number).ok_or(NoIndex::Useless)
+        };
+        let Some((_, slot)) = last_slot(slots, read, is_before)? else { return Ok(None) };
+        if self.leads_to_its_frame(&slot)? { Ok(Some(slot)) } else { Err(NoIndex::Useless) }
+    }
+
+    /// The index in memory, up to the present end of the file. Cost: a look at every header the first time, later at those
+    /// behind the last slot.
+    fn slots_in_memory(&mut self) -> Result<&[Slot]> {
+        let mut slots = self.slots.take().unwrap_or_default();
+        let last = slots.pop();
+        let (begin, mut entries) = last.map_or((FIRST_FRAME, 0), |last| (last.offset, last.entries));
+        let mut due = slots
+            .last()
+            .map_or_else(Slots::default, |before: &Slot| Slots::after(slots.len() as u64, before.offset));
+        self.hop(begin, u64::MAX, |offset, header| {
+            if header.rows > 0 && due.take(offset).is_some() {
+                slots.push(Slot { time: Timestamp::from_ns(header.first as i64), offset, entries });
+            }
+            entries += u64::from(header.rows);
+            header.rows > 0
+        })?;
+        Ok(self.slots.insert(slots))
+    }
+}

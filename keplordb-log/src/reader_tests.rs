@@ -1,0 +1,376 @@
+//! Readers against a plain list of entries: every place, both directions, and what happens beneath them.
+
+use std::time::Duration;
+
+use keplordb_disk::Disk;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::made::{Made, Owned, owned};
+use crate::{LogError, Reader, Timestamp};
+
+fn at(ns: i64) -> Timestamp {
+    Timestamp::from_ns(ns)
+}
+
+fn rest(reader: &mut Reader) -> Vec<Owned> {
+    std::iter::from_fn(|| reader.next().unwrap().map(owned)).collect()
+}
+
+fn rest_back(reader: &mut Reader) -> Vec<Owned> {
+    std::iter::from_fn(|| reader.back().unwrap().map(owned)).collect()
+}
+
+/// A log is made by these.
+#[derive(Debug, Clone)]
+enum Step {
+    Batch { gap: i64, lengths: Vec<usize> },
+    Close,
+    Fill(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let length = prop_oneof![4 => 0..40_usize, 1 => 100..3000_usize, 1 => 20_000..90_000_usize];
+    let batch = (1..1000_i64, vec(length, 1..12));
+    let step = prop_oneof![
+        8 => batch.prop_map(|(gap, lengths)| Step::Batch { gap, lengths }),
+        2 => Just(Step::Close),
+        1 => (0..100_000_u64).prop_map(Step::Fill),
+    ];
+    vec(step, 0..30)
+}
+
+/// What is done to the time indexes.
+#[derive(Debug, Clone, Copy)]
+enum IndexDamage {
+    None,
+    Missing,
+    Cut(prop::sample::Index),
+    Flip(prop::sample::Index),
+    /// The index of a segment that was longer: slots that lead nowhere.
+    Stale,
+}
+
+fn index_damage() -> impl Strategy<Value = IndexDamage> {
+    prop_oneof![
+        Just(IndexDamage::None),
+        Just(IndexDamage::Missing),
+        any::<prop::sample::Index>().prop_map(IndexDamage::Cut),
+        any::<prop::sample::Index>().prop_map(IndexDamage::Flip),
+        Just(IndexDamage::Stale),
+    ]
+}
+
+fn make(steps: &[Step]) -> Made {
+    let mut made = Made::new();
+    for step in steps {
+        match step {
+            Step::Batch { gap, lengths } => {
+                let texts: Vec<Vec<u8>> = lengths
+                    .iter()
+                    .map(|length| {
+                        (0..*length)
+                            .map(|place| gap.to_le_bytes()[0] ^ (place as u64).to_le_bytes()[0])
+                            .collect()
+                    })
+                    .collect();
+                let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+                made.batch(*gap, &texts);
+            }
+            Step::Close => made.close(),
+            Step::Fill(bytes) => made.fill(*bytes),
+        }
+    }
+    made
+}
+
+fn damage_indexes(made: &Made, damage: IndexDamage) {
+    for (start, _) in made.segments() {
+        let path = made.index_path(start);
+        let mut bytes = made.bytes_of(&path);
+        match damage {
+            IndexDamage::None => {}
+            IndexDamage::Missing => made.disk.remove(&path).unwrap(),
+            IndexDamage::Cut(cut) => made.overwrite(&path, &bytes[..cut.index(bytes.len())]),
+            IndexDamage::Flip(place) => {
+                let place = place.index(bytes.len());
+                bytes[place] ^= 0x10;
+                made.overwrite(&path, &bytes);
+            }
+            IndexDamage::Stale => {
+                let number = crate::index::slots_in(bytes.len() as u64);
+                let salt = crate::index::IndexHeader::decode(bytes.first_chunk().unwrap()).unwrap().salt;
+                let slot = crate::index::Slot { time: at(i64::MAX), offset: 1 << 40, entries: 1 << 40 };
+                let stale = [slot.encode(salt, number), slot.encode(salt, number + 1)].concat();
+                made.overwrite(&path, &[bytes, stale].concat());
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn every_place_of_a_log_is_found_and_read_both_ways(
+        steps in steps(),
+        damage in index_damage(),
+        places in vec(any::<prop::sample::Index>(), 1..8),
+        walk in vec(any::<bool>(), 0..40),
+    ) {
+        let made = make(&steps);
+        damage_indexes(&made, damage);
+        let (log, entries) = (made.log(), &made.entries);
+        let mut reader = log.reader().unwrap();
+        prop_assert_eq!(&rest(&mut reader), entries);
+        let mut back = rest_back(&mut reader);
+        back.reverse();
+        prop_assert_eq!(&back, entries);
+        prop_assert_eq!(&rest(&mut reader), entries);
+        let last = log.last().unwrap().map(|entry| (entry.time.as_ns(), entry.bytes));
+        prop_assert_eq!(last.as_ref(), entries.last());
+
+        for place in places {
+            // The time of an entry, and the ones beside it.
+            let place = place.index(entries.len() + 1);
+            let time = entries.get(place).map_or(i64::MAX, |(time, _)| *time);
+            for time in [time, time.saturating_sub(1), time.saturating_add(1)] {
+                let mut expected = entries.partition_point(|(found, _)| *found < time);
+                reader.seek(at(time)).unwrap();
+                for goes_on in &walk {
+                    let before = expected.checked_sub(1).map(|before| &entries[before]);
+                    if *goes_on {
+                        let next = reader.next().unwrap().map(owned);
+                        prop_assert_eq!(next.as_ref(), entries.get(expected));
+                        expected = (expected + 1).min(entries.len());
+                    } else {
+                        let found = reader.back().unwrap().map(owned);
+                        prop_assert_eq!(found.as_ref(), before);
+                        expected = expected.saturating_sub(1);
+                    }
+                }
+                prop_assert_eq!(&rest(&mut reader), &entries[expected..]);
+            }
+        }
+    }
+
+    /// The reader is at the end after each step, and sees exactly what the next one brings.
+    #[test]
+    fn a_reader_at_the_end_goes_on(steps in steps()) {
+        let mut made = Made::new();
+        let log = made.log();
+        let (mut first, mut newest) = (log.reader().unwrap(), log.newest().unwrap());
+        let mut later = log.from(at(1_010_000)).unwrap();
+        for step in &steps {
+            let before = made.entries.len();
+            match step {
+                Step::Batch { gap, lengths } => {
+                    let texts: Vec<Vec<u8>> = lengths.iter().map(|length| vec![7; *length]).collect();
+                    made.batch(*gap, &texts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+                }
+                Step::Close => made.close(),
+                Step::Fill(bytes) => made.fill(*bytes),
+            }
+            let new = &made.entries[before..];
+            prop_assert_eq!(first.wait(Duration::ZERO).unwrap(), !new.is_empty());
+            prop_assert_eq!(&rest(&mut first), new);
+            prop_assert_eq!(&rest(&mut newest), new);
+            let due: Vec<Owned> = new.iter().filter(|(time, _)| *time >= 1_010_000).cloned().collect();
+            prop_assert_eq!(rest(&mut later), due);
+        }
+    }
+}
+
+/// Three segments of a few frames; the last is not closed.
+fn small() -> Made {
+    let mut made = Made::new();
+    for number in 0..7_u8 {
+        made.batch(10, &[&[number; 3], b"", &[number; 20]]);
+        if number % 3 == 2 {
+            made.close();
+        }
+    }
+    made
+}
+
+/// What can be read, and the error that ends it, if one does.
+fn read_out(made: &Made) -> (Vec<Owned>, Option<LogError>) {
+    let mut read = Vec::new();
+    let mut reader = match made.log().reader() {
+        Ok(reader) => reader,
+        Err(error) => return (read, Some(error)),
+    };
+    loop {
+        match reader.next() {
+            Ok(Some(entry)) => read.push(owned(entry)),
+            Ok(None) => return (read, None),
+            Err(error) => {
+                assert_eq!(reader.next().unwrap_err().to_string(), error.to_string(), "an error stays");
+                return (read, Some(error));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_flipped_byte_is_damage_or_torn_and_never_a_wrong_entry() {
+    let made = small();
+    let segments = made.segments();
+    let last_frame = made.bytes_of(&segments[2].1).len() - (32 + 32);
+    for (number, (_, path)) in segments.iter().enumerate() {
+        let whole = made.bytes_of(path);
+        for place in 0..whole.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut damaged = whole.clone();
+                damaged[place] ^= flip;
+                made.overwrite(path, &damaged);
+                let (read, error) = read_out(&made);
+                assert_eq!(read, made.entries[..read.len()], "{number}, byte {place}");
+                match error {
+                    None => assert!(number == 2 && place >= last_frame, "{number}, byte {place}"),
+                    Some(LogError::Corrupt { file, offset, .. }) => {
+                        assert!(
+                            &file == path && offset <= place as u64 && offset + 80 > place as u64,
+                            "{offset}, {place}"
+                        );
+                    }
+                    Some(LogError::TooNew { file, .. }) => assert!(&file == path && (8..12).contains(&place)),
+                    Some(error) => panic!("{number}, byte {place}: {error}"),
+                }
+                // From the end: never a wrong entry, and no panic.
+                let mut reader = made.log().reader();
+                if let Ok(reader) = &mut reader
+                    && reader.seek_end().is_ok()
+                {
+                    while let Ok(Some(entry)) = reader.back() {
+                        assert!(made.entries.contains(&owned(entry)), "{number}, byte {place}");
+                    }
+                }
+                for (time, _) in made.entries.iter().step_by(4) {
+                    if let Ok(mut reader) = made.log().from(at(*time))
+                        && let Ok(Some(entry)) = reader.next()
+                    {
+                        assert!(made.entries.contains(&owned(entry)), "{number}, byte {place}");
+                    }
+                }
+            }
+        }
+        made.overwrite(path, &whole);
+    }
+    assert_eq!(read_out(&made).0, made.entries);
+}
+
+#[test]
+fn every_cut_is_damage_or_torn_and_never_a_wrong_entry() {
+    let made = small();
+    let segments = made.segments();
+    for (number, (_, path)) in segments.iter().enumerate() {
+        let whole = made.bytes_of(path);
+        for length in 0..whole.len() {
+            for zeros in [0, 100] {
+                let mut cut = whole[..length].to_vec();
+                cut.resize(length + zeros, 0);
+                made.overwrite(path, &cut);
+                let (read, error) = read_out(&made);
+                assert_eq!(read, made.entries[..read.len()], "{number}, {length} bytes");
+                // A closed segment may not be cut, and a header never. What a cut of the last leaves is torn, or whole. Some
+                // bytes that were cut away were zeros.
+                let may_be_cut = number == 2 && length >= 64;
+                let is_whole = cut.starts_with(&whole) || number == 2 && cut.starts_with(&whole[..64]);
+                assert_eq!(error.is_none(), may_be_cut || is_whole, "{number}, {length} bytes: {error:?}");
+            }
+        }
+        made.overwrite(path, &whole);
+    }
+}
+
+#[test]
+fn zeros_where_frames_were_synced_are_damage() {
+    let mut made = small();
+    let path = made.segments()[2].1.clone();
+    let mut reader = made.log().reader().unwrap();
+    assert_eq!(rest(&mut reader).len(), 21);
+    // Far more than is looked at without suspicion.
+    made.batch(10, &[&vec![9; 300_000]]);
+    made.batch(10, &[b"behind"]);
+    let whole = made.bytes_of(&path);
+    let begin = 64 + 32 + 32;
+    made.overwrite(&path, &[&whole[..begin], &vec![0; 300_000 + 40], &whole[begin + 300_040..]].concat());
+    let (read, error) = read_out(&made);
+    assert_eq!(read, made.entries[..21]);
+    assert!(matches!(error, Some(LogError::Corrupt { offset, .. }) if offset == begin as u64), "{error:?}");
+    // Who waits there has looked a moment ago, and does so again.
+    assert!(matches!(reader.wait(Duration::from_secs(10)), Err(LogError::Corrupt { .. })));
+}
+
+/// As a writer's recovery does it: a copy takes the file's name, and only that grows.
+#[test]
+fn a_replaced_file_is_read_on() {
+    let mut made = small();
+    let path = made.segments()[2].1.clone();
+    let mut reader = made.log().reader().unwrap();
+    assert_eq!(rest(&mut reader), made.entries);
+    let copy = made.dir.join("copy.tmp");
+    made.disk.create(&copy).unwrap().write_at(&made.bytes_of(&path), 0).unwrap();
+    made.disk.rename(&copy, &path).unwrap();
+    assert!(reader.next().unwrap().is_none());
+    made.batch(10, &[b"more"]);
+    assert_eq!(rest(&mut reader), made.entries[21..]);
+    // Replaced, grown, closed, and followed by others, all unseen.
+    made.disk.create(&copy).unwrap().write_at(&made.bytes_of(&path), 0).unwrap();
+    made.disk.rename(&copy, &path).unwrap();
+    made.batch(10, &[b"and more"]);
+    made.close();
+    made.batch(10, &[b"and another"]);
+    assert_eq!(rest(&mut reader), made.entries[22..]);
+    // Replaced, grown, closed and removed: what it got meanwhile is lost for this reader, which says so.
+    let (start, path) = made.segments()[3].clone();
+    made.disk.create(&copy).unwrap().write_at(&made.bytes_of(&path), 0).unwrap();
+    made.disk.rename(&copy, &path).unwrap();
+    made.batch(10, &[b"lost"]);
+    made.close();
+    made.batch(10, &[b"last"]);
+    for (_, path) in &made.segments()[..4] {
+        made.disk.remove(path).unwrap();
+    }
+    let gap = reader.next().unwrap_err();
+    assert!(matches!(gap, LogError::Gap { after, .. } if after == Some(start)), "{gap}");
+    assert_eq!(rest(&mut reader), made.entries[25..]);
+}
+
+#[test]
+fn a_missing_segment_is_said_and_a_removed_one_is_a_gap() {
+    let made = small();
+    let [first, second, third] = made.segments().try_into().unwrap();
+    let mut early = made.log().reader().unwrap();
+    let head = owned(early.next().unwrap().unwrap());
+    let mut waiting = made.log().reader().unwrap();
+    made.disk.remove(&second.1).unwrap();
+
+    // The first is there, so the second is missing, from both sides.
+    let (read, error) = read_out(&made);
+    assert_eq!(read, made.entries[..9]);
+    assert!(matches!(error, Some(LogError::Missing { before, .. }) if before == third.0), "{error:?}");
+    let mut newest = made.log().newest().unwrap();
+    assert_eq!(owned(newest.back().unwrap().unwrap()), made.entries[20]);
+    newest.back().unwrap().unwrap();
+    newest.back().unwrap().unwrap();
+    assert!(matches!(newest.back().unwrap_err(), LogError::Missing { .. }));
+
+    // Without the first, they were removed in order. Who has it open reads it to its end.
+    made.disk.remove(&first.1).unwrap();
+    assert_eq!(read_out(&made).0, made.entries[18..]);
+    for (reader, read) in [(&mut early, vec![head]), (&mut waiting, vec![])] {
+        let mut read: Vec<Owned> = read;
+        let gap = loop {
+            match reader.next() {
+                Ok(entry) => read.push(owned(entry.unwrap())),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(read, made.entries[..9]);
+        let LogError::Gap { after, before } = gap else { panic!("{gap}") };
+        assert_eq!((after, before), (Some(at(made.entries[8].0)), third.0));
+        assert_eq!(rest(reader), made.entries[18..]);
+    }
+}
