@@ -203,12 +203,21 @@ impl FrameFile {
     /// # Errors
     /// As [`append`](Self::append).
     pub fn trim(&mut self) -> Result<(), FileError> {
+        self.cut_fill()?;
+        self.syncer.sync_to(self.reach())
+    }
+
+    /// Gives back what was filled ahead, without a sync; frames may follow.
+    ///
+    /// # Errors
+    /// [`FileError::Io`]: the zeros may still be there.
+    pub fn cut_fill(&mut self) -> Result<(), FileError> {
         if self.filled > self.end {
             self.file.truncate(self.end).map_err(|source| FileError::io("truncate", &self.path, source))?;
             self.filled = self.end;
             self.fill_step = FILL_BYTES_MIN;
         }
-        self.syncer.sync_to(self.reach())
+        Ok(())
     }
 
     /// Ends the file with a closing frame, in which `first` stands, cuts the zeros off and syncs it: it takes no more frames.
@@ -300,8 +309,8 @@ pub fn make_durable(
     step("sync", file.sync())
 }
 
-/// Puts what `write` writes in the place of a file, durably.
-fn put(
+/// Puts what `write` writes in the place of a file, durably; errors as those of [`write_whole`].
+pub(crate) fn put(
     disk: &dyn Disk,
     path: &Path,
     poison: &Poison,

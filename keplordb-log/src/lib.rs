@@ -41,13 +41,15 @@ pub mod file;
 pub mod frame;
 #[allow(dead_code, reason = "what reads segments uses the rest")]
 mod header;
+mod hop;
 #[allow(dead_code, reason = "what reads segments uses the rest")]
 mod index;
+mod index_file;
 mod log;
-#[allow(dead_code, reason = "replicas use it")]
 mod lookup;
 #[cfg(test)]
 mod made;
+#[allow(dead_code, reason = "replicas use it")]
 mod mark;
 mod options;
 #[doc(hidden)]
@@ -56,11 +58,15 @@ pub mod poison;
 mod reader;
 #[cfg(test)]
 mod reader_tests;
+mod recover;
 pub mod salvage;
+mod scan;
+mod segment;
 mod segment_file;
 pub mod syncer;
 mod timestamp;
 mod window;
+mod writer;
 
 pub use entries::MAX_ENTRY_BYTES;
 pub use error::{LogError, Result};
@@ -68,4 +74,6 @@ pub use frame::{End, Frame, Walk};
 pub use log::Log;
 pub use options::{Options, SyncPolicy};
 pub use reader::{Entry, OwnedEntry, Position, Reader};
+pub use recover::Recovered;
 pub use timestamp::{Clock, ManualClock, SystemClock, Timestamp};
+pub use writer::{Writer, WriterStats};

@@ -46,9 +46,8 @@ impl Log {
         &self.options
     }
 
-    #[allow(dead_code, reason = "readers and writers use it")]
-    pub(crate) fn disk(&self) -> &dyn Disk {
-        self.options.disk.as_ref()
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.options.disk
     }
 }
 

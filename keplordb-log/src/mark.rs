@@ -154,7 +154,7 @@ mod tests {
         let (disk, dir) = (MemoryDisk::default(), Path::new("copy"));
         disk.create_dir(dir).unwrap();
         let file = disk.create(&path(dir)).unwrap();
-        let mut write = |bytes: &[u8]| {
+        let write = |bytes: &[u8]| {
             file.truncate(0).unwrap();
             file.write_at(bytes, 0).unwrap();
             Mark::read(&disk, dir)

@@ -70,7 +70,7 @@ impl Options {
 /// When what was written becomes durable, that is, survives a power cut. A killed process loses nothing under any policy.
 ///
 /// Under every policy a segment is synced when the next one begins, the first batch of a segment is durable when its write
-/// returns, and `Writer::sync` makes durable what was written before it. What a power cut takes is always
+/// returns, and [`Writer::sync`](crate::Writer::sync) makes durable what was written before it. What a power cut takes is always
 /// the end: no entry is lost while a later one stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SyncPolicy {
@@ -86,7 +86,7 @@ pub enum SyncPolicy {
         /// Bytes of frames.
         bytes: u64,
     },
-    /// Only `Writer::sync` and `Writer::close` sync.
+    /// Only [`Writer::sync`](crate::Writer::sync) and [`Writer::close`](crate::Writer::close) sync.
     OnDemand,
     /// As `OnDemand`, but closing does not sync either: the operating system writes when it likes, usually within half a minute.
     Never,

@@ -57,7 +57,6 @@ impl Timestamp {
     }
 
     /// The nanosecond after this one; `None` after the last.
-    #[allow(dead_code, reason = "the writer uses it")]
     pub(crate) fn next(self) -> Option<Self> {
         self.after_by_ns(1)
     }

@@ -1,0 +1,316 @@
+//! Opening a log to write, after anything: what is there is found, judged, repaired where only a crash did it, and proved to
+//! be on disk.
+//!
+//! # Steps
+//!
+//! 1. The directory is made, its lock taken, and it is synced: names that a killed writer gave are durable from here on.
+//! 2. A directory that is a copy is cut to what its [mark](crate::mark) says, and is none any more.
+//! 3. Leftovers go: temporary files, and indexes without a segment.
+//! 4. The last segment's header is read. All earlier ones are sealed, or this one would not be there.
+//! 5. Its frames are walked over, from the last place before which a watermark proves all to be synced. A torn end is noted;
+//!    damage ends the opening.
+//! 6. What is not proved to be on disk is put there ([`make_durable`]): entries may follow only what no power cut can take.
+//! 7. Its index is made good.
+//!
+//! A crash in any step leaves a log that opens the same way; step 6 cuts and syncs before anything is written behind the cut.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use keplordb_disk::{Disk, DiskFile, Entry};
+
+use crate::entries::entries;
+use crate::error::{IoContext, LogError, Result};
+use crate::file::{make_durable, random_salt};
+use crate::frame::{ALIGN_BYTES, End, Frame, HEADER_BYTES};
+use crate::header::{
+    Listed, SEGMENT_HEADER_BYTES, SegmentHeader, index_name, index_start, segment_name, segment_start,
+    segments_of,
+};
+use crate::hop::Hops;
+use crate::index_file::{IndexFile, IndexWriter, watermark};
+use crate::mark::Mark;
+use crate::scan::scan;
+use crate::segment::{Files, Segment};
+use crate::syncer::Reach;
+use crate::timestamp::Timestamp;
+
+/// The shortest segment: its header and a frame.
+const SEGMENT_BYTES_MIN: u64 = (SEGMENT_HEADER_BYTES + HEADER_BYTES) as u64;
+
+/// What a writer found and repaired when it opened its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// The segment that was looked at: the last one; `None` in an empty log.
+    pub segment: Option<Timestamp>,
+    /// Bytes behind its last whole batch that a crash had left and that were cut off: no entry whose write had returned as
+    /// durable was among them.
+    pub torn_bytes: u64,
+    /// Bytes of it that nothing proved to be on disk, and that were therefore copied: all of them, or none.
+    pub copied_bytes: u64,
+}
+
+/// A log that was opened to write.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// Its id.
+    pub(crate) log: u64,
+    /// The number of the segment after the last one.
+    pub(crate) next_number: u64,
+    /// Time of the last entry.
+    pub(crate) last: Option<Timestamp>,
+    /// The last segment, if it takes more frames.
+    pub(crate) current: Option<Segment>,
+    pub(crate) recovered: Recovered,
+}
+
+/// Opens the log in the directory of `files`, whose lock is held.
+pub(crate) fn open(files: &Files) -> Result<Opened> {
+    let (disk, dir) = (files.disk.as_ref(), files.dir.as_ref());
+    disk.sync_dir(dir).at("sync", dir)?;
+    end_copying(files)?;
+    let entries = disk.list(dir).at("list", dir)?;
+    let segments = segments_of(&entries);
+    remove_leftovers(disk, dir, &entries, &segments);
+    let Some(last) = segments.last() else {
+        let log = random_salt(0);
+        return Ok(Opened {
+            log,
+            next_number: 0,
+            last: None,
+            current: None,
+            recovered: Recovered::default(),
+        });
+    };
+    open_last(files, last.start)
+}
+
+/// Step 2: makes a copy an original.
+fn end_copying(files: &Files) -> Result<()> {
+    let (disk, dir) = (files.disk.as_ref(), files.dir.as_ref());
+    let Some(mark) = Mark::read(disk, dir)? else { return Ok(()) };
+    let counts = |start| start < mark.start || (start == mark.start && mark.bytes >= SEGMENT_BYTES_MIN);
+    let entries = disk.list(dir).at("list", dir)?;
+    for Listed { start, .. } in segments_of(&entries) {
+        if !counts(start) {
+            let path = files.segment(start);
+            disk.remove(&path).at("remove", &path)?;
+        }
+    }
+    // What an index says of syncs would be about another disk. All of them can be made again.
+    for entry in entries.iter().filter(|entry| index_start(&entry.name).is_some()) {
+        let path = dir.join(&entry.name);
+        disk.remove(&path).at("remove", &path)?;
+    }
+    if counts(mark.start) {
+        let path = files.segment(mark.start);
+        let file = disk.open(&path).at("open", &path)?;
+        let found_bytes = file.bytes().at("measure", &path)?;
+        if found_bytes < mark.bytes {
+            return Err(LogError::Truncated { file: path, found_bytes, expected_bytes: mark.bytes });
+        }
+        file.truncate(mark.bytes).at("truncate", &path)?;
+        file.sync().at("sync", &path)?;
+    }
+    disk.sync_dir(dir).at("sync", dir)?;
+    Mark::remove(disk, dir)
+}
+
+/// Step 3. That one stays is no error: it takes up space, and the next opening tries again.
+fn remove_leftovers(disk: &dyn Disk, dir: &Path, entries: &[Entry], segments: &[Listed]) {
+    let is_segment = |start| segments.binary_search_by_key(&start, |segment| segment.start).is_ok();
+    for entry in entries.iter().filter(|entry| !entry.is_dir) {
+        let name = entry.name.as_str();
+        let is_temporary = name.strip_suffix(".tmp").is_some_and(|name| segment_start(name).is_some());
+        if is_temporary || index_start(name).is_some_and(|start| !is_segment(start)) {
+            let _ = disk.remove(&dir.join(name));
+        }
+    }
+}
+
+/// Steps 4 to 7.
+fn open_last(files: &Files, start: Timestamp) -> Result<Opened> {
+    let (disk, dir) = (files.disk.as_ref(), files.dir.as_ref());
+    let path = dir.join(segment_name(start));
+    let file = disk.open_read(&path).at("open", &path)?;
+    let header = read_header(file.as_ref(), &path, start)?;
+    let found = walk(disk, dir, file.as_ref(), &path, &header)?;
+    let end_bytes = found.end.at();
+
+    let mut recovered = Recovered { segment: Some(start), ..Recovered::default() };
+    let file_bytes = file.bytes().at("measure", &path)?;
+    let is_closed = matches!(found.end, End::Closed { .. });
+    if let End::Torn { bytes, .. } = found.end {
+        recovered.torn_bytes = bytes;
+    }
+    let is_proved = found.durable_upto >= end_bytes;
+    let has_rest = file_bytes > end_bytes && !matches!(found.end, End::Clean { .. });
+    if !is_proved || has_rest {
+        make_durable(disk, &path, found.durable_upto, end_bytes, &files.poison)?;
+    }
+    if !is_proved {
+        recovered.copied_bytes = end_bytes;
+    }
+
+    let frames = disk.open_read(&path).at("open", &path)?;
+    let index = resume_index(disk, dir, &header, frames.as_ref(), end_bytes);
+    let (log, next_number, last) = (header.log, header.number.saturating_add(1), Some(found.last));
+    if is_closed {
+        return Ok(Opened { log, next_number, last, current: None, recovered });
+    }
+    let reach = Reach { bytes: end_bytes, below: found.entries };
+    let current = Some(Segment::resume(files, header, reach, index)?);
+    Ok(Opened { log, next_number, last, current, recovered })
+}
+
+/// The header of the segment whose name says that it starts at `start`.
+pub(crate) fn read_header(file: &dyn DiskFile, path: &Path, start: Timestamp) -> Result<SegmentHeader> {
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    let read = file.read_at(&mut bytes, 0).at("read", path)?;
+    let header = SegmentHeader::decode(bytes.get(..read).unwrap_or_default());
+    let header = header.map_err(|bad| bad.in_file(path))?;
+    if header.start != start {
+        let what = format!("its name says that it starts at {start}, its header says {}", header.start);
+        return Err(LogError::corrupt(path, 40, what));
+    }
+    Ok(header)
+}
+
+/// Step 7; it also notes what step 6 has proved. A failure is no error: readers do without an index.
+fn resume_index(
+    disk: &dyn Disk,
+    dir: &Path,
+    header: &SegmentHeader,
+    frames: &dyn DiskFile,
+    end_bytes: u64,
+) -> Option<IndexWriter> {
+    let index = IndexWriter::resume(disk, dir, header, frames, end_bytes)
+        .and_then(|mut index| index.note_synced(end_bytes).map(|()| index));
+    if index.is_err() {
+        let _ = disk.remove(&dir.join(index_name(header.start)));
+    }
+    index.ok()
+}
+
+/// The last segment's frames as they were found.
+#[derive(Debug)]
+struct Walked {
+    end: End,
+    /// Entries before the end.
+    entries: u64,
+    /// Time of the last one.
+    last: Timestamp,
+    /// Bytes that are proved to be synced.
+    durable_upto: u64,
+}
+
+/// Step 5.
+fn walk(
+    disk: &dyn Disk,
+    dir: &Path,
+    file: &dyn DiskFile,
+    path: &Path,
+    header: &SegmentHeader,
+) -> Result<Walked> {
+    // An index that cannot be read is made again later; here it only says where to begin.
+    let index = IndexFile::open(disk, dir, header).unwrap_or_default();
+    let synced_bytes = index.as_ref().map_or(0, IndexFile::synced_bytes);
+    let watermark = watermark(file, index.as_ref(), header).at("read", path)?;
+    // The first frame was synced before the file got its name.
+    let covered = synced_bytes.max(watermark).max(SEGMENT_BYTES_MIN + ALIGN_BYTES as u64);
+    let file_bytes = file.bytes().at("measure", path)?;
+    if file_bytes < covered {
+        let (file, found_bytes) = (path.to_owned(), file_bytes);
+        return Err(LogError::Truncated { file, found_bytes, expected_bytes: covered });
+    }
+
+    let from = place_before(file, index.as_ref(), header, covered).at("read", path)?;
+    let mut walked = Seen { entries: from.1, last: header.before, durable_upto: covered };
+    let end = scan(file, path, header.salt, from.0, covered, |frame| walked.take(frame, path))?;
+    let Seen { entries, last, durable_upto } = walked;
+    match end {
+        End::Corrupt { at, covered_upto, what } => {
+            let what = format!("{what} (bytes up to {covered_upto} were synced)");
+            return Err(LogError::corrupt(path, at, what));
+        }
+        End::Truncated { covered_upto: expected_bytes, .. } => {
+            let (file, found_bytes) = (path.to_owned(), file_bytes);
+            return Err(LogError::Truncated { file, found_bytes, expected_bytes });
+        }
+        End::Closed { at, first } if last.is_none_or(|last| last.as_ns() != first as i64) => {
+            let at = at.saturating_sub(HEADER_BYTES as u64);
+            return Err(LogError::corrupt(
+                path,
+                at,
+                "the closing frame's time is not that of the last entry",
+            ));
+        }
+        End::Closed { .. } | End::Clean { .. } | End::Torn { .. } => {}
+    }
+    let last =
+        last.ok_or_else(|| LogError::corrupt(path, SEGMENT_HEADER_BYTES as u64, "a segment has no entry"))?;
+    Ok(Walked { end, entries, last, durable_upto })
+}
+
+/// Where a walk may begin: at the frame of a slot before which all is known to be synced, and the entries before it; else
+/// at the first frame.
+///
+/// A frame that is proved to be synced is not looked at again here: if it is damaged, readers will say so.
+fn place_before(
+    file: &dyn DiskFile,
+    index: Option<&IndexFile>,
+    header: &SegmentHeader,
+    covered: u64,
+) -> std::io::Result<(u64, u64)> {
+    let start = (SEGMENT_HEADER_BYTES as u64, 0);
+    // A frame must begin there that lies before `covered`, or there would be no last entry to find.
+    let slot = index.and_then(|index| index.last_before(|slot| slot.offset < covered).unwrap_or_default());
+    let Some(slot) = slot else { return Ok(start) };
+    let mut hops = Hops::new(file, header.salt, slot.offset, covered);
+    Ok(match hops.next()? {
+        Some((offset, frame)) if frame.rows > 0 && frame.first as i64 == slot.time.as_ns() => {
+            (offset, slot.entries)
+        }
+        _ => start,
+    })
+}
+
+/// What the frames of a walk say together.
+#[derive(Debug)]
+struct Seen {
+    entries: u64,
+    last: Option<Timestamp>,
+    durable_upto: u64,
+}
+
+impl Seen {
+    fn take(&mut self, frame: &Frame<'_>, path: &Path) -> Result<()> {
+        let first = Timestamp::from_ns(frame.first as i64);
+        if self.last.is_some_and(|last| last >= first) {
+            return Err(LogError::corrupt(path, frame.offset, "a frame is not later than what is before it"));
+        }
+        for entry in entries(frame.payload, first, frame.rows) {
+            let (time, _) = entry.map_err(|malformed| malformed.in_frame(path, frame.offset))?;
+            self.last = Some(time);
+        }
+        self.entries += u64::from(frame.rows);
+        self.durable_upto = self.durable_upto.max(frame.durable_upto);
+        // The first frame was synced before the file got its name.
+        if frame.offset == SEGMENT_HEADER_BYTES as u64 {
+            self.durable_upto = self.durable_upto.max(frame.end());
+        }
+        Ok(())
+    }
+}
+
+/// Takes the lock of a log's directory, which is made if it is missing.
+pub(crate) fn lock(disk: &Arc<dyn Disk>, dir: &Path) -> Result<keplordb_disk::Lock> {
+    disk.create_dir(dir).at("create", dir)?;
+    let file = dir.join("LOCK");
+    disk.lock(&file).map_err(|error| match error {
+        keplordb_disk::LockError::Held { pid } => LogError::Locked { dir: dir.to_owned(), pid },
+        keplordb_disk::LockError::Io(source) => LogError::io("lock", &file, source),
+    })
+}
