@@ -15,7 +15,9 @@ use std::time::Duration;
 use keplordb_disk::sim::{Fault, FaultKind, OperationKind};
 use keplordb_disk::{Disk, MemoryDisk, SimDisk};
 use keplordb_log::frame::End;
-use keplordb_log::{Log, LogError, MAX_ENTRY_BYTES, ManualClock, Options, SyncPolicy, Timestamp, Writer};
+use keplordb_log::{
+    Log, LogError, MAX_ENTRY_BYTES, ManualClock, Options, SegmentInfo, SyncPolicy, Timestamp, Writer,
+};
 use naive::Entry;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -186,6 +188,7 @@ proptest! {
             prop_assert_eq!(writer.last_time().map(Timestamp::as_ns), model.last());
             check_policy(&writer, sync, &model);
         }
+        check_segments(&log, &disk);
         let unsynced = writer.stats().unsynced_entries;
         let durable = entries(&disk.power_cut(0));
         prop_assert!(durable.len() + usize::try_from(unsynced).unwrap() >= model.entries.len());
@@ -198,6 +201,31 @@ proptest! {
             prop_assert!(last_batch.abs_diff(segment.start) <= duration_ns, "{}", last);
         }
     }
+}
+
+/// What the log says of its segments is what is in their files.
+fn check_segments(log: &Log, disk: &SimDisk) {
+    let expected: Vec<SegmentInfo> = segments(disk)
+        .iter()
+        .map(|segment| SegmentInfo {
+            number: segment.number,
+            start: ns(segment.start),
+            end: segment.batches.last().map(|batch| ns(batch.last().unwrap().0)),
+            entries: segment.batches.iter().map(|batch| batch.len() as u64).sum(),
+            bytes: segment.bytes_used(),
+            is_closed: matches!(segment.end, End::Closed { .. }),
+        })
+        .collect();
+    assert_eq!(log.segments().unwrap(), expected);
+    // The same without indexes.
+    let disk = disk.kill();
+    for entry in disk.list(Path::new(DIR)).unwrap() {
+        if Path::new(&entry.name).extension().is_some_and(|extension| extension == "index") {
+            disk.remove(&Path::new(DIR).join(entry.name)).unwrap();
+        }
+    }
+    let (log, _) = log_on(disk, Options::default());
+    assert_eq!(log.segments().unwrap(), expected);
 }
 
 impl naive::Segment {
@@ -540,6 +568,59 @@ fn damage_in_the_last_segment_is_told_from_a_torn_end() {
     cut.open(&path).unwrap().truncate(64 + frame * 3).unwrap();
     let (log, _) = log_on(cut, Options::default());
     assert!(matches!(log.writer(), Err(LogError::Truncated { .. })));
+}
+
+#[test]
+fn a_frame_that_is_being_written_does_not_count_yet() {
+    let disk = SimDisk::default();
+    let (log, _) = log_on(disk.clone(), Options::default());
+    let writer = log.writer().unwrap();
+    for _ in 0..3 {
+        writer.write(b"entry").unwrap();
+    }
+    let whole = log.segments().unwrap()[0];
+    assert_eq!((whole.entries, whole.end), (3, Some(ns(1002))));
+    let path = Path::new(DIR).join(&segments(&disk)[0].name);
+    // The header of the last frame is there, of its payload only some.
+    disk.open(&path).unwrap().write_at(&[0; 3], whole.bytes - 6).unwrap();
+    let found = log.segments().unwrap()[0];
+    let bytes = whole.bytes - naive::frame_bytes(&[5]) as u64;
+    assert_eq!(found, SegmentInfo { entries: 2, end: Some(ns(1001)), bytes, ..whole });
+}
+
+#[test]
+fn only_the_oldest_segment_is_removed_and_never_the_last() {
+    let disk = SimDisk::default();
+    let (log, _) = log_on(disk.clone(), Options { max_segment_bytes: 1, ..Options::default() });
+    assert!(matches!(log.remove_segment(ns(1)), Err(LogError::NoSegment { .. })));
+    let writer = log.writer().unwrap();
+    for _ in 0..3 {
+        writer.write(b"entry").unwrap();
+    }
+    assert!(matches!(log.remove_segment(ns(1001)), Err(LogError::Invalid { field: "start", .. })));
+    assert!(
+        matches!(log.remove_segment(ns(1002)), Err(LogError::LastSegment { start }) if start == ns(1002))
+    );
+    assert!(
+        matches!(log.remove_segment(ns(999)), Err(LogError::NoSegment { start, .. }) if start == ns(999))
+    );
+    assert_eq!(log.segments().unwrap().len(), 3);
+    log.remove_segment(ns(1000)).unwrap();
+    // Durable, with its index.
+    let cut = disk.power_cut(0);
+    assert_eq!(entries(&cut).len(), 2);
+    assert_eq!(
+        cut.list(Path::new(DIR)).unwrap().iter().filter(|entry| entry.name.contains("001000Z")).count(),
+        0
+    );
+    log.remove_segment(ns(1001)).unwrap();
+    assert!(matches!(log.remove_segment(ns(1002)), Err(LogError::LastSegment { .. })));
+    // Writing goes on, and times too, after another opening.
+    writer.write(b"entry").unwrap();
+    drop(writer);
+    assert_eq!(log.writer().unwrap().write(b"entry").unwrap(), ns(1004));
+    let numbers: Vec<u64> = log.segments().unwrap().iter().map(|segment| segment.number).collect();
+    assert_eq!(numbers, [2, 3, 4]);
 }
 
 #[test]
