@@ -90,11 +90,6 @@ impl Cursor {
         Self { at: 0, left: entries, time: first, is_first: true }
     }
 
-    /// Where in the payload the next entry begins.
-    pub(crate) fn at(&self) -> usize {
-        self.at
-    }
-
     /// How many entries follow.
     pub(crate) fn left(&self) -> u32 {
         self.left
@@ -339,9 +334,9 @@ mod tests {
         let first = Timestamp::from_ns(1);
         let payload = [1, b'a', 1, 9, b'b'];
         let mut cursor = Cursor::new(first, 2);
-        assert_eq!((cursor.at(), cursor.left()), (0, 2));
+        assert_eq!((cursor.at, cursor.left()), (0, 2));
         assert_eq!(cursor.next(&payload), Ok(Some((first, 1..2))));
-        assert_eq!((cursor.at(), cursor.left()), (2, 1));
+        assert_eq!((cursor.at, cursor.left()), (2, 1));
         let stands = cursor;
         assert!(cursor.next(&payload).is_err());
         assert_eq!(cursor, stands);

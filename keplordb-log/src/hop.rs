@@ -119,9 +119,9 @@ mod tests {
     fn zeros_the_end_and_another_salt_stop_it() {
         let (file, expected) = file(&[5, 6]);
         let end = file.bytes().unwrap();
-        assert_eq!(offsets(Hops::new(file.as_ref(), SALT + 1, 64, end)), []);
+        assert_eq!(offsets(Hops::new(file.as_ref(), SALT + 1, 64, end)), [0_u64; 0]);
         file.write_at(&[0; 100], end).unwrap();
         assert_eq!(offsets(Hops::new(file.as_ref(), SALT, 64, end + 100)), expected);
-        assert_eq!(offsets(Hops::new(file.as_ref(), SALT, end + 100, u64::MAX)), []);
+        assert_eq!(offsets(Hops::new(file.as_ref(), SALT, end + 100, u64::MAX)), [0_u64; 0]);
     }
 }

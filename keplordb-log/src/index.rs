@@ -183,11 +183,6 @@ impl Slots {
         Self { count, last_offset }
     }
 
-    /// How many slots there are.
-    pub(crate) fn count(&self) -> u64 {
-        self.count
-    }
-
     /// The number of the slot that the frame which begins at `offset` gets; `None` for most frames.
     pub(crate) fn take(&mut self, offset: u64) -> Option<u64> {
         if self.count > 0 && offset < self.last_offset.saturating_add(SLOT_EVERY_BYTES) {
@@ -237,7 +232,7 @@ mod tests {
             let (mut slots, mut offset, mut last) = (Slots::default(), 64, None::<u64>);
             for (frame, step) in steps.iter().enumerate() {
                 let is_due = last.is_none_or(|last| offset - last >= SLOT_EVERY_BYTES);
-                let count = slots.count();
+                let count = slots.count;
                 prop_assert_eq!(slots.take(offset), is_due.then_some(count), "frame {}", frame);
                 if is_due {
                     last = Some(offset);

@@ -34,22 +34,22 @@
 
 #![forbid(unsafe_code)]
 
-#[allow(dead_code, reason = "what reads segments uses the rest")]
+mod compactor;
 mod entries;
 mod error;
 pub mod file;
 pub mod frame;
-#[allow(dead_code, reason = "what reads segments uses the rest")]
+
 mod header;
 mod hop;
-#[allow(dead_code, reason = "what reads segments uses the rest")]
+
 mod index;
 mod index_file;
 mod log;
+
 mod lookup;
 #[cfg(test)]
 mod made;
-#[allow(dead_code, reason = "replicas use it")]
 mod mark;
 mod options;
 #[doc(hidden)]
@@ -59,6 +59,8 @@ mod reader;
 #[cfg(test)]
 mod reader_tests;
 mod recover;
+mod replica;
+mod retention;
 pub mod salvage;
 mod scan;
 mod segment;
@@ -66,9 +68,11 @@ mod segment_file;
 mod segments;
 pub mod syncer;
 mod timestamp;
+mod view;
 mod window;
 mod writer;
 
+pub use compactor::Compactor;
 pub use entries::MAX_ENTRY_BYTES;
 pub use error::{LogError, Result};
 pub use frame::{End, Frame, Walk};
@@ -76,6 +80,8 @@ pub use log::Log;
 pub use options::{Options, SyncPolicy};
 pub use reader::{Entry, OwnedEntry, Position, Reader};
 pub use recover::Recovered;
+pub use replica::{Copied, Lag, Replica};
+pub use retention::{Removed, Retention};
 pub use segments::SegmentInfo;
 pub use timestamp::{Clock, ManualClock, SystemClock, Timestamp};
 pub use writer::{Writer, WriterStats};

@@ -28,19 +28,6 @@ impl From<crate::LogError> for NoIndex {
     }
 }
 
-/// What the headers of a segment's frames say together.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Extent {
-    /// In all frames.
-    pub(crate) entries: u64,
-    /// Where the last frame begins.
-    pub(crate) last_frame: Option<u64>,
-    /// Where it ends.
-    pub(crate) end: u64,
-    /// Where the closing frame ends, and the time in it.
-    pub(crate) closing: Option<(u64, Timestamp)>,
-}
-
 impl SegmentFile {
     /// The last frame that begins at or before `time`, or the first one: where to look for the first entry at or after it.
     pub(crate) fn frame_of(&mut self, time: Timestamp) -> Result<u64> {
@@ -77,7 +64,7 @@ impl SegmentFile {
 
     /// The places of the last frame, if there is one, and of what follows it: the closing frame, or no frame.
     pub(crate) fn last_frame(&mut self) -> Result<(Option<u64>, u64)> {
-        let slot = self.slot_where(|_| true)?;
+        let slot = self.last_slot()?;
         let mut last = None;
         let begin = slot.map_or(FIRST_FRAME, |slot| slot.offset);
         let end = self.hop(begin, u64::MAX, |offset, header| {
@@ -89,21 +76,9 @@ impl SegmentFile {
         Ok((last, end))
     }
 
-    /// How far the frames that begin before `limit` reach, and how many entries they have, by their headers.
-    pub(crate) fn extent(&mut self, limit: u64) -> Result<Extent> {
-        let slot = self.slot_where(|slot| slot.offset < limit)?;
-        let (begin, mut entries) = slot.map_or((FIRST_FRAME, 0), |slot| (slot.offset, slot.entries));
-        let (mut last_frame, mut closing) = (None, None);
-        let end = self.hop(begin, limit, |offset, header| {
-            if header.rows > 0 {
-                last_frame = Some(offset);
-                entries += u64::from(header.rows);
-            } else {
-                closing = Some((offset + header.frame_bytes(), Timestamp::from_ns(header.first as i64)));
-            }
-            header.rows > 0
-        })?;
-        Ok(Extent { entries, last_frame, end, closing })
+    /// The last slot, from which the end of the segment is not far; `None` if there is none.
+    pub(crate) fn last_slot(&mut self) -> Result<Option<Slot>> {
+        self.slot_where(|_| true)
     }
 
     /// Goes from header to header, from the frame at `offset` on, as long as there are any before `end` and `goes_on` says so.

@@ -29,6 +29,7 @@ use keplordb_disk::Disk;
 
 use crate::error::{IoContext, LogError, Result};
 use crate::file::write_whole;
+use crate::header::{self, index_name, segment_name};
 use crate::poison::Poison;
 use crate::timestamp::Timestamp;
 
@@ -118,8 +119,37 @@ impl Mark {
     }
 }
 
+/// Cuts a copy to what its mark says: the marked segment to its length, and no later one.
+pub(crate) fn cut_to(disk: &dyn Disk, dir: &Path, mark: &Mark) -> Result<()> {
+    for segment in header::list(disk, dir)? {
+        let path = dir.join(segment_name(segment.start));
+        let is_marked = segment.start == mark.start;
+        if segment.start > mark.start || (is_marked && mark.bytes == 0) {
+            remove(disk, &path)?;
+            remove(disk, &dir.join(index_name(segment.start)))?;
+            disk.sync_dir(dir).at("sync", dir)?;
+        } else if is_marked && segment.bytes > mark.bytes {
+            let file = disk.open(&path).at("open", &path)?;
+            file.truncate(mark.bytes).at("truncate", &path)?;
+            file.sync().at("sync", &path)?;
+        } else if is_marked && segment.bytes < mark.bytes {
+            let (found_bytes, expected_bytes) = (segment.bytes, mark.bytes);
+            return Err(LogError::Truncated { file: path, found_bytes, expected_bytes });
+        }
+    }
+    Ok(())
+}
+
 fn path(dir: &Path) -> PathBuf {
     dir.join(NAME)
+}
+
+/// Removes a file, if it is there.
+pub(crate) fn remove(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.at("remove", path),
+    }
 }
 
 /// `N` of the mark's bytes, which are there: the places are those of the layout above.

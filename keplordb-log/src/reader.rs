@@ -22,11 +22,11 @@ use keplordb_disk::{Disk, Watch};
 use crate::entries::Cursor;
 use crate::error::{IoContext, LogError, Result};
 use crate::frame::{BadFrame, HEADER_BYTES};
-use crate::header::{self, Listed};
 use crate::log::Log;
 use crate::mark::Mark;
 use crate::segment_file::{FIRST_FRAME, Found, FramePlace, SegmentFile};
 use crate::timestamp::Timestamp;
+use crate::view::{View, limit_bytes};
 use crate::window::Window;
 
 /// How long a reader that has looked for damage behind the end of the log does not do it again. The look reads what space is
@@ -115,45 +115,6 @@ pub struct Reader {
     /// It was not looked for the last time, because it had been shortly before.
     is_unsure: bool,
     watch: Option<(PathBuf, Box<dyn Watch>)>,
-}
-
-/// What a reader may see of a directory now.
-struct View {
-    mark: Option<Mark>,
-    segments: Vec<Listed>,
-}
-
-impl View {
-    fn of(disk: &dyn Disk, dir: &Path) -> Result<Self> {
-        // Before the list: what the mark counts is there before it does.
-        let mark = Mark::read(disk, dir)?;
-        let mut segments = header::list(disk, dir)?;
-        if let Some(mark) = mark {
-            segments.retain(|segment| segment.start <= mark.start);
-        }
-        Ok(Self { mark, segments })
-    }
-
-    fn has(&self, start: Timestamp) -> bool {
-        self.segments.iter().any(|segment| segment.start == start)
-    }
-
-    fn after(&self, start: Timestamp) -> Option<Timestamp> {
-        self.segments.iter().map(|segment| segment.start).find(|later| *later > start)
-    }
-
-    fn before(&self, start: Timestamp) -> Option<Timestamp> {
-        self.segments.iter().map(|segment| segment.start).rfind(|earlier| *earlier < start)
-    }
-}
-
-/// How many bytes of the segment that starts at `start` count.
-fn limit_bytes(mark: Option<&Mark>, start: Timestamp) -> u64 {
-    match mark {
-        Some(mark) if mark.start == start => mark.bytes,
-        Some(mark) if mark.start < start => 0,
-        _ => u64::MAX,
-    }
 }
 
 impl Reader {
@@ -354,7 +315,7 @@ impl Reader {
             if let Some(segment) =
                 SegmentFile::open(&self.disk, &self.dir, start, std::mem::take(&mut window))?
             {
-                self.adopt(segment, view.mark.as_ref());
+                self.adopt(segment, &view);
                 return Ok(());
             }
         }
@@ -372,8 +333,8 @@ impl Reader {
         self.segment.take().map(SegmentFile::into_window).unwrap_or_default()
     }
 
-    fn adopt(&mut self, mut segment: SegmentFile, mark: Option<&Mark>) {
-        segment.limit_bytes = limit_bytes(mark, segment.header.start);
+    fn adopt(&mut self, mut segment: SegmentFile, view: &View) {
+        segment.limit_bytes = view.limit_bytes(segment.header.start);
         self.segment = Some(segment);
     }
 
@@ -466,7 +427,7 @@ impl Reader {
         }
 
         let view = View::of(&*self.disk, &self.dir)?;
-        segment.limit_bytes = limit_bytes(view.mark.as_ref(), start);
+        segment.limit_bytes = view.limit_bytes(start);
         // All that counts in a copy is whole.
         let is_whole = view.mark.is_some() && self.at < segment.limit_bytes;
         let later = view.after(start);
@@ -515,7 +476,7 @@ impl Reader {
                 continue;
             }
             let window = self.leave();
-            self.adopt(SegmentFile { window, ..next }, view.mark.as_ref());
+            self.adopt(SegmentFile { window, ..next }, &view);
             self.last = last;
             return if follows { Ok(true) } else { Err(LogError::Gap { after: last, before: later }) };
         }
@@ -589,7 +550,7 @@ impl Reader {
             }
             self.leave();
             self.at = end;
-            self.adopt(before, view.mark.as_ref());
+            self.adopt(before, &view);
             return Ok(true);
         }
         Err(self.unsteady())

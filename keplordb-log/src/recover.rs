@@ -31,7 +31,7 @@ use crate::header::{
 };
 use crate::hop::Hops;
 use crate::index_file::{IndexFile, IndexWriter, watermark};
-use crate::mark::Mark;
+use crate::mark::{Mark, cut_to};
 use crate::scan::scan;
 use crate::segment::{Files, Segment};
 use crate::syncer::Reach;
@@ -91,28 +91,11 @@ pub(crate) fn open(files: &Files) -> Result<Opened> {
 fn end_copying(files: &Files) -> Result<()> {
     let (disk, dir) = (files.disk.as_ref(), files.dir.as_ref());
     let Some(mark) = Mark::read(disk, dir)? else { return Ok(()) };
-    let counts = |start| start < mark.start || (start == mark.start && mark.bytes >= SEGMENT_BYTES_MIN);
-    let entries = disk.list(dir).at("list", dir)?;
-    for Listed { start, .. } in segments_of(&entries) {
-        if !counts(start) {
-            let path = files.segment(start);
-            disk.remove(&path).at("remove", &path)?;
-        }
-    }
+    cut_to(disk, dir, &mark)?;
     // What an index says of syncs would be about another disk. All of them can be made again.
-    for entry in entries.iter().filter(|entry| index_start(&entry.name).is_some()) {
+    for entry in disk.list(dir).at("list", dir)?.iter().filter(|entry| index_start(&entry.name).is_some()) {
         let path = dir.join(&entry.name);
         disk.remove(&path).at("remove", &path)?;
-    }
-    if counts(mark.start) {
-        let path = files.segment(mark.start);
-        let file = disk.open(&path).at("open", &path)?;
-        let found_bytes = file.bytes().at("measure", &path)?;
-        if found_bytes < mark.bytes {
-            return Err(LogError::Truncated { file: path, found_bytes, expected_bytes: mark.bytes });
-        }
-        file.truncate(mark.bytes).at("truncate", &path)?;
-        file.sync().at("sync", &path)?;
     }
     disk.sync_dir(dir).at("sync", dir)?;
     Mark::remove(disk, dir)

@@ -1,119 +1,131 @@
-//! The segments of a log: what there is, and removing the oldest.
+//! What segments a log has, and removing the oldest.
 
 use std::io::ErrorKind;
 
 use crate::entries::Cursor;
 use crate::error::{IoContext, LogError, Result};
-use crate::header::{self, index_name, segment_name};
+use crate::header::{self, Listed, index_name, segment_name};
 use crate::log::Log;
-use crate::mark::Mark;
-use crate::segment_file::{Found, SegmentFile};
+use crate::segment_file::{FIRST_FRAME, Found, FramePlace, SegmentFile};
 use crate::timestamp::Timestamp;
+use crate::view::View;
 use crate::window::Window;
 
-/// A segment, as it was when it was looked at.
+/// A segment of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentInfo {
-    /// Its place among all segments that the log ever had; the first had 0.
-    pub number: u64,
-    /// Time of its first entry; its file is named by it.
+    /// Time of its first entry; the file's name says it too.
     pub start: Timestamp,
-    /// Time of its last entry. `None` only in a copy that has not yet got an entry of it.
-    pub end: Option<Timestamp>,
+    /// Time of its last entry.
+    pub end: Timestamp,
     /// Its entries.
     pub entries: u64,
-    /// Bytes of its header and frames, without what was written ahead.
+    /// Bytes of its header and frames. The file of the last segment may be longer, by zeros written ahead.
     pub bytes: u64,
-    /// Whether it is complete: all are but the last one.
+    /// 0 for the first segment that the log ever had, then one more each.
+    pub number: u64,
+    /// Whether it takes no more entries: the last one may be closed, the others are.
     pub is_closed: bool,
 }
 
 impl Log {
-    /// The segments that are there, oldest first.
+    /// The segments, oldest first; those that a writer or a replica is making meanwhile may be missing.
     ///
-    /// Cost: for each segment two files are opened and about 70 KiB read; where an index is missing or damaged, one look at
-    /// each frame's header instead. Payloads are not checked.
+    /// Cost: each file is opened, searched in its index, and read from there on: 64 KiB and a frame at most. A segment
+    /// without an index costs a look at each frame's header.
     ///
     /// # Errors
-    /// [`LogError::Corrupt`] and [`LogError::TooNew`] for a header; [`LogError::Io`].
+    /// [`LogError::Corrupt`] for a damaged header, and what reading says. Frames are looked at only at a segment's end:
+    /// [`verify`](Self::verify) looks at all.
     pub fn segments(&self) -> Result<Vec<SegmentInfo>> {
-        let mark = Mark::read(self.disk().as_ref(), self.path())?;
-        let (mut segments, mut window) = (Vec::new(), Window::default());
-        for listed in header::list(self.disk().as_ref(), self.path())? {
-            let limit_bytes = match mark {
-                Some(mark) if listed.start > mark.start => continue,
-                Some(mark) if listed.start == mark.start => mark.bytes,
-                _ => u64::MAX,
+        let (disk, dir) = (self.disk(), self.path());
+        let view = View::of(disk.as_ref(), dir)?;
+        let mut window = Window::default();
+        let mut segments = Vec::with_capacity(view.segments.len());
+        for listed in &view.segments {
+            // One that was removed since it was listed is none.
+            let Some(mut file) = SegmentFile::open(disk, dir, listed.start, std::mem::take(&mut window))?
+            else {
+                continue;
             };
-            // One that was removed since it was listed is not there.
-            let opened = SegmentFile::open(self.disk(), self.path(), listed.start, window)?;
-            window = Window::default();
-            if let Some(mut segment) = opened {
-                segment.limit_bytes = limit_bytes;
-                segments.push(segment.describe()?);
-                window = segment.into_window();
-            }
+            file.limit_bytes = view.limit_bytes(listed.start);
+            segments.extend(file.info()?);
+            window = file.into_window();
         }
         Ok(segments)
     }
 
-    /// Removes the oldest segment, which starts at `start`; durable on return.
-    ///
-    /// Readers that have it open finish it. Only the oldest can be removed, since a hole between two others could not be
-    /// told from a file that was lost; and not the last one, so that times go on increasing.
+    /// Removes the oldest segment, which must be the one that starts at `start`. A reader that has it open reads it to its end.
+    /// On return it stays removed after a power cut.
     ///
     /// # Errors
-    /// [`LogError::NoSegment`], [`LogError::LastSegment`]; [`LogError::Invalid`] if older ones are there; [`LogError::Io`].
+    /// [`LogError::NoSegment`] if there is none that starts then, [`LogError::LastSegment`] if it is the last one,
+    /// [`LogError::Invalid`] if there are older ones: without it nobody could tell that none is lost. What removing says.
     pub fn remove_segment(&self, start: Timestamp) -> Result<()> {
         let (disk, dir) = (self.disk().as_ref(), self.path());
-        let segments = header::list(disk, dir)?;
-        let missing = || LogError::NoSegment { dir: dir.to_owned(), start };
-        let place = segments.iter().position(|segment| segment.start == start).ok_or_else(missing)?;
-        if place + 1 == segments.len() {
-            return Err(LogError::LastSegment { start });
-        }
-        if let Some(oldest) = segments.first().filter(|_| place > 0) {
-            let oldest = oldest.start;
-            let why = format!("the segment of {start} is not the oldest; remove that of {oldest} first");
-            return Err(LogError::Invalid { field: "start", why });
+        let listed = header::list(disk, dir)?;
+        match listed.binary_search_by_key(&start, |segment: &Listed| segment.start) {
+            Err(_) => return Err(LogError::NoSegment { dir: dir.to_owned(), start }),
+            Ok(place) if place + 1 == listed.len() => return Err(LogError::LastSegment { start }),
+            Ok(0) => {}
+            Ok(place) => {
+                let why =
+                    format!("{place} segments are older than {start}, and only the oldest can be removed");
+                return Err(LogError::Invalid { field: "start", why });
+            }
         }
         let path = dir.join(segment_name(start));
         match disk.remove(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(LogError::NoSegment { dir: dir.to_owned(), start });
+            }
             removed => removed.at("remove", &path)?,
         }
-        // If it stays, the next writer removes it.
+        // An index without its segment is removed by the next writer.
         let _ = disk.remove(&dir.join(index_name(start)));
-        // Before another is removed: a power cut must not bring this one back and take a later one.
         disk.sync_dir(dir).at("sync", dir)
     }
 }
 
 impl SegmentFile {
-    fn describe(&mut self) -> Result<SegmentInfo> {
-        let (number, start) = (self.header.number, self.header.start);
-        let mut limit = u64::MAX;
-        loop {
-            let extent = self.extent(limit)?;
-            let (entries, bytes) = (extent.entries, extent.end);
-            let info = SegmentInfo { number, start, end: None, entries, bytes, is_closed: false };
-            if let Some((closing, last)) = extent.closing {
-                return Ok(SegmentInfo { end: Some(last), bytes: closing, is_closed: true, ..info });
-            }
-            let Some(last) = extent.last_frame else { return Ok(info) };
-            if let Found::Frame(frame) = self.frame(last)? {
-                let mut cursor = Cursor::new(frame.first, frame.entries);
-                let mut end = None;
-                let next = |cursor: &mut Cursor| cursor.next(self.payload(&frame));
-                while let Some((time, _)) =
-                    next(&mut cursor).map_err(|malformed| malformed.in_frame(&self.path, last))?
-                {
-                    end = Some(time);
+    /// What the segment has; `None` if it has no whole frame, as one that is just being copied.
+    fn info(&mut self) -> Result<Option<SegmentInfo>> {
+        let slot = self.last_slot()?;
+        let mut entries = slot.map_or(0, |slot| slot.entries);
+        let mut at = slot.map_or(FIRST_FRAME, |slot| slot.offset);
+        let mut last: Option<FramePlace> = None;
+        let closed = loop {
+            match self.frame(at)? {
+                Found::Frame(place) => {
+                    entries += u64::from(place.entries);
+                    (last, at) = (Some(place), place.end);
                 }
-                return Ok(SegmentInfo { end, ..info });
+                Found::Closed { last } => break Some(last),
+                Found::Limit | Found::Bad(_) => break None,
             }
-            // It is being written, or a crash has torn it.
-            limit = last;
+        };
+        let end = match (closed, last) {
+            (Some(end), _) => end,
+            (None, Some(place)) => self.last_time(&place)?,
+            (None, None) => return Ok(None),
+        };
+        let bytes = at + if closed.is_some() { crate::frame::HEADER_BYTES as u64 } else { 0 };
+        let (start, number) = (self.header.start, self.header.number);
+        Ok(Some(SegmentInfo { start, end, entries, bytes, number, is_closed: closed.is_some() }))
+    }
+
+    /// Time of the last entry of a frame.
+    fn last_time(&mut self, place: &FramePlace) -> Result<Timestamp> {
+        // It may not be in memory any more.
+        self.frame(place.offset)?;
+        let mut cursor = Cursor::new(place.first, place.entries);
+        let mut last = place.first;
+        loop {
+            match cursor.next(self.payload(place)) {
+                Ok(Some((time, _))) => last = time,
+                Ok(None) => return Ok(last),
+                Err(malformed) => return Err(malformed.in_frame(&self.path, place.offset)),
+            }
         }
     }
 }

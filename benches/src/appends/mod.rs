@@ -14,8 +14,10 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 mod grid;
+mod log;
 
 pub use grid::Grid;
+pub use log::LOG;
 
 use crate::machine::{bench_dir_in, settle};
 use crate::workload::{Event, FRAMED_EVENT_BYTES};

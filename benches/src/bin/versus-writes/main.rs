@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use keplordb::disk::MemoryDisk;
 use keplordb::{Engine, EngineConfig, Options, Sync};
-use keplordb_benches::appends::{Grid, Kind, RAW, RAW_SHARDED, SyncMode};
+use keplordb_benches::appends::{Grid, Kind, LOG, RAW, RAW_SHARDED, SyncMode};
 use keplordb_benches::machine::{Sitting, bench_dir, bench_dir_in};
 use keplordb_benches::workload::{self, Event, SEED};
 use serde_json::json;
@@ -24,8 +24,8 @@ use target::ENGINE;
 
 mod target;
 
-/// Who is measured: the engine, and the floor under it.
-const KINDS: [Kind; 3] = [ENGINE, RAW, RAW_SHARDED];
+/// Who is measured: the engine, the floor under it, and an entry log.
+const KINDS: [Kind; 4] = [ENGINE, RAW, RAW_SHARDED, LOG];
 
 /// Distinct events, which the writers cycle through.
 const POOL_EVENTS: usize = 65_536;

@@ -1,0 +1,117 @@
+//! Retention: what goes, what stays, and a compactor beside a writer and a reader.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keplordb_disk::SimDisk;
+use keplordb_log::{
+    Clock, Compactor, Log, LogError, ManualClock, Options, Removed, Retention, SyncPolicy, Timestamp,
+};
+
+/// A log on `disk` with a segment for every few entries, and its clock.
+fn log(disk: &SimDisk) -> (Log, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(Timestamp::from_ns(0)));
+    let options = Options {
+        max_segment_bytes: 300,
+        sync: SyncPolicy::Each,
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        disk: Arc::new(disk.clone()),
+        ..Options::default()
+    };
+    (Log::open_with("commands", options).unwrap(), clock)
+}
+
+/// Writes an entry a second.
+fn write(log: &Log, clock: &ManualClock, seconds: std::ops::Range<i64>) {
+    let writer = log.writer().unwrap();
+    for second in seconds {
+        clock.set(Timestamp::from_ns(second * 1_000_000_000));
+        writer.write(format!("entry of second {second}").as_bytes()).unwrap();
+    }
+}
+
+/// The seconds of the entries that are left.
+fn seconds(log: &Log) -> Vec<i64> {
+    let mut reader = log.reader().unwrap();
+    let mut seconds = Vec::new();
+    while let Some(entry) = reader.next().unwrap() {
+        seconds.push(entry.time.as_ns() / 1_000_000_000);
+    }
+    seconds
+}
+
+#[test]
+fn old_segments_go_and_the_rest_stays() {
+    let disk = SimDisk::default();
+    let (log, clock) = log(&disk);
+    write(&log, &clock, 0..30);
+    let segments = log.segments().unwrap();
+    assert!(segments.len() > 4, "{segments:?}");
+    let all_bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
+
+    // Nothing is older than all of time, and all of it fits.
+    let generous = Retention { max_age: Some(Duration::MAX), max_bytes: Some(all_bytes) };
+    assert_eq!(log.retain(&generous).unwrap(), Removed::default());
+
+    // Entries of the last ten seconds stay, and with them those of their segments.
+    let removed = log.retain(&Retention { max_age: Some(Duration::from_secs(10)), max_bytes: None }).unwrap();
+    let left = seconds(&log);
+    assert_eq!(left, (removed.entries as i64..30).collect::<Vec<_>>());
+    assert!(left[0] <= 19 && removed.segments > 1, "{removed:?}");
+    let gone = segments.iter().filter(|segment| segment.end.as_ns() < left[0] * 1_000_000_000);
+    let expected: u64 = gone.map(|segment| segment.bytes).sum();
+    assert_eq!(removed.bytes, expected);
+    assert!(log.segments().unwrap()[0].end >= Timestamp::from_ns(19_000_000_000));
+
+    // Whatever the limits say, the last segment stays, and with it the last time.
+    let none = Retention { max_age: Some(Duration::ZERO), max_bytes: Some(0) };
+    clock.set(Timestamp::from_ns(i64::MAX));
+    log.retain(&none).unwrap();
+    assert_eq!(log.segments().unwrap().len(), 1);
+    assert_eq!(seconds(&log).last(), Some(&29));
+    clock.set(Timestamp::from_ns(0));
+    let time = log.writer().unwrap().write(b"later all the same").unwrap();
+    assert_eq!(time.as_ns(), 29_000_000_001);
+
+    // What was removed is gone for good.
+    let (log, _) = self::log(&disk.power_cut(0));
+    assert_eq!(log.segments().unwrap().len(), 1);
+}
+
+#[test]
+fn a_log_without_segments_has_nothing_to_remove() {
+    let disk = SimDisk::default();
+    let (log, _) = log(&disk);
+    assert_eq!(log.retain(&Retention::default()).unwrap(), Removed::default());
+}
+
+#[test]
+fn a_compactor_runs_at_once_and_again_and_ends_with_its_guard() {
+    let disk = SimDisk::default();
+    let (log, clock) = log(&disk);
+    write(&log, &clock, 0..30);
+    let retention = Retention { max_age: Some(Duration::from_secs(10)), max_bytes: None };
+    let compactor = Compactor::start(&log, Duration::from_millis(5), retention).unwrap();
+    let until = |what: &dyn Fn() -> bool| {
+        let begin = Instant::now();
+        while !what() {
+            assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", compactor.outcome());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    until(&|| compactor.removed().segments > 1);
+    let before = compactor.removed();
+    write(&log, &clock, 30..60);
+    until(&|| compactor.removed().segments > before.segments + 1);
+    assert!(matches!(compactor.outcome(), Some(Ok(_))));
+    let removed = compactor.stop();
+    let left = seconds(&log);
+    assert_eq!(left, (removed.entries as i64..60).collect::<Vec<_>>());
+
+    // An hour is not waited for.
+    let begin = Instant::now();
+    drop(Compactor::start(&log, Compactor::EVERY, retention).unwrap());
+    assert!(begin.elapsed() < Duration::from_secs(30));
+    let error = Compactor::start(&log, Duration::ZERO, retention).unwrap_err();
+    assert!(matches!(error, LogError::Invalid { field: "every", .. }), "{error}");
+}
