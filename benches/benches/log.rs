@@ -18,7 +18,7 @@ fn filled(dir: &std::path::Path, bytes: usize) -> (Log, i64) {
     let writer = log.writer().expect("nobody else writes");
     let batches = bytes.div_ceil(BATCH * FRAMED_EVENT_BYTES) as i64;
     for number in 0..batches {
-        let entry = [number as u8; FRAMED_EVENT_BYTES];
+        let entry = [number.to_le_bytes()[0]; FRAMED_EVENT_BYTES];
         let first = number * STEP_NS;
         let batch: Vec<_> =
             (0..BATCH as i64).map(|place| (Timestamp::from_ns(first + place), &entry[..])).collect();
