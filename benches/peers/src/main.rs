@@ -65,7 +65,8 @@ fn main() -> Result<()> {
         rotates: false,
     };
     let kinds = [LOG, RAW, peers::OKAYWAL, peers::WALRUS, peers::COMMITLOG];
-    let cells = grid.run(&kinds, &events, |batch| Ok(32 + batch.len() * FRAMED_EVENT_BYTES), parent.path())?;
+    let cells =
+        grid.run(&kinds, &events, |batch| Ok(32 + batch.len() * FRAMED_EVENT_BYTES), parent.path())?;
     if let Some(path) = &arguments.json {
         let report = json!({
             "file_system": sitting.file_system,
