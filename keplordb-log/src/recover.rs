@@ -210,7 +210,9 @@ fn walk(
     }
 
     let from = place_before(file, index.as_ref(), header, covered).at("read", path)?;
-    let mut walked = Seen { entries: from.1, last: header.before, durable_upto: covered };
+    // That the first frame is there does not prove that the sync of its file's name was waited for; a later watermark does.
+    let durable_upto = synced_bytes.max(watermark);
+    let mut walked = Seen { entries: from.1, last: header.before, durable_upto };
     let end = scan(file, path, header.salt, from.0, covered, |frame| walked.take(frame, path))?;
     let Seen { entries, last, durable_upto } = walked;
     match end {
@@ -280,10 +282,6 @@ impl Seen {
         }
         self.entries += u64::from(frame.rows);
         self.durable_upto = self.durable_upto.max(frame.durable_upto);
-        // The first frame was synced before the file got its name.
-        if frame.offset == SEGMENT_HEADER_BYTES as u64 {
-            self.durable_upto = self.durable_upto.max(frame.end());
-        }
         Ok(())
     }
 }

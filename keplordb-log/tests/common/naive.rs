@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use keplordb_disk::{Disk, read_all};
-use keplordb_log::frame::{self, End, HEADER_BYTES};
+use keplordb_log::frame::{self, End};
 
 /// A time in nanoseconds, and the bytes of its entry.
 pub(crate) type Entry = (i64, Vec<u8>);
@@ -133,22 +133,9 @@ fn check_index(disk: &dyn Disk, path: &Path, salt: u64, expected: &[[u64; 3]]) {
     }
 }
 
-/// How many whole slots the indexes of a log have.
-pub(crate) fn slots(disk: &dyn Disk, dir: &Path) -> usize {
-    let entries = disk.list(dir).unwrap();
-    let indexes = entries.iter().filter(|entry| has_suffix(&entry.name, ".index"));
-    indexes.map(|entry| (usize::try_from(entry.bytes).unwrap() - 32) / 32).sum()
-}
-
 /// Names are in one spelling, whatever the file system.
 fn has_suffix(name: &str, suffix: &str) -> bool {
     name.strip_suffix(suffix).is_some()
-}
-
-/// The length of a frame with these entries, one nanosecond apart.
-pub(crate) fn frame_bytes(lengths: &[usize]) -> usize {
-    let lengths_bytes: usize = lengths.iter().map(|bytes| bytes + 1 + usize::from(*bytes > 127)).sum();
-    (HEADER_BYTES + lengths_bytes + lengths.len() - 1).next_multiple_of(8)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
