@@ -5,32 +5,21 @@
 //!
 //! What is found is the place of a header. The payloads on the way are not looked at: that is what makes it quick.
 
-use std::io::ErrorKind;
+use std::path::Path;
 
-use crate::error::{IoContext, Result};
+use crate::error::Result;
 use crate::frame::Header;
-use crate::index::{
-    INDEX_HEADER_BYTES, IndexHeader, SLOT_BYTES, Slot, Slots, last_slot, slot_offset, slots_in,
-};
+use crate::index::{Slot, Slots};
+use crate::index_file::IndexFile;
 use crate::segment_file::{FIRST_FRAME, SegmentFile};
 use crate::timestamp::Timestamp;
-
-/// Why an index is of no use.
-#[derive(Debug)]
-enum NoIndex {
-    Useless,
-    Failed(crate::LogError),
-}
-
-impl From<crate::LogError> for NoIndex {
-    fn from(error: crate::LogError) -> Self {
-        Self::Failed(error)
-    }
-}
 
 impl SegmentFile {
     /// The last frame that begins at or before `time`, or the first one: where to look for the first entry at or after it.
     pub(crate) fn frame_of(&mut self, time: Timestamp) -> Result<u64> {
+        if time <= self.header.start {
+            return Ok(FIRST_FRAME);
+        }
         let slot = self.slot_where(|slot| slot.time <= time)?;
         let mut found = slot.map_or(FIRST_FRAME, |slot| slot.offset);
         self.hop(found, u64::MAX, |offset, header| {
@@ -98,15 +87,18 @@ impl SegmentFile {
         Ok(offset)
     }
 
-    /// The last slot that `is_before` is true of; `None` if it is of none. It must be true of some first slots only.
+    /// The last slot that `is_before` is true of, which must be true of some first slots only, and of the first frame.
+    /// `None` if the segment has no frame.
     fn slot_where(&mut self, is_before: impl Fn(&Slot) -> bool) -> Result<Option<Slot>> {
         let limit_bytes = self.limit_bytes;
         let is_before = |slot: &Slot| slot.offset < limit_bytes && is_before(slot);
         if self.slots.is_none() {
-            match self.slot_in_file(is_before) {
-                Ok(slot) => return Ok(slot),
-                Err(NoIndex::Failed(error)) => return Err(error),
-                Err(NoIndex::Useless) => {}
+            // One that cannot be read is as good as none.
+            let slot = self.index_file().and_then(|index| index.last_before(is_before).unwrap_or_default());
+            if let Some(slot) = slot
+                && self.leads_to_its_frame(&slot)?
+            {
+                return Ok(Some(slot));
             }
         }
         for _ in 0..2 {
@@ -124,32 +116,16 @@ impl SegmentFile {
         Ok(None)
     }
 
+    /// The segment's index, if it has one.
+    pub(crate) fn index_file(&self) -> Option<IndexFile> {
+        let dir = self.path.parent().unwrap_or(Path::new(""));
+        IndexFile::open(&*self.disk, dir, &self.header).unwrap_or_default()
+    }
+
     /// Whether a frame of the slot's time begins where the slot says.
     fn leads_to_its_frame(&mut self, slot: &Slot) -> Result<bool> {
         let header = self.header_at(slot.offset)?;
         Ok(header.is_some_and(|header| header.rows > 0 && header.first == slot.time.as_ns() as u64))
-    }
-
-    /// As [`slot_where`](Self::slot_where), from the index's file.
-    fn slot_in_file(&mut self, is_before: impl Fn(&Slot) -> bool) -> Result<Option<Slot>, NoIndex> {
-        let file = match self.disk.open_read(&self.index_path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(NoIndex::Useless),
-            opened => opened.at("open", &self.index_path)?,
-        };
-        let mut header = [0; INDEX_HEADER_BYTES];
-        file.read_at(&mut header, 0).at("read", &self.index_path)?;
-        let slots = slots_in(file.bytes().at("measure", &self.index_path)?);
-        let salt = self.header.salt;
-        if IndexHeader::decode(&header).is_none_or(|header| header.salt != salt) || slots == 0 {
-            return Err(NoIndex::Useless);
-        }
-        let read = |number| {
-            let mut bytes = [0; SLOT_BYTES];
-            file.read_at(&mut bytes, slot_offset(number)).at("read", &self.index_path)?;
-            Slot::decode(&bytes, salt, number).ok_or(NoIndex::Useless)
-        };
-        let Some((_, slot)) = last_slot(slots, read, is_before)? else { return Ok(None) };
-        if self.leads_to_its_frame(&slot)? { Ok(Some(slot)) } else { Err(NoIndex::Useless) }
     }
 
     /// The index in memory, up to the present end of the file. Cost: a look at every header the first time, later at those

@@ -11,7 +11,7 @@ use keplordb_disk::{Disk, DiskFile};
 
 use crate::error::{IoContext, LogError, Result};
 use crate::frame::{BadFrame, HEADER_BYTES, Header, Salted};
-use crate::header::{SEGMENT_HEADER_BYTES, SegmentHeader, index_name, segment_name};
+use crate::header::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::index::Slot;
 use crate::timestamp::Timestamp;
 use crate::window::Window;
@@ -24,7 +24,6 @@ const SEARCH_BYTES: usize = 256 << 10;
 pub(crate) struct SegmentFile {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) path: PathBuf,
-    pub(crate) index_path: PathBuf,
     pub(crate) header: SegmentHeader,
     pub(crate) salted: Salted,
     pub(crate) file: Arc<dyn DiskFile>,
@@ -77,7 +76,6 @@ impl SegmentFile {
         window.clear();
         Ok(Some(Self {
             disk: Arc::clone(disk),
-            index_path: dir.join(index_name(start)),
             path,
             header,
             salted: Salted::new(header.salt),
@@ -154,11 +152,16 @@ impl SegmentFile {
         Ok(self.salted.header(self.window.from(offset), offset))
     }
 
-    /// Whether a frame that was written later proves that the bytes at `offset`, where `bad` is, were synced. If so and if
-    /// they are bad when they are read again, then they are damaged: before that frame was written, they were whole.
+    /// Whether it is proved that the bytes at `offset`, where `bad` is, were synced: they are the first frame's, without which no
+    /// segment gets its name, or the index says so, or a frame that was written later. If so and if they are bad when they
+    /// are read again, then they are damaged: before the proof was written, they were whole.
     ///
     /// Cost: reads all that follows. What is in memory is another part of the file then.
     pub(crate) fn is_covered(&mut self, offset: u64, bad: &BadFrame) -> Result<bool> {
+        let synced_bytes = self.index_file().map_or(0, |index| index.synced_bytes());
+        if offset == FIRST_FRAME || offset < synced_bytes {
+            return Ok(true);
+        }
         let mut at = offset.saturating_add(bad.later_bytes());
         loop {
             self.read(at, SEARCH_BYTES)?;
