@@ -68,6 +68,7 @@ mod segment_file;
 mod segments;
 pub mod syncer;
 mod timestamp;
+mod typed;
 mod verify;
 mod view;
 mod window;
@@ -85,5 +86,10 @@ pub use replica::{Copied, Lag, Replica};
 pub use retention::{Removed, Retention};
 pub use segments::SegmentInfo;
 pub use timestamp::{Clock, ManualClock, SystemClock, Timestamp};
+#[cfg(feature = "json")]
+pub use typed::Json;
+#[cfg(feature = "postcard")]
+pub use typed::Postcard;
+pub use typed::{Codec, CodecError, Typed, TypedReader, TypedWriter};
 pub use verify::{Damage, Torn, VerifyReport};
 pub use writer::{Writer, WriterStats};

@@ -94,7 +94,7 @@ pub struct Position {
 #[derive(Debug)]
 pub struct Reader {
     disk: Arc<dyn Disk>,
-    dir: PathBuf,
+    dir: Arc<Path>,
     /// `None` as long as the log is empty.
     segment: Option<SegmentFile>,
     /// Where the next frame begins, behind `frame` if there is one.
@@ -122,7 +122,7 @@ impl Reader {
     fn new(log: &Log) -> Self {
         Self {
             disk: Arc::clone(&log.options().disk),
-            dir: log.path().to_owned(),
+            dir: log.path().into(),
             segment: None,
             at: FIRST_FRAME,
             frame: None,
@@ -241,6 +241,11 @@ impl Reader {
                 watch.wait(rest).at("watch", dir)?;
             }
         }
+    }
+
+    /// The log's directory.
+    pub(crate) fn dir(&self) -> &Arc<Path> {
+        &self.dir
     }
 
     /// Where the reader stands; `None` as long as the log is empty.
@@ -470,7 +475,7 @@ impl Reader {
                 // Segments are removed from the oldest on. So if this one is there, so is the next, unless one was removed
                 // while the directory was being listed, which a second list shows.
                 if was_listed {
-                    return Err(LogError::Missing { dir: self.dir.clone(), before: later });
+                    return Err(LogError::Missing { dir: self.dir.to_path_buf(), before: later });
                 }
                 was_listed = true;
                 continue;
@@ -538,7 +543,7 @@ impl Reader {
                 return Err(before.corrupt(24, "the segment is one of another log"));
             }
             if before.header.number.checked_add(1) != Some(number) {
-                return Err(LogError::Missing { dir: self.dir.clone(), before: start });
+                return Err(LogError::Missing { dir: self.dir.to_path_buf(), before: start });
             }
             let end = end_of(&mut before)?;
             match before.frame(end)? {
