@@ -51,6 +51,7 @@ mod lookup;
 #[cfg(test)]
 mod made;
 mod mark;
+mod meter;
 mod options;
 #[doc(hidden)]
 pub mod planted;
@@ -66,6 +67,7 @@ mod scan;
 mod segment;
 mod segment_file;
 mod segments;
+mod stats;
 pub mod syncer;
 mod timestamp;
 mod typed;
@@ -85,6 +87,7 @@ pub use recover::Recovered;
 pub use replica::{Copied, Lag, Replica};
 pub use retention::{Removed, Retention};
 pub use segments::SegmentInfo;
+pub use stats::LogStats;
 pub use timestamp::{Clock, ManualClock, SystemClock, Timestamp};
 #[cfg(feature = "json")]
 pub use typed::Json;

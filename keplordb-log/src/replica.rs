@@ -16,6 +16,7 @@ use crate::frame::{self, End, HEADER_BYTES, MAX_PAYLOAD_BYTES};
 use crate::header::{self, Listed, SEGMENT_HEADER_BYTES, SegmentHeader, index_name, segment_name};
 use crate::log::Log;
 use crate::mark::{Mark, cut_to, remove};
+use crate::meter::LagMeter;
 use crate::poison::Poison;
 use crate::recover;
 use crate::scan::scan;
@@ -70,6 +71,7 @@ pub struct Replica {
     poison: Poison,
     buffer: Vec<u8>,
     watch: Option<Box<dyn Watch>>,
+    meter: LagMeter,
     _lock: Lock,
 }
 
@@ -122,6 +124,7 @@ impl Replica {
             poison: Poison::default(),
             buffer: Vec::new(),
             watch: None,
+            meter: LagMeter::new(dir),
             _lock: lock,
         };
         if let Some(mark) = mark {
@@ -206,6 +209,7 @@ impl Replica {
             lag.entries += segment.entries.saturating_sub(entries);
             lag.bytes += segment.bytes.saturating_sub(bytes);
         }
+        self.meter.set(lag.entries, lag.bytes);
         Ok(lag)
     }
 

@@ -20,10 +20,12 @@ use crate::file::{Payload, random_salt};
 use crate::frame::{HEADER_BYTES, MAX_PAYLOAD_BYTES};
 use crate::header::SegmentHeader;
 use crate::log::Log;
+use crate::meter::Meter;
 use crate::options::SyncPolicy;
 use crate::poison::Poison;
 use crate::recover::{self, Opened, Recovered};
 use crate::segment::{Files, Segment};
+use crate::syncer::{Reach, Syncer};
 use crate::timestamp::Timestamp;
 
 /// How much memory a thread keeps for its next batch: that of the batches that are usual.
@@ -68,6 +70,7 @@ pub struct Writer {
     files: Files,
     tail: Mutex<Tail>,
     recovered: Recovered,
+    meter: Meter,
     /// Freed last, when the files are closed.
     _lock: Lock,
 }
@@ -151,7 +154,8 @@ impl Log {
             rollovers: 0,
             sync_ns: 0,
         };
-        Ok(Writer { log: self.clone(), files, tail: Mutex::new(tail), recovered, _lock: lock })
+        let meter = Meter::new(self.path());
+        Ok(Writer { log: self.clone(), files, tail: Mutex::new(tail), recovered, meter, _lock: lock })
     }
 }
 
@@ -237,7 +241,13 @@ impl Writer {
         let Some(current) = &tail.current else { return Ok(()) };
         let (syncer, reach) = (Arc::clone(current.syncer()), current.reach());
         drop(tail);
-        Ok(syncer.sync_to(reach)?)
+        self.wait(&syncer, reach)
+    }
+
+    /// Waits until a file is on disk as far as `reach`.
+    fn wait(&self, syncer: &Syncer, reach: Reach) -> Result<()> {
+        let syncs = || self.files.syncs.load(Ordering::Relaxed);
+        Ok(self.meter.waiting(|| syncer.sync_to(reach), syncs)?)
     }
 
     /// Time of the last entry of the log; `None` if it never had one.
@@ -326,6 +336,7 @@ impl Writer {
         tail.entries += u64::from(entries);
         tail.batches += 1;
         tail.bytes += buffer.len() as u64;
+        self.meter.wrote(entries, buffer.len());
         let current = tail.current.as_ref().map(|current| (Arc::clone(current.syncer()), current.reach()));
         drop(tail);
 
@@ -339,7 +350,7 @@ impl Writer {
                 SyncPolicy::OnDemand | SyncPolicy::Never => false,
             };
             if is_due {
-                syncer.sync_to(reach)?;
+                self.wait(&syncer, reach)?;
             }
         }
         Ok((first, last))
@@ -357,6 +368,7 @@ impl Writer {
             current.seal(last)?;
             tail.sync_ns += current.syncer().sync_ns();
             tail.rollovers += 1;
+            self.meter.rolled();
             tail.current = None;
         }
         let (number, before) = (tail.next_number, tail.last);

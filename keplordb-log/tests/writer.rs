@@ -230,6 +230,12 @@ fn check_segments(log: &Log, disk: &SimDisk) {
         })
         .collect();
     assert_eq!(log.segments().unwrap(), expected);
+    let stats = log.stats().unwrap();
+    assert_eq!(stats.segments, expected.len() as u64);
+    assert_eq!(stats.entries, entries(disk).len() as u64);
+    assert_eq!(stats.bytes, expected.iter().map(|segment| segment.bytes).sum::<u64>());
+    assert_eq!(stats.first, entries(disk).first().map(|entry| ns(entry.0)));
+    assert_eq!(stats.last, entries(disk).last().map(|entry| ns(entry.0)));
     // The same without indexes.
     let disk = disk.kill();
     for entry in disk.list(Path::new(DIR)).unwrap() {
