@@ -357,3 +357,23 @@ fn a_replica_waits_for_its_source() {
     });
     assert_eq!(replica.step().unwrap().entries, 3);
 }
+
+#[test]
+fn a_step_ends_though_the_source_goes_on() {
+    let disk = SimDisk::default();
+    let source = log(&disk, SOURCE, SyncPolicy::OnDemand);
+    let writer = source.writer().unwrap();
+    write_batch(&writer, 1, 3);
+    let copy_disk = SimDisk::default();
+    // The source grows by more with every operation of the copy than the copy gets.
+    copy_disk.after_each(move |number, _| {
+        for _ in 0..3 {
+            write_batch(&writer, number.to_le_bytes()[0] % 50 + 1, 20);
+        }
+    });
+    let copy = log(&copy_disk, COPY, SyncPolicy::Each);
+    let mut replica = Replica::between(&source, &copy).unwrap();
+    let before = source.segments().unwrap().iter().map(|segment| segment.entries).sum::<u64>();
+    assert!(replica.step().unwrap().entries >= before);
+    assert!(replica.lag().unwrap().entries > 0);
+}
