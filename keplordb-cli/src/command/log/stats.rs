@@ -1,0 +1,51 @@
+//! `keplor log stats`: what a log holds in all.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::existing;
+use crate::output::{Output, count};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Stats {
+    /// The log's directory
+    dir: PathBuf,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The sums over all segments.
+#[derive(Serialize)]
+struct Sums {
+    segments: u64,
+    entries: u64,
+    bytes: u64,
+    first: Option<String>,
+    last: Option<String>,
+}
+
+impl Stats {
+    pub(super) fn run(self, out: &mut Output) -> Result<()> {
+        let segments = existing(&self.dir)?.segments()?;
+        let sums = Sums {
+            segments: segments.len() as u64,
+            entries: segments.iter().map(|segment| segment.entries).sum(),
+            bytes: segments.iter().map(|segment| segment.bytes).sum(),
+            first: segments.first().map(|first| first.start.to_string()),
+            last: segments.last().map(|last| last.end.to_string()),
+        };
+        if self.json {
+            return out.json(&sums);
+        }
+        for (name, sum) in [("segments", sums.segments), ("entries", sums.entries), ("bytes", sums.bytes)] {
+            out.line(&format!("{name:<9} {}", count(sum)))?;
+        }
+        for (name, time) in [("first", &sums.first), ("last", &sums.last)] {
+            out.line(&format!("{name:<9} {}", time.as_deref().unwrap_or("-")))?;
+        }
+        Ok(())
+    }
+}

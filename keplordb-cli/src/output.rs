@@ -1,0 +1,89 @@
+//! Standard output: text for people, JSON for programs, and a reader who goes away.
+
+use std::io::{self, BufWriter, StdoutLock, Write};
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// Standard output, buffered; what is left in the buffer is lost unless it is [flushed](Output::flush).
+pub(crate) struct Output {
+    out: BufWriter<StdoutLock<'static>>,
+}
+
+impl Output {
+    pub(crate) fn new() -> Self {
+        Self { out: BufWriter::with_capacity(64 << 10, io::stdout().lock()) }
+    }
+
+    /// A value as a line of JSON.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<()> {
+        // A failed write comes back as an error of JSON; the reader who went away must be told from it.
+        serde_json::to_writer(&mut self.out, value).map_err(io::Error::from)?;
+        Ok(self.out.write_all(b"\n")?)
+    }
+
+    /// A line of text.
+    pub(crate) fn line(&mut self, text: &str) -> Result<()> {
+        self.bytes(text.as_bytes())?;
+        self.bytes(b"\n")
+    }
+
+    /// Bytes as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.out.write_all(bytes)?)
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        Ok(self.out.flush()?)
+    }
+}
+
+/// Whether an error says that nobody reads standard output any more. No file of a log fails so.
+pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Tells a person what is no result, on standard error.
+pub(crate) fn note(text: &str) {
+    // Nobody is left to tell if this fails.
+    let _ = writeln!(io::stderr(), "keplor: {text}");
+}
+
+/// A count with thousands separators: `336,776`.
+pub(crate) fn count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// So many of something: `1 entry`, `2,000 entries`.
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_split_every_three_digits() {
+        let texts = [0, 999, 1_000, 336_776, 1_000_000].map(count);
+        assert_eq!(texts, ["0", "999", "1,000", "336,776", "1,000,000"]);
+        assert_eq!(counted(1, "entry", "entries"), "1 entry");
+        assert_eq!(counted(0, "entry", "entries"), "0 entries");
+    }
+
+    #[test]
+    fn only_a_reader_who_went_away_is_no_failure() {
+        let error = |kind| anyhow::Error::from(io::Error::from(kind));
+        assert!(is_closed(&error(io::ErrorKind::BrokenPipe)));
+        assert!(!is_closed(&error(io::ErrorKind::StorageFull)));
+        assert!(!is_closed(&anyhow::anyhow!("broken pipe")));
+    }
+}
