@@ -174,3 +174,40 @@ fn retention_keeps_what_its_comment_says() {
         assert!(printed.contains(step), "no {step} in {printed}");
     }
 }
+
+#[test]
+fn commands_log_answers_what_its_comment_says() {
+    let printed = run(&mut program("commands_log"));
+    for heading in [
+        "of them still count",
+        "opened again",
+        "Undo 300 times",
+        "Redo 120 times",
+        "at noon",
+        "told: the entry of",
+    ] {
+        assert!(printed.contains(heading), "no {heading} in {printed}");
+    }
+}
+
+#[test]
+fn replicate_answers_what_its_comment_says() {
+    let printed = run(&mut program("replicate"));
+    for heading in [
+        "begins anew",
+        "copied 9,000 of 9,000 bookings",
+        "the source is lost",
+        "has 12,000 bookings",
+        "salaries",
+    ] {
+        assert!(printed.contains(heading), "no {heading} in {printed}");
+    }
+}
+
+#[test]
+fn tail_log_answers_what_its_comment_says() {
+    let printed = run(&mut program("tail_log"));
+    for heading in ["killed the till", "6,000 sales in ", "newest first", " segments"] {
+        assert!(printed.contains(heading), "no {heading} in {printed}");
+    }
+}
