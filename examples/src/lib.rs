@@ -18,3 +18,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/queries.md")]
 struct Queries;
+
+/// Compiles and runs the guide to the log.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/log.md")]
+struct Log;

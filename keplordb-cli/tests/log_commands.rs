@@ -442,8 +442,12 @@ fn replicate_copies_and_goes_on() {
     };
     assert_eq!(following.line(), "copied 0 entries in 0 bytes; the copy has all");
     done(&append(&dir, &[], b"one more\n"));
-    let line = following.line();
-    assert!(line.starts_with("copied 1 entry in "), "{line}");
+    let mut line = following.line();
+    // The end of the segment before may be a step of its own.
+    if line.starts_with("copied 0 entries in 32 bytes; ") {
+        line = following.line();
+    }
+    assert!(line.starts_with("copied 1 entry in ") && line.ends_with("; the copy has all"), "{line}");
     assert_eq!(printed("tail", &copy, &["-n1", "--raw"]), "one more\n");
     // Another one may not copy to the same place meanwhile.
     let error = refused(1, &run("replicate", &dir, &[copy_path]));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use keplordb_log::{LogStats, Timestamp};
 use serde::Serialize;
 
 use super::existing;
@@ -29,14 +30,9 @@ struct Sums {
 
 impl Stats {
     pub(super) fn run(self, out: &mut Output) -> Result<()> {
-        let segments = existing(&self.dir)?.segments()?;
-        let sums = Sums {
-            segments: segments.len() as u64,
-            entries: segments.iter().map(|segment| segment.entries).sum(),
-            bytes: segments.iter().map(|segment| segment.bytes).sum(),
-            first: segments.first().map(|first| first.start.to_string()),
-            last: segments.last().map(|last| last.end.to_string()),
-        };
+        let LogStats { segments, entries, bytes, first, last } = existing(&self.dir)?.stats()?;
+        let text = |time: Timestamp| time.to_string();
+        let sums = Sums { segments, entries, bytes, first: first.map(text), last: last.map(text) };
         if self.json {
             return out.json(&sums);
         }
