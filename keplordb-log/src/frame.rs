@@ -2,6 +2,31 @@
 //!
 //! Pure: it knows no files, only the bytes of one and its salt.
 //!
+//! ```
+//! use keplordb_log::frame::{self, End, Header};
+//!
+//! let salt = 0x9e37_79b9_7f4a_7c15; // random, one per file, kept in the file's own header
+//!
+//! // Write: room for the header, the payload, then the padding; the header is filled in last.
+//! let payload = b"two rows";
+//! let mut bytes = vec![0; frame::HEADER_BYTES];
+//! bytes.extend_from_slice(payload);
+//! frame::pad(&mut bytes);
+//! let header = Header { payload_bytes: 8, rows: 2, first: 41, durable_upto: 0 };
+//! frame::write_header(bytes.first_chunk_mut().unwrap(), salt, frame::payload_crc(payload), &header);
+//!
+//! // Read: the frames, then how the file ends.
+//! let mut walk = frame::walk(&bytes, 0, salt, 0);
+//! let read = walk.next().unwrap();
+//! assert_eq!((read.first, read.rows, read.payload), (41, 2, &payload[..]));
+//! assert!(walk.next().is_none());
+//! assert_eq!(walk.end(), End::Clean { at: bytes.len() as u64 });
+//!
+//! // A crash that left half of a frame: nothing says that it was ever synced, so it is torn, not corrupt.
+//! let cut = &bytes[..36];
+//! assert_eq!(frame::walk(cut, 0, salt, 0).end(), End::Torn { at: 0, bytes: 36 });
+//! ```
+//!
 //! # Layout
 //!
 //! A file begins with a header of its owner, whose length is a multiple of 8 and which holds the file's random 64-bit

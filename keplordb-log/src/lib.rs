@@ -1,36 +1,42 @@
-//! Checksummed frames for append-only logs.
+//! A log of entries: any bytes, each with a time, in a directory of segments that are whole or say what is not.
 //!
-//! A *frame* is one batch of rows under one checksum: it is read back whole or not at all. After a crash, [`frame::walk`]
-//! yields the frames of a log file and then says how the file ends, and it tells two endings apart that look alike: a
-//! *torn* tail, which a crash may leave behind a log's last sync and which is to be cut away, and a *corrupt* file, in
-//! which bytes that were already on disk have changed. The first is expected and repairs itself; the second must reach a person.
-//!
-//! The crate is pure: bytes in, values out. It opens no file, syncs nothing and has no threads or clocks.
+//! For programs that change something large by small commands and want to keep the commands: documents with undo,
+//! transactions, games, devices. A [`Log`] is a directory; its one [`Writer`] gives entries strictly increasing times and writes
+//! batches that are there whole or not at all; any number of [`Reader`]s, in any process, read on and back from any time and
+//! wait for more. [`Retention`] and [`Compactor`] forget old segments, a [`Replica`] keeps a copy, [`Log::verify`] reads everything,
+//! and [`TypedWriter`] and [`TypedReader`] keep values of a type.
 //!
 //! ```
-//! use keplordb_log::frame::{self, End, Header};
+//! use keplordb_log::Log;
 //!
-//! let salt = 0x9e37_79b9_7f4a_7c15; // random, one per file, kept in the file's own header
+//! # let dir = tempfile::tempdir()?;
+//! let log = Log::open(dir.path().join("commands"))?;
+//! let writer = log.writer()?;
+//! let time = writer.write(b"insert 0 Hello")?; // on disk when it returns
+//! writer.write_batch(["insert 5 !", "delete 0 1"])?;
 //!
-//! // Write: room for the header, the payload, then the padding; the header is filled in last.
-//! let payload = b"two rows";
-//! let mut bytes = vec![0; frame::HEADER_BYTES];
-//! bytes.extend_from_slice(payload);
-//! frame::pad(&mut bytes);
-//! let header = Header { payload_bytes: 8, rows: 2, first: 41, durable_upto: 0 };
-//! frame::write_header(bytes.first_chunk_mut().unwrap(), salt, frame::payload_crc(payload), &header);
-//!
-//! // Read: the frames, then how the file ends.
-//! let mut walk = frame::walk(&bytes, 0, salt, 0);
-//! let read = walk.next().unwrap();
-//! assert_eq!((read.first, read.rows, read.payload), (41, 2, &payload[..]));
-//! assert!(walk.next().is_none());
-//! assert_eq!(walk.end(), End::Clean { at: bytes.len() as u64 });
-//!
-//! // A crash that left half of a frame: nothing says that it was ever synced, so it is torn, not corrupt.
-//! let cut = &bytes[..36];
-//! assert_eq!(frame::walk(cut, 0, salt, 0).end(), End::Torn { at: 0, bytes: 36 });
+//! let mut reader = log.from(time)?;
+//! let mut commands = Vec::new();
+//! while let Some(entry) = reader.next()? {
+//!     commands.push(String::from_utf8_lossy(entry.bytes).into_owned());
+//! }
+//! assert_eq!(commands, ["insert 0 Hello", "insert 5 !", "delete 0 1"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # What is underneath
+//!
+//! The same frames and files of frames as the logs of the engine `keplordb`, for those who build a log of their own:
+//!
+//! | module | what |
+//! |---|---|
+//! | [`frame`] | one batch under one checksum, and the walk that tells a torn end from damage; pure |
+//! | [`salvage`] | all that can be had of a damaged file; pure |
+//! | [`mod@file`] | a file of frames that is written: fill ahead, take back, seal, make durable |
+//! | [`syncer`] | syncs that are shared by all who wait for one |
+//! | [`poison`] | the end of writing after a failed sync |
+//!
+//! All files are reached through [`keplordb_disk::Disk`], so a log may be in memory, or on a simulated disk whose power is cut.
 
 #![forbid(unsafe_code)]
 
