@@ -2,8 +2,10 @@
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
+
+const FAILED: &str = "standard output cannot be written";
 
 /// Standard output, buffered; what is left in the buffer is lost unless it is [flushed](Output::flush).
 pub(crate) struct Output {
@@ -18,8 +20,8 @@ impl Output {
     /// A value as a line of JSON.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<()> {
         // A failed write comes back as an error of JSON; the reader who went away must be told from it.
-        serde_json::to_writer(&mut self.out, value).map_err(io::Error::from)?;
-        Ok(self.out.write_all(b"\n")?)
+        serde_json::to_writer(&mut self.out, value).map_err(io::Error::from).context(FAILED)?;
+        self.bytes(b"\n")
     }
 
     /// A line of text.
@@ -30,11 +32,11 @@ impl Output {
 
     /// Bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.out.write_all(bytes)?)
+        self.out.write_all(bytes).context(FAILED)
     }
 
     pub(crate) fn flush(&mut self) -> Result<()> {
-        Ok(self.out.flush()?)
+        self.out.flush().context(FAILED)
     }
 }
 
@@ -81,7 +83,7 @@ mod tests {
 
     #[test]
     fn only_a_reader_who_went_away_is_no_failure() {
-        let error = |kind| anyhow::Error::from(io::Error::from(kind));
+        let error = |kind| anyhow::Error::from(io::Error::from(kind)).context(FAILED);
         assert!(is_closed(&error(io::ErrorKind::BrokenPipe)));
         assert!(!is_closed(&error(io::ErrorKind::StorageFull)));
         assert!(!is_closed(&anyhow::anyhow!("broken pipe")));

@@ -329,6 +329,24 @@ fn append_does_not_hold_lines_back() {
 }
 
 #[test]
+fn append_says_what_a_crash_had_left_unfinished() {
+    let (_temporary, dir) = bookings();
+    let last = segment_files(&dir).pop().unwrap();
+    let mut file = fs::OpenOptions::new().append(true).open(&last).unwrap();
+    file.write_all(b"half a frame").unwrap();
+    assert_eq!(printed("cat", &dir, &[]).lines().count(), BOOKINGS.len());
+    let report = printed("verify", &dir, &[]);
+    assert!(report.contains("that a crash left unfinished; the next writer removes them"), "{report}");
+    assert!(report.ends_with("no damage\n"), "{report}");
+
+    let output = append(&dir, &[], b"one more\n");
+    assert!(done(&output).starts_with("1 entry, "));
+    let note = "keplor: the last writer was cut off; 12 bytes of an unfinished write were removed\n";
+    assert_eq!(String::from_utf8_lossy(&output.stderr), note);
+    assert_eq!(printed("tail", &dir, &["-n2", "--raw"]), "gift 50\none more\n");
+}
+
+#[test]
 fn append_beside_another_writer_is_refused() {
     let (_temporary, dir) = bookings();
     let writer = Log::open(&dir).unwrap().writer().unwrap();
@@ -555,5 +573,21 @@ fn a_reader_that_goes_away_ends_it_quietly() {
         let output = process.wait_with_output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
         assert!(output.status.success(), "{}", output.status);
+    }
+}
+
+/// A device that takes nothing, as a full disk does.
+#[test]
+#[cfg(target_os = "linux")]
+fn output_that_cannot_be_written_is_a_failure() {
+    let (_temporary, dir) = bookings();
+    for command in ["ls", "cat", "tail", "stats", "verify"] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = keplor([command.as_ref(), dir.as_os_str()]);
+        let error = refused(1, &command.stdout(full).stderr(Stdio::piped()).output().unwrap());
+        assert!(
+            error.starts_with("keplor: standard output cannot be written: No space left on device"),
+            "{error}"
+        );
     }
 }

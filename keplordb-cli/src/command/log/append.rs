@@ -94,12 +94,8 @@ impl Append {
         let done = self.append(&writer, &mut appended);
         let closed = writer.close().map_err(Into::into);
         // What is in the log is told in any case: who repeats a failed call must know where to begin.
-        if self.json {
-            out.json(&appended)?;
-        } else {
-            out.line(&appended.text())?;
-        }
-        done.and(closed)
+        let told = if self.json { out.json(&appended) } else { out.line(&appended.text()) };
+        done.and(closed).and(told)
     }
 
     fn append(&self, writer: &Writer, appended: &mut Appended) -> Result<()> {
