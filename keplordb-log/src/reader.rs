@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use keplordb_disk::{Disk, Watch};
 
-use crate::entries::Cursor;
+use crate::entries::{self, Cursor};
 use crate::error::{IoContext, LogError, Result};
 use crate::frame::{BadFrame, HEADER_BYTES};
 use crate::log::Log;
@@ -213,7 +213,7 @@ impl Reader {
     pub fn seek_end(&mut self) -> Result<()> {
         self.go_to(|view| view.segments.last().map(|segment| segment.start))?;
         if let Some(segment) = &mut self.segment {
-            self.at = end_of(segment)?;
+            (self.at, self.last) = end_of(segment)?;
         }
         Ok(())
     }
@@ -408,7 +408,8 @@ impl Reader {
         self.go_to(|view| view.segments.first().map(|segment| segment.start))?;
         self.not_before = not_before;
         let header = self.segment.as_ref().map(|segment| segment.header);
-        if let Some(first) = header.filter(|first| first.number > 0) {
+        // What was sought was not among what was removed, if that was earlier.
+        if let Some(first) = header.filter(|first| first.before.is_some_and(|last| last >= not_before)) {
             return Err(LogError::Gap { after: None, before: first.start });
         }
         Ok(header.is_some())
@@ -470,7 +471,8 @@ impl Reader {
             if next.header.log != log {
                 return Err(next.corrupt(24, "the segment is one of another log"));
             }
-            let follows = next.header.before.is_some() && next.header.before == last;
+            let before = next.header.before;
+            let follows = before.is_some() && before == last;
             if !follows && view.has(start) {
                 // Segments are removed from the oldest on. So if this one is there, so is the next, unless one was removed
                 // while the directory was being listed, which a second list shows.
@@ -483,7 +485,11 @@ impl Reader {
             let window = self.leave();
             self.adopt(SegmentFile { window, ..next }, &view);
             self.last = last;
-            return if follows { Ok(true) } else { Err(LogError::Gap { after: last, before: later }) };
+            let was_sought = before.is_some_and(|before| before >= self.not_before);
+            if follows || !was_sought {
+                return Ok(true);
+            }
+            return Err(LogError::Gap { after: last, before: later });
         }
         Err(self.unsteady())
     }
@@ -545,7 +551,7 @@ impl Reader {
             if before.header.number.checked_add(1) != Some(number) {
                 return Err(LogError::Missing { dir: self.dir.to_path_buf(), before: start });
             }
-            let end = end_of(&mut before)?;
+            let (end, _) = end_of(&mut before)?;
             match before.frame(end)? {
                 Found::Closed { .. } => {}
                 Found::Bad(bad) => return Err(before.corrupt(end, bad.what)),
@@ -605,12 +611,17 @@ impl Reader {
     }
 }
 
-/// Where the closing frame begins, or else where the last good frame ends.
-fn end_of(segment: &mut SegmentFile) -> Result<u64> {
+/// Where the closing frame begins, or else where the last good frame ends; and the time of the last entry, if it can be read.
+fn end_of(segment: &mut SegmentFile) -> Result<(u64, Option<Timestamp>)> {
     let (last, end) = segment.last_frame()?;
-    Ok(match last {
-        Some(last) if matches!(segment.frame(last)?, Found::Bad(_)) => last,
-        _ => end,
+    let Some(last) = last else { return Ok((end, None)) };
+    Ok(match segment.frame(last)? {
+        Found::Frame(frame) => {
+            let entries = entries::entries(segment.payload(&frame), frame.first, frame.entries);
+            (end, entries.flatten().last().map(|(time, _)| time))
+        }
+        Found::Bad(_) => (last, None),
+        Found::Closed { .. } | Found::Limit => (end, None),
     })
 }
 

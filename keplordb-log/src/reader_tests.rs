@@ -375,3 +375,39 @@ fn a_missing_segment_is_said_and_a_removed_one_is_a_gap() {
         assert_eq!(rest(reader), made.entries[18..]);
     }
 }
+
+/// What was removed is no gap for who had read all of it, or seeks something later.
+#[test]
+fn no_gap_is_said_where_nothing_was_missed() {
+    let mut made = small();
+    let third = made.segments()[2].clone();
+    let mut newest = made.log().newest().unwrap();
+    let mut first = made.log().reader().unwrap();
+    let mut future = made.log().from(at(made.entries[23].0 + 15)).unwrap();
+    first.next().unwrap();
+    // Recovered by another writer, closed with the next batch, and removed with all before it.
+    let copy = made.dir.join("copy.tmp");
+    made.disk.create(&copy).unwrap().write_at(&made.bytes_of(&third.1), 0).unwrap();
+    made.disk.rename(&copy, &third.1).unwrap();
+    made.close();
+    made.batch(10, &[b"new"]);
+    for (_, path) in &made.segments()[..3] {
+        made.disk.remove(path).unwrap();
+    }
+    assert_eq!(rest(&mut newest), made.entries[24..]);
+    made.batch(10, &[b"newer"]);
+    assert_eq!(rest(&mut future), made.entries[25..]);
+    while matches!(first.next(), Ok(Some(_))) {}
+    assert_eq!(rest(&mut first), made.entries[24..], "behind the gap");
+
+    // An empty log, whose first segments come and go unseen.
+    let mut made = Made::new();
+    let (mut all, mut later) = (made.log().reader().unwrap(), made.log().from(at(1_000_025)).unwrap());
+    made.batch(10, &[b"one", b"two"]);
+    made.close();
+    made.batch(10, &[b"three"]);
+    made.disk.remove(&made.segments()[0].1).unwrap();
+    assert!(matches!(all.next(), Err(LogError::Gap { after: None, .. })));
+    assert_eq!(rest(&mut all), made.entries[2..]);
+    assert_eq!(rest(&mut later), made.entries[2..]);
+}
