@@ -159,7 +159,8 @@ fn next_line(input: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
 
 /// The bytes of a file, or of standard input; one more than an entry may have at most.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let input: Box<dyn Read> = if path == "-" { Box::new(io::stdin().lock()) } else { Box::new(open(path)?) };
+    let input: Box<dyn Read> =
+        if path.as_os_str() == "-" { Box::new(io::stdin().lock()) } else { Box::new(open(path)?) };
     let mut bytes = Vec::new();
     let read = input.take(MAX_ENTRY_BYTES as u64 + 1).read_to_end(&mut bytes);
     read.with_context(|| format!("{} cannot be read", path.display()))?;
