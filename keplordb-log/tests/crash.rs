@@ -7,6 +7,7 @@ mod naive;
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use keplordb_disk::SimDisk;
@@ -343,4 +344,49 @@ fn planted_bugs_are_caught() {
     for bug in [Bug::ShortWriteCounted, Bug::FailedSyncRetried] {
         assert!(is_caught(bug, fail_every_operation), "{bug:?}");
     }
+}
+
+/// Lets the threads of a test end, also when it fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Many threads share syncs: whatever returned before the power was cut is there, from every thread, through rollovers.
+#[test]
+fn what_returned_to_any_thread_is_there() {
+    let disk = SimDisk::default();
+    let log = log_on(&disk, SyncPolicy::Each);
+    let writer = log.writer().unwrap();
+    let (acked, is_over) = (Mutex::new(HashSet::new()), AtomicBool::new(false));
+    let written = std::thread::scope(|scope| {
+        let (writer, acked, is_over) = (&writer, &acked, &is_over);
+        let workers = [0, 1, 2, 3, 4, 5_u8].map(|thread| {
+            scope.spawn(move || {
+                let mut count = 0_u16;
+                while !is_over.load(Ordering::Relaxed) || count < 20 {
+                    let [low, high] = count.to_le_bytes();
+                    let time = writer.write(&[thread, low, high]).unwrap().as_ns();
+                    acked.lock().unwrap().insert((time, vec![thread, low, high]));
+                    count += 1;
+                }
+                usize::from(count)
+            })
+        });
+        let stop = Stop(is_over);
+        for seed in 0..30 {
+            let before = acked.lock().unwrap().clone();
+            let image = disk.power_cut(seed);
+            drop(log_on(&image, SyncPolicy::Each).writer().unwrap());
+            let found: HashSet<Entry> = naive::entries(&image, Path::new(DIR)).into_iter().collect();
+            assert!(before.is_subset(&found), "seed {seed}: {:?}", before.difference(&found));
+        }
+        drop(stop);
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum::<usize>()
+    });
+    assert_eq!(naive::entries(&disk, Path::new(DIR)).len(), written);
+    assert!(writer.stats().rollovers > 5);
 }
