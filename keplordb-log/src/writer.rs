@@ -399,7 +399,7 @@ impl fmt::Debug for Writer {
 fn with_buffer<T>(write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     // A thread that is ending has none any more.
     let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
-    buffer.clear();
+    // Cuts it, or makes it as long; what stands in this room is written over.
     buffer.resize(HEADER_BYTES, 0);
     let written = write(&mut buffer);
     if buffer.capacity() <= KEPT_BYTES {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use keplordb_disk::SimDisk;
 use keplordb_disk::sim::{Fault, FaultKind};
+use keplordb_log::frame::End;
 use keplordb_log::{Log, LogError, ManualClock, Options, SyncPolicy, Timestamp, Writer};
 use naive::Entry;
 
@@ -147,6 +148,9 @@ fn check_image(image: &SimDisk, sync: SyncPolicy, known: &Known, what: &str) {
     let writer = log.writer().unwrap_or_else(|error| panic!("{what}: {error}"));
     let found = naive::entries(image, Path::new(DIR));
     known.check(&found, what);
+    // Nothing is left behind the end that could come back behind a shorter frame.
+    let end = naive::segments(image, Path::new(DIR)).last().map(|segment| segment.end);
+    assert!(matches!(end, None | Some(End::Clean { .. } | End::Closed { .. })), "{what}: {end:?}");
     assert_eq!(found, read, "{what}: what was read is what is kept");
     // What was found is durable before anything is written behind it. Only a segment whose removal was not acknowledged may
     // come back.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use keplordb_disk::sim::{Fault, FaultKind, OperationKind};
 use keplordb_disk::{Disk, MemoryDisk, SimDisk};
-use keplordb_log::frame::{End, HEADER_BYTES};
+use keplordb_log::frame::{End, HEADER_BYTES, Header, payload_crc, write_header};
 use keplordb_log::{
     Log, LogError, MAX_ENTRY_BYTES, ManualClock, Options, SegmentInfo, SyncPolicy, Timestamp, Writer,
 };
@@ -640,6 +640,69 @@ fn only_the_oldest_segment_is_removed_and_never_the_last() {
     assert_eq!(log.writer().unwrap().write(b"entry").unwrap(), ns(1004));
     let numbers: Vec<u64> = log.segments().unwrap().iter().map(|segment| segment.number).collect();
     assert_eq!(numbers, [2, 3, 4]);
+}
+
+/// The last slot's frame may have survived a crash that took one before it: a walk must not begin there.
+#[test]
+fn a_frame_that_was_torn_before_a_later_slot_is_where_the_log_ends() {
+    let disk = SimDisk::default();
+    let (log, _) = log_on(disk.clone(), Options { sync: SyncPolicy::OnDemand, ..Options::default() });
+    let writer = log.writer().unwrap();
+    let frame = frame_bytes(&[1000]) as u64;
+    for number in 0..400 {
+        writer.write(&[number_byte(number); 1000]).unwrap();
+        if number == 49 {
+            writer.sync().unwrap();
+        }
+    }
+    assert_eq!(slots(&disk), 7);
+    // All of it is on disk but a byte of frame 150; slots 3 to 6 lead behind it.
+    let image = disk.power_cut(1);
+    let path = Path::new(DIR).join(&segments(&image)[0].name);
+    let file = image.open(&path).unwrap();
+    file.write_at(&[0xff], 64 + 150 * frame + 500).unwrap();
+    file.sync().unwrap();
+    let (log, _) = log_on(image.clone(), Options::default());
+    let writer = log.writer().unwrap();
+    assert_eq!(writer.recovered().torn_bytes, image_tail(250, frame));
+    assert_eq!(entries(&image).len(), 150);
+    // The slots behind it are gone for good: others will stand where they led to.
+    assert_eq!((slots(&image), slots(&image.power_cut(0))), (3, 3));
+    writer.write(&[1; 1000]).unwrap();
+    assert_eq!(log.last().unwrap().unwrap().time, ns(1150));
+    assert_eq!(log.segments().unwrap()[0].entries, 151);
+}
+
+fn number_byte(number: u32) -> u8 {
+    number.to_le_bytes()[0] | 1
+}
+
+/// The length of so many frames, without the padding of the last.
+fn image_tail(frames: u64, frame: u64) -> u64 {
+    frames * frame - (frame - 32 - 1002)
+}
+
+/// Behind good checksums, too, a frame that is not later than what is before it is damage.
+#[test]
+fn a_forged_frame_of_an_earlier_time_is_refused() {
+    let disk = SimDisk::default();
+    let (log, _) = log_on(disk.clone(), Options::default());
+    log.writer().unwrap().write(b"entry").unwrap();
+    let path = Path::new(DIR).join(&segments(&disk)[0].name);
+    let bytes = keplordb_disk::read_all(&disk, &path, u64::MAX).unwrap();
+    let salt = u64::from_le_bytes(bytes[16..24].try_into().unwrap());
+    for (first, is_later) in [(1000, false), (999, false), (1001, true)] {
+        let payload = [7, 1, 2, 3, 4, 5, 6, 7];
+        let header = Header { payload_bytes: 8, rows: 1, first, durable_upto: 64 };
+        let mut frame = [0; HEADER_BYTES];
+        write_header(&mut frame, salt, payload_crc(&payload), &header);
+        let disk = disk.kill();
+        disk.open(&path).unwrap().write_at(&[&frame[..], &payload].concat(), bytes.len() as u64).unwrap();
+        let (log, _) = log_on(disk, Options::default());
+        let opened = log.writer();
+        assert_eq!(opened.is_ok(), is_later, "{first}: {opened:?}");
+        assert!(is_later || matches!(opened, Err(LogError::Corrupt { .. })));
+    }
 }
 
 #[test]
