@@ -7,6 +7,7 @@ use keplordb_disk::Disk;
 
 use crate::error::Result;
 use crate::options::Options;
+use crate::poison::Poison;
 
 /// A log: a directory of segments, and how it is kept. Cheap to clone.
 ///
@@ -16,6 +17,8 @@ use crate::options::Options;
 pub struct Log {
     dir: Arc<Path>,
     options: Arc<Options>,
+    /// Ends the removal of segments: after a failed sync nobody knows which names a power cut would bring back.
+    removals: Poison,
 }
 
 impl Log {
@@ -33,7 +36,7 @@ impl Log {
     /// [`LogError::Invalid`](crate::LogError::Invalid) for options that are not legal.
     pub fn open_with(dir: impl AsRef<Path>, options: Options) -> Result<Self> {
         options.validate()?;
-        Ok(Self { dir: dir.as_ref().into(), options: Arc::new(options) })
+        Ok(Self { dir: dir.as_ref().into(), options: Arc::new(options), removals: Poison::default() })
     }
 
     /// Its directory.
@@ -44,6 +47,10 @@ impl Log {
     /// How it is kept.
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    pub(crate) fn removals(&self) -> &Poison {
+        &self.removals
     }
 
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {

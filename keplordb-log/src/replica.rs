@@ -5,21 +5,24 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keplordb_disk::{Disk, DiskFile, Lock, Watch};
+use keplordb_disk::{DiskFile, Lock, Watch};
 
+use crate::entries;
 use crate::error::{IoContext, LogError, Result};
 use crate::file::FileError;
-use crate::frame::{self, End, HEADER_BYTES, MAX_PAYLOAD_BYTES};
-use crate::header::{self, Listed, SEGMENT_HEADER_BYTES, SegmentHeader, index_name, segment_name};
+use crate::frame::{self, End, Frame, HEADER_BYTES, MAX_PAYLOAD_BYTES};
+use crate::header::{self, SEGMENT_HEADER_BYTES, SegmentHeader, index_name, segment_name};
 use crate::log::Log;
 use crate::mark::{Mark, cut_to, remove};
 use crate::meter::LagMeter;
 use crate::poison::Poison;
 use crate::recover;
-use crate::scan::scan;
+use crate::segment_file::{FIRST_FRAME, Found, SegmentFile};
+use crate::timestamp::Timestamp;
+use crate::view::View;
+use crate::window::Window;
 
 /// Bytes that are copied at a time, unless a frame is longer.
 const COPY_BYTES: u64 = 8 << 20;
@@ -61,18 +64,42 @@ pub struct Replica {
     source: Log,
     target: Log,
     follow_removals: bool,
-    /// How far the copy is synced; `None` until the source has a segment.
-    mark: Option<Mark>,
-    /// Entries of the marked segment that are copied.
-    entries: u64,
-    /// Whether the marked segment is copied to its closing frame.
-    is_whole: bool,
+    /// The segment that is being copied; `None` until the source has one.
+    current: Option<Current>,
     /// After a failed sync of the copy its bytes are in doubt until it is opened again.
     poison: Poison,
     buffer: Vec<u8>,
     watch: Option<Box<dyn Watch>>,
     meter: LagMeter,
     _lock: Lock,
+}
+
+/// How far the last segment of the copy goes.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    /// What is durable of it.
+    mark: Mark,
+    /// Entries that are copied.
+    entries: u64,
+    /// The last frame that is copied; `None` if none is.
+    seam: Option<Seam>,
+    /// Whether that is the closing frame.
+    is_closed: bool,
+}
+
+/// The last frame of the copy, to know its source by.
+#[derive(Debug, Clone, Copy)]
+struct Seam {
+    offset: u64,
+    header: [u8; HEADER_BYTES],
+    /// Time of the last entry that is copied.
+    last: Timestamp,
+}
+
+impl Current {
+    fn beginning(mark: Mark) -> Self {
+        Self { mark, entries: 0, seam: None, is_closed: false }
+    }
 }
 
 /// What a [step](Replica::step) has copied.
@@ -118,9 +145,7 @@ impl Replica {
             source: source.clone(),
             target: target.clone(),
             follow_removals: false,
-            mark,
-            entries: 0,
-            is_whole: false,
+            current: None,
             poison: Poison::default(),
             buffer: Vec::new(),
             watch: None,
@@ -142,7 +167,8 @@ impl Replica {
 
     /// Copies what the source has by now, and perhaps some of what is written meanwhile: on return it is durable in the copy.
     ///
-    /// Cost: two syncs of the copy and one of the source for each 8 MiB; one small read where there is nothing to copy.
+    /// Cost: three syncs of the copy and one of the source for each 8 MiB, and some more for a new segment. Where there is
+    /// nothing to copy it reads what the source has written ahead, up to 4 MiB.
     ///
     /// # Errors
     /// [`LogError::Gap`] if segments were removed at the source before they were copied: begin a new copy, and keep segments
@@ -152,10 +178,10 @@ impl Replica {
     pub fn step(&mut self) -> Result<Copied> {
         let mut copied = Copied::default();
         // Beyond what there is now a source that is written all the time would never let it end.
-        let goal = header::list(self.source.disk().as_ref(), self.source.path())?.last().copied();
+        let goal = View::of(self.source.disk().as_ref(), self.source.path())?.segments.last().copied();
         let is_there =
             |mark: Mark| goal.is_none_or(|goal| (mark.start, mark.bytes) >= (goal.start, goal.bytes));
-        while !self.mark.is_some_and(is_there)
+        while !self.current.is_some_and(|current| is_there(current.mark))
             && let Some(more) = self.copy_some()?
         {
             copied.entries += more.entries;
@@ -173,7 +199,8 @@ impl Replica {
     /// # Errors
     /// What watching and reading say.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
-        let end = Instant::now() + timeout;
+        // `None` is later than any instant there is.
+        let end = Instant::now().checked_add(timeout);
         let dir = self.source.path().to_owned();
         loop {
             // The watch is there before the look, so that nothing falls in between.
@@ -186,7 +213,7 @@ impl Replica {
             if self.has_more()? {
                 return Ok(true);
             }
-            let left = end.saturating_duration_since(Instant::now());
+            let left = end.map_or(timeout, |end| end.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Ok(false);
             }
@@ -207,9 +234,9 @@ impl Replica {
     pub fn lag(&self) -> Result<Lag> {
         let mut lag = Lag::default();
         for segment in self.source.segments()? {
-            let (entries, bytes) = match self.mark {
-                Some(mark) if segment.start < mark.start => continue,
-                Some(mark) if segment.start == mark.start => (self.entries, mark.bytes),
+            let (entries, bytes) = match self.current {
+                Some(Current { mark, .. }) if segment.start < mark.start => continue,
+                Some(Current { mark, entries, .. }) if segment.start == mark.start => (entries, mark.bytes),
                 _ => (0, 0),
             };
             lag.entries += segment.entries.saturating_sub(entries);
@@ -230,25 +257,29 @@ impl Replica {
         let (disk, dir) = (self.target.disk().as_ref(), self.target.path());
         cut_to(disk, dir, &mark)?;
         mark.write(disk, dir, &self.poison)?;
-        if mark.bytes == 0 {
-            return Ok(());
+        let mut current = Current::beginning(mark);
+        if mark.bytes > 0 {
+            let path = dir.join(segment_name(mark.start));
+            let file = disk.open_read(&path).at("open", &path)?;
+            let header = read_header(file.as_ref(), &path, mark.bytes)?;
+            belongs(&header, &mark).map_err(|what| LogError::corrupt(&path, 0, what))?;
+            let mut from = FIRST_FRAME;
+            while from < mark.bytes {
+                let read =
+                    read_frames(file.as_ref(), &path, header.salt, from, mark.bytes, &mut self.buffer)?;
+                if read.end.at() == from {
+                    let what = "a frame that was copied and synced is damaged";
+                    return Err(LogError::corrupt(&path, from, what));
+                }
+                current.entries += read.entries;
+                current.seam = read.seam.or(current.seam);
+                current.is_closed = matches!(read.end, End::Closed { .. });
+                from = read.end.at();
+            }
+            self.hold_against_source(&mark, file.as_ref(), &path)?;
         }
-        let path = dir.join(segment_name(mark.start));
-        let file = disk.open_read(&path).at("open", &path)?;
-        let header = read_header(file.as_ref(), &path, mark.bytes)?;
-        belongs(&header, &mark).map_err(|what| LogError::corrupt(&path, 0, what))?;
-        let mut entries = 0;
-        let end =
-            scan(file.as_ref(), &path, header.salt, SEGMENT_HEADER_BYTES as u64, mark.bytes, |frame| {
-                entries += u64::from(frame.rows);
-                Ok(())
-            })?;
-        if end.at() != mark.bytes {
-            return Err(LogError::corrupt(&path, end.at(), "a frame that was copied and synced is damaged"));
-        }
-        self.entries = entries;
-        self.is_whole = matches!(end, End::Closed { .. });
-        self.hold_against_source(&mark, file.as_ref(), &path)
+        self.current = Some(current);
+        Ok(())
     }
 
     /// Whether the source still has the header and the last bytes of the copy's marked segment.
@@ -259,18 +290,14 @@ impl Replica {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             opened => opened.at("open", &path)?,
         };
-        let seam = mark.bytes.saturating_sub(SEAM_BYTES).max(SEGMENT_HEADER_BYTES as u64);
-        for (from, upto) in [(0, SEGMENT_HEADER_BYTES as u64), (seam, mark.bytes)] {
+        let seam = mark.bytes.saturating_sub(SEAM_BYTES).max(FIRST_FRAME);
+        for (from, upto) in [(0, FIRST_FRAME), (seam, mark.bytes)] {
             let ours = read(copy, copy_path, from, upto)?;
             let theirs = read(file.as_ref(), &path, from, upto)?;
             let same = ours.iter().zip(&theirs).take_while(|(ours, theirs)| ours == theirs).count();
             if same < ours.len() {
                 let what = format!("{} has other bytes there, or none", path.display());
-                return Err(LogError::Diverged {
-                    file: copy_path.to_owned(),
-                    offset: from + same as u64,
-                    what,
-                });
+                return Err(self.diverged(mark, from + same as u64, what));
             }
         }
         Ok(())
@@ -280,10 +307,9 @@ impl Replica {
     fn copy_some(&mut self) -> Result<Option<Copied>> {
         self.poison.check()?;
         loop {
-            let listed = header::list(self.source.disk().as_ref(), self.source.path())?;
-            let Some(mark) = self.next_segment(&listed)? else { return Ok(None) };
-            let is_last = listed.last().is_some_and(|last| last.start <= mark.start);
-            match self.copy_from(&mark, is_last) {
+            let view = View::of(self.source.disk().as_ref(), self.source.path())?;
+            let Some(current) = self.next_segment(&view)? else { return Ok(None) };
+            match self.copy_from(current, &view) {
                 // Removed since it was listed: the next look tells whether anything is missing.
                 Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
                 copied => return copied,
@@ -291,86 +317,118 @@ impl Replica {
         }
     }
 
-    /// The mark of the segment that is copied next: the present one, or the one behind it, whose mark is then written.
-    fn next_segment(&mut self, listed: &[Listed]) -> Result<Option<Mark>> {
-        let next = match self.mark {
-            Some(mark) if !self.is_whole => {
-                return match listed.binary_search_by_key(&mark.start, |segment| segment.start) {
-                    Ok(_) => Ok(Some(mark)),
-                    Err(place) => Err(self.gap(&mark, listed.get(place))),
-                };
-            }
-            Some(mark) => listed.iter().find(|segment| segment.start > mark.start),
-            None => listed.first(),
+    /// The segment that is copied next: the present one, or the one behind it, whose mark is then written.
+    fn next_segment(&mut self, view: &View) -> Result<Option<Current>> {
+        let present = self.current;
+        let start = match present {
+            Some(current) if !current.is_closed && view.has(current.mark.start) => return Ok(present),
+            Some(current) => view.after(current.mark.start),
+            None => view.segments.first().map(|segment| segment.start),
         };
-        let Some(next) = next else { return Ok(None) };
-        let path = self.source.path().join(segment_name(next.start));
+        let Some(start) = start else {
+            return match present {
+                // The source keeps its last segment, so it is not the one that was copied.
+                Some(Current { mark, is_closed: false, .. }) => {
+                    let what = format!("{} has no such segment", self.source.path().display());
+                    Err(self.diverged(&mark, 0, what))
+                }
+                _ => Ok(None),
+            };
+        };
+        let path = self.source.path().join(segment_name(start));
         let file = self.source.disk().open_read(&path).at("open", &path)?;
-        let header = read_header(file.as_ref(), &path, next.bytes)?;
-        if let Some(mark) = self.mark {
-            if header.log != mark.log {
-                let what = format!("{} belongs to another log", path.display());
-                let copy = self.target.path().join(segment_name(mark.start));
-                return Err(LogError::Diverged { file: copy, offset: mark.bytes, what });
-            }
-            if header.number != mark.number + 1 {
-                return Err(self.gap(&mark, Some(next)));
-            }
+        let header = read_header(file.as_ref(), &path, view.limit_bytes(start))?;
+        if let Some(current) = present {
+            self.follows(&current, &header, &path)?;
         }
-        let mark = Mark { log: header.log, number: header.number, start: next.start, bytes: 0 };
-        self.put_mark(mark)?;
-        (self.entries, self.is_whole) = (0, false);
-        Ok(Some(mark))
+        let mark = Mark { log: header.log, number: header.number, start, bytes: 0 };
+        mark.write(self.target.disk().as_ref(), self.target.path(), &self.poison)?;
+        self.current = Some(Current::beginning(mark));
+        Ok(self.current)
     }
 
-    /// What is missing between the copy's end and the source's next segment.
-    fn gap(&self, mark: &Mark, next: Option<&Listed>) -> LogError {
-        if let Some(next) = next {
-            return LogError::Gap { after: Some(mark.start), before: next.start };
+    /// Whether the source's segment with this header is what comes after all that is copied. Where only the closing frame of
+    /// the present segment was not copied before the source removed it, the copy gets one of its own.
+    fn follows(&mut self, current: &Current, header: &SegmentHeader, path: &Path) -> Result<()> {
+        let mark = current.mark;
+        if header.log != mark.log {
+            return Err(self.diverged(
+                &mark,
+                mark.bytes,
+                format!("{} belongs to another log", path.display()),
+            ));
         }
-        let what = format!("{} has no such segment", self.source.path().display());
-        let file = self.target.path().join(segment_name(mark.start));
-        LogError::Diverged { file, offset: 0, what }
+        let last = current.seam.map(|seam| seam.last);
+        if header.number != mark.number + 1 || (!current.is_closed && header.before != last) {
+            return Err(LogError::Gap { after: last, before: header.start });
+        }
+        if header.before != last {
+            let what = format!("{} follows an entry of another time", path.display());
+            return Err(self.diverged(&mark, mark.bytes, what));
+        }
+        if let Some(last) = last.filter(|_| !current.is_closed) {
+            let copy = self.target.path().join(segment_name(mark.start));
+            let file = self.target.disk().open_read(&copy).at("open", &copy)?;
+            let ours = read_header(file.as_ref(), &copy, mark.bytes)?;
+            let closing = frame::closing(ours.salt, last.as_ns() as u64, mark.bytes);
+            self.write(&mark, &ours, mark.bytes, &closing)?;
+        }
+        Ok(())
     }
 
-    /// Copies what the marked segment of the source has behind the mark, about [`COPY_BYTES`] of it.
-    fn copy_from(&mut self, mark: &Mark, is_last: bool) -> Result<Option<Copied>> {
-        let path = self.source.path().join(segment_name(mark.start));
-        let file = self.source.disk().open_read(&path).at("open", &path)?;
-        let file_bytes = file.bytes().at("measure", &path)?;
+    /// Copies what the present segment of the source has behind the mark, about [`COPY_BYTES`] of it.
+    fn copy_from(&mut self, current: Current, view: &View) -> Result<Option<Copied>> {
+        let mark = current.mark;
+        let is_last = view.after(mark.start).is_none();
+        let (disk, dir) = (self.source.disk().as_ref(), self.source.path());
+        let path = dir.join(segment_name(mark.start));
+        let file = disk.open_read(&path).at("open", &path)?;
+        let file_bytes = file.bytes().at("measure", &path)?.min(view.limit_bytes(mark.start));
         let header = read_header(file.as_ref(), &path, file_bytes)?;
-        belongs(&header, mark).map_err(|what| {
-            let file = self.target.path().join(segment_name(mark.start));
-            LogError::Diverged { file, offset: 0, what: format!("{}: {what}", path.display()) }
-        })?;
-        if file_bytes < mark.bytes {
-            let what = format!("{} has only {file_bytes} bytes", path.display());
-            let file = self.target.path().join(segment_name(mark.start));
-            return Err(LogError::Diverged { file, offset: file_bytes, what });
+        belongs(&header, &mark)
+            .map_err(|what| self.diverged(&mark, 0, format!("{}: {what}", path.display())))?;
+        if let Some(seam) = current.seam {
+            let theirs = read(file.as_ref(), &path, seam.offset, seam.offset + HEADER_BYTES as u64)?;
+            if theirs != seam.header || file_bytes < mark.bytes {
+                let what = format!("{} no longer has the frame that was copied last", path.display());
+                return Err(self.diverged(&mark, seam.offset, what));
+            }
         }
-        let from = mark.bytes.max(SEGMENT_HEADER_BYTES as u64);
-        let (end, entries) =
-            read_frames(file.as_ref(), &path, header.salt, from, file_bytes, &mut self.buffer)?;
-        if end.at() == from {
+        let from = mark.bytes.max(FIRST_FRAME);
+        let mut read_on =
+            || read_frames(file.as_ref(), &path, header.salt, from, file_bytes, &mut self.buffer);
+        let mut read = read_on()?;
+        if read.end.at() == from && read.end.is_damage() {
+            // One read may see a place before it was written, and a later one after it was synced; another sees both.
+            read = read_on()?;
+        }
+        let end = read.end.at();
+        let Some(seam) = read.seam else {
             // What was good before it has been copied.
-            return match end {
+            return match read.end {
                 End::Corrupt { at, what, .. } => Err(LogError::corrupt(&path, at, what)),
                 _ if !is_last => {
                     Err(LogError::corrupt(&path, from, "a segment that is not the last one has no end"))
                 }
                 _ => Ok(None),
             };
-        }
-        // What the last segment has may be in memory only; the others were synced before the next one was made.
+        };
+        // What the last segment has may be in memory only, and so may its name; the others were synced before the next was made.
         if is_last {
             file.sync().at("sync", &path)?;
+            if mark.bytes == 0 {
+                disk.sync_dir(dir).at("sync", dir)?;
+            }
         }
-        let bytes = usize::try_from(end.at() - from).ok().and_then(|bytes| self.buffer.get(..bytes));
-        self.write(mark, &header, from, bytes.unwrap_or_default())?;
-        self.put_mark(Mark { bytes: end.at(), ..*mark })?;
-        self.entries += entries;
-        self.is_whole = matches!(end, End::Closed { .. });
-        Ok(Some(Copied { entries, bytes: end.at() - mark.bytes }))
+        let bytes = usize::try_from(end - from).ok().and_then(|bytes| self.buffer.get(..bytes));
+        self.write(&mark, &header, from, bytes.unwrap_or_default())?;
+        let is_closed = matches!(read.end, End::Closed { .. });
+        let copied = Copied { entries: read.entries, bytes: end - mark.bytes };
+        let mark = Mark { bytes: end, ..mark };
+        mark.write(self.target.disk().as_ref(), self.target.path(), &self.poison)?;
+        let entries = current.entries + read.entries;
+        self.current = Some(Current { mark, entries, seam: Some(seam), is_closed });
+        Ok(Some(copied))
     }
 
     /// Writes frames into the copy's segment, which is made if these are its first, and syncs it.
@@ -378,8 +436,11 @@ impl Replica {
         let (disk, dir) = (self.target.disk(), self.target.path());
         let path = dir.join(segment_name(mark.start));
         let is_new = mark.bytes == 0;
-        let file =
-            if is_new { create_anew(disk.as_ref(), &path) } else { disk.open(&path) }.at("open", &path)?;
+        if is_new {
+            // What a failed step has left.
+            remove(disk.as_ref(), &path)?;
+        }
+        let file = if is_new { disk.create(&path) } else { disk.open(&path) }.at("open", &path)?;
         if is_new {
             file.write_at(&header.encode(), 0).at("write", &path)?;
         }
@@ -392,50 +453,57 @@ impl Replica {
         Ok(())
     }
 
-    fn put_mark(&mut self, mark: Mark) -> Result<()> {
-        mark.write(self.target.disk().as_ref(), self.target.path(), &self.poison)?;
-        self.mark = Some(mark);
+    /// Whether the source has a whole frame behind the mark, or a segment behind the present one.
+    fn has_more(&self) -> Result<bool> {
+        let (disk, dir) = (self.source.disk(), self.source.path());
+        let view = View::of(disk.as_ref(), dir)?;
+        let Some(Current { mark, is_closed, .. }) = self.current else {
+            return Ok(!view.segments.is_empty());
+        };
+        if view.after(mark.start).is_some() || is_closed {
+            return Ok(view.after(mark.start).is_some());
+        }
+        let Some(mut segment) = SegmentFile::open(disk, dir, mark.start, Window::default())? else {
+            // Removed since it was listed.
+            return Ok(true);
+        };
+        segment.limit_bytes = view.limit_bytes(mark.start);
+        let next = segment.frame(mark.bytes.max(FIRST_FRAME))?;
+        Ok(matches!(next, Found::Frame(_) | Found::Closed { .. }))
+    }
+
+    /// Removes the copy's segments that are older than all of the source's. Each removal is durable before the next: a power
+    /// cut must not bring an older one back and take a newer one.
+    fn remove_what_is_gone(&self) -> Result<()> {
+        let source = View::of(self.source.disk().as_ref(), self.source.path())?;
+        let Some(oldest) = source.segments.first() else { return Ok(()) };
+        let (disk, dir) = (self.target.disk().as_ref(), self.target.path());
+        let kept = self.current.map_or(oldest.start, |current| current.mark.start.min(oldest.start));
+        for segment in View::of(disk, dir)?.segments.iter().take_while(|segment| segment.start < kept) {
+            self.poison.check()?;
+            remove(disk, &dir.join(segment_name(segment.start)))?;
+            remove(disk, &dir.join(index_name(segment.start)))?;
+            disk.sync_dir(dir).map_err(|source| self.poison.set(FileError::io("sync", dir, source)))?;
+        }
         Ok(())
     }
 
-    /// Whether the source has a frame behind the mark, or a segment behind the marked one.
-    fn has_more(&self) -> Result<bool> {
-        let disk = self.source.disk();
-        let listed = header::list(disk.as_ref(), self.source.path())?;
-        let Some(mark) = self.mark.filter(|_| !self.is_whole) else {
-            let behind = |last: &Listed| self.mark.is_none_or(|mark| last.start > mark.start);
-            return Ok(listed.last().is_some_and(behind));
-        };
-        if listed.last().is_some_and(|last| last.start > mark.start) {
-            return Ok(true);
-        }
-        let path = self.source.path().join(segment_name(mark.start));
-        let Ok(file) = disk.open_read(&path) else { return Ok(true) };
-        let mut next = [0; HEADER_BYTES];
-        let read = file.read_at(&mut next, mark.bytes.max(SEGMENT_HEADER_BYTES as u64)).at("read", &path)?;
-        Ok(read == HEADER_BYTES && next != [0; HEADER_BYTES])
-    }
-
-    /// Removes the copy's segments that are older than all of the source's.
-    fn remove_what_is_gone(&self) -> Result<()> {
-        let Some(oldest) = header::list(self.source.disk().as_ref(), self.source.path())?.first().copied()
-        else {
-            return Ok(());
-        };
-        let (disk, dir) = (self.target.disk(), self.target.path());
-        let kept = self.mark.map_or(oldest.start, |mark| mark.start.min(oldest.start));
-        let mut removed = false;
-        for segment in header::list(disk.as_ref(), dir)?.iter().take_while(|segment| segment.start < kept) {
-            remove(disk.as_ref(), &dir.join(segment_name(segment.start)))?;
-            remove(disk.as_ref(), &dir.join(index_name(segment.start)))?;
-            removed = true;
-        }
-        if removed { disk.sync_dir(dir).at("sync", dir) } else { Ok(()) }
+    /// That the source is not what was copied, as the segment of `mark` shows.
+    fn diverged(&self, mark: &Mark, offset: u64, what: String) -> LogError {
+        LogError::Diverged { file: self.target.path().join(segment_name(mark.start)), offset, what }
     }
 }
 
-/// Reads frames from `from` on into `buffer`, about [`COPY_BYTES`] or one if it is longer. Says where the last one ends, how the
-/// file does if that is its end, and how many entries they have.
+/// Frames that were read.
+struct Read {
+    /// Where the last one ends, and how the file does if that is its end.
+    end: End,
+    entries: u64,
+    /// The last one; `None` if there is none.
+    seam: Option<Seam>,
+}
+
+/// Reads frames from `from` on into `buffer`, about [`COPY_BYTES`] or one if it is longer, and checks them.
 fn read_frames(
     file: &dyn DiskFile,
     path: &Path,
@@ -443,20 +511,45 @@ fn read_frames(
     from: u64,
     file_bytes: u64,
     buffer: &mut Vec<u8>,
-) -> Result<(End, u64)> {
+) -> Result<Read> {
     let mut wanted = COPY_BYTES;
     loop {
         let upto = file_bytes.min(from.saturating_add(wanted));
         fill(buffer, file, path, from, upto)?;
         let mut walk = frame::walk_from(buffer, from, salt, 0);
-        let entries = walk.by_ref().map(|frame| u64::from(frame.rows)).sum();
+        let (mut entries, mut last) = (0, None);
+        for frame in walk.by_ref() {
+            entries += u64::from(frame.rows);
+            last = Some(frame);
+        }
         let end = walk.end();
         // A piece may end inside a frame that is longer than the piece.
-        if end.at() > from || upto == file_bytes || wanted >= FRAME_BYTES_MAX {
-            return Ok((end, entries));
+        if end.at() == from && upto < file_bytes && wanted < FRAME_BYTES_MAX {
+            wanted = (wanted * 4).min(FRAME_BYTES_MAX);
+            continue;
         }
-        wanted = (wanted * 4).min(FRAME_BYTES_MAX);
+        let last = match (end, last) {
+            (End::Closed { at, first }, _) => {
+                Some((at - HEADER_BYTES as u64, Timestamp::from_ns(first as i64)))
+            }
+            (_, Some(frame)) => Some((frame.offset, last_time(&frame, path)?)),
+            (_, None) => None,
+        };
+        let seam = last.and_then(|(offset, last)| {
+            let place = usize::try_from(offset - from).ok()?;
+            Some(Seam { offset, header: *buffer.get(place..)?.first_chunk()?, last })
+        });
+        return Ok(Read { end, entries, seam });
     }
+}
+
+/// Time of the last entry of a frame.
+fn last_time(frame: &Frame<'_>, path: &Path) -> Result<Timestamp> {
+    let mut last = Timestamp::from_ns(frame.first as i64);
+    for entry in entries::entries(frame.payload, last, frame.rows) {
+        (last, _) = entry.map_err(|malformed| malformed.in_frame(path, frame.offset))?;
+    }
+    Ok(last)
 }
 
 /// Reads a range of a file, or what there is of it, into the place of what `buffer` holds.
@@ -487,15 +580,5 @@ fn belongs(header: &SegmentHeader, mark: &Mark) -> std::result::Result<(), &'sta
         Err("the segment is another one of its log")
     } else {
         Ok(())
-    }
-}
-
-fn create_anew(disk: &dyn Disk, path: &Path) -> std::io::Result<Arc<dyn DiskFile>> {
-    match disk.create(path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            disk.remove(path)?;
-            disk.create(path)
-        }
-        created => created,
     }
 }

@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 
 use crate::entries::Cursor;
 use crate::error::{IoContext, LogError, Result};
-use crate::header::{self, Listed, index_name, segment_name};
+use crate::file::FileError;
+use crate::header::{Listed, index_name, segment_name};
 use crate::log::Log;
 use crate::segment_file::{FIRST_FRAME, Found, FramePlace, SegmentFile};
 use crate::timestamp::Timestamp;
@@ -60,10 +61,11 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::NoSegment`] if there is none that starts then, [`LogError::LastSegment`] if it is the last one,
-    /// [`LogError::Invalid`] if there are older ones: without it nobody could tell that none is lost. What removing says.
+    /// [`LogError::Invalid`] if there are older ones: without it nobody could tell that none is lost. What removing says. After a
+    /// failed sync of the directory [`LogError::Poisoned`], until the log is opened again by [`open_with`](Self::open_with).
     pub fn remove_segment(&self, start: Timestamp) -> Result<()> {
         let (disk, dir) = (self.disk().as_ref(), self.path());
-        let listed = header::list(disk, dir)?;
+        let listed = View::of(disk, dir)?.segments;
         match listed.binary_search_by_key(&start, |segment: &Listed| segment.start) {
             Err(_) => return Err(LogError::NoSegment { dir: dir.to_owned(), start }),
             Ok(place) if place + 1 == listed.len() => return Err(LogError::LastSegment { start }),
@@ -74,6 +76,11 @@ impl Log {
                 return Err(LogError::Invalid { field: "start", why });
             }
         }
+        // The name of the next segment may be in memory only: a power cut must not take that and this one.
+        let sync =
+            || disk.sync_dir(dir).map_err(|source| self.removals().set(FileError::io("sync", dir, source)));
+        self.removals().check()?;
+        sync()?;
         let path = dir.join(segment_name(start));
         match disk.remove(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -83,7 +90,8 @@ impl Log {
         }
         // An index without its segment is removed by the next writer.
         let _ = disk.remove(&dir.join(index_name(start)));
-        disk.sync_dir(dir).at("sync", dir)
+        // Before another is removed: a power cut must not bring this one back and take a later one.
+        Ok(sync()?)
     }
 }
 

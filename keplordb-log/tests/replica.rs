@@ -377,3 +377,281 @@ fn a_step_ends_though_the_source_goes_on() {
     assert!(replica.step().unwrap().entries >= before);
     assert!(replica.lag().unwrap().entries > 0);
 }
+
+/// Copies of the disk after each of its operations from now on.
+fn moments(disk: &SimDisk) -> Arc<Mutex<Vec<SimDisk>>> {
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    disk.after_each({
+        let moments = Arc::clone(&moments);
+        move |_, disk| moments.lock().unwrap().push(disk)
+    });
+    moments
+}
+
+#[test]
+fn whenever_a_replica_copies_a_power_cut_of_the_source_leaves_what_it_has() {
+    let disk = SimDisk::default();
+    let seen = moments(&disk);
+    let source = log(&disk, SOURCE, SyncPolicy::Each);
+    let writer = source.writer().unwrap();
+    for number in 0..6 {
+        writer.write(&[number; 300]).unwrap();
+    }
+    for moment in seen.lock().unwrap().iter() {
+        // The writer is killed, and a replica copies what is there.
+        let moment = moment.kill();
+        let copy_disk = SimDisk::default();
+        let copy = log(&copy_disk, COPY, SyncPolicy::Each);
+        let source = log(&moment, SOURCE, SyncPolicy::Each);
+        Replica::between(&source, &copy).unwrap().step().unwrap();
+        let copied = entries(&copy);
+        for seed in 0..10 {
+            let source = log(&moment.power_cut(seed), SOURCE, SyncPolicy::Each);
+            source.writer().unwrap().write(b"later").unwrap();
+            let left = entries(&source);
+            assert!(left.starts_with(&copied), "seed {seed}: {} copied, {} left", copied.len(), left.len());
+        }
+    }
+}
+
+#[test]
+fn a_source_that_was_put_back_and_went_on_is_told_by_the_next_step() {
+    let disk = SimDisk::default();
+    let source = log(&disk, SOURCE, SyncPolicy::Each);
+    source.writer().unwrap().write(b"first").unwrap();
+    let path = Path::new(SOURCE).join(&segments(&disk, SOURCE)[0].0);
+    let backup = keplordb_disk::read_all(&disk, &path, u64::MAX).unwrap();
+    source.writer().unwrap().write(b"lost").unwrap();
+    let copy_disk = SimDisk::default();
+    let copy = log(&copy_disk, COPY, SyncPolicy::Each);
+    let mut replica = Replica::between(&source, &copy).unwrap();
+    replica.step().unwrap();
+
+    keplordb_disk::replace(&disk, &path, &backup).unwrap();
+    for index in disk.list(Path::new(SOURCE)).unwrap().iter().filter(|entry| entry.name.ends_with(".index")) {
+        disk.remove(&Path::new(SOURCE).join(&index.name)).unwrap();
+    }
+    let writer = source.writer().unwrap();
+    writer.write(b"else").unwrap();
+    writer.write(b"more").unwrap();
+    let error = replica.step().unwrap_err();
+    assert!(matches!(error, LogError::Diverged { .. }), "{error}");
+}
+
+#[test]
+fn a_source_that_removed_what_was_copied_is_no_gap() {
+    let disk = SimDisk::default();
+    let source = log(&disk, SOURCE, SyncPolicy::Each);
+    let writer = source.writer().unwrap();
+    writer.write(&[1; 300]).unwrap();
+    let copy_disk = SimDisk::default();
+    let copy = log(&copy_disk, COPY, SyncPolicy::Each);
+    let mut replica = Replica::between(&source, &copy).unwrap();
+    replica.step().unwrap();
+    // The segment is closed after it was copied, and goes.
+    writer.write(&[2; 600]).unwrap();
+    let segments = source.segments().unwrap();
+    assert_eq!(segments.len(), 2);
+    source.remove_segment(segments[0].start).unwrap();
+    assert_eq!(replica.step().unwrap().entries, 1);
+    assert_eq!(entries(&copy), [(1, vec![1; 300]), (2, vec![2; 600])]);
+    let report = copy.verify().unwrap();
+    assert!(report.damage.is_empty(), "{report:?}");
+    drop(replica);
+    assert!(Replica::between(&source, &copy).unwrap().step().unwrap().entries == 0);
+}
+
+#[test]
+fn removals_that_are_followed_leave_no_hole_after_a_power_cut() {
+    let disk = SimDisk::default();
+    let source = log(&disk, SOURCE, SyncPolicy::Each);
+    let writer = source.writer().unwrap();
+    for number in 0..6 {
+        writer.write(&[number; 600]).unwrap();
+    }
+    let copy_disk = SimDisk::default();
+    let copy = log(&copy_disk, COPY, SyncPolicy::Each);
+    let mut replica = Replica::between(&source, &copy).unwrap().follow_removals(true);
+    replica.step().unwrap();
+    for segment in &source.segments().unwrap()[..4] {
+        source.remove_segment(segment.start).unwrap();
+    }
+    let seen = moments(&copy_disk);
+    replica.step().unwrap();
+    let all: Vec<u8> = (0..6).collect();
+    for moment in seen.lock().unwrap().iter() {
+        for seed in 0..30 {
+            let left = entries(&log(&moment.power_cut(seed), COPY, SyncPolicy::Each));
+            let left: Vec<u8> = left.iter().map(|(_, bytes)| bytes[0]).collect();
+            assert!(all.ends_with(&left) && left.len() >= 2, "seed {seed}: {left:?}");
+        }
+    }
+    assert_eq!(entries(&copy).len(), 2);
+}
+
+#[test]
+fn what_a_dead_writer_left_torn_is_nothing_to_copy() {
+    let disk = SimDisk::default();
+    let source = log(&disk, SOURCE, SyncPolicy::Each);
+    let writer = source.writer().unwrap();
+    writer.write(&[1; 100]).unwrap();
+    writer.write(&[2; 100]).unwrap();
+    let last = source.segments().unwrap()[0];
+    let path = Path::new(SOURCE).join(&segments(&disk, SOURCE)[0].0);
+    let disk = disk.kill();
+    disk.open(&path).unwrap().write_at(&[0; 8], last.bytes - 16).unwrap();
+    let source = log(&disk, SOURCE, SyncPolicy::Each);
+    let copy_disk = SimDisk::default();
+    let copy = log(&copy_disk, COPY, SyncPolicy::Each);
+    let mut replica = Replica::between(&source, &copy).unwrap();
+    assert_eq!(replica.step().unwrap().entries, 1);
+    assert!(!replica.wait(Duration::from_millis(20)).unwrap());
+}
+
+#[test]
+fn a_replica_waits_as_long_as_there_is_time() {
+    let disk = SimDisk::default();
+    let source = log(&disk, SOURCE, SyncPolicy::Each);
+    source.writer().unwrap().write(b"entry").unwrap();
+    let copy_disk = SimDisk::default();
+    let mut replica = Replica::between(&source, &log(&copy_disk, COPY, SyncPolicy::Each)).unwrap();
+    assert!(replica.wait(Duration::MAX).unwrap());
+}
+
+/// A source whose bytes are read while they are written: each read of the last segment's frames first sees the place of
+/// one frame before it is written, and all later ones after it is synced.
+#[test]
+fn a_frame_that_is_read_while_it_is_written_is_no_damage() {
+    let source_disk = SimDisk::default();
+    let source = log(&source_disk, SOURCE, SyncPolicy::Each);
+    let writer = source.writer().unwrap();
+    writer.write(&[1; 40]).unwrap();
+    let path = Path::new(SOURCE).join(&segments(&source_disk, SOURCE)[0].0);
+    let torn = Arc::new(tearing::TearingDisk::new(source_disk.clone(), path));
+    let options = Options { disk: torn.clone(), ..source.options().clone() };
+    let torn_source = Log::open_with(SOURCE, options).unwrap();
+    let copy_disk = SimDisk::default();
+    let copy = log(&copy_disk, COPY, SyncPolicy::Each);
+    let mut replica = Replica::between(&torn_source, &copy).unwrap();
+    replica.step().unwrap();
+    let at = source.segments().unwrap()[0].bytes;
+    writer.write(&[2; 40]).unwrap();
+    writer.write(&[3; 40]).unwrap();
+    torn.hide_once(at, 72);
+    assert_eq!(replica.step().unwrap().entries, 2);
+    assert!(torn.has_hidden());
+}
+
+/// A disk on which one read sees zeros where bytes are.
+mod tearing {
+    use std::io;
+    use std::path::{Path, PathBuf};
+    use std::sync::{Arc, Mutex};
+
+    use keplordb_disk::{Disk, DiskFile, Entry, Lock, LockError, Mapping, SimDisk, Watch};
+
+    type Hidden = Arc<Mutex<Option<(u64, u64)>>>;
+
+    #[derive(Debug)]
+    pub(crate) struct TearingDisk {
+        disk: SimDisk,
+        path: PathBuf,
+        hidden: Hidden,
+    }
+
+    impl TearingDisk {
+        pub(crate) fn new(disk: SimDisk, path: PathBuf) -> Self {
+            Self { disk, path, hidden: Arc::default() }
+        }
+
+        /// The next read over `at` that reads more than a header sees zeros in `bytes` bytes.
+        pub(crate) fn hide_once(&self, at: u64, bytes: u64) {
+            *self.hidden.lock().unwrap() = Some((at, bytes));
+        }
+
+        pub(crate) fn has_hidden(&self) -> bool {
+            self.hidden.lock().unwrap().is_none()
+        }
+    }
+
+    #[derive(Debug)]
+    struct TearingFile {
+        file: Arc<dyn DiskFile>,
+        hidden: Hidden,
+    }
+
+    impl DiskFile for TearingFile {
+        fn bytes(&self) -> io::Result<u64> {
+            self.file.bytes()
+        }
+        fn read_at(&self, target: &mut [u8], offset: u64) -> io::Result<usize> {
+            let read = self.file.read_at(target, offset)?;
+            let mut hidden = self.hidden.lock().unwrap();
+            if let Some((at, bytes)) = *hidden
+                && offset <= at
+                && at + bytes <= offset + read as u64
+            {
+                let from = usize::try_from(at - offset).unwrap();
+                target[from..][..usize::try_from(bytes).unwrap()].fill(0);
+                *hidden = None;
+            }
+            Ok(read)
+        }
+        fn write_at(&self, source: &[u8], offset: u64) -> io::Result<()> {
+            self.file.write_at(source, offset)
+        }
+        fn truncate(&self, bytes: u64) -> io::Result<()> {
+            self.file.truncate(bytes)
+        }
+        fn sync(&self) -> io::Result<()> {
+            self.file.sync()
+        }
+    }
+
+    impl Disk for TearingDisk {
+        fn create_dir(&self, dir: &Path) -> io::Result<()> {
+            self.disk.create_dir(dir)
+        }
+        fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+            self.disk.list(dir)
+        }
+        fn bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+            self.disk.bytes(path)
+        }
+        fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+            self.disk.create(path)
+        }
+        fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+            self.disk.open(path)
+        }
+        fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+            let file = self.disk.open_read(path)?;
+            let hidden = Arc::clone(&self.hidden);
+            Ok(if path == self.path { Arc::new(TearingFile { file, hidden }) } else { file })
+        }
+        fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
+            self.disk.rename(source, target)
+        }
+        fn link(&self, source: &Path, target: &Path) -> io::Result<()> {
+            self.disk.link(source, target)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            self.disk.remove(path)
+        }
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            self.disk.sync_dir(dir)
+        }
+        fn lock(&self, path: &Path) -> Result<Lock, LockError> {
+            self.disk.lock(path)
+        }
+        fn is_locked(&self, path: &Path) -> io::Result<bool> {
+            self.disk.is_locked(path)
+        }
+        fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
+            self.disk.map(path, bytes)
+        }
+        fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>> {
+            self.disk.watch(dir)
+        }
+    }
+}

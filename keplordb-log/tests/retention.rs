@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keplordb_disk::SimDisk;
+use keplordb_disk::sim::{Fault, FaultKind};
 use keplordb_log::{
     Clock, Compactor, Log, LogError, ManualClock, Options, Removed, Retention, SyncPolicy, Timestamp,
 };
@@ -114,4 +115,57 @@ fn a_compactor_runs_at_once_and_again_and_ends_with_its_guard() {
     assert!(begin.elapsed() < Duration::from_secs(30));
     let error = Compactor::start(&log, Duration::ZERO, retention).unwrap_err();
     assert!(matches!(error, LogError::Invalid { field: "every", .. }), "{error}");
+}
+
+#[test]
+fn a_power_cut_never_takes_the_last_segment() {
+    let disk = SimDisk::default();
+    let (log, clock) = log(&disk);
+    write(&log, &clock, 0..9);
+    let moments = Arc::new(std::sync::Mutex::new(Vec::new()));
+    disk.after_each({
+        let moments = Arc::clone(&moments);
+        move |_, disk| moments.lock().unwrap().push(disk)
+    });
+    write(&log, &clock, 9..20);
+    // Whenever the writer is killed, another process removes all that it may, and the power is cut at any moment of that.
+    for moment in moments.lock().unwrap().iter() {
+        let moment = moment.kill();
+        let left = Arc::new(std::sync::Mutex::new(Vec::new()));
+        moment.after_each({
+            let left = Arc::clone(&left);
+            move |_, disk| left.lock().unwrap().push(disk)
+        });
+        let (log, _) = self::log(&moment);
+        log.retain(&Retention { max_age: None, max_bytes: Some(0) }).unwrap();
+        for disk in left.lock().unwrap().iter() {
+            for seed in 0..12 {
+                let (log, _) = self::log(&disk.power_cut(seed));
+                let left = seconds(&log);
+                assert!(
+                    !left.is_empty() && left[0] + left.len() as i64 - 1 == *left.last().unwrap(),
+                    "{left:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn after_a_failed_sync_no_more_segments_are_removed() {
+    let disk = SimDisk::default();
+    let (log, clock) = log(&disk);
+    write(&log, &clock, 0..30);
+    let start = |log: &Log| log.segments().unwrap()[0].start;
+    // The first sync is that before the removal, the second that after it.
+    for at in [1, 3] {
+        let disk = disk.kill();
+        let (log, _) = self::log(&disk);
+        disk.fail(Fault { at: disk.operations() + at, kind: FaultKind::SyncFails, forever: false });
+        assert!(matches!(log.remove_segment(start(&log)), Err(LogError::Poisoned { .. })));
+        assert!(matches!(log.clone().remove_segment(start(&log)), Err(LogError::Poisoned { .. })));
+        // The reason may be gone when the log is opened again.
+        let (log, _) = self::log(&disk);
+        log.remove_segment(start(&log)).unwrap();
+    }
 }
