@@ -121,13 +121,12 @@ fn a_compactor_runs_at_once_and_again_and_ends_with_its_guard() {
 fn a_power_cut_never_takes_the_last_segment() {
     let disk = SimDisk::default();
     let (log, clock) = log(&disk);
-    write(&log, &clock, 0..9);
     let moments = Arc::new(std::sync::Mutex::new(Vec::new()));
     disk.after_each({
         let moments = Arc::clone(&moments);
         move |_, disk| moments.lock().unwrap().push(disk)
     });
-    write(&log, &clock, 9..20);
+    write(&log, &clock, 0..15);
     // Whenever the writer is killed, another process removes all that it may, and the power is cut at any moment of that.
     for moment in moments.lock().unwrap().iter() {
         let moment = moment.kill();
@@ -137,9 +136,12 @@ fn a_power_cut_never_takes_the_last_segment() {
             move |_, disk| left.lock().unwrap().push(disk)
         });
         let (log, _) = self::log(&moment);
+        if seconds(&log).is_empty() {
+            continue;
+        }
         log.retain(&Retention { max_age: None, max_bytes: Some(0) }).unwrap();
         for disk in left.lock().unwrap().iter() {
-            for seed in 0..12 {
+            for seed in 0..60 {
                 let (log, _) = self::log(&disk.power_cut(seed));
                 let left = seconds(&log);
                 assert!(
