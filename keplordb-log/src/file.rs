@@ -279,8 +279,26 @@ pub fn write_whole(disk: &dyn Disk, path: &Path, bytes: &[u8], poison: &Poison) 
 ///
 /// What is in doubt may be in the page cache only, on pages that count as clean because a sync of an earlier run failed:
 /// syncing the file would then do nothing, and writing the same bytes in place would endanger those that are on disk. So
-/// the file is copied, and the copy put in its place in one step. A full disk must not keep anybody from his events:
-/// there the file itself is cut and synced.
+/// the file is copied, and the copy put in its place in one step.
+///
+/// # Errors
+/// As [`write_whole`]; a full disk, too, leaves the file as it was.
+pub fn prove_durable(
+    disk: &dyn Disk,
+    path: &Path,
+    durable_upto: u64,
+    end: u64,
+    poison: &Poison,
+) -> Result<(), FileError> {
+    if durable_upto >= end || planted::is(Bug::TailNotSynced) {
+        return cut_in_place(disk, path, end);
+    }
+    let found = disk.open_read(path).map_err(|source| FileError::io("open", path, source))?;
+    put(disk, path, poison, |copy| copy_bytes(found.as_ref(), copy, end))
+}
+
+/// As [`prove_durable`], but for a full disk, which must not keep anybody from what is there: the file itself is then cut and
+/// synced, though that is no proof.
 ///
 /// # Errors
 /// As [`write_whole`].
@@ -291,14 +309,15 @@ pub fn make_durable(
     end: u64,
     poison: &Poison,
 ) -> Result<(), FileError> {
-    let step = |op, outcome: io::Result<()>| outcome.map_err(|source| FileError::io(op, path, source));
-    if durable_upto < end && !planted::is(Bug::TailNotSynced) {
-        let found = disk.open_read(path).map_err(|source| FileError::io("open", path, source))?;
-        match put(disk, path, poison, |copy| copy_bytes(found.as_ref(), copy, end)) {
-            Err(FileError::Io { source, .. }) if is_full(&source) => {}
-            put => return put,
-        }
+    match prove_durable(disk, path, durable_upto, end, poison) {
+        Err(FileError::Io { source, .. }) if is_full(&source) => cut_in_place(disk, path, end),
+        proved => proved,
     }
+}
+
+/// Cuts a file to `end`, if it is longer, and syncs it.
+fn cut_in_place(disk: &dyn Disk, path: &Path, end: u64) -> Result<(), FileError> {
+    let step = |op, outcome: io::Result<()>| outcome.map_err(|source| FileError::io(op, path, source));
     let file = disk.open(path).map_err(|source| FileError::io("open", path, source))?;
     if file.bytes().map_err(|source| FileError::io("measure", path, source))? > end {
         step("truncate", file.truncate(end))?;

@@ -40,7 +40,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use keplordb_disk::{Disk, Entry};
+use keplordb_disk::{Disk, DiskFile, Entry};
 
 use crate::error::{IoContext, LogError, Result};
 use crate::timestamp::Timestamp;
@@ -144,6 +144,19 @@ impl SegmentHeader {
             before: (number > 0).then_some(before),
         })
     }
+}
+
+/// The header of the segment whose file is named after `start`.
+pub(crate) fn read_header(file: &dyn DiskFile, path: &Path, start: Timestamp) -> Result<SegmentHeader> {
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    let read = file.read_at(&mut bytes, 0).at("read", path)?;
+    let header = SegmentHeader::decode(bytes.get(..read).unwrap_or_default());
+    let header = header.map_err(|bad| bad.in_file(path))?;
+    if header.start != start {
+        let what = format!("its name says that it starts at {start}, its header says {}", header.start);
+        return Err(LogError::corrupt(path, 40, what));
+    }
+    Ok(header)
 }
 
 /// `N` of the header's bytes, which are there: the places are those of the layout above.

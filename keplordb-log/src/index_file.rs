@@ -12,7 +12,8 @@ use crate::frame::{ALIGN_BYTES, HEADER_BYTES, Header, read_header};
 use crate::header::{SEGMENT_HEADER_BYTES, SegmentHeader, index_name};
 use crate::hop::Hops;
 use crate::index::{
-    INDEX_HEADER_BYTES, IndexHeader, SLOT_BYTES, Slot, Slots, last_slot, slot_offset, slots_in,
+    INDEX_HEADER_BYTES, IndexHeader, SLOT_BYTES, SLOT_EVERY_BYTES, Slot, Slots, last_slot, slot_offset,
+    slots_in,
 };
 use crate::timestamp::Timestamp;
 
@@ -66,7 +67,7 @@ impl IndexFile {
 
     /// The slots from the first one on that are whole, increase, and are of frames before `limit`.
     fn sound_slots(&self, limit: u64) -> io::Result<Vec<Slot>> {
-        let count = usize::try_from(self.slots()?).unwrap_or(usize::MAX);
+        let count = usize::try_from(self.slots()?.min(slots_of(limit))).unwrap_or(usize::MAX);
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(count.saturating_mul(SLOT_BYTES))?;
         bytes.resize(count.saturating_mul(SLOT_BYTES), 0);
@@ -173,6 +174,11 @@ impl IndexWriter {
     }
 }
 
+/// The most slots that a segment of so many bytes has, whatever the length of its index.
+fn slots_of(segment_bytes: u64) -> u64 {
+    segment_bytes / SLOT_EVERY_BYTES + 1
+}
+
 /// How many bytes of a segment its last frames prove to be synced: by the closing frame that ends it, or by the frame of the
 /// last slot that has one. 0 if nothing is said.
 pub(crate) fn watermark(
@@ -193,7 +199,7 @@ pub(crate) fn watermark(
     }
     let Some(index) = index else { return Ok(0) };
     // From the last slot backwards: a power cut may have left slots of frames that are not there.
-    for number in (0..index.slots().unwrap_or_default()).rev() {
+    for number in (0..index.slots().unwrap_or_default().min(slots_of(bytes))).rev() {
         let Some(slot) = index.slot(number).unwrap_or_default() else { continue };
         let header = header_at(slot.offset)?;
         if let Some(header) = header.filter(|header| header.first as i64 == slot.time.as_ns()) {

@@ -33,7 +33,8 @@ use crate::header::{self, index_name, segment_name};
 use crate::poison::Poison;
 use crate::timestamp::Timestamp;
 
-const NAME: &str = "REPLICA";
+/// The name of the file.
+pub(crate) const NAME: &str = "REPLICA";
 const MAGIC: [u8; 8] = *b"KEPLOGR\0";
 const VERSION: u32 = 1;
 const BYTES: usize = 48;

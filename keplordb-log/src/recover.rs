@@ -6,16 +6,17 @@
 //! 1. The directory is made, its lock taken, and it is synced: names that a killed writer gave are durable from here on.
 //! 2. A directory that is a copy is cut to what its [mark](crate::mark) says, and is none any more.
 //! 3. Leftovers go: temporary files, and indexes without a segment.
-//! 4. The last segment's header is read. All earlier ones are sealed, or this one would not be there.
+//! 4. The last segment's header is read, and held against the one before: its number, its log, the time in its closing frame.
 //! 5. Its frames are walked over, from the last place before which a watermark proves all to be synced. A torn end is noted;
 //!    damage ends the opening.
-//! 6. What is not proved to be on disk is put there ([`make_durable`]): entries may follow only what no power cut can take.
+//! 6. What is not proved to be on disk is put there ([`prove_durable`]): entries may follow only what no power cut can take.
 //! 7. Its index is made good.
 //!
 //! A crash in any step leaves a log that opens the same way; step 6 cuts and syncs before anything is written behind the cut.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,15 +24,15 @@ use keplordb_disk::{Disk, DiskFile, Entry};
 
 use crate::entries::entries;
 use crate::error::{IoContext, LogError, Result};
-use crate::file::{make_durable, random_salt};
-use crate::frame::{ALIGN_BYTES, End, Frame, HEADER_BYTES};
+use crate::file::{prove_durable, random_salt};
+use crate::frame::{self, ALIGN_BYTES, End, Frame, HEADER_BYTES};
 use crate::header::{
-    Listed, SEGMENT_HEADER_BYTES, SegmentHeader, index_name, index_start, segment_name, segment_start,
-    segments_of,
+    Listed, SEGMENT_HEADER_BYTES, SegmentHeader, index_name, index_start, read_header, segment_name,
+    segment_start, segments_of,
 };
 use crate::hop::Hops;
 use crate::index_file::{IndexFile, IndexWriter, watermark};
-use crate::mark::{Mark, cut_to};
+use crate::mark::{self, Mark, cut_to};
 use crate::scan::scan;
 use crate::segment::{Files, Segment};
 use crate::syncer::Reach;
@@ -74,7 +75,7 @@ pub(crate) fn open(files: &Files) -> Result<Opened> {
     let entries = disk.list(dir).at("list", dir)?;
     let segments = segments_of(&entries);
     remove_leftovers(disk, dir, &entries, &segments);
-    let Some(last) = segments.last() else {
+    let Some((last, earlier)) = segments.split_last() else {
         let log = random_salt(0);
         return Ok(Opened {
             log,
@@ -84,7 +85,7 @@ pub(crate) fn open(files: &Files) -> Result<Opened> {
             recovered: Recovered::default(),
         });
     };
-    open_last(files, last.start)
+    open_last(files, last.start, earlier.last())
 }
 
 /// Step 2: makes a copy an original.
@@ -106,7 +107,8 @@ fn remove_leftovers(disk: &dyn Disk, dir: &Path, entries: &[Entry], segments: &[
     let is_segment = |start| segments.binary_search_by_key(&start, |segment| segment.start).is_ok();
     for entry in entries.iter().filter(|entry| !entry.is_dir) {
         let name = entry.name.as_str();
-        let is_temporary = name.strip_suffix(".tmp").is_some_and(|name| segment_start(name).is_some());
+        let is_ours = |name| segment_start(name).is_some() || name == mark::NAME;
+        let is_temporary = name.strip_suffix(".tmp").is_some_and(is_ours);
         if is_temporary || index_start(name).is_some_and(|start| !is_segment(start)) {
             let _ = disk.remove(&dir.join(name));
         }
@@ -114,11 +116,14 @@ fn remove_leftovers(disk: &dyn Disk, dir: &Path, entries: &[Entry], segments: &[
 }
 
 /// Steps 4 to 7.
-fn open_last(files: &Files, start: Timestamp) -> Result<Opened> {
+fn open_last(files: &Files, start: Timestamp, before: Option<&Listed>) -> Result<Opened> {
     let (disk, dir) = (files.disk.as_ref(), files.dir.as_ref());
     let path = dir.join(segment_name(start));
     let file = disk.open_read(&path).at("open", &path)?;
     let header = read_header(file.as_ref(), &path, start)?;
+    if let Some(before) = before {
+        check_before(disk, dir, before.start, &header)?;
+    }
     let found = walk(disk, dir, file.as_ref(), &path, &header)?;
     let end_bytes = found.end.at();
 
@@ -131,7 +136,7 @@ fn open_last(files: &Files, start: Timestamp) -> Result<Opened> {
     let is_proved = found.durable_upto >= end_bytes;
     let has_rest = file_bytes > end_bytes && !matches!(found.end, End::Clean { .. });
     if !is_proved || has_rest {
-        make_durable(disk, &path, found.durable_upto, end_bytes, &files.poison)?;
+        prove_durable(disk, &path, found.durable_upto, end_bytes, &files.poison)?;
     }
     if !is_proved {
         recovered.copied_bytes = end_bytes;
@@ -148,17 +153,35 @@ fn open_last(files: &Files, start: Timestamp) -> Result<Opened> {
     Ok(Opened { log, next_number, last, current, recovered })
 }
 
-/// The header of the segment whose name says that it starts at `start`.
-pub(crate) fn read_header(file: &dyn DiskFile, path: &Path, start: Timestamp) -> Result<SegmentHeader> {
-    let mut bytes = [0; SEGMENT_HEADER_BYTES];
-    let read = file.read_at(&mut bytes, 0).at("read", path)?;
-    let header = SegmentHeader::decode(bytes.get(..read).unwrap_or_default());
-    let header = header.map_err(|bad| bad.in_file(path))?;
-    if header.start != start {
-        let what = format!("its name says that it starts at {start}, its header says {}", header.start);
-        return Err(LogError::corrupt(path, 40, what));
+/// Step 4: the segment that starts at `start` must be the one before the last, and closed, or entries would follow that no
+/// reader comes to.
+fn check_before(disk: &dyn Disk, dir: &Path, start: Timestamp, last: &SegmentHeader) -> Result<()> {
+    let path = dir.join(segment_name(start));
+    let file = match disk.open_read(&path) {
+        // Retention came first.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        opened => opened.at("open", &path)?,
+    };
+    let header = read_header(file.as_ref(), &path, start)?;
+    if header.log != last.log {
+        let (file, what) = (dir.join(segment_name(last.start)), "the segment belongs to another log");
+        return Err(LogError::corrupt(&file, 24, what));
     }
-    Ok(header)
+    if header.number.checked_add(1) != Some(last.number) {
+        return Err(LogError::Missing { dir: dir.to_owned(), before: last.start });
+    }
+    let closing_at = file.bytes().at("measure", &path)?.saturating_sub(HEADER_BYTES as u64);
+    let mut closing = [0; HEADER_BYTES];
+    file.read_at(&mut closing, closing_at).at("read", &path)?;
+    let closing = frame::read_header(&closing, header.salt, closing_at);
+    let is_closed = closing.is_some_and(|closing| {
+        closing.rows == 0 && Some(Timestamp::from_ns(closing.first as i64)) == last.before
+    });
+    if is_closed {
+        Ok(())
+    } else {
+        Err(LogError::corrupt(&path, closing_at, "it does not end as its next segment says"))
+    }
 }
 
 /// Step 7; it also notes what step 6 has proved. A failure is no error: readers do without an index.

@@ -7,7 +7,7 @@ use std::path::Path;
 use keplordb_disk::DiskFile;
 
 use crate::error::{IoContext, LogError, Result};
-use crate::frame::{self, End, Frame, HEADER_BYTES};
+use crate::frame::{self, End, Frame, HEADER_BYTES, Salted};
 
 /// Read at a time, unless a frame is longer.
 const WINDOW_BYTES: u64 = 4 << 20;
@@ -15,8 +15,8 @@ const WINDOW_BYTES: u64 = 4 << 20;
 /// Calls `each` with every valid frame of a file from `from` on, where a frame begins, and says how the file ends. The first
 /// `covered` bytes are known to have been synced.
 ///
-/// Cost: one checksum over each payload. Memory: [`WINDOW_BYTES`] or the longest frame; where the file ends in something else
-/// than a frame, all that follows.
+/// Cost: one checksum over each payload; where the file ends in something else than a frame, all that follows is searched.
+/// Memory: [`WINDOW_BYTES`], or the longest frame.
 pub(crate) fn scan(
     file: &dyn DiskFile,
     path: &Path,
@@ -47,16 +47,87 @@ pub(crate) fn scan(
         if read as u64 == rest || read < taken {
             return Ok(walk.end());
         }
-        window = if at > begun { WINDOW_BYTES } else { wanted(bytes, salt, at) };
+        window = if at > begun {
+            WINDOW_BYTES
+        } else if let Some(frame_bytes) = frame_bytes(bytes, salt, at).filter(|frame| *frame <= rest) {
+            frame_bytes
+        } else {
+            return Judge { file, path, salted: Salted::new(salt), file_bytes, covered }.end(bytes, at);
+        };
     }
 }
 
-/// How much must be read to make sense of the place `at`, from which `bytes` have no whole frame.
-fn wanted(bytes: &[u8], salt: u64, at: u64) -> u64 {
-    let header = bytes.first_chunk::<HEADER_BYTES>().and_then(|bytes| frame::read_header(bytes, salt, at));
-    // What follows a closing frame or damage decides what it means.
-    let longer = header.map(|header| header.frame_bytes()).filter(|frame| *frame > bytes.len() as u64);
-    longer.unwrap_or(u64::MAX)
+/// The length of the frame that begins at `at`, of which `bytes` are only the beginning.
+fn frame_bytes(bytes: &[u8], salt: u64, at: u64) -> Option<u64> {
+    let header = frame::read_header(bytes.first_chunk::<HEADER_BYTES>()?, salt, at)?;
+    Some(header.frame_bytes()).filter(|frame| *frame > bytes.len() as u64)
+}
+
+/// Says what the end of a file means without having all of it in memory; the rules are those of [`frame::Walk::end`].
+struct Judge<'a> {
+    file: &'a dyn DiskFile,
+    path: &'a Path,
+    salted: Salted,
+    file_bytes: u64,
+    covered: u64,
+}
+
+impl Judge<'_> {
+    /// The end of a file with a closing frame or no frame at `at`, where `bytes` stand.
+    fn end(&self, bytes: &[u8], at: u64) -> Result<End> {
+        let (at, later, what, closed) = match self.salted.frame(bytes, at) {
+            Ok(closing) => {
+                let end = closing.end();
+                let behind = bytes.get(HEADER_BYTES..).unwrap_or_default();
+                if self.salted.frame(behind, end).is_ok() {
+                    let what = "a frame follows the closing frame";
+                    return Ok(End::Corrupt { at: end, covered_upto: self.file_bytes, what });
+                }
+                (end, end, "zeros stand where frames were synced", Some(closing.first))
+            }
+            Err(bad) => (at, at.saturating_add(bad.later_bytes()), bad.what, None),
+        };
+        let (watermark, used_bytes) = self.search(at, later)?;
+        let covered_upto = self.covered;
+        Ok(if let Some(watermark) = watermark {
+            End::Corrupt { at, covered_upto: watermark.max(covered_upto), what }
+        } else if self.file_bytes < covered_upto {
+            End::Truncated { at, covered_upto }
+        } else if at < covered_upto {
+            End::Corrupt { at, covered_upto, what }
+        } else if let Some(first) = closed {
+            End::Closed { at, first }
+        } else if used_bytes > at {
+            End::Torn { at, bytes: used_bytes - at }
+        } else {
+            End::Clean { at }
+        })
+    }
+
+    /// The watermark over `at` of the first header from `later` on that has one, and where the bytes end that are not zero.
+    fn search(&self, at: u64, later: u64) -> Result<(Option<u64>, u64)> {
+        let mut buffer = vec![0; usize::try_from(WINDOW_BYTES).unwrap_or(usize::MAX)];
+        let (mut base, mut used_bytes) = (at, at);
+        loop {
+            let read = self.file.read_at(&mut buffer, base).at("read", self.path)?;
+            let bytes = buffer.get(..read).unwrap_or_default();
+            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+                used_bytes = base + last as u64 + 1;
+                // All of `later`, `at` and `base` are places where a frame may begin.
+                let skipped = usize::try_from(later.saturating_sub(base)).unwrap_or(usize::MAX);
+                let found = bytes.get(skipped..).unwrap_or_default();
+                let watermark = self.salted.watermark_over(at, found, base.saturating_add(skipped as u64));
+                if watermark.is_some() {
+                    return Ok((watermark, used_bytes));
+                }
+            }
+            if read < buffer.len() {
+                return Ok((None, used_bytes));
+            }
+            // A header that the window cuts is looked at in the next one.
+            base += WINDOW_BYTES - HEADER_BYTES as u64;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -80,7 +151,9 @@ mod tests {
             let crc = payload_crc(&frame[HEADER_BYTES..]);
             pad(&mut frame);
             let payload_bytes = u32::try_from(*payload_bytes).unwrap();
-            let header = Header { payload_bytes, rows: 1, first: number as u64, durable_upto: 0 };
+            // Every other frame says that all before it is synced.
+            let durable_upto = if number % 2 == 1 { bytes.len() as u64 } else { 0 };
+            let header = Header { payload_bytes, rows: 1, first: number as u64, durable_upto };
             write_header(frame.first_chunk_mut().unwrap(), SALT, crc, &header);
             bytes.extend_from_slice(&frame);
         }
@@ -111,8 +184,10 @@ mod tests {
         #[test]
         fn it_says_what_a_walk_over_the_whole_says(
             payloads in vec(prop_oneof![1..6_000_000_usize, 1..300_usize], 0..8),
-            zeros in 0..5_000_000_usize,
+            zeros in prop_oneof![Just(0), 0..9_000_000_usize],
             is_closed: bool,
+            garbage in prop_oneof![Just(0), 1..9_000_000_usize],
+            behind: bool,
             damage: Option<prop::sample::Index>,
             cut: Option<prop::sample::Index>,
             covered in prop_oneof![Just(0), 0..20_000_000_u64],
@@ -122,6 +197,10 @@ mod tests {
                 bytes.extend_from_slice(&closing(SALT, 9, 0));
             }
             bytes.resize(bytes.len() + zeros, 0);
+            if behind {
+                bytes.extend_from_slice(&closing(SALT, 10, 64));
+            }
+            bytes.resize(bytes.len() + garbage / 8 * 8, 0xa5);
             if let Some(damage) = damage {
                 let at = damage.index(bytes.len());
                 bytes[at] ^= 0x55;

@@ -11,7 +11,7 @@ use keplordb_disk::{Disk, DiskFile};
 
 use crate::error::{IoContext, LogError, Result};
 use crate::frame::{BadFrame, HEADER_BYTES, Header, Salted};
-use crate::header::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
+use crate::header::{SEGMENT_HEADER_BYTES, SegmentHeader, read_header, segment_name};
 use crate::index::Slot;
 use crate::timestamp::Timestamp;
 use crate::window::Window;
@@ -68,11 +68,7 @@ impl SegmentFile {
         mut window: Window,
     ) -> Result<Option<Self>> {
         let path = dir.join(segment_name(start));
-        let Some((file, header)) = open_file(&**disk, &path)? else { return Ok(None) };
-        if header.start != start {
-            let what = format!("its name says that it starts at {start}, its header says {}", header.start);
-            return Err(LogError::corrupt(&path, 40, what));
-        }
+        let Some((file, header)) = open_file(&**disk, &path, start)? else { return Ok(None) };
         window.clear();
         Ok(Some(Self {
             disk: Arc::clone(disk),
@@ -89,7 +85,9 @@ impl SegmentFile {
     /// Opens the file anew, since a writer's recovery may have put another in its place, which begins with the same frames
     /// and gets all later ones. `false` if it is gone; the file that is open stays so.
     pub(crate) fn renew(&mut self) -> Result<bool> {
-        let Some((file, header)) = open_file(&*self.disk, &self.path)? else { return Ok(false) };
+        let Some((file, header)) = open_file(&*self.disk, &self.path, self.header.start)? else {
+            return Ok(false);
+        };
         if header != self.header {
             let what = "another segment has taken the place of the one that was being read";
             return Err(LogError::corrupt(&self.path, 0, what));
@@ -201,16 +199,18 @@ impl SegmentFile {
 /// Where the first frame of every segment begins.
 pub(crate) const FIRST_FRAME: u64 = SEGMENT_HEADER_BYTES as u64;
 
-/// Opens a file of a segment and reads its header; `None` if it is not there.
-fn open_file(disk: &dyn Disk, path: &Path) -> Result<Option<(Arc<dyn DiskFile>, SegmentHeader)>> {
+/// Opens the file of the segment that starts at `start` and reads its header; `None` if it is not there.
+fn open_file(
+    disk: &dyn Disk,
+    path: &Path,
+    start: Timestamp,
+) -> Result<Option<(Arc<dyn DiskFile>, SegmentHeader)>> {
     let file = match disk.open_read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.at("open", path)?,
     };
-    let mut bytes = [0; SEGMENT_HEADER_BYTES];
-    let read = file.read_at(&mut bytes, 0).at("read", path)?;
-    let header = SegmentHeader::decode(bytes.get(..read).unwrap_or_default());
-    Ok(Some((file, header.map_err(|bad| bad.in_file(path))?)))
+    let header = read_header(file.as_ref(), path, start)?;
+    Ok(Some((file, header)))
 }
 
 /// A length that fits the memory, or the greatest there is.

@@ -128,8 +128,8 @@ impl Log {
     /// The writer of this log; makes its directory if it is missing.
     ///
     /// What a crash left half-written at the end is cut off: [`Writer::recovered`] tells. Cost: a walk over the last segment from
-    /// where it was last known to be synced; if the last writer was killed, a copy of that segment, because nothing proves
-    /// that its last bytes are on disk.
+    /// where it was last known to be synced; if the last writer was killed, or had [`SyncPolicy::Never`], a copy of that segment,
+    /// because nothing proves that its last bytes are on disk.
     ///
     /// # Errors
     /// [`LogError::Locked`] if there is a writer. [`LogError::Corrupt`], [`LogError::Truncated`] if the last segment is damaged where it

@@ -117,10 +117,11 @@ fn every_flip_is_told_or_does_not_matter() {
                     "{what}"
                 );
                 let opened = log.writer();
-                if path == last {
+                // Of the segment before the last only its header and closing frame are looked at.
+                if path == last || at < 64 || at >= whole.len() - 32 {
                     assert!(tells(opened.as_ref().err(), path), "{what}: {opened:?}");
                 } else {
-                    // What is sealed is not looked at again, and damage there hinders nobody from writing.
+                    // What is sealed is not read again, and damage there hinders nobody from writing.
                     opened.unwrap().write(b"goes on").unwrap();
                 }
             }
@@ -131,7 +132,6 @@ fn every_flip_is_told_or_does_not_matter() {
 #[test]
 fn every_cut_is_told_or_does_not_matter() {
     let (files, expected) = files();
-    let last = &files.last().unwrap().0;
     for (path, whole) in &files {
         for length in 0..whole.len() {
             let what = format!("{length} bytes of {}", path.display());
@@ -145,7 +145,7 @@ fn every_cut_is_told_or_does_not_matter() {
             }
             assert!(expected.starts_with(&entries), "{what}");
             assert!(tells(error.as_ref(), path), "{what}: {error:?}");
-            assert_eq!(tells(log.writer().as_ref().err(), path), path == last, "{what}");
+            assert!(tells(log.writer().as_ref().err(), path), "{what}");
         }
     }
 }

@@ -725,9 +725,13 @@ fn leftovers_go_and_other_files_stay() {
     let (log, _) = log_on(disk.clone(), Options::default());
     log.writer().unwrap().write(b"entry").unwrap();
     let other = "1971-01-01T00_00_00.000002000Z";
-    for name in
-        [format!("{other}.segment.tmp"), format!("{other}.index"), "notes.txt".to_owned(), "x.tmp".to_owned()]
-    {
+    for name in [
+        format!("{other}.segment.tmp"),
+        format!("{other}.index"),
+        "REPLICA.tmp".to_owned(),
+        "notes.txt".to_owned(),
+        "x.tmp".to_owned(),
+    ] {
         disk.create(&Path::new(DIR).join(name)).unwrap();
     }
     log.writer().unwrap();
@@ -794,4 +798,96 @@ fn handles_may_be_sent_and_shared() {
     is::<Writer>();
     is::<Log>();
     is::<LogError>();
+}
+
+#[test]
+fn the_segment_before_the_last_must_be_its_neighbour() {
+    let disk = SimDisk::default();
+    let (log, clock) = log_on(disk.clone(), Options { max_segment_bytes: 1, ..Options::default() });
+    let writer = log.writer().unwrap();
+    for time in [1000, 2000, 3000] {
+        clock.set(ns(time));
+        writer.write(b"entry").unwrap();
+    }
+    drop(writer);
+    let path = |disk: &SimDisk, number: usize| Path::new(DIR).join(&segments(disk)[number].name);
+    let (first, middle, last) = (path(&disk, 0), path(&disk, 1), path(&disk, 2));
+    let open = |disk: &SimDisk| log_on(disk.clone(), Options::default()).0.writer().map(drop);
+
+    let missing = disk.kill();
+    missing.remove(&middle).unwrap();
+    let opened = open(&missing);
+    assert!(matches!(opened, Err(LogError::Missing { before, .. }) if before == ns(3000)), "{opened:?}");
+
+    let unclosed = disk.kill();
+    let file = unclosed.open(&middle).unwrap();
+    file.truncate(file.bytes().unwrap() - 32).unwrap();
+    let opened = open(&unclosed);
+    assert!(matches!(&opened, Err(LogError::Corrupt { file, .. }) if *file == middle), "{opened:?}");
+
+    // A segment of another log behind the last one.
+    let foreign = disk.kill();
+    let (other, other_clock) = log_on(SimDisk::default(), Options::default());
+    other_clock.set(ns(4000));
+    other.writer().unwrap().write(b"foreign").unwrap();
+    let name = other
+        .options()
+        .disk
+        .list(Path::new(DIR))
+        .unwrap()
+        .into_iter()
+        .find(|entry| entry.name.contains("segment"));
+    let target = Path::new(DIR).join(name.unwrap().name);
+    let bytes = keplordb_disk::read_all(other.options().disk.as_ref(), &target, u64::MAX).unwrap();
+    foreign.create(&target).unwrap().write_at(&bytes, 0).unwrap();
+    let opened = open(&foreign);
+    assert!(matches!(&opened, Err(LogError::Corrupt { file, .. }) if *file == target), "{opened:?}");
+
+    // The oldest may be gone, and all but the last.
+    disk.remove(&first).unwrap();
+    open(&disk).unwrap();
+    disk.remove(&middle).unwrap();
+    open(&disk).unwrap();
+    assert!(disk.bytes(&last).unwrap().is_some());
+}
+
+/// After a failed sync only a copy proves what is on disk. Where there is no room for one, nothing may be written behind.
+#[test]
+fn a_full_disk_keeps_a_writer_from_what_is_not_proved() {
+    let disk = SimDisk::default();
+    let (log, _) = log_on(disk.clone(), Options::default());
+    let writer = log.writer().unwrap();
+    for _ in 0..2 {
+        writer.write(&[1; 3000]).unwrap();
+    }
+    disk.fail(Fault { at: disk.operations() + 1, kind: FaultKind::SyncFails, forever: false });
+    assert!(matches!(writer.write(&[2; 3000]), Err(LogError::Poisoned { .. })));
+    drop(writer);
+    let used: u64 = disk.list(Path::new(DIR)).unwrap().iter().map(|entry| entry.bytes).sum();
+    disk.set_capacity_bytes(used + 4000);
+    let opened = log.writer();
+    assert!(matches!(&opened, Err(LogError::Full { .. })), "{opened:?}");
+    // Readers need none of it, and with room it opens.
+    assert_eq!(log.stats().unwrap().entries, 3);
+    disk.heal();
+    let writer = log.writer().unwrap();
+    assert!(writer.recovered().copied_bytes > 0);
+    writer.write(&[3; 1500]).unwrap();
+    for seed in 0..10 {
+        assert_eq!(entries(&disk.power_cut(seed)).len(), 4);
+    }
+}
+
+/// As a file with a hole: nobody may ask for so much memory, or look at each of so many slots.
+#[test]
+fn an_index_that_is_far_too_long_costs_nothing() {
+    let (disk, dir) = (keplordb_disk::RealDisk, tempfile::tempdir().unwrap());
+    let log = Log::open(dir.path()).unwrap();
+    log.writer().unwrap().write(b"entry").unwrap();
+    let names = disk.list(dir.path()).unwrap().into_iter().map(|entry| entry.name);
+    let index = dir.path().join(names.into_iter().find(|name| name.contains(".index")).unwrap());
+    disk.open(&index).unwrap().truncate(1 << 40).unwrap();
+    log.writer().unwrap().write(b"entry").unwrap();
+    assert_eq!(log.stats().unwrap().entries, 2);
+    assert_eq!(disk.bytes(&index).unwrap(), Some(64));
 }
