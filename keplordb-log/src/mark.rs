@@ -5,20 +5,27 @@
 //! Integers are little-endian. The file is replaced as a whole, so no crash tears it.
 //!
 //! ```text
-//! offset   0            8           12      16      24         32      40      48
-//!          ┌────────────┬───────────┬───────┬───────┬──────────┬───────┬───────┐
-//!          │ "KEPLOGR"0 │ version   │ crc   │ log   │ number   │ start │ bytes │
-//!          │            │ u32 = 1   │ u32   │ u64   │ u64      │ i64   │ u64   │
-//!          └────────────┴───────────┴───────┴───────┴──────────┴───────┴───────┘
-//! crc      CRC-32 of the 48 bytes, with this field zero
+//! offset   0            8           12      16      24         32      40      48      52      56
+//!          ┌────────────┬───────────┬───────┬───────┬──────────┬───────┬───────┬───────┬───────┐
+//!          │ "KEPLOGR"0 │ version   │ crc   │ log   │ number   │ start │ bytes │ ended │ zero  │
+//!          │            │ u32 = 1   │ u32   │ u64   │ u64      │ i64   │ u64   │ u32   │ 4 × 0 │
+//!          └────────────┴───────────┴───────┴───────┴──────────┴───────┴───────┴───────┴───────┘
+//! crc      CRC-32 of the 56 bytes, with this field zero
 //! log      the id of the log, as its segments say it
 //! number   of the segment that is being copied
 //! start    of that segment
 //! bytes    of that segment that are whole frames and synced
+//! ended    0, or 1 if the directory is no copy any more
 //! ```
 //!
 //! It says: segments before `start` are whole; of the one at `start` the first `bytes` bytes count; nothing else does. What
 //! the frames of the copy say about being synced is true of the source's disk alone.
+//!
+//! # The end of a copy
+//!
+//! A writer that takes a copy over replaces its mark by an ended one, durably, and then removes that. Removing alone would not
+//! do: where the sync of the directory fails, nobody can tell whether the file is gone, and a power cut that brought the mark back
+//! would take from the log what was written since. An ended mark that comes back takes nothing.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
@@ -37,7 +44,7 @@ use crate::timestamp::Timestamp;
 pub(crate) const NAME: &str = "REPLICA";
 const MAGIC: [u8; 8] = *b"KEPLOGR\0";
 const VERSION: u32 = 1;
-const BYTES: usize = 48;
+const BYTES: usize = 56;
 const CRC_AT: usize = 12;
 
 /// How far a directory is a copy.
@@ -51,10 +58,17 @@ pub(crate) struct Mark {
     pub(crate) start: Timestamp,
     /// Bytes of that segment that count.
     pub(crate) bytes: u64,
+    /// The directory is no copy any more.
+    pub(crate) is_ended: bool,
 }
 
 impl Mark {
-    /// The mark of a directory; `None` if it is no copy.
+    /// The mark of a directory that is a copy; `None` if it is none.
+    pub(crate) fn of_copy(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>> {
+        Ok(Self::read(disk, dir)?.filter(|mark| !mark.is_ended))
+    }
+
+    /// The mark of a directory, also an ended one; `None` if it has none.
     pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>> {
         let file = path(dir);
         match keplordb_disk::read_all(disk, &file, BYTES as u64) {
@@ -72,10 +86,12 @@ impl Mark {
         Ok(write_whole(disk, &path(dir), &self.encode(), poison)?)
     }
 
-    /// Makes a directory no copy any more, durably. It must be cut to what the mark says before.
-    pub(crate) fn remove(disk: &dyn Disk, dir: &Path) -> Result<()> {
-        let file = path(dir);
-        disk.remove(&file).at("remove", &file)?;
+    /// Makes the directory no copy any more, durably. It must be cut to what the mark says before.
+    ///
+    /// An ended mark is written again: the sync of its name may have failed when it was written first.
+    pub(crate) fn end(&self, disk: &dyn Disk, dir: &Path, poison: &Poison) -> Result<()> {
+        Self { is_ended: true, ..*self }.write(disk, dir, poison)?;
+        remove(disk, &path(dir))?;
         disk.sync_dir(dir).at("sync", dir)
     }
 
@@ -87,6 +103,7 @@ impl Mark {
         bytes[24..32].copy_from_slice(&self.number.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.start.as_ns().to_le_bytes());
         bytes[40..48].copy_from_slice(&self.bytes.to_le_bytes());
+        bytes[48..52].copy_from_slice(&u32::from(self.is_ended).to_le_bytes());
         let crc = crc32fast::hash(&bytes);
         bytes[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -111,7 +128,13 @@ impl Mark {
         if crc32fast::hash(&bytes) != stored_crc {
             return Err(corrupt(CRC_AT as u64, "the checksum does not hold"));
         }
+        let is_ended = match u64::from_le_bytes(array(&bytes, 48)) {
+            0 => false,
+            1 => true,
+            _ => return Err(corrupt(48, "it is neither that of a copy nor ended")),
+        };
         Ok(Self {
+            is_ended,
             log: u64::from_le_bytes(array(&bytes, 16)),
             number: u64::from_le_bytes(array(&bytes, 24)),
             start: Timestamp::from_ns(i64::from_le_bytes(array(&bytes, 32))),
@@ -121,8 +144,18 @@ impl Mark {
 }
 
 /// Cuts a copy to what its mark says: the marked segment to its length, and no later one.
+///
+/// # Errors
+/// [`LogError::Truncated`] if the marked segment is shorter, or not there; nothing is changed then.
 pub(crate) fn cut_to(disk: &dyn Disk, dir: &Path, mark: &Mark) -> Result<()> {
-    for segment in header::list(disk, dir)? {
+    let segments = header::list(disk, dir)?;
+    let marked = segments.iter().find(|segment| segment.start == mark.start);
+    let found_bytes = marked.map_or(0, |marked| marked.bytes);
+    if found_bytes < mark.bytes {
+        let (file, expected_bytes) = (dir.join(segment_name(mark.start)), mark.bytes);
+        return Err(LogError::Truncated { file, found_bytes, expected_bytes });
+    }
+    for segment in segments {
         let path = dir.join(segment_name(segment.start));
         let is_marked = segment.start == mark.start;
         if segment.start > mark.start || (is_marked && mark.bytes == 0) {
@@ -133,9 +166,6 @@ pub(crate) fn cut_to(disk: &dyn Disk, dir: &Path, mark: &Mark) -> Result<()> {
             let file = disk.open(&path).at("open", &path)?;
             file.truncate(mark.bytes).at("truncate", &path)?;
             file.sync().at("sync", &path)?;
-        } else if is_marked && segment.bytes < mark.bytes {
-            let (found_bytes, expected_bytes) = (segment.bytes, mark.bytes);
-            return Err(LogError::Truncated { file: path, found_bytes, expected_bytes });
         }
     }
     Ok(())
@@ -164,7 +194,8 @@ mod tests {
 
     use super::*;
 
-    const MARK: Mark = Mark { log: 7, number: 3, start: Timestamp::from_ns(-5), bytes: 1 << 40 };
+    const MARK: Mark =
+        Mark { log: 7, number: 3, start: Timestamp::from_ns(-5), bytes: 1 << 40, is_ended: false };
 
     #[test]
     fn a_directory_has_the_mark_that_was_written_last() {
@@ -176,7 +207,11 @@ mod tests {
             mark.write(&disk, dir, &Poison::default()).unwrap();
             assert_eq!(Mark::read(&disk, dir).unwrap(), Some(mark));
         }
-        Mark::remove(&disk, dir).unwrap();
+        let ended = Mark { is_ended: true, ..MARK };
+        ended.write(&disk, dir, &Poison::default()).unwrap();
+        assert_eq!(Mark::read(&disk, dir).unwrap(), Some(ended));
+        assert_eq!(Mark::of_copy(&disk, dir).unwrap(), None);
+        ended.end(&disk, dir, &Poison::default()).unwrap();
         assert_eq!(Mark::read(&disk, dir).unwrap(), None);
     }
 

@@ -387,7 +387,7 @@ impl Reader {
                     }
                 }
                 Found::Limit => {
-                    let mark = Mark::read(&*self.disk, &self.dir)?;
+                    let mark = Mark::of_copy(&*self.disk, &self.dir)?;
                     segment.limit_bytes = limit_bytes(mark.as_ref(), segment.header.start);
                     if self.at >= segment.limit_bytes {
                         return Ok(false);

@@ -4,15 +4,17 @@
 //! # Steps
 //!
 //! 1. The directory is made, its lock taken, and it is synced: names that a killed writer gave are durable from here on.
-//! 2. A directory that is a copy is cut to what its [mark](crate::mark) says, and is none any more.
+//! 2. A replica is cut to what its [mark](crate::mark) says.
 //! 3. Leftovers go: temporary files, and indexes without a segment.
-//! 4. The last segment's header is read, and held against the one before: its number, its log, the time in its closing frame.
-//! 5. Its frames are walked over, from the last place before which a watermark proves all to be synced. A torn end is noted;
+//! 4. If the lock's file says that the directory is a copy by some other program, every segment is synced.
+//! 5. The last segment's header is read, and held against the one before: its number, its log, the time in its closing frame.
+//! 6. Its frames are walked over, from the last place before which a watermark proves all to be synced. A torn end is noted;
 //!    damage ends the opening.
-//! 6. What is not proved to be on disk is put there ([`prove_durable`]): entries may follow only what no power cut can take.
-//! 7. Its index is made good.
+//! 7. What is not proved to be on disk is put there ([`prove_durable`]): entries may follow only what no power cut can take.
+//! 8. Its index is made good.
+//! 9. Only now, when nothing can refuse it any more, is the directory an original: the lock's file is adopted, the mark ended.
 //!
-//! A crash in any step leaves a log that opens the same way; step 6 cuts and syncs before anything is written behind the cut.
+//! A crash in any step leaves a log that opens the same way; step 7 cuts and syncs before anything is written behind the cut.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
@@ -20,7 +22,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use keplordb_disk::{Disk, DiskFile, Entry};
+use keplordb_disk::{Disk, DiskFile, Entry, Lock, LockError};
 
 use crate::entries::entries;
 use crate::error::{IoContext, LogError, Result};
@@ -37,6 +39,9 @@ use crate::scan::scan;
 use crate::segment::{Files, Segment};
 use crate::syncer::Reach;
 use crate::timestamp::Timestamp;
+
+/// The file that stands for the lock of a log.
+const LOCK: &str = "LOCK";
 
 /// The shortest segment: its header and a frame.
 const SEGMENT_BYTES_MIN: u64 = (SEGMENT_HEADER_BYTES + HEADER_BYTES) as u64;
@@ -68,38 +73,59 @@ pub(crate) struct Opened {
 }
 
 /// Opens the log in the directory of `files`, whose lock is held.
-pub(crate) fn open(files: &Files) -> Result<Opened> {
+pub(crate) fn open(files: &Files, lock: &mut Lock) -> Result<Opened> {
     let (disk, dir) = (files.disk.as_ref(), files.dir.as_ref());
     disk.sync_dir(dir).at("sync", dir)?;
-    end_copying(files)?;
+    let mark = Mark::read(disk, dir)?;
+    if let Some(mark) = mark.filter(|mark| !mark.is_ended) {
+        end_copying(files, &mark)?;
+    }
     let entries = disk.list(dir).at("list", dir)?;
     let segments = segments_of(&entries);
     remove_leftovers(disk, dir, &entries, &segments);
-    let Some((last, earlier)) = segments.split_last() else {
-        let log = random_salt(0);
-        return Ok(Opened {
-            log,
-            next_number: 0,
-            last: None,
-            current: None,
-            recovered: Recovered::default(),
-        });
+    if lock.is_copy() {
+        sync_all(files, &segments)?;
+    }
+    let opened = if let Some((last, earlier)) = segments.split_last() {
+        // All of a replica that its mark counts was synced.
+        let marked = mark.filter(|mark| !mark.is_ended && mark.start == last.start);
+        let covered = marked.map_or(0, |mark| mark.bytes);
+        open_last(files, last.start, earlier.last(), covered, lock.is_copy())?
+    } else {
+        let (log, recovered) = (random_salt(0), Recovered::default());
+        Opened { log, next_number: 0, last: None, current: None, recovered }
     };
-    open_last(files, last.start, earlier.last())
+    if lock.is_copy() {
+        lock.adopt().at("write", &dir.join(LOCK))?;
+        disk.sync_dir(dir).at("sync", dir)?;
+    }
+    if let Some(mark) = mark {
+        mark.end(disk, dir, &files.poison)?;
+    }
+    Ok(opened)
 }
 
-/// Step 2: makes a copy an original.
-fn end_copying(files: &Files) -> Result<()> {
+/// Step 2: cuts a replica to what its mark says.
+fn end_copying(files: &Files, mark: &Mark) -> Result<()> {
     let (disk, dir) = (files.disk.as_ref(), files.dir.as_ref());
-    let Some(mark) = Mark::read(disk, dir)? else { return Ok(()) };
-    cut_to(disk, dir, &mark)?;
+    cut_to(disk, dir, mark)?;
     // What an index says of syncs would be about another disk. All of them can be made again.
     for entry in disk.list(dir).at("list", dir)?.iter().filter(|entry| index_start(&entry.name).is_some()) {
         let path = dir.join(&entry.name);
         disk.remove(&path).at("remove", &path)?;
     }
-    disk.sync_dir(dir).at("sync", dir)?;
-    Mark::remove(disk, dir)
+    disk.sync_dir(dir).at("sync", dir)
+}
+
+/// Step 4: brings to disk what a program like `cp` has left in the page cache. The last segment, whose proofs of being synced
+/// are about another file, is copied later.
+fn sync_all(files: &Files, segments: &[Listed]) -> Result<()> {
+    for segment in segments {
+        let path = files.segment(segment.start);
+        let file = files.disk.open(&path).at("open", &path)?;
+        file.sync().at("sync", &path)?;
+    }
+    Ok(())
 }
 
 /// Step 3. That one stays is no error: it takes up space, and the next opening tries again.
@@ -115,8 +141,15 @@ fn remove_leftovers(disk: &dyn Disk, dir: &Path, entries: &[Entry], segments: &[
     }
 }
 
-/// Steps 4 to 7.
-fn open_last(files: &Files, start: Timestamp, before: Option<&Listed>) -> Result<Opened> {
+/// Steps 5 to 8. The first `covered` bytes of the segment were synced; of a copy by another program nothing proves that they
+/// still are.
+fn open_last(
+    files: &Files,
+    start: Timestamp,
+    before: Option<&Listed>,
+    covered: u64,
+    is_copy: bool,
+) -> Result<Opened> {
     let (disk, dir) = (files.disk.as_ref(), files.dir.as_ref());
     let path = dir.join(segment_name(start));
     let file = disk.open_read(&path).at("open", &path)?;
@@ -124,7 +157,10 @@ fn open_last(files: &Files, start: Timestamp, before: Option<&Listed>) -> Result
     if let Some(before) = before {
         check_before(disk, dir, before.start, &header)?;
     }
-    let found = walk(disk, dir, file.as_ref(), &path, &header)?;
+    let mut found = walk(disk, dir, file.as_ref(), &path, &header, covered)?;
+    if is_copy {
+        found.durable_upto = 0;
+    }
     let end_bytes = found.end.at();
 
     let mut recovered = Recovered { segment: Some(start), ..Recovered::default() };
@@ -153,7 +189,7 @@ fn open_last(files: &Files, start: Timestamp, before: Option<&Listed>) -> Result
     Ok(Opened { log, next_number, last, current, recovered })
 }
 
-/// Step 4: the segment that starts at `start` must be the one before the last, and closed, or entries would follow that no
+/// Step 5: the segment that starts at `start` must be the one before the last, and closed, or entries would follow that no
 /// reader comes to.
 fn check_before(disk: &dyn Disk, dir: &Path, start: Timestamp, last: &SegmentHeader) -> Result<()> {
     let path = dir.join(segment_name(start));
@@ -184,7 +220,7 @@ fn check_before(disk: &dyn Disk, dir: &Path, start: Timestamp, last: &SegmentHea
     }
 }
 
-/// Step 7; it also notes what step 6 has proved. A failure is no error: readers do without an index.
+/// Step 8; it also notes what step 7 has proved. A failure is no error: readers do without an index.
 fn resume_index(
     disk: &dyn Disk,
     dir: &Path,
@@ -212,20 +248,21 @@ struct Walked {
     durable_upto: u64,
 }
 
-/// Step 5.
+/// Step 6.
 fn walk(
     disk: &dyn Disk,
     dir: &Path,
     file: &dyn DiskFile,
     path: &Path,
     header: &SegmentHeader,
+    covered: u64,
 ) -> Result<Walked> {
     // An index that cannot be read is made again later; here it only says where to begin.
     let index = IndexFile::open(disk, dir, header).unwrap_or_default();
     let synced_bytes = index.as_ref().map_or(0, IndexFile::synced_bytes);
     let watermark = watermark(file, index.as_ref(), header).at("read", path)?;
     // The first frame was synced before the file got its name.
-    let covered = synced_bytes.max(watermark).max(SEGMENT_BYTES_MIN + ALIGN_BYTES as u64);
+    let covered = covered.max(synced_bytes).max(watermark).max(SEGMENT_BYTES_MIN + ALIGN_BYTES as u64);
     let file_bytes = file.bytes().at("measure", path)?;
     if file_bytes < covered {
         let (file, found_bytes) = (path.to_owned(), file_bytes);
@@ -310,11 +347,11 @@ impl Seen {
 }
 
 /// Takes the lock of a log's directory, which is made if it is missing.
-pub(crate) fn lock(disk: &Arc<dyn Disk>, dir: &Path) -> Result<keplordb_disk::Lock> {
+pub(crate) fn lock(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Lock> {
     disk.create_dir(dir).at("create", dir)?;
-    let file = dir.join("LOCK");
+    let file = dir.join(LOCK);
     disk.lock(&file).map_err(|error| match error {
-        keplordb_disk::LockError::Held { pid } => LogError::Locked { dir: dir.to_owned(), pid },
-        keplordb_disk::LockError::Io(source) => LogError::io("lock", &file, source),
+        LockError::Held { pid } => LogError::Locked { dir: dir.to_owned(), pid },
+        LockError::Io(source) => LogError::io("lock", &file, source),
     })
 }

@@ -138,7 +138,8 @@ impl Replica {
         let (disk, dir) = (target.disk(), target.path());
         let lock = recover::lock(disk, dir)?;
         let mark = Mark::read(disk.as_ref(), dir)?;
-        if mark.is_none() && !header::list(disk.as_ref(), dir)?.is_empty() {
+        let is_ended = mark.is_some_and(|mark| mark.is_ended);
+        if is_ended || (mark.is_none() && !header::list(disk.as_ref(), dir)?.is_empty()) {
             return Err(LogError::NotAReplica { dir: dir.to_owned() });
         }
         let mut replica = Self {
@@ -341,7 +342,7 @@ impl Replica {
         if let Some(current) = present {
             self.follows(&current, &header, &path)?;
         }
-        let mark = Mark { log: header.log, number: header.number, start, bytes: 0 };
+        let mark = Mark { log: header.log, number: header.number, start, bytes: 0, is_ended: false };
         mark.write(self.target.disk().as_ref(), self.target.path(), &self.poison)?;
         self.current = Some(Current::beginning(mark));
         Ok(self.current)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::entries;
 use crate::error::{LogError, Result};
 use crate::frame::{BadFrame, HEADER_BYTES};
-use crate::header::SegmentHeader;
+use crate::header::{SegmentHeader, segment_name};
 use crate::log::Log;
 use crate::segment_file::{FIRST_FRAME, Found, FramePlace, SegmentFile};
 use crate::timestamp::Timestamp;
@@ -127,6 +127,11 @@ impl Log {
             segment.limit_bytes = view.limit_bytes(listed.start);
             verifier.segment(&mut segment, is_last, view.mark.is_some());
             window = segment.into_window();
+        }
+        // In a replica: what its mark counts must be there.
+        if let Some(mark) = view.mark.filter(|mark| mark.bytes > 0 && !view.has(mark.start)) {
+            let (file, what) = (self.path().join(segment_name(mark.start)), "the file is missing".to_owned());
+            verifier.report.damage.push(Damage { file, offset: 0, bytes: 0, entries: None, what });
         }
         Ok(verifier.report)
     }

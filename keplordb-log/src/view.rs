@@ -20,7 +20,7 @@ pub(crate) struct View {
 impl View {
     pub(crate) fn of(disk: &dyn Disk, dir: &Path) -> Result<Self> {
         // Before the list: what the mark counts is there before it does.
-        let mark = Mark::read(disk, dir)?;
+        let mark = Mark::of_copy(disk, dir)?;
         let mut segments = header::list(disk, dir)?;
         segments.retain(|segment| limit_bytes(mark.as_ref(), segment.start) > 0);
         Ok(Self { mark, segments })

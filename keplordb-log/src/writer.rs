@@ -128,21 +128,21 @@ impl Log {
     /// The writer of this log; makes its directory if it is missing.
     ///
     /// What a crash left half-written at the end is cut off: [`Writer::recovered`] tells. Cost: a walk over the last segment from
-    /// where it was last known to be synced; if the last writer was killed, or had [`SyncPolicy::Never`], a copy of that segment,
-    /// because nothing proves that its last bytes are on disk.
+    /// where it was last known to be synced; if the last writer was killed, or had [`SyncPolicy::Never`], or if the directory was copied,
+    /// a copy of that segment, because nothing proves that its last bytes are on disk.
     ///
     /// # Errors
     /// [`LogError::Locked`] if there is a writer. [`LogError::Corrupt`], [`LogError::Truncated`] if the last segment is damaged where it
     /// was synced; nothing is changed then. [`LogError::TooNew`], [`LogError::Full`], [`LogError::Io`].
     pub fn writer(&self) -> Result<Writer> {
-        let lock = recover::lock(self.disk(), self.path())?;
+        let mut lock = recover::lock(self.disk(), self.path())?;
         let files = Files {
             disk: Arc::clone(&self.options().disk),
             dir: self.path().into(),
             poison: Poison::default(),
             syncs: Arc::default(),
         };
-        let Opened { log, next_number, last, current, recovered } = recover::open(&files)?;
+        let Opened { log, next_number, last, current, recovered } = recover::open(&files, &mut lock)?;
         let tail = Tail {
             log,
             next_number,

@@ -74,8 +74,8 @@ fn a_golden_log_is_read_and_written_on() {
 
             let writer = log.writer().unwrap();
             assert_eq!(writer.recovered().torn_bytes, 0, "{version}/{part}");
-            // The log was closed, so its index says that it is synced; a copy has none.
-            assert_eq!(writer.recovered().copied_bytes == 0, part == "log", "{version}/{part}");
+            // It was copied here, and nothing proves that what was written by the copying is on disk.
+            assert!(writer.recovered().copied_bytes > 0, "{version}/{part}");
             let time = writer.write(b"by this release").unwrap();
             assert_eq!(Some(time), expected.last().map(|(last, _)| Timestamp::from_ns(last.as_ns() + 1)));
             writer.close().unwrap();

@@ -431,7 +431,7 @@ fn a_source_that_was_put_back_and_went_on_is_told_by_the_next_step() {
     replica.step().unwrap();
 
     keplordb_disk::replace(&disk, &path, &backup).unwrap();
-    for index in disk.list(Path::new(SOURCE)).unwrap().iter().filter(|entry| entry.name.ends_with(".index")) {
+    for index in disk.list(Path::new(SOURCE)).unwrap().iter().filter(|entry| entry.name.contains(".index")) {
         disk.remove(&Path::new(SOURCE).join(&index.name)).unwrap();
     }
     let writer = source.writer().unwrap();
