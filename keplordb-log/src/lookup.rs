@@ -9,10 +9,14 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::frame::Header;
-use crate::index::{Slot, Slots};
+use crate::index::{SLOT_EVERY_BYTES, Slot, Slots};
 use crate::index_file::IndexFile;
-use crate::segment_file::{FIRST_FRAME, SegmentFile};
+use crate::segment_file::{FIRST_FRAME, SegmentFile, usize_of};
 use crate::timestamp::Timestamp;
+
+/// Bytes behind a slot that are brought into memory to read them backwards, at most. Where frames begin further behind it,
+/// slots are missing; not all of those whose distance is a little too long, which a writer may just be making.
+const BACK_BYTES_MAX: u64 = 4 * SLOT_EVERY_BYTES;
 
 impl SegmentFile {
     /// The last frame that begins at or before `time`, or the first one: where to look for the first entry at or after it.
@@ -32,23 +36,31 @@ impl SegmentFile {
         Ok(found)
     }
 
-    /// Puts the places of frames that end at `end`, where a frame or the header ends, into `places`, in their order: as many as
-    /// lie between a slot of the index and `end`, and none only if there is none in the segment. They are in memory then.
-    pub(crate) fn frames_before(&mut self, end: u64, places: &mut Vec<u64>) -> Result<()> {
+    /// Puts the places of frames before `end`, where a frame or the header ends, into `places`, in their order: as many as lie
+    /// between a slot of the index and `end`, and none only if there is none in the segment. They are in memory then, but
+    /// for the end of a long one. Returns where their headers lead: to `end`, unless one on the way is damaged.
+    pub(crate) fn frames_before(&mut self, end: u64, places: &mut Vec<u64>) -> Result<u64> {
         places.clear();
         if end <= FIRST_FRAME {
-            return Ok(());
+            return Ok(end);
         }
         let slot = self.slot_where(|slot| slot.offset < end)?;
         let begin = slot.map_or(FIRST_FRAME, |slot| slot.offset);
-        self.read(begin, usize::try_from(end.saturating_sub(begin)).unwrap_or(usize::MAX))?;
-        self.hop(begin, end, |offset, header| {
-            if header.rows > 0 {
+        self.read(begin, usize_of(end.saturating_sub(begin).min(BACK_BYTES_MAX)))?;
+        let (mut is_short, has_file) = (false, self.slots.is_none());
+        let stop = self.hop(begin, end, |offset, header| {
+            is_short = has_file && offset - begin > BACK_BYTES_MAX;
+            if header.rows > 0 && !is_short {
                 places.push(offset);
             }
-            header.rows > 0
+            header.rows > 0 && !is_short
         })?;
-        Ok(())
+        if is_short {
+            // Slots are missing in the index file: without it, they are made.
+            self.slots_in_memory()?;
+            return self.frames_before(end, places);
+        }
+        Ok(stop)
     }
 
     /// The places of the last frame, if there is one, and of what follows it: the closing frame, or no frame.

@@ -208,14 +208,16 @@ impl Reader {
 
     /// Goes behind the last entry.
     ///
+    /// Cost: that of [`seek`](Self::seek), and what space is filled ahead is read once, some MiB: entries may follow damage.
+    ///
     /// # Errors
-    /// As [`seek`](Self::seek).
+    /// As [`seek`](Self::seek), and for damage behind the last entry that can be reached.
     pub fn seek_end(&mut self) -> Result<()> {
-        self.go_to(|view| view.segments.last().map(|segment| segment.start))?;
-        if let Some(segment) = &mut self.segment {
-            (self.at, self.last) = end_of(segment)?;
+        let sought = self.go_to_end();
+        if sought.is_err() {
+            self.leave();
         }
-        Ok(())
+        sought
     }
 
     /// Waits until there is more to read, at most for `timeout`: `true` if [`next`](Self::next) has something now. Costs
@@ -246,6 +248,13 @@ impl Reader {
     /// The log's directory.
     pub(crate) fn dir(&self) -> &Arc<Path> {
         &self.dir
+    }
+
+    /// What it has allocated for bytes and places of frames.
+    #[cfg(test)]
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let window_bytes = self.segment.as_ref().map_or(0, |segment| segment.window.memory_bytes());
+        window_bytes + self.frames_before.capacity() * size_of::<u64>()
     }
 
     /// Where the reader stands; `None` as long as the log is empty.
@@ -322,6 +331,23 @@ impl Reader {
             {
                 self.adopt(segment, &view);
                 return Ok(());
+            }
+        }
+        Err(self.unsteady())
+    }
+
+    /// Stands behind the last frame, where nothing proves that another was.
+    fn go_to_end(&mut self) -> Result<()> {
+        for _ in 0..TRIES_MAX {
+            self.go_to(|view| view.segments.last().map(|segment| segment.start))?;
+            let Some(segment) = &mut self.segment else { return Ok(()) };
+            (self.at, self.last) = end_of(segment)?;
+            let Found::Bad(bad) = segment.frame(self.at)? else { return Ok(()) };
+            match self.judge(&bad) {
+                Ok(false) => return Ok(()),
+                // More was written meanwhile, or this segment was removed.
+                Ok(true) | Err(LogError::Gap { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         Err(self.unsteady())
@@ -405,8 +431,9 @@ impl Reader {
     /// Opens the first segment of a log that was empty until now.
     fn begin(&mut self) -> Result<bool> {
         let not_before = self.not_before;
-        self.go_to(|view| view.segments.first().map(|segment| segment.start))?;
+        let went = self.go_to(|view| view.segments.first().map(|segment| segment.start));
         self.not_before = not_before;
+        went?;
         let header = self.segment.as_ref().map(|segment| segment.header);
         // What was sought was not among what was removed, if that was earlier.
         if let Some(first) = header.filter(|first| first.before.is_some_and(|last| last >= not_before)) {
@@ -434,10 +461,7 @@ impl Reader {
 
         let view = View::of(&*self.disk, &self.dir)?;
         segment.limit_bytes = view.limit_bytes(start);
-        // All that counts in a copy is whole.
-        let is_whole = view.mark.is_some() && self.at < segment.limit_bytes;
-        let later = view.after(start);
-        if later.is_none() && !is_whole && !segment.is_covered(self.at, bad)? {
+        if !was_whole(&view, segment, self.at, bad)? {
             let found_bytes = segment.file_bytes()?;
             if self.at > found_bytes {
                 let file = segment.path.clone();
@@ -504,9 +528,13 @@ impl Reader {
         loop {
             let Some(segment) = &mut self.segment else { return Ok(false) };
             if self.frames_before.is_empty() {
-                segment.frames_before(self.at, &mut self.frames_before)?;
+                let end = segment.frames_before(self.at, &mut self.frames_before)?;
+                if end < self.at {
+                    // The headers do not lead to where the reader stands: one between is damaged.
+                    self.frames_before.push(end);
+                }
             }
-            let Some(offset) = self.frames_before.pop() else {
+            let Some(offset) = self.frames_before.last().copied() else {
                 if self.go_back()? {
                     continue;
                 }
@@ -514,6 +542,7 @@ impl Reader {
             };
             match segment.frame(offset)? {
                 Found::Frame(frame) => {
+                    self.frames_before.pop();
                     let frames_before = std::mem::take(&mut self.frames_before);
                     self.enter(frame);
                     self.frames_before = frames_before;
@@ -522,14 +551,26 @@ impl Reader {
                     return Ok(true);
                 }
                 Found::Bad(bad) => {
-                    // Torn by a power cut that nobody has cleaned up after: neither it nor what is behind it is of the log.
-                    let is_last = View::of(&*self.disk, &self.dir)?.after(segment.header.start).is_none();
-                    if !is_last || segment.is_covered(offset, &bad)? {
-                        return Err(segment.corrupt(offset, bad.what));
+                    let view = View::of(&*self.disk, &self.dir)?;
+                    if was_whole(&view, segment, offset, &bad)? {
+                        // The file may be another now: where its frames are is to be found again.
+                        self.frames_before.clear();
+                        let is_there = segment.renew()?;
+                        match segment.frame(offset)? {
+                            Found::Bad(bad) if is_there => return Err(segment.corrupt(offset, bad.what)),
+                            // What was removed is before the beginning.
+                            Found::Bad(_) => return Ok(false),
+                            _ => continue,
+                        }
                     }
+                    // Torn by a power cut that nobody has cleaned up after: neither it nor what is behind it is of the log.
+                    self.frames_before.pop();
                     self.at = offset;
                 }
-                Found::Closed { .. } | Found::Limit => self.at = offset,
+                Found::Closed { .. } | Found::Limit => {
+                    self.frames_before.pop();
+                    self.at = offset;
+                }
             }
         }
     }
@@ -609,6 +650,15 @@ impl Reader {
         let cause = std::io::Error::new(ErrorKind::NotFound, "segments vanish while they are opened");
         LogError::io("open", &self.dir, cause)
     }
+}
+
+/// Whether it is proved that the frame which is bad at `offset` was whole once. If not, a power cut may have torn it.
+fn was_whole(view: &View, segment: &mut SegmentFile, offset: u64, bad: &BadFrame) -> Result<bool> {
+    let start = segment.header.start;
+    let is_last = view.after(start).is_none();
+    // All that counts in a copy is whole.
+    let is_copied = view.mark.is_some() && offset < view.limit_bytes(start);
+    Ok(!is_last || is_copied || segment.is_covered(offset, bad)?)
 }
 
 /// Where the closing frame begins, or else where the last good frame ends; and the time of the last entry, if it can be read.

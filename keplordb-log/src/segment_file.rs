@@ -214,6 +214,6 @@ fn open_file(
 }
 
 /// A length that fits the memory, or the greatest there is.
-fn usize_of(bytes: u64) -> usize {
+pub(crate) fn usize_of(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }

@@ -62,6 +62,12 @@ impl Window {
         Ok(())
     }
 
+    /// What it has allocated.
+    #[cfg(test)]
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// Forgets what is in memory and keeps the memory, for another file.
     pub(crate) fn clear(&mut self) {
         self.bytes = 0;
