@@ -461,7 +461,7 @@ impl Reader {
 
         let view = View::of(&*self.disk, &self.dir)?;
         segment.limit_bytes = view.limit_bytes(start);
-        if !was_whole(&view, segment, self.at, bad)? {
+        if !view.was_whole(segment, self.at, bad)? {
             let found_bytes = segment.file_bytes()?;
             if self.at > found_bytes {
                 let file = segment.path.clone();
@@ -552,7 +552,7 @@ impl Reader {
                 }
                 Found::Bad(bad) => {
                     let view = View::of(&*self.disk, &self.dir)?;
-                    if was_whole(&view, segment, offset, &bad)? {
+                    if view.was_whole(segment, offset, &bad)? {
                         // The file may be another now: where its frames are is to be found again.
                         self.frames_before.clear();
                         let is_there = segment.renew()?;
@@ -650,15 +650,6 @@ impl Reader {
         let cause = std::io::Error::new(ErrorKind::NotFound, "segments vanish while they are opened");
         LogError::io("open", &self.dir, cause)
     }
-}
-
-/// Whether it is proved that the frame which is bad at `offset` was whole once. If not, a power cut may have torn it.
-fn was_whole(view: &View, segment: &mut SegmentFile, offset: u64, bad: &BadFrame) -> Result<bool> {
-    let start = segment.header.start;
-    let is_last = view.after(start).is_none();
-    // All that counts in a copy is whole.
-    let is_copied = view.mark.is_some() && offset < view.limit_bytes(start);
-    Ok(!is_last || is_copied || segment.is_covered(offset, bad)?)
 }
 
 /// Where the closing frame begins, or else where the last good frame ends; and the time of the last entry, if it can be read.

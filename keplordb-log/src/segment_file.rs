@@ -156,8 +156,7 @@ impl SegmentFile {
     ///
     /// Cost: reads all that follows. What is in memory is another part of the file then.
     pub(crate) fn is_covered(&mut self, offset: u64, bad: &BadFrame) -> Result<bool> {
-        let synced_bytes = self.index_file().map_or(0, |index| index.synced_bytes());
-        if offset == FIRST_FRAME || offset < synced_bytes {
+        if self.is_noted(offset) {
             return Ok(true);
         }
         let mut at = offset.saturating_add(bad.later_bytes());
@@ -173,6 +172,12 @@ impl SegmentFile {
                 _ => return Ok(false),
             }
         }
+    }
+
+    /// Whether it is known without a look at the file that the bytes at `offset` were synced: they are the first frame's, or the
+    /// index says so.
+    pub(crate) fn is_noted(&self, offset: u64) -> bool {
+        offset == FIRST_FRAME || self.index_file().is_some_and(|index| offset < index.synced_bytes())
     }
 
     /// The present length of the file.

@@ -5,8 +5,10 @@ use std::path::Path;
 use keplordb_disk::Disk;
 
 use crate::error::Result;
+use crate::frame::BadFrame;
 use crate::header::{self, Listed};
 use crate::mark::Mark;
+use crate::segment_file::SegmentFile;
 use crate::timestamp::Timestamp;
 
 /// What a reader may see of a directory now.
@@ -41,6 +43,17 @@ impl View {
     /// How many bytes of the segment that starts at `start` count.
     pub(crate) fn limit_bytes(&self, start: Timestamp) -> u64 {
         limit_bytes(self.mark.as_ref(), start)
+    }
+
+    /// Whether it is proved that what is bad at `offset` in a segment was whole once. If not, a power cut may have torn it.
+    ///
+    /// Cost: that of [`SegmentFile::is_covered`] for the last segment, none for others.
+    pub(crate) fn was_whole(&self, segment: &mut SegmentFile, offset: u64, bad: &BadFrame) -> Result<bool> {
+        let start = segment.header.start;
+        let is_last = self.after(start).is_none();
+        // All that counts in a copy is whole.
+        let is_copied = self.mark.is_some() && offset < self.limit_bytes(start);
+        Ok(!is_last || is_copied || segment.is_covered(offset, bad)?)
     }
 }
 

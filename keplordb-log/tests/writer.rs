@@ -227,6 +227,7 @@ fn check_segments(log: &Log, disk: &SimDisk) {
             entries: segment.batches.iter().map(|batch| batch.len() as u64).sum(),
             bytes: segment.bytes_used(),
             is_closed: matches!(segment.end, End::Closed { .. }),
+            is_damaged: false,
         })
         .collect();
     assert_eq!(log.segments().unwrap(), expected);
