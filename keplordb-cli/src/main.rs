@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell if this fails.
-            let _ = writeln!(io::stderr(), "keplor: {error:#}");
+            let _ = writeln!(io::stderr(), "keplor: {}", output::with_causes(&error));
             ExitCode::FAILURE
         }
     }

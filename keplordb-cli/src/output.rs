@@ -69,6 +69,13 @@ pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
+/// An error and its causes; those that are in it already are not said again.
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +86,16 @@ mod tests {
         assert_eq!(texts, ["0", "999", "1,000", "336,776", "1,000,000"]);
         assert_eq!(counted(1, "entry", "entries"), "1 entry");
         assert_eq!(counted(0, "entry", "entries"), "0 entries");
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = || io::Error::other("disk on fire");
+        let said = with_causes(&anyhow::Error::from(cause()).context("reading a.txt failed"));
+        assert_eq!(said, "reading a.txt failed: disk on fire");
+        let said =
+            with_causes(&anyhow::Error::from(cause()).context("reading failed (disk on fire); see to it"));
+        assert_eq!(said, "reading failed (disk on fire); see to it");
     }
 
     #[test]

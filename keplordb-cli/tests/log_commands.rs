@@ -236,15 +236,14 @@ fn tail_goes_on_with_what_is_written() {
 #[test]
 fn tail_follows_a_log_that_has_nothing_yet() {
     let temporary = tempfile::tempdir().unwrap();
-    let following = Following::start(keplor([
-        "tail".as_ref(),
-        temporary.path().as_os_str(),
-        "-f".as_ref(),
-        "--raw".as_ref(),
-    ]));
-    std::thread::sleep(Duration::from_millis(100));
-    done(&append(temporary.path(), &[], b"first\n"));
-    assert_eq!(following.line(), "first");
+    // A directory that is empty, and one that the writer makes.
+    for dir in [temporary.path().to_owned(), temporary.path().join("later")] {
+        let tail = keplor(["tail".as_ref(), dir.as_os_str(), "-f".as_ref(), "--raw".as_ref()]);
+        let following = Following::start(tail);
+        std::thread::sleep(Duration::from_millis(100));
+        done(&append(&dir, &[], b"first\n"));
+        assert_eq!(following.line(), "first");
+    }
 }
 
 #[test]
@@ -441,6 +440,16 @@ fn verify_and_cat_tell_damage_by_file_and_offset() {
 }
 
 #[test]
+fn verify_tells_damage_by_its_status_when_nobody_reads_its_output() {
+    let (_temporary, dir) = bookings();
+    damage(&segment_files(&dir)[1], 64 + 32 + 1);
+    let mut verify = keplor(["verify".as_ref(), dir.as_os_str()]);
+    let mut process = verify.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(process.stdout.take());
+    assert_eq!(process.wait().unwrap().code(), Some(1));
+}
+
+#[test]
 fn replicate_copies_and_goes_on() {
     let (temporary, dir) = bookings();
     let copy = temporary.path().join("copy");
@@ -514,7 +523,7 @@ fn a_directory_that_is_not_there_is_a_slip() {
     for command in [
         &["ls"][..],
         &["cat"],
-        &["tail", "-f"],
+        &["tail"],
         &["compact", "--max-age", "1d"],
         &["verify"],
         &["stats"],

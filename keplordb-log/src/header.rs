@@ -51,6 +51,9 @@ pub(crate) const SEGMENT_HEADER_BYTES: usize = 64;
 /// The newest version of segments, which is written.
 pub(crate) const SEGMENT_VERSION: u32 = 1;
 
+/// The file by which a writer, or the replica of a copy, keeps others out.
+pub(crate) const LOCK: &str = "LOCK";
+
 const MAGIC: [u8; 8] = *b"KEPLOGS\0";
 const CRC_AT: usize = 12;
 const SEGMENT_SUFFIX: &str = ".segment";

@@ -29,7 +29,7 @@ use crate::error::{IoContext, LogError, Result};
 use crate::file::{prove_durable, random_salt};
 use crate::frame::{self, ALIGN_BYTES, End, Frame, HEADER_BYTES};
 use crate::header::{
-    Listed, SEGMENT_HEADER_BYTES, SegmentHeader, index_name, index_start, read_header, segment_name,
+    LOCK, Listed, SEGMENT_HEADER_BYTES, SegmentHeader, index_name, index_start, read_header, segment_name,
     segment_start, segments_of,
 };
 use crate::hop::Hops;
@@ -39,9 +39,6 @@ use crate::scan::scan;
 use crate::segment::{Files, Segment};
 use crate::syncer::Reach;
 use crate::timestamp::Timestamp;
-
-/// The file that stands for the lock of a log.
-const LOCK: &str = "LOCK";
 
 /// The shortest segment: its header and a frame.
 const SEGMENT_BYTES_MIN: u64 = (SEGMENT_HEADER_BYTES + HEADER_BYTES) as u64;

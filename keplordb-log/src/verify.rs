@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use crate::entries;
-use crate::error::{LogError, Result};
+use crate::error::{IoContext, LogError, Result};
 use crate::frame::{BadFrame, HEADER_BYTES};
-use crate::header::{SegmentHeader, segment_name};
+use crate::header::{LOCK, SegmentHeader, segment_name};
 use crate::log::Log;
 use crate::segment_file::{FIRST_FRAME, Found, FramePlace, SegmentFile};
 use crate::timestamp::Timestamp;
@@ -99,8 +99,11 @@ impl Log {
             let mut segment =
                 match SegmentFile::open(disk, self.path(), listed.start, std::mem::take(&mut window)) {
                     Ok(Some(segment)) => segment,
-                    // Removed meanwhile.
-                    Ok(None) => continue,
+                    // Removed meanwhile, so the next one follows nothing that is known.
+                    Ok(None) => {
+                        (verifier.before, verifier.last) = (None, None);
+                        continue;
+                    }
                     Err(LogError::Corrupt { file, offset, what }) => {
                         verifier.damaged_header(Damage {
                             file,
@@ -144,6 +147,8 @@ struct Verifier {
     before: Option<SegmentHeader>,
     /// The time of the entry before; `None` behind damage, where that is not known.
     last: Option<Timestamp>,
+    /// Where the zeros begin that end the segment, once it was looked for: damaged places are many at times.
+    used_bytes: Option<u64>,
 }
 
 impl Verifier {
@@ -168,6 +173,7 @@ impl Verifier {
 
     fn segment(&mut self, segment: &mut SegmentFile, is_last: bool, is_copy: bool) {
         self.report.segments += 1;
+        self.used_bytes = None;
         self.order(segment);
         let mut at = FIRST_FRAME;
         if let Err(error) = self.frames(segment, &mut at, is_last, is_copy) {
@@ -272,6 +278,16 @@ impl Verifier {
         (self.report.last, self.last) = (Some(last), Some(last));
     }
 
+    /// Where the zeros begin that end the segment, or `at` if nothing else follows it.
+    fn used_bytes(&mut self, segment: &mut SegmentFile, at: u64) -> Result<u64> {
+        let used_bytes = match self.used_bytes {
+            Some(used_bytes) => used_bytes,
+            None => segment.used_bytes(at)?,
+        };
+        self.used_bytes = Some(used_bytes);
+        Ok(used_bytes.max(at))
+    }
+
     /// Where to go on behind a bad frame; `None` at the end.
     fn bad(
         &mut self,
@@ -282,25 +298,29 @@ impl Verifier {
         is_copy: bool,
     ) -> Result<Option<u64>> {
         if is_last && !is_copy {
-            if !segment.is_covered(at, bad)? {
-                let end = segment.used_bytes(at)?;
-                if end > at {
-                    let bytes = segment.file_bytes()? - at;
+            let is_torn = !segment.is_covered(at, bad)?;
+            let is_used = self.used_bytes(segment, at)? > at;
+            // A writer may have written, since it was read, what was bad.
+            segment.renew()?;
+            if !matches!(segment.frame(at)?, Found::Bad(_)) {
+                self.used_bytes = None;
+                return Ok(Some(at));
+            }
+            if is_torn {
+                // Beside a writer it is what he is just writing: he has cut off before what a crash had left.
+                let lock = segment.path.with_file_name(LOCK);
+                if is_used && !segment.disk.is_locked(&lock).at("look at", &lock)? {
+                    let bytes = segment.file_bytes()?.saturating_sub(at);
                     self.report.torn = Some(Torn { file: segment.path.clone(), offset: at, bytes });
                 }
                 return Ok(None);
-            }
-            // A writer may just have written what was bad.
-            segment.renew()?;
-            if !matches!(segment.frame(at)?, Found::Bad(_)) {
-                return Ok(Some(at));
             }
         }
         let next = match bad.header {
             Some(header) => Some(at.saturating_add(header.frame_bytes())),
             None => segment.next_header(at)?,
         };
-        let used_bytes = segment.used_bytes(at)?;
+        let used_bytes = self.used_bytes(segment, at)?;
         let entries = bad.header.map(|header| u64::from(header.rows));
         match next.filter(|next| *next < used_bytes) {
             Some(next) => {
@@ -315,6 +335,8 @@ impl Verifier {
                 let is_cut_copy = segment.limit_bytes < u64::MAX;
                 let what = if is_cut_copy {
                     "the copy ends before its mark says"
+                } else if is_last {
+                    "the segment ends before what was synced of it"
                 } else {
                     "the segment ends without a closing frame, though another follows"
                 };
@@ -448,6 +470,40 @@ mod tests {
         assert!(report.is_sound());
         let torn = Torn { file: path, offset: 64 + 2 * 80, bytes: 80 - 11 };
         assert_eq!((report.entries, report.torn), (24, Some(torn)));
+    }
+
+    #[test]
+    fn beside_a_writer_an_unfinished_end_is_no_crash() {
+        let made = made();
+        let path = made.segments()[2].1.clone();
+        let bytes = made.bytes_of(&path);
+        made.overwrite(&path, &bytes[..bytes.len() - 11]);
+        let lock = made.disk.lock(&made.dir.join(LOCK)).unwrap();
+        let report = made.log().verify().unwrap();
+        assert!(report.is_sound() && report.torn.is_none(), "{report:?}");
+        drop(lock);
+        assert!(made.log().verify().unwrap().torn.is_some());
+    }
+
+    #[test]
+    fn each_of_many_damaged_places_is_told() {
+        let mut made = Made::new();
+        for number in 0..60_u8 {
+            made.batch(10, &[&[number + 1; 40]]);
+        }
+        let path = made.segments()[0].1.clone();
+        let mut bytes = made.bytes_of(&path);
+        let frame = (bytes.len() - 64) / 60;
+        for number in (0..60).step_by(3) {
+            bytes[64 + number * frame + 40] ^= 0x55;
+        }
+        // And the end is garbage.
+        bytes.extend_from_slice(&[7; 100]);
+        made.overwrite(&path, &bytes);
+        let report = made.log().verify().unwrap();
+        assert_eq!((report.damage.len(), report.entries), (20, 40), "{report:?}");
+        assert!(report.damage.iter().all(|damage| damage.bytes == frame as u64));
+        assert_eq!(report.torn.unwrap().bytes, 100);
     }
 
     #[test]

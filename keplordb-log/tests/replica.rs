@@ -1,10 +1,14 @@
 //! Replicas: the copy is the source's durable beginning at every moment, whatever fails, and a log of its own when it is
 //! taken over.
 
+#[path = "common/hooked.rs"]
+mod hooked;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hooked::HookedDisk;
 use keplordb_disk::sim::{Fault, FaultKind};
 use keplordb_disk::{Disk, SimDisk};
 use keplordb_log::{Lag, Log, LogError, ManualClock, Options, Replica, SyncPolicy, Timestamp, Writer};
@@ -38,7 +42,7 @@ fn entries(log: &Log) -> Vec<(i64, Vec<u8>)> {
 /// What the files of the segments are.
 fn segments(disk: &SimDisk, dir: &str) -> Vec<(String, Vec<u8>)> {
     let names = disk.list(Path::new(dir)).unwrap().into_iter().map(|entry| entry.name);
-    let segments = names.filter(|name| name.ends_with(".segment"));
+    let segments = names.filter(|name| Path::new(name).extension() == Some("segment".as_ref()));
     segments
         .map(|name| {
             let bytes = keplordb_disk::read_all(disk, &Path::new(dir).join(&name), u64::MAX).unwrap();
@@ -530,8 +534,24 @@ fn a_frame_that_is_read_while_it_is_written_is_no_damage() {
     let writer = source.writer().unwrap();
     writer.write(&[1; 40]).unwrap();
     let path = Path::new(SOURCE).join(&segments(&source_disk, SOURCE)[0].0);
-    let torn = Arc::new(tearing::TearingDisk::new(source_disk.clone(), path));
-    let options = Options { disk: torn.clone(), ..source.options().clone() };
+    // Where one read sees zeros, `bytes` from `at` on.
+    let hidden = Arc::new(Mutex::new(None));
+    let disk = HookedDisk::new(source_disk.clone()).on_read({
+        let hidden = Arc::clone(&hidden);
+        move |read_path, read, offset| {
+            let mut hidden = hidden.lock().unwrap();
+            if let Some((at, bytes)) = *hidden
+                && read_path == path
+                && offset <= at
+                && at + bytes <= offset + read.len() as u64
+            {
+                let from = usize::try_from(at - offset).unwrap();
+                read[from..][..usize::try_from(bytes).unwrap()].fill(0);
+                *hidden = None;
+            }
+        }
+    });
+    let options = Options { disk: Arc::new(disk), ..source.options().clone() };
     let torn_source = Log::open_with(SOURCE, options).unwrap();
     let copy_disk = SimDisk::default();
     let copy = log(&copy_disk, COPY, SyncPolicy::Each);
@@ -540,121 +560,7 @@ fn a_frame_that_is_read_while_it_is_written_is_no_damage() {
     let at = source.segments().unwrap()[0].bytes;
     writer.write(&[2; 40]).unwrap();
     writer.write(&[3; 40]).unwrap();
-    torn.hide_once(at, 72);
+    *hidden.lock().unwrap() = Some((at, 72));
     assert_eq!(replica.step().unwrap().entries, 2);
-    assert!(torn.has_hidden());
-}
-
-/// A disk on which one read sees zeros where bytes are.
-mod tearing {
-    use std::io;
-    use std::path::{Path, PathBuf};
-    use std::sync::{Arc, Mutex};
-
-    use keplordb_disk::{Disk, DiskFile, Entry, Lock, LockError, Mapping, SimDisk, Watch};
-
-    type Hidden = Arc<Mutex<Option<(u64, u64)>>>;
-
-    #[derive(Debug)]
-    pub(crate) struct TearingDisk {
-        disk: SimDisk,
-        path: PathBuf,
-        hidden: Hidden,
-    }
-
-    impl TearingDisk {
-        pub(crate) fn new(disk: SimDisk, path: PathBuf) -> Self {
-            Self { disk, path, hidden: Arc::default() }
-        }
-
-        /// The next read over `at` that reads more than a header sees zeros in `bytes` bytes.
-        pub(crate) fn hide_once(&self, at: u64, bytes: u64) {
-            *self.hidden.lock().unwrap() = Some((at, bytes));
-        }
-
-        pub(crate) fn has_hidden(&self) -> bool {
-            self.hidden.lock().unwrap().is_none()
-        }
-    }
-
-    #[derive(Debug)]
-    struct TearingFile {
-        file: Arc<dyn DiskFile>,
-        hidden: Hidden,
-    }
-
-    impl DiskFile for TearingFile {
-        fn bytes(&self) -> io::Result<u64> {
-            self.file.bytes()
-        }
-        fn read_at(&self, target: &mut [u8], offset: u64) -> io::Result<usize> {
-            let read = self.file.read_at(target, offset)?;
-            let mut hidden = self.hidden.lock().unwrap();
-            if let Some((at, bytes)) = *hidden
-                && offset <= at
-                && at + bytes <= offset + read as u64
-            {
-                let from = usize::try_from(at - offset).unwrap();
-                target[from..][..usize::try_from(bytes).unwrap()].fill(0);
-                *hidden = None;
-            }
-            Ok(read)
-        }
-        fn write_at(&self, source: &[u8], offset: u64) -> io::Result<()> {
-            self.file.write_at(source, offset)
-        }
-        fn truncate(&self, bytes: u64) -> io::Result<()> {
-            self.file.truncate(bytes)
-        }
-        fn sync(&self) -> io::Result<()> {
-            self.file.sync()
-        }
-    }
-
-    impl Disk for TearingDisk {
-        fn create_dir(&self, dir: &Path) -> io::Result<()> {
-            self.disk.create_dir(dir)
-        }
-        fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-            self.disk.list(dir)
-        }
-        fn bytes(&self, path: &Path) -> io::Result<Option<u64>> {
-            self.disk.bytes(path)
-        }
-        fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-            self.disk.create(path)
-        }
-        fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-            self.disk.open(path)
-        }
-        fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-            let file = self.disk.open_read(path)?;
-            let hidden = Arc::clone(&self.hidden);
-            Ok(if path == self.path { Arc::new(TearingFile { file, hidden }) } else { file })
-        }
-        fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
-            self.disk.rename(source, target)
-        }
-        fn link(&self, source: &Path, target: &Path) -> io::Result<()> {
-            self.disk.link(source, target)
-        }
-        fn remove(&self, path: &Path) -> io::Result<()> {
-            self.disk.remove(path)
-        }
-        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-            self.disk.sync_dir(dir)
-        }
-        fn lock(&self, path: &Path) -> Result<Lock, LockError> {
-            self.disk.lock(path)
-        }
-        fn is_locked(&self, path: &Path) -> io::Result<bool> {
-            self.disk.is_locked(path)
-        }
-        fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
-            self.disk.map(path, bytes)
-        }
-        fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>> {
-            self.disk.watch(dir)
-        }
-    }
+    assert!(hidden.lock().unwrap().is_none());
 }

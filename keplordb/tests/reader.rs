@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use keplordb::disk::sim::{Fault, FaultKind};
-use keplordb::disk::{Disk, DiskFile, Entry, Lock, LockError, Mapping, MemoryDisk, RealDisk, SimDisk};
+use keplordb::disk::{Disk, DiskFile, Entry, Lock, LockError, Mapping, MemoryDisk, RealDisk, SimDisk, Watch};
 use keplordb::{
     DbError, Engine, EngineConfig, EventRef, LogEvent, MapMode, Options, QueryFilter, RawReader, Reader,
     Store, Sync, TableSchema, Totals,
@@ -375,6 +375,9 @@ impl<D: Disk> Disk for Watched<D> {
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
         (self.watch)(path, Access::Open);
         self.disk.map(path, bytes)
+    }
+    fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>> {
+        self.disk.watch(dir)
     }
 }
 

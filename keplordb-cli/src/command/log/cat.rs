@@ -39,7 +39,8 @@ impl Cat {
             (None, None) => log.reader()?,
         };
         let mut printer = Printer::new(self.form);
-        let mut left = self.limit.unwrap_or(u64::MAX);
+        // Beside a writer there may be more by now.
+        let mut left = self.limit.or(self.last).unwrap_or(u64::MAX);
         while left > 0
             && let Some(entry) = reader.next()?
             && self.to.is_none_or(|to| entry.time < to)

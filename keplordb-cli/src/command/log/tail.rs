@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use keplordb_log::LogError;
+use keplordb_log::{Log, LogError};
 
 use super::cat::last_of;
 use super::entry::{Form, Printer};
@@ -30,19 +30,28 @@ pub(crate) struct Tail {
 
 impl Tail {
     pub(super) fn run(self, out: &mut Output) -> Result<()> {
-        let mut reader = last_of(&existing(&self.dir)?, self.entries, None, None)?;
+        // Who follows may come before the first entry, which makes the directory.
+        let log =
+            if self.follow && !self.dir.exists() { Log::open(&self.dir)? } else { existing(&self.dir)? };
+        let mut reader = last_of(&log, self.entries, None, None)?;
         let mut printer = Printer::new(self.form);
         loop {
-            match reader.next() {
-                Ok(Some(entry)) => printer.print(out, &entry)?,
-                Ok(None) if self.follow => {
-                    out.flush()?;
-                    reader.wait(WAIT)?;
+            let went_on = match reader.next() {
+                Ok(Some(entry)) => {
+                    printer.print(out, &entry)?;
+                    continue;
                 }
-                Ok(None) => return Ok(()),
+                Ok(None) if !self.follow => return Ok(()),
+                Ok(None) => {
+                    out.flush()?;
+                    reader.wait(WAIT).map(drop)
+                }
+                Err(error) => Err(error),
+            };
+            match went_on {
                 // Compaction overtook us; the reader goes on behind it.
                 Err(gap @ LogError::Gap { .. }) if self.follow => note(&gap.to_string()),
-                Err(error) => return Err(error.into()),
+                went_on => went_on?,
             }
         }
     }
