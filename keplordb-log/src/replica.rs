@@ -13,7 +13,7 @@ use crate::entries;
 use crate::error::{IoContext, LogError, Result};
 use crate::file::FileError;
 use crate::frame::{self, End, Frame, HEADER_BYTES, MAX_PAYLOAD_BYTES};
-use crate::header::{self, SEGMENT_HEADER_BYTES, SegmentHeader, index_name, segment_name};
+use crate::header::{self, SegmentHeader, index_name, read_header, segment_name};
 use crate::log::Log;
 use crate::mark::{Mark, cut_to, remove};
 use crate::meter::LagMeter;
@@ -262,7 +262,7 @@ impl Replica {
         if mark.bytes > 0 {
             let path = dir.join(segment_name(mark.start));
             let file = disk.open_read(&path).at("open", &path)?;
-            let header = read_header(file.as_ref(), &path, mark.bytes)?;
+            let header = read_header(file.as_ref(), &path, mark.start)?;
             belongs(&header, &mark).map_err(|what| LogError::corrupt(&path, 0, what))?;
             let mut from = FIRST_FRAME;
             while from < mark.bytes {
@@ -338,7 +338,7 @@ impl Replica {
         };
         let path = self.source.path().join(segment_name(start));
         let file = self.source.disk().open_read(&path).at("open", &path)?;
-        let header = read_header(file.as_ref(), &path, view.limit_bytes(start))?;
+        let header = read_header(file.as_ref(), &path, start)?;
         if let Some(current) = present {
             self.follows(&current, &header, &path)?;
         }
@@ -370,7 +370,7 @@ impl Replica {
         if let Some(last) = last.filter(|_| !current.is_closed) {
             let copy = self.target.path().join(segment_name(mark.start));
             let file = self.target.disk().open_read(&copy).at("open", &copy)?;
-            let ours = read_header(file.as_ref(), &copy, mark.bytes)?;
+            let ours = read_header(file.as_ref(), &copy, mark.start)?;
             let closing = frame::closing(ours.salt, last.as_ns() as u64, mark.bytes);
             self.write(&mark, &ours, mark.bytes, &closing)?;
         }
@@ -385,7 +385,7 @@ impl Replica {
         let path = dir.join(segment_name(mark.start));
         let file = disk.open_read(&path).at("open", &path)?;
         let file_bytes = file.bytes().at("measure", &path)?.min(view.limit_bytes(mark.start));
-        let header = read_header(file.as_ref(), &path, file_bytes)?;
+        let header = read_header(file.as_ref(), &path, mark.start)?;
         belongs(&header, &mark)
             .map_err(|what| self.diverged(&mark, 0, format!("{}: {what}", path.display())))?;
         if let Some(seam) = current.seam {
@@ -566,11 +566,6 @@ fn read(file: &dyn DiskFile, path: &Path, from: u64, upto: u64) -> Result<Vec<u8
     let mut bytes = Vec::new();
     fill(&mut bytes, file, path, from, upto)?;
     Ok(bytes)
-}
-
-fn read_header(file: &dyn DiskFile, path: &Path, file_bytes: u64) -> Result<SegmentHeader> {
-    let bytes = read(file, path, 0, file_bytes.min(SEGMENT_HEADER_BYTES as u64))?;
-    SegmentHeader::decode(&bytes).map_err(|bad| bad.in_file(path))
 }
 
 /// Whether a segment is the one that a mark names.
