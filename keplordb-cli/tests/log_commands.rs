@@ -426,6 +426,12 @@ fn verify_and_cat_tell_damage_by_file_and_offset() {
     assert!(said.contains(&format!("{} is damaged at byte 64", file.display())), "{said}");
     assert!(error.contains("restore"), "{error}");
 
+    let listed = printed("ls", &dir, &[]);
+    let marked: Vec<_> = listed.lines().map(|line| line.ends_with("  damaged")).collect();
+    assert_eq!(marked, [false, false, true, false], "{listed}");
+    let listed = printed("ls", &dir, &["--json"]);
+    assert_eq!(listed.matches("\"damaged\":true").count(), 1, "{listed}");
+
     let json = run("verify", &dir, &["--json"]);
     refused(1, &json);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();

@@ -27,6 +27,8 @@ struct Listed {
     bytes: u64,
     /// Whether nothing more is appended to it.
     closed: bool,
+    /// Whether some of it cannot be read; `verify` says where.
+    damaged: bool,
 }
 
 impl From<&SegmentInfo> for Listed {
@@ -37,6 +39,7 @@ impl From<&SegmentInfo> for Listed {
             entries: segment.entries,
             bytes: segment.bytes,
             closed: segment.is_closed,
+            damaged: segment.is_damaged,
         }
     }
 }
@@ -53,11 +56,11 @@ pub(super) fn print(out: &mut Output, json: bool, segments: &[SegmentInfo]) -> R
     if json {
         return listed.iter().try_for_each(|segment| out.json(segment));
     }
-    let mut row = |start: &str, end: &str, entries: &str, bytes: &str| {
-        out.line(&format!("{start:<30}  {end:<30}  {entries:>13}  {bytes:>17}"))
+    let mut row = |start: &str, end: &str, entries: &str, bytes: &str, damage: &str| {
+        out.line(&format!("{start:<30}  {end:<30}  {entries:>13}  {bytes:>17}{damage}"))
     };
-    row("START", "END", "ENTRIES", "BYTES")?;
-    listed.iter().try_for_each(|Listed { start, end, entries, bytes, .. }| {
-        row(start, end, &count(*entries), &count(*bytes))
+    row("START", "END", "ENTRIES", "BYTES", "")?;
+    listed.iter().try_for_each(|Listed { start, end, entries, bytes, damaged, .. }| {
+        row(start, end, &count(*entries), &count(*bytes), if *damaged { "  damaged" } else { "" })
     })
 }
