@@ -148,7 +148,7 @@ START                           END                                   ENTRIES   
     assert_eq!(printed("ls", &dir, &[]), right);
     let json = printed("ls", &dir, &["--json"]);
     let right = format!(
-        r#"{{"start":"2026-02-09T08:00:00.000000000Z","end":"2026-02-10T08:00:00.000000000Z","entries":2,"bytes":{third},"closed":false}}"#
+        r#"{{"start":"2026-02-09T08:00:00.000000000Z","end":"2026-02-10T08:00:00.000000000Z","entries":2,"bytes":{third},"closed":false,"damaged":false}}"#
     );
     assert_eq!(json.lines().last(), Some(&*right));
     assert_eq!(json.lines().count(), 3);

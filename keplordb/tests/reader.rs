@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use keplordb::disk::sim::{Fault, FaultKind};
-use keplordb::disk::{Disk, DiskFile, Entry, Lock, LockError, Mapping, MemoryDisk, RealDisk, SimDisk, Watch};
+use keplordb::disk::{Disk, DiskFile, Entry, Lock, LockError, Mapping, MemoryDisk, RealDisk, SimDisk};
 use keplordb::{
     DbError, Engine, EngineConfig, EventRef, LogEvent, MapMode, Options, QueryFilter, RawReader, Reader,
     Store, Sync, TableSchema, Totals,
@@ -376,7 +376,7 @@ impl<D: Disk> Disk for Watched<D> {
         (self.watch)(path, Access::Open);
         self.disk.map(path, bytes)
     }
-    fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>> {
+    fn watch(&self, dir: &Path) -> io::Result<Box<dyn keplordb::disk::Watch>> {
         self.disk.watch(dir)
     }
 }
