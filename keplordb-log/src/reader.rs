@@ -87,7 +87,8 @@ pub struct Position {
 /// break, to entries that the writer's recovery will cut away.
 ///
 /// After an error, other than [`LogError::Gap`] and [`LogError::Decode`], the reader stands where it stood, and the next
-/// call tries again. To read on behind damage, `seek` a later time.
+/// call tries again. To read on behind damage, `seek` a later time. Behind a damaged frame header, frames are found from the
+/// next one on that the segment's time index knows, about 64 KiB further; without an index, from the next segment on.
 ///
 /// Cost: one buffer of 512 KiB at most, more if a batch is longer; no allocation and a few nanoseconds an entry, a checksum
 /// and a copy of each batch.
@@ -227,11 +228,17 @@ impl Reader {
     /// As [`next`](Self::next), for which an error counts as said.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
         let until = Instant::now().checked_add(timeout);
+        let mut is_woken = false;
         loop {
             // Before the look, so that nothing is written between the two unnoticed.
             self.make_watch()?;
             if self.has_next()? {
                 return Ok(true);
+            }
+            if std::mem::take(&mut is_woken) && !self.has_segment()? {
+                // The directory may have been removed and made again, and what is watched be the one that is gone.
+                self.watch = None;
+                continue;
             }
             let rest = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
             if rest.is_zero() {
@@ -240,7 +247,7 @@ impl Reader {
             // What was not looked at, because it was so shortly before, is looked at once more.
             let rest = if self.is_unsure { rest.min(LOOK_EVERY) } else { rest };
             if let Some((dir, watch)) = &mut self.watch {
-                watch.wait(rest).at("watch", dir)?;
+                is_woken = watch.wait(rest).at("watch", dir)?;
             }
         }
     }
@@ -435,6 +442,10 @@ impl Reader {
         self.not_before = not_before;
         went?;
         let header = self.segment.as_ref().map(|segment| segment.header);
+        if header.is_some() {
+            // It may be of another directory of this name, made while the log was empty.
+            self.watch = None;
+        }
         // What was sought was not among what was removed, if that was earlier.
         if let Some(first) = header.filter(|first| first.before.is_some_and(|last| last >= not_before)) {
             return Err(LogError::Gap { after: None, before: first.start });
@@ -627,22 +638,35 @@ impl Reader {
         }
     }
 
+    /// Whether the directory has the segment that the reader is in.
+    fn has_segment(&self) -> Result<bool> {
+        let Some(segment) = &self.segment else { return Ok(false) };
+        Ok(View::of(&*self.disk, &self.dir)?.has(segment.header.start))
+    }
+
     /// Watches the directory, or the nearest above it as long as it is not there.
     fn make_watch(&mut self) -> Result<()> {
+        // Once more after a directory above it is watched: it may have been made just before that, of which nobody tells.
+        while self.watch_nearest()? {}
+        Ok(())
+    }
+
+    /// Watches the nearest directory that is there; `false` if that is so already.
+    fn watch_nearest(&mut self) -> Result<bool> {
         for dir in self.dir.ancestors() {
             let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
             if self.watch.as_ref().is_some_and(|(watched, _)| watched == dir) {
-                return Ok(());
+                return Ok(false);
             }
             match self.disk.watch(dir) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 watch => {
                     self.watch = Some((dir.to_owned(), watch.at("watch", dir)?));
-                    return Ok(());
+                    return Ok(true);
                 }
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// That segments vanish as quickly as they are listed.

@@ -2,6 +2,7 @@
 //! and others recover, and on what power cuts leave. Every entry says its number, its place in its batch and its own bytes,
 //! so half an entry, half a batch, one that comes twice and one that is skipped all show.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keplordb_disk::{Disk, MemoryDisk, RealDisk, SimDisk};
+use keplordb_disk::{Disk, DiskFile, Lock, LockError, Mapping, MemoryDisk, RealDisk, SimDisk, Watch};
 use keplordb_log::{Entry, Log, LogError, Options, Reader, Retention, SyncPolicy, Timestamp, Writer};
 
 /// Long enough for whatever comes at all.
@@ -147,7 +148,10 @@ fn readers_beside_a_writer_that_rolls_and_forgets_miss_nothing_unsaid() {
                             Some(wait) => match reader.wait(wait) {
                                 Ok(_) => {}
                                 // Said by the wait, so not again.
-                                Err(LogError::Gap { .. }) => follower = Follower { next: None, ..follower },
+                                Err(LogError::Gap { .. }) => {
+                                    let gaps = follower.gaps + 1;
+                                    follower = Follower { next: None, gaps, ..follower };
+                                }
                                 Err(error) => panic!("{error}"),
                             },
                             None => thread::yield_now(),
@@ -401,4 +405,110 @@ fn a_reader_of_a_crash_image_sees_what_recovery_keeps() {
         }
     }
     assert!(images > 500 && torn > 20, "{images} images, {torn} torn");
+}
+
+/// A disk on which somebody makes a directory just after it was found missing by who wanted to watch it.
+#[derive(Debug)]
+struct LateDisk {
+    disk: MemoryDisk,
+    dir: PathBuf,
+}
+
+impl Disk for LateDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.create_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<keplordb_disk::Entry>> {
+        self.disk.list(dir)
+    }
+    fn bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        self.disk.bytes(path)
+    }
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.create(path)
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(path)
+    }
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open_read(path)
+    }
+    fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
+        self.disk.rename(source, target)
+    }
+    fn link(&self, source: &Path, target: &Path) -> io::Result<()> {
+        self.disk.link(source, target)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+    fn lock(&self, path: &Path) -> Result<Lock, LockError> {
+        self.disk.lock(path)
+    }
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        self.disk.is_locked(path)
+    }
+    fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
+        self.disk.map(path, bytes)
+    }
+    fn watch(&self, dir: &Path) -> io::Result<Box<dyn Watch>> {
+        let watch = self.disk.watch(dir);
+        if watch.is_err() && dir == self.dir {
+            self.disk.create_dir(dir)?;
+        }
+        watch
+    }
+}
+
+/// Writes an entry while `reader` waits, which must notice it.
+fn check_notices(reader: &mut Reader, before: impl FnOnce() + Send, write: impl FnOnce() + Send) {
+    thread::scope(|scope| {
+        // It looks once more at the end, so that only how long it took says whether it was woken.
+        let (begun, timeout) = (Instant::now(), Duration::from_secs(10));
+        let waiting = scope.spawn(move || reader.wait(timeout));
+        thread::sleep(Duration::from_millis(200));
+        before();
+        thread::sleep(Duration::from_millis(200));
+        write();
+        assert!(waiting.join().unwrap().unwrap() && begun.elapsed() < timeout);
+    });
+}
+
+#[test]
+fn a_directory_that_is_made_while_it_is_looked_for_is_watched() {
+    let (disk, above) = (MemoryDisk::default(), Path::new("above"));
+    disk.create_dir(above).unwrap();
+    let dir = above.join("log");
+    let late: Arc<dyn Disk> = Arc::new(LateDisk { disk: disk.clone(), dir: dir.clone() });
+    let mut reader = log(&late, &dir).reader().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    // Made beside the log: the writer's own names must not be what wakes the reader.
+    let made = above.join("made");
+    let writer = log(&disk, &made).writer().unwrap();
+    write(&writer, 0, 1).unwrap();
+    let name = disk.list(&made).unwrap().into_iter().map(|entry| entry.name);
+    let name = name.into_iter().find(|name| name.contains(".segment")).unwrap();
+    check_notices(&mut reader, || {}, || disk.link(&made.join(&name), &dir.join(&name)).unwrap());
+}
+
+#[test]
+fn a_directory_that_is_made_again_is_watched_again() {
+    let above = tempfile::tempdir().unwrap();
+    let dir = above.path().join("log");
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let log = log(&disk, &dir);
+    disk.create_dir(&dir).unwrap();
+    let mut reader = log.reader().unwrap();
+    let again = || {
+        std::fs::remove_dir(&dir).unwrap();
+        disk.create_dir(&dir).unwrap();
+    };
+    let mut writer = None;
+    check_notices(&mut reader, again, || write(writer.insert(log.writer().unwrap()), 0, 1).unwrap());
+    assert!(reader.next().unwrap().is_some());
+    // What was watched last is the directory that has the log.
+    check_notices(&mut reader, || {}, || write(writer.as_ref().unwrap(), 1, 1).unwrap());
 }
