@@ -119,7 +119,7 @@ fn u32s(bytes: &[u8]) -> impl Iterator<Item = u32> {
     bytes.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
-/// What a block's rows have in common; computed by its first reader.
+/// What a block's rows have in common; computed when they are appended, for a tail that readers froze by its first reader.
 #[derive(Debug)]
 pub(crate) struct Summary {
     pub(crate) ts_min: i64,

@@ -458,16 +458,16 @@ impl<'a> Numbers<'a> {
         };
         let (sum, low, high) = match residuals {
             Residuals::Zero(_) => (0, 0, 0),
-            Residuals::Bits8(data) => measure_at(data.as_chunks::<1>().0, rows, |chunk, mask| {
+            Residuals::Bits8(data) => measure_at(kernels, data.as_chunks::<1>().0, rows, |chunk, mask| {
                 ((kernels.masked_sum_u8)(chunk, mask).into(), (kernels.masked_min_max_u8)(chunk, mask))
             }),
-            Residuals::Bits16(data) => measure_at(data, rows, |chunk, mask| {
+            Residuals::Bits16(data) => measure_at(kernels, data, rows, |chunk, mask| {
                 ((kernels.masked_sum_u16)(chunk, mask).into(), (kernels.masked_min_max_u16)(chunk, mask))
             }),
-            Residuals::Bits32(data) => measure_at(data, rows, |chunk, mask| {
+            Residuals::Bits32(data) => measure_at(kernels, data, rows, |chunk, mask| {
                 ((kernels.masked_sum_u32)(chunk, mask).into(), (kernels.masked_min_max_u32)(chunk, mask))
             }),
-            Residuals::Bits64(data) => measure_at(data, rows, |chunk, mask| {
+            Residuals::Bits64(data) => measure_at(kernels, data, rows, |chunk, mask| {
                 ((kernels.masked_sum_u64)(chunk, mask) as i128, (kernels.masked_min_max_u64)(chunk, mask))
             }),
         };
@@ -861,9 +861,11 @@ fn sum_of(kernels: &Kernels, width: Width, data: &[u8], count: usize) -> i128 {
     }
 }
 
-/// Sum, minimum and maximum of the residuals at some places, by kernels: as many as fill a chunk are gathered at a time.
+/// Sum, minimum and maximum of the residuals at some places. As many as fill a chunk are gathered at a time, for kernels; few
+/// are read one by one, for a kernel takes as long as for all of a chunk.
 #[inline]
 fn measure_at<const WIDTH: usize, const BYTES: usize>(
+    kernels: &Kernels,
     residuals: &[[u8; WIDTH]],
     places: &[u32],
     measure: impl Fn(&[u8; BYTES], &Mask) -> (i128, MinMax),
@@ -872,6 +874,16 @@ fn measure_at<const WIDTH: usize, const BYTES: usize>(
     let mut gathered = [[0; WIDTH]; CHUNK_ROWS];
     let (mut sum, mut low, mut high) = (0, u64::MAX, 0);
     for places in places.chunks(CHUNK_ROWS) {
+        if places.len() < kernels.gathered_rows {
+            for place in at(places) {
+                let mut bytes = [0; 8];
+                let own = residuals.get(place).copied().unwrap_or([0; WIDTH]);
+                bytes.iter_mut().zip(own).for_each(|(byte, own)| *byte = own);
+                let residual = u64::from_le_bytes(bytes);
+                (sum, low, high) = (sum + i128::from(residual), low.min(residual), high.max(residual));
+            }
+            continue;
+        }
         for (slot, place) in gathered.iter_mut().zip(at(places)) {
             *slot = residuals.get(place).copied().unwrap_or([0; WIDTH]);
         }

@@ -60,6 +60,7 @@ macro_rules! detected {
 
 /// Private: the only way to it is [`table`].
 static TABLE: Kernels = Kernels {
+    gathered_rows: 128,
     name: "avx2",
     range_mask_u8: |chunk, lo, hi| detected!(range_mask_u8(chunk, lo, hi)),
     range_mask_u16: |chunk, lo, hi| detected!(range_mask_u16(chunk, lo, hi)),

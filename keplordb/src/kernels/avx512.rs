@@ -52,9 +52,9 @@ pub(super) fn table() -> Option<&'static Kernels> {
 /// Calls a function that needs AVX-512. For the table only.
 macro_rules! detected {
     ($function:ident($($argument:ident),*)) => {
-        // SAFETY: the processor has AVX-512 F, BW and VL, and POPCNT: the call stands in `TABLE`, which is private and
-        // handed out by `table` alone, after detection of all four. What needs VBMI or VBMI2 stands in `TABLE_OF_BYTES`
-        // alone, for which both are detected too.
+        // SAFETY: the processor has AVX-512 F, BW and VL, and POPCNT: the call stands in `BASE`, which only `TABLE` and
+        // `TABLE_OF_BYTES` take up; both are private and handed out by `table` alone, after detection of all four. What needs
+        // VBMI or VBMI2 stands in `TABLE_OF_BYTES` itself, for which both are detected too.
         unsafe { $function($($argument),*) }
     };
 }
@@ -71,7 +71,9 @@ static TABLE_OF_BYTES: Kernels = Kernels {
     ..BASE
 };
 
+/// What both tables have. Private, as they are.
 const BASE: Kernels = Kernels {
+    gathered_rows: 128,
     name: "avx512",
     range_mask_u8: |chunk, lo, hi| detected!(range_mask_u8(chunk, lo, hi)),
     range_mask_u16: |chunk, lo, hi| detected!(range_mask_u16(chunk, lo, hi)),

@@ -1,6 +1,7 @@
-//! Kernels: loops over one chunk of 256 values, in as many versions as there are instruction sets.
+//! Kernels: loops over chunks of 256 values, over arrays of them, and over the bytes of packed texts, in as many versions as
+//! there are instruction sets.
 //!
-//! They know numbers and masks, and nothing of files, columns or queries. A query takes the table of functions once, by
+//! They know numbers, masks and bytes, and nothing of files, columns or queries. A query takes the table of functions once, by
 //! [`Kernels::best`], and hands it down; nothing is detected inside a loop.
 //!
 //! Values are unsigned and little-endian, as they lie in a file, at any alignment. A [`Mask`] has one bit per row.
@@ -39,6 +40,8 @@ pub(crate) type MinMax = Option<(u64, u64)>;
 /// - `measure`: exact sum, smallest and largest of any number of values in memory; of none 0 and the type's bounds, the smallest
 ///   above the largest.
 pub(crate) struct Kernels {
+    /// From so many listed rows on it is quicker to gather them into a chunk for `masked_*` than to read them one by one.
+    pub(crate) gathered_rows: usize,
     /// The instruction set, as `KEPLORDB_KERNELS` names it.
     pub(crate) name: &'static str,
     pub(crate) range_mask_u8: fn(&[u8; 256], lo: u8, hi: u8) -> Mask,

@@ -3,6 +3,7 @@
 use super::{CHUNK_ROWS, Kernels, Mask, MinMax, Places};
 
 pub(super) static TABLE: Kernels = Kernels {
+    gathered_rows: usize::MAX,
     name: "scalar",
     range_mask_u8,
     range_mask_u16,

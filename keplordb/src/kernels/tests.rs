@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::{CHUNK_ROWS, Kernels, Mask};
+use super::{CHUNK_ROWS, Kernels, Mask, UNPACKED_BYTES};
 
 const NONE: Mask = [0; 4];
 const ALL: Mask = [u64::MAX; 4];
@@ -313,6 +313,38 @@ proptest! {
         for kernels in Kernels::all_available() {
             prop_assert_eq!((kernels.measure_u32)(&small), of_small, "{}", kernels.name);
             prop_assert_eq!((kernels.measure_i64)(&large), of_large, "{}", kernels.name);
+        }
+    }
+
+    #[test]
+    fn every_table_unpacks_what_its_definition_says(
+        template in prop::collection::vec(prop_oneof![0..0x80_u8, Just(0x80)], 0..80),
+        alphabet in prop::collection::vec(any::<u8>(), 64),
+        codes in prop::collection::vec(any::<u8>(), 0..60),
+        at in 0_usize..500,
+        bits in 0_usize..7,
+    ) {
+        let code = |place: usize| {
+            (0..bits).fold(0, |code, bit| {
+                let from = at + place * bits + bit;
+                let byte = codes.get(from / 8).copied().unwrap_or(0);
+                code | (usize::from(byte >> (from % 8) & 1) << bit)
+            })
+        };
+        let (mut expected, mut filled) = ([0; UNPACKED_BYTES], 0);
+        for (target, byte) in expected.iter_mut().zip(&template) {
+            *target = *byte;
+            if *byte >= 0x80 {
+                *target = alphabet[code(filled)];
+                filled += 1;
+            }
+        }
+        for kernels in Kernels::all_available() {
+            if let Some(unpack) = kernels.unpack {
+                let mut unpacked = [0x55; UNPACKED_BYTES];
+                unpack(&template, &alphabet, &codes, at, bits, &mut unpacked);
+                prop_assert_eq!(unpacked, expected, "{}", kernels.name);
+            }
         }
     }
 }
