@@ -811,7 +811,7 @@ fn copies_taken_under_load_open_with_everything_that_was_synced() {
     };
     let db = open(&dir).unwrap();
     let load = Load::default();
-    let (mut lacking, mut taken, mut tries) = (0, 0, 0);
+    let (mut lacking, mut taken, mut tries, mut refused) = (0, 0, 0, 0);
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let (db, load) = (&db, &load);
@@ -848,9 +848,20 @@ fn copies_taken_under_load_open_with_everything_that_was_synced() {
                 if took > GRACE / 2 {
                     continue;
                 }
-                taken += 1;
                 let what = format!("copy {tries}, {order:?}, {pieces:?}, {took:?}");
-                let copy = open(&to).unwrap_or_else(|error| panic!("{what}: {error}"));
+                let copy = match open(&to) {
+                    Ok(copy) => copy,
+                    // A directory of a thousand names is read in pieces, and of two logs that are made meanwhile the listing may
+                    // have the younger alone. Such a copy is refused, and nothing is lost; another one is made.
+                    Err(DbError::Missing { file }) if file.extension() == Some("kwal".as_ref()) => {
+                        refused += 1;
+                        assert!(refused * 10 <= copies, "{what}: {} is missing, once more", file.display());
+                        std::fs::remove_dir_all(&to).unwrap();
+                        continue;
+                    }
+                    Err(error) => panic!("{what}: {error}"),
+                };
+                taken += 1;
                 let report = copy.open_report();
                 assert!(report.is_copy && report.manifest_rebuilt.is_none(), "{what}");
                 lacking += usize::from(!report.torn_tails.is_empty() || !report.missing_logs.is_empty());
