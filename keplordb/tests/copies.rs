@@ -799,7 +799,7 @@ fn copies_taken_under_load_open_with_everything_that_was_synced() {
     let open = |dir: &Path| {
         let config = EngineConfig {
             data_dir: dir.to_owned(),
-            wal_max_events: 60,
+            wal_max_events: 200,
             wal_shard_count: 3,
             ..EngineConfig::default()
         };
