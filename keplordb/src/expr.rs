@@ -58,6 +58,15 @@ impl TextTest {
         }
     }
 
+    /// The texts that pass, where the test names them.
+    pub(crate) fn wanted(&self) -> Option<&[String]> {
+        match self {
+            Self::Equal(one) => Some(std::slice::from_ref(one)),
+            Self::AnyOf(several) => Some(several),
+            Self::StartsWith(_) | Self::EndsWith(_) | Self::Contains(_) => None,
+        }
+    }
+
     pub(crate) fn holds(&self, text: &str) -> bool {
         match self {
             Self::Equal(wanted) => text == wanted,

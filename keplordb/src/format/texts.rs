@@ -47,8 +47,10 @@ use crate::format::MAX_LABEL_BYTES;
 use crate::format::bytes::{ByteReader, ByteWriter, Malformed};
 use crate::kernels::{CHUNK_ROWS, Kernels};
 
+mod find;
 mod packed;
 
+pub(crate) use find::Finder;
 use packed::{Packed, Packing, Unpacker};
 
 const KIND_CHUNKS: u8 = 1;
@@ -322,6 +324,11 @@ impl<'a> Texts<'a> {
     pub(crate) fn neighbours(&self, chunk: usize) -> Neighbours<'a> {
         let chunk = self.blocks.is_none().then(|| self.chunk(chunk)).flatten();
         Neighbours { texts: *self, chunk }
+    }
+
+    /// Looks for rows that have one of some texts.
+    pub(crate) fn finder<'w>(&self, wanted: &'w [String], kernels: &'static Kernels) -> Finder<'a, 'w> {
+        Finder::new(*self, wanted, kernels)
     }
 
     /// Reads many rows, best in order: without a `String` for each, and decompressing neighbours once.
@@ -964,6 +971,11 @@ mod tests {
                 assert!(!sound || appended == text.as_bytes());
                 assert!(texts.equals(row, text).unwrap());
             }
+            let wanted = text.clone().into_iter().collect::<Vec<_>>();
+            let mut only_this = [0; CHUNK_ROWS / 64];
+            only_this[row % CHUNK_ROWS / 64] = 1 << (row % 64);
+            let found = texts.finder(&wanted, Kernels::best()).find(row / CHUNK_ROWS, &only_this);
+            assert!(!sound || text.is_err() || found == Ok(only_this));
             // Only compressed blocks may turn out damaged after the check.
             assert!(!sound || text.is_ok() || matches!(texts.locate(row), Some(Place::Compressed(..))));
         }

@@ -8,6 +8,8 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::codes::CodeSet;
+use super::select::Selection;
+use super::text_rows::rows_passing;
 use crate::error::Result;
 use crate::expr::{Expr, NumberColumn, TextColumn, TextTest};
 use crate::format::keys::{Keys, PostingRows, Postings, status_key};
@@ -265,8 +267,9 @@ impl DoubleEndedIterator for RowList<'_> {
 /// Resolves conditions against a segment.
 pub(crate) struct Resolver<'s, 'c> {
     pub(crate) open: &'s OpenSegment<'s>,
-    /// The rows whose texts are looked at where a text must be tested: those that nothing else rules out.
-    pub(crate) candidates: &'c dyn Fn() -> Box<dyn Iterator<Item = u32> + 'c>,
+    /// The rows whose texts are looked at where a text must be tested: those that nothing else rules out. `None` where no
+    /// text is tested.
+    pub(crate) selection: Option<&'c Selection<'s>>,
 }
 
 impl<'s> Resolver<'s, '_> {
@@ -329,13 +332,8 @@ impl<'s> Resolver<'s, '_> {
                 }
             }
             rows.sort_unstable();
-        } else {
-            let mut reader = texts.reader();
-            for row in (self.candidates)() {
-                if test.holds(reader.get(row as usize).map_err(corrupt)?) {
-                    rows.push(row);
-                }
-            }
+        } else if let Some(selection) = self.selection {
+            rows = rows_passing(texts, test, selection).map_err(corrupt)?;
         }
         Ok(if rows.is_empty() {
             Resolved::Constant(false)
@@ -347,12 +345,7 @@ impl<'s> Resolver<'s, '_> {
 
 /// The texts that a hash index can be asked for instead of the test; it has all but the empty one.
 fn indexed(test: &TextTest) -> Option<&[String]> {
-    let wanted = match test {
-        TextTest::Equal(one) => std::slice::from_ref(one),
-        TextTest::AnyOf(several) => several,
-        TextTest::StartsWith(_) | TextTest::EndsWith(_) | TextTest::Contains(_) => return None,
-    };
-    wanted.iter().all(|text| !text.is_empty()).then_some(wanted)
+    test.wanted().filter(|wanted| wanted.iter().all(|text| !text.is_empty()))
 }
 
 /// The codes of the values that pass a test.

@@ -42,6 +42,7 @@ pub(crate) mod source;
 pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
+mod text_rows;
 
 /// What every query is given beside its view.
 #[derive(Clone)]

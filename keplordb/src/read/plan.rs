@@ -170,7 +170,7 @@ pub(crate) fn select<'s>(
     // What every row fulfils is no condition: then the others may be answered by sums.
     let left = predicate.rest.iter().filter(|expr| predicate.by_scan || proof_of(expr, header) != Proof::All);
     let (with_texts, without): (Vec<&Expr>, Vec<&Expr>) = left.partition(|expr| expr.has_texts());
-    let resolver = Resolver { open, candidates: &|| Box::new(std::iter::empty()) };
+    let resolver = Resolver { open, selection: None };
     for expr in without {
         if !must(resolver.resolve(expr)?) {
             return Ok(None);
@@ -197,7 +197,7 @@ pub(crate) fn select<'s>(
         if selection.rows.is_empty() {
             return Ok(None);
         }
-        let resolver = Resolver { open, candidates: &|| selection.tested_rows() };
+        let resolver = Resolver { open, selection: Some(&selection) };
         match resolver.resolve(expr)? {
             Resolved::Constant(true) => {}
             Resolved::Constant(false) => return Ok(None),

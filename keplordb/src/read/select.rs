@@ -139,6 +139,11 @@ impl<'s> Selection<'s> {
         true
     }
 
+    /// Whether a value's rows are stored as a list, so that few rows need to be looked at.
+    pub(crate) fn has_list(&self) -> bool {
+        self.rarest_list().is_some()
+    }
+
     /// The selected rows, ascending, tested one by one: for looks at each that cost far more than the test.
     pub(crate) fn tested_rows(&self) -> Box<dyn Iterator<Item = u32> + '_> {
         match self.listed_rows() {

@@ -124,6 +124,9 @@ fn byte(count: usize) -> u8 {
     u8::try_from(count).expect("a packed row has at most 255 bytes")
 }
 
+/// Template and alphabet.
+pub(super) type Head<'a> = (&'a [u8], &'a [u8]);
+
 /// Packed texts, read in place.
 #[derive(Clone, Copy)]
 pub(super) struct Packed<'a> {
@@ -164,6 +167,45 @@ impl<'a> Packed<'a> {
             && places.count() == self.varying
             && self.alphabet.is_ascii()
             && zeros
+    }
+
+    /// What tells which code stands for which text: equal for chunks of which a text has the same codes.
+    #[inline]
+    pub(super) fn head(&self) -> Head<'a> {
+        (self.template, self.alphabet)
+    }
+
+    /// Bits of a code.
+    pub(super) fn bits(&self) -> usize {
+        self.bits
+    }
+
+    /// Bits of a row's codes.
+    pub(super) fn row_bits(&self) -> usize {
+        self.varying * self.bits
+    }
+
+    pub(super) fn codes(&self) -> &'a [u8] {
+        self.codes
+    }
+
+    /// The code of each place of `text` that varies, `None` for a character that several codes stand for; `None` if no row
+    /// can be that text.
+    pub(super) fn codes_of(&self, text: &[u8]) -> Option<Vec<Option<u8>>> {
+        if text.len() != self.template.len() {
+            return None;
+        }
+        let mut codes = Vec::with_capacity(self.varying);
+        for (place, wanted) in self.template.iter().zip(text) {
+            if *place == VARIES {
+                let mut found = (0..).zip(self.alphabet).filter(|(_, character)| *character == wanted);
+                let (code, _) = found.next()?;
+                codes.push(found.next().is_none().then_some(code));
+            } else if place != wanted {
+                return None;
+            }
+        }
+        (codes.len() == self.varying).then_some(codes)
     }
 
     /// Fills in what varies in `text`, a copy of the template.
