@@ -1,16 +1,13 @@
 //! The contract of `Disk` and `DiskFile`, held against every disk: the same tests, and the same random histories with the
-//! same answers, on the operating system, in memory and in the simulation.
+//! same answers, on the operating system, in memory and in the simulation. What is said of watching is tested in
+//! `src/notices/tests.rs`, over more that watch.
 
 use keplordb_disk::{
-    Disk, DiskFile, Entry, LockError, Mapping, MemoryDisk, RealDisk, SimDisk, Watch, read_all, replace,
+    Disk, DiskFile, Entry, LockError, Mapping, MemoryDisk, RealDisk, SimDisk, read_all, replace,
 };
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-#[cfg(unix)]
-use std::process::Command;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 /// A disk and a directory on it that is this test's own.
 struct Place {
@@ -91,11 +88,6 @@ on_every_disk! {
     replace_removes_the_leftover_of_a_crash
     a_failed_replace_leaves_the_file_and_no_temporary
     threads_share_a_file
-    a_watch_tells_every_kind_of_change
-    a_change_before_the_wait_is_not_lost
-    a_change_during_the_wait_ends_it
-    a_wait_without_a_change_ends_in_time
-    only_a_directory_is_watched
 }
 
 fn directories_are_made_with_their_parents(place: &Place) {
@@ -567,141 +559,6 @@ fn a_lock_that_was_given_back_is_free_while_other_threads_start_processes() {
             drop(place.disk.lock(&path).expect("this thread gave it back"));
         }
     });
-}
-
-/// Long enough for whatever comes at all.
-const SOON: Duration = Duration::from_secs(20);
-
-/// Whether there was no change, for a while. Where a real directory is looked at, a change may be told twice.
-fn is_quiet(watch: &mut dyn Watch) -> bool {
-    cfg!(not(target_os = "linux")) || !watch.wait(Duration::from_millis(30)).unwrap()
-}
-
-fn a_watch_tells_every_kind_of_change(place: &Place) {
-    place.disk.create_dir(&place.path("inner")).unwrap();
-    place.put("inner/deep", b"");
-    place.put("written", b"12345678");
-    place.put("moved", b"");
-    let handle = place.disk.open(&place.path("written")).unwrap();
-    let mut watch = place.disk.watch(&place.root).unwrap();
-    assert!(is_quiet(&mut *watch));
-
-    let disk = &place.disk;
-    let changes: [(&str, &dyn Fn()); 12] = [
-        ("create", &|| drop(disk.create(&place.path("new")).unwrap())),
-        ("append", &|| handle.write_at(b"9", 8).unwrap()),
-        ("overwrite", &|| handle.write_at(b"4321", 0).unwrap()),
-        ("truncate", &|| handle.truncate(3).unwrap()),
-        ("lengthen", &|| handle.truncate(30).unwrap()),
-        ("rename", &|| disk.rename(&place.path("moved"), &place.path("renamed")).unwrap()),
-        ("replace", &|| disk.rename(&place.path("renamed"), &place.path("new")).unwrap()),
-        ("move away", &|| disk.rename(&place.path("new"), &place.path("inner/new")).unwrap()),
-        ("move here", &|| disk.rename(&place.path("inner/new"), &place.path("new")).unwrap()),
-        ("link", &|| disk.link(&place.path("written"), &place.path("linked")).unwrap()),
-        ("remove", &|| disk.remove(&place.path("new")).unwrap()),
-        ("directory", &|| disk.create_dir(&place.path("another")).unwrap()),
-    ];
-    for (what, change) in changes {
-        change();
-        assert!(watch.wait(Duration::ZERO).unwrap(), "{what}");
-        assert!(is_quiet(&mut *watch), "{what} is told once");
-    }
-
-    // Neither reading nor syncing is a change, nor is what happens below.
-    handle.read_at(&mut [0; 8], 0).unwrap();
-    handle.sync().unwrap();
-    disk.sync_dir(&place.root).unwrap();
-    disk.list(&place.root).unwrap();
-    disk.open(&place.path("inner/deep")).unwrap().write_at(b"deep", 0).unwrap();
-    assert!(is_quiet(&mut *watch));
-
-    let lock = disk.lock(&place.path("LOCK")).unwrap();
-    assert!(watch.wait(Duration::ZERO).unwrap(), "lock");
-    drop(lock);
-}
-
-fn a_change_before_the_wait_is_not_lost(place: &Place) {
-    place.put("file", b"");
-    let mut watches = [place.disk.watch(&place.root).unwrap(), place.disk.watch(&place.root).unwrap()];
-    for round in 0..3 {
-        for byte in 0..100 {
-            place.disk.open(&place.path("file")).unwrap().write_at(b"x", round * 100 + byte).unwrap();
-        }
-        for watch in &mut watches {
-            assert!(watch.wait(SOON).unwrap());
-            assert!(is_quiet(&mut **watch), "many changes are one");
-        }
-    }
-    // A later one knows nothing of earlier changes.
-    assert!(is_quiet(&mut *place.disk.watch(&place.root).unwrap()));
-}
-
-fn a_change_during_the_wait_ends_it(place: &Place) {
-    place.put("file", b"");
-    let mut watch = place.disk.watch(&place.root).unwrap();
-    thread::scope(|scope| {
-        for at in 0..20 {
-            let writer = scope.spawn(move || {
-                thread::sleep(Duration::from_millis(at % 3));
-                place.disk.open(&place.path("file")).unwrap().write_at(b"x", at).unwrap();
-            });
-            assert!(watch.wait(SOON).unwrap());
-            writer.join().unwrap();
-            // The write may have been told of in two parts.
-            let _ = watch.wait(Duration::ZERO).unwrap();
-        }
-    });
-}
-
-fn a_wait_without_a_change_ends_in_time(place: &Place) {
-    let mut watch = place.disk.watch(&place.root).unwrap();
-    for timeout in [Duration::ZERO, Duration::from_millis(50)] {
-        let begin = Instant::now();
-        assert!(!watch.wait(timeout).unwrap());
-        assert!(begin.elapsed() >= timeout);
-    }
-    // A time beyond what any clock counts is for ever.
-    place.put("file", b"");
-    assert!(watch.wait(Duration::MAX).unwrap());
-}
-
-fn only_a_directory_is_watched(place: &Place) {
-    place.put("file", b"");
-    assert_kind(place.disk.watch(&place.path("nothing")), ErrorKind::NotFound);
-    assert_kind(place.disk.watch(&place.path("file")), ErrorKind::NotADirectory);
-    place.disk.create_dir(&place.path("dir")).unwrap();
-    let mut watch = place.disk.watch(&place.path("dir")).unwrap();
-    place.disk.remove(&place.path("dir")).unwrap();
-    assert!(watch.wait(SOON).unwrap(), "its removal is a change");
-}
-
-#[cfg(unix)]
-#[test]
-fn a_watch_tells_what_another_process_writes() {
-    let place = Place::real();
-    place.put("file", b"");
-    let mut watch = place.disk.watch(&place.root).unwrap();
-    for script in ["printf x >> \"$0\"", "mv \"$0\" \"$0.2\"", "rm \"$0.2\""] {
-        assert!(is_quiet(&mut *watch));
-        let path = place.path("file");
-        assert!(Command::new("sh").arg("-c").arg(script).arg(path).status().unwrap().success());
-        assert!(watch.wait(SOON).unwrap(), "{script}");
-    }
-}
-
-/// More changes than the kernel queues.
-#[test]
-fn a_watch_that_is_not_asked_for_long_still_tells() {
-    let place = Place::real();
-    let mut watch = place.disk.watch(&place.root).unwrap();
-    for _ in 0..20_000 {
-        place.put("a", b"");
-        place.disk.remove(&place.path("a")).unwrap();
-    }
-    assert!(watch.wait(Duration::ZERO).unwrap());
-    while watch.wait(Duration::ZERO).unwrap() {}
-    place.put("a", b"");
-    assert!(watch.wait(Duration::ZERO).unwrap());
 }
 
 #[cfg(unix)]
