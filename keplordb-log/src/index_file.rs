@@ -55,11 +55,12 @@ impl IndexFile {
         Ok(if read == SLOT_BYTES { Slot::decode(&bytes, self.header.salt, number) } else { None })
     }
 
-    /// The last slot that `is_before` is true of, as [`last_slot`]; `None` if none is, or if a slot on the way is damaged.
-    pub(crate) fn last_before(&self, is_before: impl Fn(&Slot) -> bool) -> io::Result<Option<Slot>> {
+    /// The last slot that `is_before` is true of and its number, as [`last_slot`]; `None` if none is, or if a slot on the way is
+    /// damaged.
+    pub(crate) fn last_before(&self, is_before: impl Fn(&Slot) -> bool) -> io::Result<Option<(u64, Slot)>> {
         let read = |number| self.slot(number).map_err(Some)?.ok_or(None);
         match last_slot(self.slots()?, read, is_before) {
-            Ok(found) => Ok(found.map(|(_, slot)| slot)),
+            Ok(found) => Ok(found),
             Err(None) => Ok(None),
             Err(Some(error)) => Err(error),
         }

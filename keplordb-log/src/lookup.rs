@@ -18,27 +18,53 @@ use crate::timestamp::Timestamp;
 /// slots are missing; not all of those whose distance is a little too long, which a writer may just be making.
 const BACK_BYTES_MAX: u64 = 4 * SLOT_EVERY_BYTES;
 
+/// Places of frames that are kept at most: there are more only behind a damaged header in a segment without an index.
+const PLACES_MAX: usize = 64 << 10;
+
+/// Slots before the right one that are tried where that leads to a damaged header.
+const SLOTS_BACK: u64 = 2;
+
 impl SegmentFile {
-    /// The last frame that begins at or before `time`, or the first one: where to look for the first entry at or after it.
+    /// Where to look for the first entry at or after `time`: the last frame that begins at or before it, or the first one.
+    ///
+    /// A damaged header on the way is passed over where a later one proves that nothing at or after `time` is missed: a frame
+    /// that begins at or before it, or the closing frame of a segment that ends before it.
     pub(crate) fn frame_of(&mut self, time: Timestamp) -> Result<u64> {
         if time <= self.header.start {
             return Ok(FIRST_FRAME);
         }
         let slot = self.slot_where(|slot| slot.time <= time)?;
         let mut found = slot.map_or(FIRST_FRAME, |slot| slot.offset);
-        self.hop(found, u64::MAX, |offset, header| {
-            let is_before = header.rows > 0 && Timestamp::from_ns(header.first as i64) <= time;
-            if is_before {
-                found = offset;
+        let mut at = found;
+        loop {
+            let stop = self.hop(at, u64::MAX, |offset, header| {
+                let is_before = header.rows > 0 && Timestamp::from_ns(header.first as i64) <= time;
+                if is_before {
+                    found = offset;
+                }
+                is_before
+            })?;
+            let Some(next) = self.behind_damage(stop)? else { return Ok(found) };
+            let closing = self.header_at(next)?.filter(|header| header.rows == 0);
+            if closing.is_some_and(|closing| Timestamp::from_ns(closing.first as i64) < time) {
+                return Ok(next);
             }
-            is_before
-        })?;
-        Ok(found)
+            at = next;
+        }
+    }
+
+    /// Where headers go on behind a damaged one at `offset`; `None` if the one there is whole, or if nothing follows.
+    fn behind_damage(&mut self, offset: u64) -> Result<Option<u64>> {
+        if offset >= self.limit_bytes || self.header_at(offset)?.is_some() {
+            return Ok(None);
+        }
+        self.next_header(offset)
     }
 
     /// Puts the places of frames before `end`, where a frame or the header ends, into `places`, in their order: as many as lie
-    /// between a slot of the index and `end`, and none only if there is none in the segment. They are in memory then, but
-    /// for the end of a long one. Returns where their headers lead: to `end`, unless one on the way is damaged.
+    /// between `end` and a slot of the index or a damaged header, and none only if there is none in the segment or if that header
+    /// is right before `end`. They are in memory then, but for the end of a long one. Returns where their headers lead: to
+    /// `end`, unless the last one is damaged.
     pub(crate) fn frames_before(&mut self, end: u64, places: &mut Vec<u64>) -> Result<u64> {
         places.clear();
         if end <= FIRST_FRAME {
@@ -48,19 +74,29 @@ impl SegmentFile {
         let begin = slot.map_or(FIRST_FRAME, |slot| slot.offset);
         self.read(begin, usize_of(end.saturating_sub(begin).min(BACK_BYTES_MAX)))?;
         let (mut is_short, has_file) = (false, self.slots.is_none());
-        let stop = self.hop(begin, end, |offset, header| {
-            is_short = has_file && offset - begin > BACK_BYTES_MAX;
-            if header.rows > 0 && !is_short {
-                places.push(offset);
+        let mut at = begin;
+        loop {
+            let stop = self.hop(at, end, |offset, header| {
+                is_short = has_file && offset - begin > BACK_BYTES_MAX;
+                if header.rows > 0 && !is_short {
+                    if places.len() == PLACES_MAX {
+                        places.drain(..PLACES_MAX / 2);
+                    }
+                    places.push(offset);
+                }
+                header.rows > 0 && !is_short
+            })?;
+            if is_short {
+                // Slots are missing in the index file: without it, they are made.
+                self.slots_in_memory()?;
+                return self.frames_before(end, places);
             }
-            header.rows > 0 && !is_short
-        })?;
-        if is_short {
-            // Slots are missing in the index file: without it, they are made.
-            self.slots_in_memory()?;
-            return self.frames_before(end, places);
+            let next = if stop < end { self.behind_damage(stop)?.filter(|next| *next < end) } else { None };
+            let Some(next) = next else { return Ok(stop) };
+            // What lies behind the damage comes first; who has read that asks again, and is led to the damage.
+            places.clear();
+            at = next;
         }
-        Ok(stop)
     }
 
     /// The places of the last frame, if there is one, and of what follows it: the closing frame, or no frame.
@@ -106,11 +142,16 @@ impl SegmentFile {
         let is_before = |slot: &Slot| slot.offset < limit_bytes && is_before(slot);
         if self.slots.is_none() {
             // One that cannot be read is as good as none.
-            let slot = self.index_file().and_then(|index| index.last_before(is_before).unwrap_or_default());
-            if let Some(slot) = slot
-                && self.leads_to_its_frame(&slot)?
-            {
-                return Ok(Some(slot));
+            let index = self.index_file();
+            let last = index.as_ref().and_then(|index| index.last_before(is_before).unwrap_or_default());
+            if let (Some(index), Some((last, _))) = (index, last) {
+                for number in (last.saturating_sub(SLOTS_BACK)..=last).rev() {
+                    if let Some(slot) = index.slot(number).unwrap_or_default()
+                        && self.leads_to_its_frame(&slot)?
+                    {
+                        return Ok(Some(slot));
+                    }
+                }
             }
         }
         for _ in 0..2 {
@@ -157,5 +198,34 @@ impl SegmentFile {
             header.rows > 0
         })?;
         Ok(self.slots.insert(slots))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::made::Made;
+    use crate::window::Window;
+
+    /// The one before it serves as well: the index need not be made again in memory.
+    #[test]
+    fn a_slot_of_a_damaged_header_does_not_spoil_the_index() {
+        let mut made = Made::new();
+        for number in 0..60_u8 {
+            made.batch(10, &[&[number; 9_968], b"-"]);
+        }
+        let (start, path) = made.segments()[0].clone();
+        let mut bytes = made.bytes_of(&path);
+        let frame_bytes = (bytes.len() - 64) / 60;
+        // Every seventh frame has a slot.
+        bytes[64 + 14 * frame_bytes] ^= 1;
+        made.overwrite(&path, &bytes);
+        let disk = made.log().options().disk.clone();
+        for frame in [13, 15, 20, 21] {
+            let mut segment = SegmentFile::open(&disk, &made.dir, start, Window::default()).unwrap().unwrap();
+            let time = Timestamp::from_ns(made.entries[2 * frame].0);
+            assert_eq!(segment.frame_of(time).unwrap(), (64 + frame * frame_bytes) as u64);
+            assert!(segment.slots.is_none(), "frame {frame}");
+        }
     }
 }

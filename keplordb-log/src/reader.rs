@@ -87,8 +87,9 @@ pub struct Position {
 /// break, to entries that the writer's recovery will cut away.
 ///
 /// After an error, other than [`LogError::Gap`] and [`LogError::Decode`], the reader stands where it stood, and the next
-/// call tries again. To read on behind damage, `seek` a later time. Behind a damaged frame header, frames are found from the
-/// next one on that the segment's time index knows, about 64 KiB further; without an index, from the next segment on.
+/// call tries again. To read on behind damage, `seek` a later time: that of a batch behind it leads there, whatever of a
+/// batch or a segment is damaged. A time that only the damaged part may have leads to the damage, so that nothing is missed
+/// unseen.
 ///
 /// Cost: one buffer of 512 KiB at most, more if a batch is longer; no allocation and a few nanoseconds an entry, a checksum
 /// and a copy of each batch.
@@ -181,7 +182,8 @@ impl Reader {
     /// Goes before the first entry at or after `time`, also if it is yet to be written.
     ///
     /// Cost: lists the directory and opens a file; then about 20 reads of 32 bytes for a segment of 1 GiB, and one of about
-    /// 64 KiB. Where the segment's time index is missing or damaged, one look at each header of the segment.
+    /// 64 KiB. Where the segment's time index is missing or damaged, one look at each header of the segment; behind a damaged
+    /// header, and at the end of a log that is being written, what follows up to the next header is read, some MiB at most there.
     ///
     /// # Errors
     /// As [`next`](Self::next), but not for damage that it does not need to read. The reader is at the beginning then.

@@ -540,3 +540,185 @@ fn a_sought_time_outlives_an_error() {
     made.overwrite(&path, &whole);
     assert_eq!(rest(&mut reader), made.entries[1..]);
 }
+
+/// Frames of which some have a damaged header, as a reader should see them that seeks any time.
+struct Twin<'a> {
+    /// Where each frame begins, its entries, and whether its header is damaged.
+    frames: Vec<(usize, &'a [Owned], bool)>,
+    /// Whether a closing frame says of what time the last entry was.
+    is_closed: bool,
+}
+
+impl Twin<'_> {
+    /// Whether a frame or a segment behind this one proves that it was whole: else it is torn.
+    fn is_proved(&self, offset: usize) -> bool {
+        self.is_closed || self.frames.iter().any(|(later, _, is_damaged)| *later > offset && !is_damaged)
+    }
+
+    /// The first entry at or after `time`; an error is where a damaged frame may have it.
+    fn first_after(&self, time: i64) -> Result<Option<&Owned>, usize> {
+        let mut damaged = None;
+        for (offset, entries, is_damaged) in &self.frames {
+            if *is_damaged {
+                damaged = damaged.or(Some(*offset));
+                continue;
+            }
+            if damaged.is_some_and(|_| entries[0].0 <= time) {
+                damaged = None;
+            }
+            if let Some(found) = entries.iter().find(|(found, _)| *found >= time) {
+                return damaged.map_or(Ok(Some(found)), Err);
+            }
+        }
+        let is_known_later =
+            self.is_closed && self.frames.last().is_some_and(|(_, last, _)| last.last().unwrap().0 < time);
+        damaged.filter(|_| !is_known_later).map_or(Ok(None), Err)
+    }
+}
+
+/// A segment of frames of three entries between two others, whether that has an index, and where its frames begin.
+fn sandwiched(frames: u32, text_bytes: usize, is_closed: bool) -> (Made, Vec<usize>) {
+    let mut made = Made::new();
+    made.batch(10, &[b"before"]);
+    made.close();
+    for number in 0..frames {
+        made.batch(10, &[&vec![number.to_le_bytes()[0]; text_bytes], b"", b"third"]);
+    }
+    let path = made.segments()[1].1.clone();
+    let frame_bytes = (made.bytes_of(&path).len() - 64) / frames as usize;
+    if is_closed {
+        made.close();
+        made.batch(10, &[b"after"]);
+    } else {
+        made.fill(100_000);
+    }
+    (made, (0..frames as usize).map(|number| 64 + number * frame_bytes).collect())
+}
+
+/// Every time is sought in a segment with these frames' headers damaged, and read on from there.
+fn check_seeks(
+    made: &Made,
+    places: &[usize],
+    is_damaged: impl Fn(usize) -> bool,
+    is_closed: bool,
+    what: &str,
+) {
+    let path = made.segments()[1].1.clone();
+    let whole = made.bytes_of(&path);
+    let mut bytes = whole.clone();
+    for (frame, place) in places.iter().enumerate() {
+        if is_damaged(frame) {
+            // Some are flipped, some are lost with what is around them.
+            if frame % 2 == 0 { bytes[place + 9] ^= 1 } else { bytes[*place..place + 40].fill(0) }
+        }
+    }
+    made.overwrite(&path, &bytes);
+    let frames = (0..places.len())
+        .map(|frame| (places[frame], &made.entries[1 + 3 * frame..][..3], is_damaged(frame)));
+    let twin = Twin { frames: frames.collect(), is_closed };
+    let behind = made.entries.get(1 + 3 * places.len()).filter(|_| is_closed);
+    // It counts what `verify` can read, too.
+    let whole_frames = twin.frames.iter().filter(|(_, _, is_damaged)| !is_damaged).count() as u64;
+    assert_eq!(made.log().verify().unwrap().entries, 3 * whole_frames + 1 + u64::from(is_closed), "{what}");
+    let mut reader = made.log().newest().or_else(|_| made.log().from(at(0))).unwrap();
+    for (time, _) in &made.entries[1..] {
+        for time in [*time, time + 1] {
+            let sought = reader.seek(at(time)).and_then(|()| Ok(reader.next()?.map(owned)));
+            match twin.first_after(time) {
+                Ok(Some(expected)) if time <= made.entries[3 * places.len()].0 => {
+                    assert_eq!(sought.unwrap().as_ref(), Some(expected), "{what}, {time}");
+                    // It reads on to the next damage, and says so.
+                    let frame =
+                        twin.frames.iter().position(|(_, entries, _)| entries.contains(expected)).unwrap();
+                    let left = twin.frames[frame..].iter().take_while(|(_, _, is_damaged)| !is_damaged);
+                    let left: Vec<&Owned> = left
+                        .flat_map(|(_, entries, _)| *entries)
+                        .filter(|entry| entry.0 > expected.0)
+                        .collect();
+                    for expected in &left {
+                        assert_eq!(
+                            reader.next().unwrap().map(owned).as_ref(),
+                            Some(*expected),
+                            "{what}, {time}"
+                        );
+                    }
+                    let next = reader.next().map(|entry| entry.map(owned));
+                    match twin.frames[frame..].iter().find(|(_, _, is_damaged)| *is_damaged) {
+                        Some((offset, _, _)) if twin.is_proved(*offset) => {
+                            assert!(is_corrupt_at(&next, *offset), "{what}, {time}: {next:?}");
+                        }
+                        _ => assert_eq!(next.unwrap().as_ref(), behind, "{what}, {time}"),
+                    }
+                    // And back to the damage before.
+                    reader.seek(at(expected.0)).unwrap();
+                    let before =
+                        twin.frames[..=frame].iter().rev().take_while(|(_, _, is_damaged)| !is_damaged);
+                    for expected in before
+                        .flat_map(|(_, entries, _)| entries.iter().rev())
+                        .filter(|entry| entry.0 < expected.0)
+                    {
+                        assert_eq!(
+                            reader.back().unwrap().map(owned).as_ref(),
+                            Some(expected),
+                            "{what}, {time}, back"
+                        );
+                    }
+                    let back = reader.back().map(|entry| entry.map(owned));
+                    match twin.frames[..frame].iter().rfind(|(_, _, is_damaged)| *is_damaged) {
+                        Some(_) => {
+                            assert!(
+                                matches!(back, Err(LogError::Corrupt { .. })),
+                                "{what}, {time}: {back:?}"
+                            );
+                        }
+                        None => {
+                            assert_eq!(back.unwrap().as_ref(), made.entries.first(), "{what}, {time}, back");
+                        }
+                    }
+                }
+                Err(place) if twin.is_proved(place) => {
+                    assert!(is_corrupt_at(&sought, place), "{what}, {time}: {sought:?}, not {place}");
+                }
+                _ => assert_eq!(
+                    sought.unwrap().as_ref(),
+                    behind.filter(|(first, _)| *first >= time),
+                    "{what}, {time}"
+                ),
+            }
+        }
+    }
+    made.overwrite(&path, &whole);
+}
+
+/// What lies behind a damaged header is found by its time, with an index and without.
+#[test]
+fn a_seek_finds_what_lies_behind_damaged_headers() {
+    for is_closed in [true, false] {
+        for (frames, text_bytes) in [(7, 20), (12, 30_000)] {
+            let (made, places) = sandwiched(frames, text_bytes, is_closed);
+            let index = made.index_path(made.segments()[1].0);
+            let slots = made.bytes_of(&index);
+            for has_index in [true, false] {
+                made.overwrite(&index, if has_index { &slots } else { &[] });
+                for frame in 0..places.len() {
+                    let what = format!("{frame} of {frames}, index {has_index}, closed {is_closed}");
+                    check_seeks(&made, &places, |other| other == frame, is_closed, &what);
+                    check_seeks(
+                        &made,
+                        &places,
+                        |other| other == frame || other == frame + 1,
+                        is_closed,
+                        &(what.clone() + ", two"),
+                    );
+                    check_seeks(
+                        &made,
+                        &places,
+                        |other| other % 3 == frame % 3,
+                        is_closed,
+                        &(what + ", many"),
+                    );
+                }
+            }
+        }
+    }
+}

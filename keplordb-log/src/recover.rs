@@ -309,7 +309,7 @@ fn place_before(
     let start = (SEGMENT_HEADER_BYTES as u64, 0);
     // A frame must begin there that lies before `covered`, or there would be no last entry to find.
     let slot = index.and_then(|index| index.last_before(|slot| slot.offset < covered).unwrap_or_default());
-    let Some(slot) = slot else { return Ok(start) };
+    let Some((_, slot)) = slot else { return Ok(start) };
     let mut hops = Hops::new(file, header.salt, slot.offset, covered);
     Ok(match hops.next()? {
         Some((offset, frame)) if frame.rows > 0 && frame.first as i64 == slot.time.as_ns() => {

@@ -16,7 +16,7 @@ use crate::index::Slot;
 use crate::timestamp::Timestamp;
 use crate::window::Window;
 
-/// Bytes that are searched for a watermark at a time.
+/// Bytes that are searched for a watermark, or for a header, at a time.
 const SEARCH_BYTES: usize = 256 << 10;
 
 /// An open segment.
@@ -170,6 +170,32 @@ impl SegmentFile {
             match bytes.len().checked_sub(HEADER_BYTES) {
                 Some(searched_bytes) if searched_bytes > 0 => at += (searched_bytes as u64 / 8 + 1) * 8,
                 _ => return Ok(false),
+            }
+        }
+    }
+
+    /// Where the next header begins behind a bad frame at `at`; `None` if there is none.
+    ///
+    /// Cost: reads what lies between.
+    pub(crate) fn next_header(&mut self, at: u64) -> Result<Option<u64>> {
+        let mut at = at.saturating_add(8);
+        loop {
+            self.read(at, SEARCH_BYTES)?;
+            let bytes = self.window.from(at);
+            // No header is all zeros, and space that was filled ahead is.
+            let blank = bytes.as_chunks::<64>().0.iter().take_while(|chunk| **chunk == [0; 64]).count();
+            let first = (blank * 64).saturating_sub(HEADER_BYTES);
+            let mut places = (first..bytes.len().saturating_sub(HEADER_BYTES - 1)).step_by(8);
+            let found = places.find(|place| {
+                let rest = bytes.get(*place..).unwrap_or_default();
+                self.salted.header(rest, at + *place as u64).is_some()
+            });
+            if let Some(place) = found {
+                return Ok(Some(at + place as u64));
+            }
+            match bytes.len().checked_sub(HEADER_BYTES) {
+                Some(searched_bytes) if searched_bytes > 0 => at += (searched_bytes as u64 / 8 + 1) * 8,
+                _ => return Ok(None),
             }
         }
     }

@@ -348,27 +348,6 @@ impl Verifier {
 }
 
 impl SegmentFile {
-    /// Where the next header begins behind a bad frame at `at`.
-    fn next_header(&mut self, at: u64) -> Result<Option<u64>> {
-        let mut at = at + 8;
-        loop {
-            self.read(at, SEARCH_BYTES)?;
-            let bytes = self.window.from(at);
-            let mut places = (0..bytes.len().saturating_sub(HEADER_BYTES - 1)).step_by(8);
-            let found = places.find(|place| {
-                let rest = bytes.get(*place..).unwrap_or_default();
-                self.salted.header(rest, at + *place as u64).is_some()
-            });
-            if let Some(place) = found {
-                return Ok(Some(at + place as u64));
-            }
-            match bytes.len().checked_sub(HEADER_BYTES) {
-                Some(searched_bytes) if searched_bytes > 0 => at += (searched_bytes as u64 / 8 + 1) * 8,
-                _ => return Ok(None),
-            }
-        }
-    }
-
     /// Where the zeros begin that end the file, or `at` if nothing else follows it.
     fn used_bytes(&mut self, at: u64) -> Result<u64> {
         let (mut at, mut used_bytes) = (at, at);
