@@ -693,7 +693,8 @@ fn end_of(segment: &mut SegmentFile) -> Result<(u64, Option<Timestamp>)> {
 }
 
 impl Log {
-    /// A reader before the first entry that is left. Cost: lists the directory and opens a file.
+    /// A reader before the first entry that is left. Cost: lists the directory and opens a file. Where that fails because the first
+    /// segment is damaged, [`from`](Self::from) the start of a later one reads on behind it.
     ///
     /// # Errors
     /// As [`Reader::seek`].

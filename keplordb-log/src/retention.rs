@@ -9,6 +9,12 @@ use crate::segments::SegmentInfo;
 /// What of a log is kept. A segment goes when its last entry is older than `max_age`, or when the log has more than
 /// `max_bytes`; what is `None` limits nothing.
 ///
+/// # Damaged segments
+/// They go as others do, so that one of them does not keep all later ones for ever. Of what time its last entry was is then
+/// not guessed: it is taken to be as late as the next segment leaves room for ([`SegmentInfo::end`]), so nothing goes before it is
+/// certainly too old. Its bytes are those of its file. What of it can still be read is lost with it: look at
+/// [`verify`](Log::verify) first.
+///
 /// By default entries of the last seven days are kept, however many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {

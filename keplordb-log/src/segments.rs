@@ -18,50 +18,61 @@ use crate::window::Window;
 pub struct SegmentInfo {
     /// Time of its first entry; the file's name says it too.
     pub start: Timestamp,
-    /// Time of its last entry; of the last one that is known, if it is damaged.
+    /// Time of its last entry. If it is damaged, the latest that this can have been: the next segment's header says it, or else
+    /// it was before that segment's start. If it is the last segment as well, the last one that is known.
     pub end: Timestamp,
-    /// Its entries; those before the damage, if it is damaged.
+    /// Its entries; those before the damage, if it is damaged: none, if its header is.
     pub entries: u64,
     /// Bytes of its header and frames; of its file, if it is damaged. The file of the last segment may be longer, by zeros
     /// written ahead.
     pub bytes: u64,
-    /// 0 for the first segment that the log ever had, then one more each.
+    /// 0 for the first segment that the log ever had, then one more each. If its header is damaged, what it is by the nearest
+    /// header that is not, as if no segment were missing between them.
     pub number: u64,
     /// Whether it takes no more entries: the last one may be closed, the others are.
     pub is_closed: bool,
-    /// Whether frames at its end are damaged that were whole once. Elsewhere nobody has looked:
+    /// Whether its header is damaged, or frames at its end that were whole once. Elsewhere nobody has looked:
     /// [`verify`](Log::verify) does.
     pub is_damaged: bool,
 }
 
 impl Log {
-    /// The segments, oldest first; those that a writer or a replica is making meanwhile may be missing. One with damaged
-    /// frames is listed with what is known of it, so that [`retain`](Self::retain) can remove it.
+    /// The segments, oldest first; those that a writer or a replica is making meanwhile may be missing. One that is damaged is
+    /// listed with what is known of it, so that [`retain`](Self::retain) can remove it: if its header is, nothing in it can be
+    /// read, and its start is the one in its name.
     ///
     /// Cost: each file is opened, searched in its index, and read from there on: 64 KiB and a frame at most. A segment
     /// without an index costs a look at each frame's header, and one that ends in neither a frame nor zeros a look at the rest.
     ///
     /// # Errors
-    /// [`LogError::Corrupt`] for a damaged header of a segment, and what reading says. Frames are looked at only at a segment's end:
-    /// [`verify`](Self::verify) looks at all.
+    /// [`LogError::TooNew`] for a segment of a newer release, and what reading says. Frames are looked at only at a segment's
+    /// end: [`verify`](Self::verify) looks at all.
     pub fn segments(&self) -> Result<Vec<SegmentInfo>> {
         let (disk, dir) = (self.disk(), self.path());
         let view = View::of(disk.as_ref(), dir)?;
         let mut window = Window::default();
         let mut segments: Vec<SegmentInfo> = Vec::with_capacity(view.segments.len());
+        let mut is_numbered = false;
         for listed in &view.segments {
-            // One that was removed since it was listed is none.
-            let Some(mut file) = SegmentFile::open(disk, dir, listed.start, std::mem::take(&mut window))?
-            else {
-                continue;
+            let mut file = match SegmentFile::open(disk, dir, listed.start, std::mem::take(&mut window)) {
+                Ok(Some(file)) => file,
+                // One that was removed since it was listed is none.
+                Ok(None) => continue,
+                Err(LogError::Corrupt { .. }) => {
+                    bound_damaged(&mut segments, listed.start, None);
+                    let number = segments.last().map_or(0, |before| before.number.saturating_add(1));
+                    segments.push(unreadable(listed, number, &view));
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             file.limit_bytes = view.limit_bytes(listed.start);
-            // What a damaged segment does not tell any more is in the header of the next.
-            if let Some(before) = segments.last_mut().filter(|before| before.is_damaged)
-                && before.number.checked_add(1) == Some(file.header.number)
-                && let Some(end) = file.header.before
-            {
-                before.end = end;
+            bound_damaged(&mut segments, listed.start, file.header.before);
+            if !is_numbered {
+                for (distance, unread) in (1..).zip(segments.iter_mut().rev()) {
+                    unread.number = file.header.number.saturating_sub(distance);
+                }
+                is_numbered = true;
             }
             segments.extend(file.info(&view)?);
             window = file.into_window();
@@ -108,6 +119,22 @@ impl Log {
     }
 }
 
+/// What is known of a segment whose header is damaged.
+fn unreadable(listed: &Listed, number: u64, view: &View) -> SegmentInfo {
+    let start = listed.start;
+    let (bytes, is_closed) = (listed.bytes.min(view.limit_bytes(start)), view.after(start).is_some());
+    SegmentInfo { start, end: start, entries: 0, bytes, number, is_closed, is_damaged: true }
+}
+
+/// Gives the last of `segments`, if it is damaged, the latest end that the segment behind it leaves: that one starts at `start`,
+/// and its header says, where it can be read, of what time the entry `before` it was.
+fn bound_damaged(segments: &mut [SegmentInfo], start: Timestamp, before: Option<Timestamp>) {
+    if let Some(damaged) = segments.last_mut().filter(|last| last.is_damaged) {
+        let end = before.unwrap_or(Timestamp::from_ns(start.as_ns().saturating_sub(1)));
+        damaged.end = end.max(damaged.start);
+    }
+}
+
 impl SegmentFile {
     /// What the segment has; `None` if a copy has no frame of it yet, or if it is gone.
     fn info(&mut self, view: &View) -> Result<Option<SegmentInfo>> {
@@ -144,7 +171,14 @@ impl SegmentFile {
         let (start, number) = (self.header.start, self.header.number);
         let end = match (closed, last) {
             (Some(end), _) => end,
-            (None, Some(place)) => self.last_time(&place)?,
+            (None, Some(place)) => match self.last_time(&place) {
+                // A checksum over what was malformed before: what is known of the frame is its first entry's time.
+                Err(LogError::Corrupt { .. }) => {
+                    is_damaged = true;
+                    place.first
+                }
+                last => last?,
+            },
             (None, None) => slot.map_or(start, |slot| slot.time),
         };
         let bytes = match closed {
@@ -235,6 +269,96 @@ mod tests {
         let removed = made.log().retain(&Retention { max_age: None, max_bytes: Some(1) }).unwrap();
         assert_eq!(removed.segments, 2);
         assert_eq!(made.log().segments().unwrap(), sound[2..]);
+    }
+
+    #[test]
+    fn segments_without_a_header_are_listed_between_their_neighbours() {
+        let made = made();
+        let sound = made.log().segments().unwrap();
+        let files: Vec<_> =
+            made.segments().into_iter().map(|(_, path)| (made.bytes_of(&path), path)).collect();
+        let end_before = |number: usize| Timestamp::from_ns(sound[number].start.as_ns() - 1);
+        for damaged in 1..8_u8 {
+            let is_damaged = |number: usize| damaged >> number & 1 == 1;
+            for (number, (whole, path)) in files.iter().enumerate() {
+                let mut bytes = whole.clone();
+                if is_damaged(number) {
+                    // Salt, version, and one cut inside the header.
+                    match number {
+                        0 => bytes[20] ^= 1,
+                        1 => bytes[8] ^= 2,
+                        _ => bytes.truncate(40),
+                    }
+                }
+                made.overwrite(path, &bytes);
+            }
+            let expected = |number: usize| {
+                if !is_damaged(number) {
+                    return sound[number];
+                }
+                let end = match number {
+                    2 => sound[2].start,
+                    // What the next header says, or else its file's name.
+                    _ if is_damaged(number + 1) => end_before(number + 1),
+                    _ => sound[number].end,
+                };
+                let bytes = made.bytes_of(&files[number].1).len() as u64;
+                SegmentInfo { end, bytes, entries: 0, is_damaged: true, ..sound[number] }
+            };
+            let expected: Vec<_> = (0..3).map(expected).collect();
+            assert_eq!(made.log().segments().unwrap(), expected, "{damaged:b}");
+            let stats = made.log().stats().unwrap();
+            assert_eq!(stats.entries, (0..3).filter(|number| !is_damaged(*number)).count() as u64 * 200);
+            let report = made.log().verify().unwrap();
+            let told: Vec<_> = report.damage.iter().map(|damage| damage.file.clone()).collect();
+            let files = (0..3).filter(|number| is_damaged(*number)).map(|number| files[number].1.clone());
+            assert_eq!(told, files.collect::<Vec<_>>(), "{report:?}");
+        }
+        // A frame that is damaged before a header that is: only the name behind says until when it went.
+        let (mut bytes, path) = files[0].clone();
+        let end = bytes.len();
+        bytes[end - 3] ^= 1;
+        made.overwrite(&path, &bytes);
+        made.overwrite(&files[1].1, &[]);
+        let listed = made.log().segments().unwrap();
+        assert_eq!((listed[0].end, listed[0].entries), (end_before(1), 200));
+        assert!(listed[0].is_damaged && listed[1].is_damaged && listed[1].bytes == 0);
+    }
+
+    /// The first ones have no neighbour before them that could be counted from.
+    #[test]
+    fn a_damaged_first_segment_is_numbered_by_a_later_one() {
+        let mut made = made();
+        for _ in 0..2 {
+            made.close();
+            made.batch(10, &[b"later"]);
+        }
+        let segments = made.segments();
+        made.disk.remove(&segments[0].1).unwrap();
+        for (_, path) in &segments[1..3] {
+            made.overwrite(path, &[7; 100]);
+        }
+        let listed = made.log().segments().unwrap();
+        let known: Vec<_> = listed.iter().map(|segment| (segment.number, segment.is_damaged)).collect();
+        assert_eq!(known, [(1, true), (2, true), (3, false), (4, false)]);
+        assert!(listed[..3].iter().all(|segment| segment.is_closed));
+    }
+
+    /// A newer release's segments are its own to judge.
+    #[test]
+    fn a_newer_segment_is_no_damaged_one() {
+        let made = made();
+        let path = made.segments()[1].1.clone();
+        let mut bytes = made.bytes_of(&path);
+        bytes[8] = 9;
+        bytes[12..16].fill(0);
+        let crc = crc32fast::hash(&bytes[..64]);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        made.overwrite(&path, &bytes);
+        let error = made.log().segments().unwrap_err();
+        assert!(matches!(error, LogError::TooNew { found: 9, .. }), "{error}");
+        assert!(made.log().retain(&Retention { max_age: None, max_bytes: Some(1) }).is_err());
+        assert_eq!(made.segments().len(), 3);
     }
 
     #[test]

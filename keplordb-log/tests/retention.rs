@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keplordb_disk::SimDisk;
 use keplordb_disk::sim::{Fault, FaultKind};
+use keplordb_disk::{Disk, SimDisk};
 use keplordb_log::{
     Clock, Compactor, Log, LogError, ManualClock, Options, Removed, Retention, SyncPolicy, Timestamp,
 };
@@ -77,6 +77,103 @@ fn old_segments_go_and_the_rest_stays() {
     // What was removed is gone for good.
     let (log, _) = self::log(&disk.power_cut(0));
     assert_eq!(log.segments().unwrap().len(), 1);
+}
+
+/// The file of a segment.
+fn file(start: Timestamp) -> std::path::PathBuf {
+    std::path::Path::new("commands").join(start.to_string().replace(':', "_") + ".segment")
+}
+
+/// A damaged header ends neither retention nor reading, and no segment goes before it is certainly too old.
+#[test]
+fn segments_with_damaged_headers_go_when_they_are_certainly_too_old() {
+    for damaged in [&[1][..], &[0], &[1, 2], &[0, 1, 2, 3], &[2, 4]] {
+        let disk = SimDisk::default();
+        let (log, clock) = log(&disk);
+        write(&log, &clock, 0..30);
+        let sound = log.segments().unwrap();
+        assert!(sound.len() > 6, "{sound:?}");
+        for number in damaged {
+            disk.open(&file(sound[*number].start)).unwrap().write_at(&[0xEE; 3], 30).unwrap();
+        }
+        let second = |time: Timestamp| time.as_ns() / 1_000_000_000;
+        // At each second those are gone whose last entry is too old, though nobody can read it of some.
+        for now in 30..70 {
+            clock.set(Timestamp::from_ns(now * 1_000_000_000));
+            log.retain(&Retention { max_age: Some(Duration::from_secs(30)), max_bytes: None }).unwrap();
+            let left = log.segments().unwrap();
+            for segment in &sound[..sound.len() - left.len()] {
+                assert!(second(segment.end) < now - 30, "{damaged:?}, at {now}: {segment:?} is gone");
+            }
+            // Those that are certainly too old: the next one begins before that.
+            let certain = sound.windows(2).take_while(|pair| second(pair[1].start) < now - 30).count();
+            assert!(sound.len() - left.len() >= certain, "{damaged:?}, at {now}: {} left", left.len());
+        }
+        assert_eq!(log.segments().unwrap().len(), 1);
+
+        // By size: each counts as many bytes as its file has.
+        let disk = SimDisk::default();
+        let (log, clock) = self::log(&disk);
+        write(&log, &clock, 0..30);
+        for number in damaged {
+            disk.open(&file(sound[*number].start)).unwrap().write_at(&[0xEE; 3], 30).unwrap();
+        }
+        for kept in (1..sound.len()).rev() {
+            let bytes = sound[sound.len() - kept..].iter().map(|segment| segment.bytes).sum();
+            log.retain(&Retention { max_age: None, max_bytes: Some(bytes) }).unwrap();
+            assert_eq!(log.segments().unwrap().len(), kept, "{damaged:?}");
+        }
+    }
+}
+
+/// Whatever is damaged of the last segment, it stays: the next time must be later than its last, once it is restored.
+#[test]
+fn a_damaged_last_segment_stays() {
+    let disk = SimDisk::default();
+    let (log, clock) = log(&disk);
+    write(&log, &clock, 0..10);
+    let last = *log.segments().unwrap().last().unwrap();
+    disk.open(&file(last.start)).unwrap().write_at(&[0xEE; 3], 30).unwrap();
+    clock.set(Timestamp::from_ns(i64::MAX));
+    log.retain(&Retention { max_age: Some(Duration::ZERO), max_bytes: Some(0) }).unwrap();
+    let left = log.segments().unwrap();
+    assert!(left.len() == 1 && left[0].start == last.start && left[0].is_damaged, "{left:?}");
+    assert!(matches!(log.remove_segment(last.start), Err(LogError::LastSegment { .. })));
+}
+
+#[test]
+fn a_reader_goes_on_behind_a_damaged_header() {
+    let disk = SimDisk::default();
+    let (log, clock) = log(&disk);
+    write(&log, &clock, 0..30);
+    let sound = log.segments().unwrap();
+    let whole = seconds(&log);
+    let damaged = file(sound[2].start);
+    disk.open(&damaged).unwrap().write_at(&[0xEE; 3], 30).unwrap();
+    let is_told = |error: &LogError| {
+        matches!(error, LogError::Corrupt { file, offset: 12, .. } if *file == damaged)
+            && error.to_string().contains("restore the file from a copy")
+    };
+    let mut reader = log.reader().unwrap();
+    let mut read = Vec::new();
+    let error = loop {
+        match reader.next() {
+            Ok(entry) => read.push(entry.unwrap().time.as_ns() / 1_000_000_000),
+            Err(error) => break error,
+        }
+    };
+    assert!(is_told(&error) && is_told(&reader.next().unwrap_err()), "{error}");
+    assert_eq!(read, whole[..read.len()]);
+    assert_eq!(read.len() as u64, sound[0].entries + sound[1].entries);
+    assert!(is_told(&reader.seek(sound[2].start).unwrap_err()));
+    assert!(is_told(&log.from(Timestamp::from_ns(sound[3].start.as_ns() - 1)).unwrap_err()));
+    reader.seek(sound[3].start).unwrap();
+    for expected in whole.iter().filter(|second| **second * 1_000_000_000 >= sound[3].start.as_ns()) {
+        assert_eq!(reader.next().unwrap().unwrap().time.as_ns(), expected * 1_000_000_000);
+    }
+    assert!(reader.next().unwrap().is_none());
+    while reader.back().is_ok_and(|entry| entry.is_some_and(|entry| entry.time > sound[3].start)) {}
+    assert!(is_told(&reader.back().unwrap_err()));
 }
 
 #[test]
