@@ -13,7 +13,8 @@
 //!          │            │ u64    │ u64    │ u32  │ 4 × 0 │        │        │
 //!          └────────────┴────────┴────────┴──────┴───────┴────────┴────────┴──
 //! salt     of the segment
-//! synced   bytes of the segment that were known to be synced when this was written: all of them after a writer was closed
+//! synced   bytes of the segment that were known to be synced when this was written: all of them after a writer was closed;
+//!          0 in a copy, whose mark says it
 //! crc      CRC-32 of the 24 bytes before it
 //!
 //! slot     0        8        16        24     28      32

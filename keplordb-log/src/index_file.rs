@@ -38,6 +38,14 @@ impl IndexFile {
         Ok(header.map(|header| Self { file, header }))
     }
 
+    /// Whether the file at `path` is an index that says nothing of syncs, as a replica makes them.
+    pub(crate) fn is_of_replica(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+        let mut bytes = [0; INDEX_HEADER_BYTES];
+        let read = disk.open_read(path)?.read_at(&mut bytes, 0)?;
+        let header = if read == INDEX_HEADER_BYTES { IndexHeader::decode(&bytes) } else { None };
+        Ok(header.is_some_and(|header| header.synced_bytes == 0))
+    }
+
     /// Bytes of the segment that were synced when that was last noted.
     pub(crate) fn synced_bytes(&self) -> u64 {
         self.header.synced_bytes
@@ -89,13 +97,30 @@ impl IndexFile {
     }
 }
 
-/// An index that is written, by the writer of its segment.
+/// How far the frames of a segment were gone over to make its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Passed {
+    /// Where the next frame begins.
+    pub(crate) at: u64,
+    /// Entries before it.
+    pub(crate) entries: u64,
+}
+
+impl Default for Passed {
+    fn default() -> Self {
+        Self { at: SEGMENT_HEADER_BYTES as u64, entries: 0 }
+    }
+}
+
+/// An index that is written: by the writer of its segment, or by the replica that copies that.
 #[derive(Debug)]
 pub(crate) struct IndexWriter {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     salt: u64,
     slots: Slots,
+    /// Whether something was written since the last sync.
+    is_changed: bool,
 }
 
 impl IndexWriter {
@@ -109,7 +134,7 @@ impl IndexWriter {
         let file = disk.create(&path)?;
         let salt = segment.salt;
         file.write_at(&IndexHeader { salt, synced_bytes: 0 }.encode(), 0)?;
-        Ok(Self { path, file, salt, slots: Slots::default() })
+        Ok(Self { path, file, salt, slots: Slots::default(), is_changed: true })
     }
 
     /// The index of a segment that is written on from `end`: what is sound of it is kept, the rest is made again from `frames`,
@@ -121,51 +146,83 @@ impl IndexWriter {
         frames: &dyn DiskFile,
         end: u64,
     ) -> io::Result<Self> {
+        let (mut index, mut passed) = Self::open(disk, dir, segment, frames, end)?;
+        index.complete(frames, &mut passed, end, u64::MAX)?;
+        Ok(index)
+    }
+
+    /// What is sound of the index of a segment, made anew if nothing is, without the slots that would follow: they are to be
+    /// [completed](Self::complete). Slots from `end` on are cut off.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        segment: &SegmentHeader,
+        frames: &dyn DiskFile,
+        end: u64,
+    ) -> io::Result<(Self, Passed)> {
         let found = IndexFile::open(disk, dir, segment)?;
         let sound = found.as_ref().map(|found| found.sound_slots(end)).transpose()?.unwrap_or_default();
-        let Some(last) = sound.last() else {
-            let mut index = Self::create(disk, dir, segment)?;
-            index.complete(frames, SEGMENT_HEADER_BYTES as u64, 0, end)?;
-            return Ok(index);
+        let leads_to_its_frame = |slot: &&Slot| -> io::Result<bool> {
+            let frame = Hops::new(frames, segment.salt, slot.offset, end).next()?;
+            Ok(frame.is_some_and(|(_, header)| header.rows > 0 && header.first as i64 == slot.time.as_ns()))
+        };
+        let last = match sound.last() {
+            Some(last) if leads_to_its_frame(&last)? => last,
+            _ => return Ok((Self::create(disk, dir, segment)?, Passed::default())),
         };
         let path = dir.join(index_name(segment.start));
         let file = disk.open(&path)?;
         let count = sound.len() as u64;
-        let mut index = Self { path, file, salt: segment.salt, slots: Slots::after(count, last.offset) };
+        let slots = Slots::after(count, last.offset);
+        let index = Self { path, file, salt: segment.salt, slots, is_changed: false };
         if index.file.bytes()? > slot_offset(count) {
             index.file.truncate(slot_offset(count))?;
             // What is cut must not come back behind slots of other frames.
             index.file.sync()?;
         }
-        index.complete(frames, last.offset, last.entries, end)?;
-        Ok(index)
+        Ok((index, Passed { at: last.offset, entries: last.entries }))
     }
 
-    /// Adds the slots of the frames from `at`, with `entries` before it, to `end`.
-    fn complete(&mut self, frames: &dyn DiskFile, at: u64, mut entries: u64, end: u64) -> io::Result<()> {
-        let mut hops = Hops::new(frames, self.salt, at, end);
-        while let Some((offset, Header { rows, first, .. })) = hops.next()? {
-            self.note(offset, Timestamp::from_ns(first as i64), entries)?;
-            entries += u64::from(rows);
+    /// Adds the slots of the frames behind those that were passed, to `end`, or until `limit_bytes` of them are passed. Returns
+    /// whether there are no more.
+    pub(crate) fn complete(
+        &mut self,
+        frames: &dyn DiskFile,
+        passed: &mut Passed,
+        end: u64,
+        limit_bytes: u64,
+    ) -> io::Result<bool> {
+        let stop = passed.at.saturating_add(limit_bytes);
+        let mut hops = Hops::new(frames, self.salt, passed.at, end);
+        while passed.at < stop {
+            let Some((offset, header)) = hops.next()? else { return Ok(true) };
+            // A closing frame is no place to read from.
+            if header.rows > 0 {
+                self.note(offset, Timestamp::from_ns(header.first as i64), passed.entries)?;
+            }
+            passed.at = offset.saturating_add(header.frame_bytes());
+            passed.entries += u64::from(header.rows);
         }
-        Ok(())
+        Ok(passed.at >= end)
     }
 
     /// Says that a frame was written, the next one in its order; most get no slot, and then nothing is done.
     pub(crate) fn note(&mut self, offset: u64, time: Timestamp, entries: u64) -> io::Result<()> {
         let Some(number) = self.slots.take(offset) else { return Ok(()) };
         let slot = Slot { time, offset, entries };
+        self.is_changed = true;
         self.file.write_at(&slot.encode(self.salt, number), slot_offset(number))
     }
 
     /// Notes that this much of the segment is synced.
     pub(crate) fn note_synced(&mut self, synced_bytes: u64) -> io::Result<()> {
+        self.is_changed = true;
         self.file.write_at(&IndexHeader { salt: self.salt, synced_bytes }.encode(), 0)
     }
 
     /// Syncs it, so that a sealed segment keeps its index over a power cut.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.is_changed) { self.file.sync() } else { Ok(()) }
     }
 
     /// Gives it up: nobody shall believe what is in it.

@@ -41,6 +41,7 @@
 #![forbid(unsafe_code)]
 
 mod compactor;
+mod copy_index;
 mod entries;
 mod error;
 pub mod file;

@@ -106,10 +106,13 @@ pub(crate) fn open(files: &Files, lock: &mut Lock) -> Result<Opened> {
 fn end_copying(files: &Files, mark: &Mark) -> Result<()> {
     let (disk, dir) = (files.disk.as_ref(), files.dir.as_ref());
     cut_to(disk, dir, mark)?;
-    // What an index says of syncs would be about another disk. All of them can be made again.
+    // Those that the replica has made say nothing of syncs. One that does was put here by another program, and is about another
+    // disk. All of them can be made again.
     for entry in disk.list(dir).at("list", dir)?.iter().filter(|entry| index_start(&entry.name).is_some()) {
         let path = dir.join(&entry.name);
-        disk.remove(&path).at("remove", &path)?;
+        if !IndexFile::is_of_replica(disk, &path).unwrap_or_default() {
+            disk.remove(&path).at("remove", &path)?;
+        }
     }
     disk.sync_dir(dir).at("sync", dir)
 }
@@ -126,7 +129,7 @@ fn sync_all(files: &Files, segments: &[Listed]) -> Result<()> {
 }
 
 /// Step 3. That one stays is no error: it takes up space, and the next opening tries again.
-fn remove_leftovers(disk: &dyn Disk, dir: &Path, entries: &[Entry], segments: &[Listed]) {
+pub(crate) fn remove_leftovers(disk: &dyn Disk, dir: &Path, entries: &[Entry], segments: &[Listed]) {
     let is_segment = |start| segments.binary_search_by_key(&start, |segment| segment.start).is_ok();
     for entry in entries.iter().filter(|entry| !entry.is_dir) {
         let name = entry.name.as_str();

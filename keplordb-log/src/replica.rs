@@ -2,6 +2,7 @@
 //!
 //! Only what is durable at the source is copied, so the copy never has what a power cut takes from its source. What was copied
 //! is synced, and then the [mark](crate::mark) of the copy says so; whatever a crash leaves behind the mark is written anew.
+//! The copy's [time indexes](crate::copy_index) follow the mark.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use keplordb_disk::{DiskFile, Lock, Watch};
 
+use crate::copy_index::{CopyIndexes, STEP_BYTES};
 use crate::entries;
 use crate::error::{IoContext, LogError, Result};
 use crate::file::FileError;
@@ -66,6 +68,7 @@ pub struct Replica {
     follow_removals: bool,
     /// The segment that is being copied; `None` until the source has one.
     current: Option<Current>,
+    indexes: CopyIndexes,
     /// After a failed sync of the copy its bytes are in doubt until it is opened again.
     poison: Poison,
     buffer: Vec<u8>,
@@ -147,6 +150,7 @@ impl Replica {
             target: target.clone(),
             follow_removals: false,
             current: None,
+            indexes: CopyIndexes::default(),
             poison: Poison::default(),
             buffer: Vec::new(),
             watch: None,
@@ -169,7 +173,8 @@ impl Replica {
     /// Copies what the source has by now, and perhaps some of what is written meanwhile: on return it is durable in the copy.
     ///
     /// Cost: three syncs of the copy and one of the source for each 8 MiB, and some more for a new segment. Where there is
-    /// nothing to copy it reads what the source has written ahead, up to 4 MiB.
+    /// nothing to copy it reads what the source has written ahead, up to 4 MiB. Where time indexes of the copy are missing or
+    /// behind, the headers of some 64 MiB of it are looked at besides.
     ///
     /// # Errors
     /// [`LogError::Gap`] if segments were removed at the source before they were copied: begin a new copy, and keep segments
@@ -177,6 +182,17 @@ impl Replica {
     /// the source is no longer what was copied. [`LogError::Poisoned`] after a failed sync of the copy: open it again. What
     /// reading and writing say otherwise; then the next step tries again.
     pub fn step(&mut self) -> Result<Copied> {
+        let (disk, dir) = (self.target.disk().as_ref(), self.target.path());
+        // Before the next segment is begun: the index of the present one may be behind, as a crash has left it.
+        if let Some(current) = self.current {
+            self.indexes.grow(disk, dir, &current.mark);
+        }
+        self.indexes.mend(disk, dir, STEP_BYTES);
+        self.copy()
+    }
+
+    /// Copies what the source has by now.
+    fn copy(&mut self) -> Result<Copied> {
         let mut copied = Copied::default();
         // Beyond what there is now a source that is written all the time would never let it end.
         let goal = View::of(self.source.disk().as_ref(), self.source.path())?.segments.last().copied();
@@ -258,6 +274,12 @@ impl Replica {
         let (disk, dir) = (self.target.disk().as_ref(), self.target.path());
         cut_to(disk, dir, &mark)?;
         mark.write(disk, dir, &self.poison)?;
+        let listed = disk.list(dir).at("list", dir)?;
+        let segments = header::segments_of(&listed);
+        // Indexes of segments that were removed just when the power went.
+        recover::remove_leftovers(disk, dir, &listed, &segments);
+        let starts = segments.iter().map(|segment| segment.start);
+        self.indexes = CopyIndexes::new(starts.filter(|start| *start < mark.start).collect());
         let mut current = Current::beginning(mark);
         if mark.bytes > 0 {
             let path = dir.join(segment_name(mark.start));
@@ -429,6 +451,7 @@ impl Replica {
         mark.write(self.target.disk().as_ref(), self.target.path(), &self.poison)?;
         let entries = current.entries + read.entries;
         self.current = Some(Current { mark, entries, seam: Some(seam), is_closed });
+        self.indexes.grow(self.target.disk().as_ref(), self.target.path(), &mark);
         Ok(Some(copied))
     }
 
@@ -440,6 +463,7 @@ impl Replica {
         if is_new {
             // What a failed step has left.
             remove(disk.as_ref(), &path)?;
+            remove(disk.as_ref(), &dir.join(index_name(mark.start)))?;
         }
         let file = if is_new { disk.create(&path) } else { disk.open(&path) }.at("open", &path)?;
         if is_new {
