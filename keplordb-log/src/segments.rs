@@ -344,6 +344,31 @@ mod tests {
         assert!(listed[..3].iter().all(|segment| segment.is_closed));
     }
 
+    /// What never was written so, behind a checksum that holds: nobody can read the frame, and the segment is listed all the same.
+    #[test]
+    fn a_last_frame_that_makes_no_sense_is_damage() {
+        let made = made();
+        let sound = made.log().segments().unwrap();
+        let path = made.segments()[2].1.clone();
+        let mut bytes = made.bytes_of(&path);
+        let frame_bytes = (bytes.len() - 64) / 100;
+        let last = bytes.len() - frame_bytes;
+        let salt = crate::header::SegmentHeader::decode(&bytes).unwrap().salt;
+        let mut header =
+            crate::frame::read_header(bytes[last..].first_chunk().unwrap(), salt, last as u64).unwrap();
+        // One entry more than there are.
+        header.rows += 1;
+        let payload_bytes = header.payload_bytes as usize;
+        let crc = crate::frame::payload_crc(&bytes[last + HEADER_BYTES..][..payload_bytes]);
+        crate::frame::write_header(bytes[last..].first_chunk_mut().unwrap(), salt, crc, &header);
+        made.overwrite(&path, &bytes);
+        let listed = made.log().segments().unwrap();
+        assert_eq!(listed[..2], sound[..2]);
+        let first_of_frame = Timestamp::from_ns(header.first as i64);
+        assert!(listed[2].is_damaged && listed[2].end == first_of_frame, "{listed:?}");
+        assert_eq!(listed[2].bytes, bytes.len() as u64);
+    }
+
     /// A newer release's segments are its own to judge.
     #[test]
     fn a_newer_segment_is_no_damaged_one() {
