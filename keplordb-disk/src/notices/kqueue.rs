@@ -37,6 +37,8 @@ impl Queue for Kernel {
     #[cfg(not(target_vendor = "apple"))]
     const OPEN_FLAGS: i32 = libc::O_NONBLOCK;
 
+    const RUN_OUT: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOSPC];
+
     fn add(&mut self, file: &File, of: Told) -> io::Result<()> {
         // Cutting a file is no write to some of these systems, but a change of attributes.
         let what = FilterFlag::NOTE_WRITE

@@ -10,13 +10,18 @@ use super::listing::{CLOCK, Listing};
 use crate::Watch;
 
 /// How often: a reader that follows a log hears of an entry after half of this on average.
-pub(super) const EVERY: Duration = Duration::from_millis(20);
+const EVERY: Duration = Duration::from_millis(20);
 
 /// The longest pause, however long a look takes.
 const EVERY_MAX: Duration = Duration::from_secs(1);
 
 /// How many times as long as the last look the pause is at least: looking takes at most a twentieth of a processor's time.
 const PAUSE_PER_LOOK: u32 = 19;
+
+/// How long to pause after a look that took so long.
+pub(super) fn pause_after(look: Duration) -> Duration {
+    (look * PAUSE_PER_LOOK).clamp(EVERY, EVERY_MAX)
+}
 
 /// Looks at names, lengths and times of change, and remembers what it saw.
 #[derive(Debug)]
@@ -50,7 +55,7 @@ impl Watch for Looks {
                 self.seen = now;
                 return Ok(true);
             }
-            let pause = (begin.elapsed() * PAUSE_PER_LOOK).clamp(EVERY, EVERY_MAX);
+            let pause = pause_after(begin.elapsed());
             let rest = until.map_or(pause, |until| until.saturating_duration_since(Instant::now()));
             thread::sleep(rest.min(pause));
             if self.seen.has_doubtful_names || self.seen.has_doubtful_bytes {

@@ -61,6 +61,13 @@ impl StandIn {
 impl Queue for StandIn {
     const OPEN_FLAGS: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
+    const RUN_OUT: [i32; 4] = [
+        Errno::MFILE.raw_os_error(),
+        Errno::NFILE.raw_os_error(),
+        Errno::NOMEM.raw_os_error(),
+        Errno::NOSPC.raw_os_error(),
+    ];
+
     fn add(&mut self, file: &File, of: Told) -> io::Result<()> {
         let flags = if of == Told::Names {
             WatchFlags::CREATE

@@ -321,6 +321,25 @@ fn few_files_are_held_and_removed_ones_not_for_long() {
     assert!(open_in(&place.root).is_empty());
 }
 
+/// The process needs its last descriptors for something else.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_file_is_held_where_descriptors_run_out() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in 0..10 {
+        std::fs::write(dir.path().join(format!("file {number}")), b"").unwrap();
+    }
+    let mut watch = Vnodes::of(StandIn::new(3).unwrap(), dir.path(), 16, CLOCK).unwrap();
+    assert!(open_in(dir.path()).is_empty());
+    thread::sleep(CLOCK);
+    assert!(settle(&mut watch));
+    let begin = Instant::now();
+    std::fs::write(dir.path().join("file 3"), b"1").unwrap();
+    assert!(watch.wait(SOON).unwrap());
+    assert!(begin.elapsed() < Duration::from_millis(500), "it was looked at as seldom as an old file");
+    assert!(open_in(dir.path()).is_empty());
+}
+
 /// What is not held is looked at only now and then; but when it is written, it comes to be held.
 #[cfg(target_os = "linux")]
 #[test]

@@ -5,6 +5,9 @@
 //! of each; of a log that is the file that grows. The others, which as a rule nobody writes to any more, are looked at from
 //! time to time; one that was written is then the newest, and held.
 //!
+//! Where descriptors or memory run out, no file is held, and all are looked at: a process needs its last descriptors for
+//! something else.
+//!
 //! No change is missed, because the queue tells of the directory before it is listed, of a file before the wait in which it
 //! was found ends, and whoever was told looks after that.
 
@@ -18,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::listing::{Identity, Listing, identity};
-use super::looking::EVERY;
+use super::looking::pause_after;
 use crate::Watch;
 
 /// How many files of a directory are held open at most: a process may have few (256 as a rule on macOS), and a log writes to
@@ -32,6 +35,10 @@ const EVERY_OLD: Duration = Duration::from_secs(1);
 pub(super) trait Queue: fmt::Debug + Send {
     /// With what flags files and directories are opened: such that what is no file or directory does not make opening wait.
     const OPEN_FLAGS: i32;
+
+    /// The operating system's numbers of errors that say that descriptors, of the process or of the system, memory or room in
+    /// the queue have run out.
+    const RUN_OUT: [i32; 4];
 
     /// Begins to tell of changes of an open directory's names, or of an open file's bytes; until it is closed.
     fn add(&mut self, file: &File, of: Told) -> io::Result<()>;
@@ -64,6 +71,8 @@ pub(super) struct Vnodes<Q> {
     /// What else there is, and how often it is looked at where there are files in it.
     others: Listing,
     every: Option<Duration>,
+    /// Whether nothing is held because something has run out.
+    is_short: bool,
     /// Names have changed since the directory was listed for `held` and `others`.
     is_stale: bool,
     clock: Duration,
@@ -85,6 +94,7 @@ impl<Q: Queue> Vnodes<Q> {
             held_max,
             others: Listing::default(),
             every: None,
+            is_short: false,
             is_stale: true,
             clock,
         };
@@ -95,11 +105,12 @@ impl<Q: Queue> Vnodes<Q> {
     /// Holds the files that are the newest now, and remembers what else there is.
     fn renew(&mut self) -> io::Result<()> {
         self.is_stale = true;
-        let mut files = Listing::of(&self.path, self.clock, |_| false)?.found;
+        let begin = Instant::now();
+        let mut files = self.listed(|_| false)?.found;
         files.retain(|found| found.is_file);
         files.sort_by_key(|found| Reverse(found.changed));
         let mut before = std::mem::take(&mut self.held);
-        let mut is_short = false;
+        self.is_short = false;
         for found in files.iter().take(self.held_max) {
             if self.held.contains_key(&found.identity) {
                 continue; // another name of it
@@ -110,15 +121,20 @@ impl<Q: Queue> Vnodes<Q> {
             };
             match held {
                 Ok(Some(file)) => drop(self.held.insert(found.identity, file)),
-                // Vanished or replaced since it was listed, which the queue tells.
-                Ok(None) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(_) => is_short = true,
+                Err(error) if has_run_out::<Q>(&error) => {
+                    self.is_short = true;
+                    self.held.clear();
+                    break;
+                }
+                // Vanished or replaced since it was listed, which the queue tells; or not to be opened, but to be looked at.
+                Ok(None) | Err(_) => {}
             }
         }
+        drop(before);
         self.others = self.not_held()?;
         let has_others = self.others.found.iter().any(|found| found.is_file);
-        self.every = has_others.then_some(if is_short { EVERY } else { EVERY_OLD });
+        let pause = if self.is_short { pause_after(begin.elapsed()) } else { EVERY_OLD };
+        self.every = has_others.then_some(pause);
         self.is_stale = false;
         Ok(())
     }
@@ -133,15 +149,44 @@ impl<Q: Queue> Vnodes<Q> {
         Ok(Some(file))
     }
 
-    fn not_held(&self) -> io::Result<Listing> {
-        Listing::of(&self.path, self.clock, |file| self.held.contains_key(&file))
+    /// What is there but for what is held.
+    fn not_held(&mut self) -> io::Result<Listing> {
+        self.listed(|held| held)
+    }
+
+    /// What is there, but for files of which `is_left_out` says so, given whether they are held. Where that cannot be had
+    /// while files are held, none are from now on.
+    fn listed(&mut self, is_left_out: impl Fn(bool) -> bool) -> io::Result<Listing> {
+        let held = &mut self.held;
+        let list = |held: &BTreeMap<Identity, File>| {
+            Listing::of(&self.path, self.clock, |file| is_left_out(held.contains_key(&file)))
+        };
+        match list(held) {
+            Err(error) if has_run_out::<Q>(&error) && !held.is_empty() => {
+                held.clear();
+                list(held)
+            }
+            listing => listing,
+        }
     }
 
     /// Whether anything may have changed of which the queue does not tell.
-    fn have_others_changed(&self) -> io::Result<bool> {
-        Ok(self.every.is_some()
-            && (self.others.has_doubtful_bytes || self.not_held()?.found != self.others.found))
+    fn have_others_changed(&mut self) -> io::Result<bool> {
+        if self.every.is_none() {
+            return Ok(false);
+        }
+        let begin = Instant::now();
+        let has_changed = self.others.has_doubtful_bytes || self.not_held()?.found != self.others.found;
+        if self.is_short {
+            self.every = Some(pause_after(begin.elapsed()));
+        }
+        Ok(has_changed)
     }
+}
+
+/// Whether there are no descriptors left, for the process or the system, or no memory.
+fn has_run_out<Q: Queue>(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|number| Q::RUN_OUT.contains(&number))
 }
 
 impl<Q: Queue> Watch for Vnodes<Q> {
