@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use crate::error::Result;
-use crate::frame::Header;
+use crate::frame::{ALIGN_BYTES, HEADER_BYTES, Header};
 use crate::index::{SLOT_EVERY_BYTES, Slot, Slots};
 use crate::index_file::IndexFile;
 use crate::segment_file::{FIRST_FRAME, SegmentFile, usize_of};
@@ -97,6 +97,16 @@ impl SegmentFile {
             places.clear();
             at = next;
         }
+    }
+
+    /// Where the closing frame begins, and what it says of the time of the last entry; `None` if the file does not end with one.
+    pub(crate) fn closing(&mut self) -> Result<Option<(u64, Timestamp)>> {
+        let at = self.file_bytes()?.saturating_sub(HEADER_BYTES as u64);
+        if at <= FIRST_FRAME || !at.is_multiple_of(ALIGN_BYTES as u64) {
+            return Ok(None);
+        }
+        let closing = self.header_at(at)?.filter(|header| header.rows == 0);
+        Ok(closing.map(|closing| (at, Timestamp::from_ns(closing.first as i64))))
     }
 
     /// The places of the last frame, if there is one, and of what follows it: the closing frame, or no frame.

@@ -680,6 +680,10 @@ impl Reader {
 
 /// Where the closing frame begins, or else where the last good frame ends; and the time of the last entry, if it can be read.
 fn end_of(segment: &mut SegmentFile) -> Result<(u64, Option<Timestamp>)> {
+    // It is found whatever is damaged before it.
+    if let Some((end, last)) = segment.closing()? {
+        return Ok((end, Some(last)));
+    }
     let (last, end) = segment.last_frame()?;
     let Some(last) = last else { return Ok((end, None)) };
     Ok(match segment.frame(last)? {

@@ -474,6 +474,43 @@ fn damage_in_synced_frames_is_said_backwards_too() {
     }
 }
 
+/// From the segment behind, and from the end: what lies behind the damage comes first, with an index and without.
+#[test]
+fn damage_in_a_closed_segment_is_said_backwards_behind_what_follows_it() {
+    let mut made = Made::new();
+    for number in 0..20_u8 {
+        made.batch(10, &[&[number; 10_000]]);
+    }
+    made.close();
+    let (start, path) = made.segments()[0].clone();
+    let (whole, slots) = (made.bytes_of(&path), made.bytes_of(&made.index_path(start)));
+    let frame_bytes = (whole.len() - 64 - 32) / 20;
+    for is_followed in [false, true] {
+        if is_followed {
+            made.batch(10, &[b"next"]);
+        }
+        for (frame, byte, has_index) in
+            [(6, 3, false), (6, 3, true), (18, 3, true), (19, 3, false), (19, 500, true), (1, 500, false)]
+        {
+            let place = 64 + frame * frame_bytes;
+            let mut damaged = whole.clone();
+            damaged[place + byte] ^= 1;
+            made.overwrite(&path, &damaged);
+            made.overwrite(&made.index_path(start), if has_index { &slots } else { &[] });
+            let what = format!("frame {frame}, byte {byte}, index {has_index}, followed {is_followed}");
+            let mut reader = made.log().newest().unwrap_or_else(|error| panic!("{what}: {error}"));
+            for expected in made.entries[frame + 1..].iter().rev() {
+                let back = reader.back().unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert_eq!(back.map(owned).as_ref(), Some(expected), "{what}");
+            }
+            for _ in 0..2 {
+                assert!(is_corrupt_at(&reader.back().map(|entry| entry.map(owned)), place), "{what}");
+            }
+            assert_eq!(rest(&mut reader), made.entries[frame + 1..], "{what}");
+        }
+    }
+}
+
 /// A closed writer has noted how much is synced, so that a cut at a frame's end is no clean end.
 #[test]
 fn a_synced_frame_that_was_cut_off_is_said_from_the_end() {
