@@ -4,7 +4,7 @@
 //! # Steps
 //!
 //! 1. The directory is made, its lock taken, and it is synced: names that a killed writer gave are durable from here on.
-//! 2. A replica is cut to what its [mark](crate::mark) says.
+//! 2. A replica is cut to what its [mark](crate::mark) says, and the indexes of its whole segments are completed.
 //! 3. Leftovers go: temporary files, and indexes without a segment.
 //! 4. If the lock's file says that the directory is a copy by some other program, every segment is synced.
 //! 5. The last segment's header is read, and held against the one before: its number, its log, the time in its closing frame.
@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use keplordb_disk::{Disk, DiskFile, Entry, Lock, LockError};
 
+use crate::copy_index::CopyIndexes;
 use crate::entries::entries;
 use crate::error::{IoContext, LogError, Result};
 use crate::file::{prove_durable, random_salt};
@@ -102,18 +103,25 @@ pub(crate) fn open(files: &Files, lock: &mut Lock) -> Result<Opened> {
     Ok(opened)
 }
 
-/// Step 2: cuts a replica to what its mark says.
+/// Step 2: cuts a replica to what its mark says, and completes the indexes of its whole segments that are behind, as an end between
+/// two steps leaves one: nobody would do it later. Those that are missing stay so, as making them takes long.
 fn end_copying(files: &Files, mark: &Mark) -> Result<()> {
     let (disk, dir) = (files.disk.as_ref(), files.dir.as_ref());
     cut_to(disk, dir, mark)?;
     // Those that the replica has made say nothing of syncs. One that does was put here by another program, and is about another
     // disk. All of them can be made again.
-    for entry in disk.list(dir).at("list", dir)?.iter().filter(|entry| index_start(&entry.name).is_some()) {
+    let mut kept = Vec::new();
+    for entry in disk.list(dir).at("list", dir)? {
+        let Some(start) = index_start(&entry.name) else { continue };
         let path = dir.join(&entry.name);
-        if !IndexFile::is_of_replica(disk, &path).unwrap_or_default() {
+        if IndexFile::is_of_replica(disk, &path).unwrap_or_default() {
+            kept.push(start);
+        } else {
             disk.remove(&path).at("remove", &path)?;
         }
     }
+    kept.retain(|start| *start < mark.start);
+    CopyIndexes::new(kept).mend(disk, dir, u64::MAX);
     disk.sync_dir(dir).at("sync", dir)
 }
 

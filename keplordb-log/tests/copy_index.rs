@@ -432,6 +432,28 @@ fn a_copy_of_a_release_that_made_no_indexes_gets_them() {
     check_places(&copy, &entries(&copy), "taken over");
 }
 
+/// As a replica leaves it that ends while it makes the indexes of whole segments, or that lost power.
+#[test]
+fn indexes_that_are_behind_are_completed_when_a_writer_takes_the_copy_over() {
+    let (source_disk, source) = source();
+    let expected = slots(&source_disk, SOURCE);
+    let copied = SimDisk::default();
+    Replica::between(&source, &log(&copied, COPY, 260_000)).unwrap().step().unwrap();
+    for number in [0, 1] {
+        let (path, whole) = files(&copied, COPY, ".index").swap_remove(number);
+        assert!(whole.len() > HEADER_BYTES + 3 * 32);
+        for kept_bytes in [HEADER_BYTES, HEADER_BYTES + 32, HEADER_BYTES + 40, whole.len() - 32] {
+            let disk = copied.kill();
+            disk.open(&path).unwrap().truncate(kept_bytes as u64).unwrap();
+            let copy = log(&disk, COPY, 260_000);
+            let segments = copy.segments().unwrap();
+            copy.writer().unwrap();
+            assert_eq!(slots(&disk, COPY), expected, "{number}, {kept_bytes} bytes");
+            assert_eq!(copy.segments().unwrap(), segments, "{number}, {kept_bytes} bytes");
+        }
+    }
+}
+
 /// A source's index says what is synced there. Put into the copy by another program, it must prove nothing.
 #[test]
 fn an_index_that_speaks_of_another_disk_is_not_taken_over() {
