@@ -54,11 +54,33 @@ impl SegmentFile {
     }
 
     /// Where headers go on behind a damaged one at `offset`; `None` if the one there is whole, or if nothing follows.
+    ///
+    /// Cost: reads what lies between. At the end of a segment that grows, where zeros were written ahead, its index says where no
+    /// frame can be: 64 KiB are read at most.
     fn behind_damage(&mut self, offset: u64) -> Result<Option<u64>> {
         if offset >= self.limit_bytes || self.header_at(offset)?.is_some() {
             return Ok(None);
         }
-        self.next_header(offset)
+        let end = self.blank_from(offset)?.unwrap_or(u64::MAX);
+        self.next_header(offset, end)
+    }
+
+    /// From where on no frame begins, by the index, if there are zeros at `offset`: each frame that begins far enough behind the
+    /// last slot has one itself. `None` if the index does not say so.
+    ///
+    /// A power cut may have taken slots whose frames are there: what is said is then too little, until a writer opens the log.
+    fn blank_from(&mut self, offset: u64) -> Result<Option<u64>> {
+        let is_blank = self.window.from(offset).iter().take(HEADER_BYTES).all(|byte| *byte == 0);
+        // A closing frame has no slot.
+        if !is_blank || self.closing()?.is_some() {
+            return Ok(None);
+        }
+        let last_slot = |index: IndexFile| {
+            let last = index.slots().ok()?.checked_sub(1)?;
+            index.slot(last).ok()?
+        };
+        let last = self.index_file().and_then(last_slot).filter(|slot| slot.offset <= offset);
+        Ok(last.map(|slot| slot.offset.saturating_add(SLOT_EVERY_BYTES)))
     }
 
     /// Puts the places of frames before `end`, where a frame or the header ends, into `places`, in their order: as many as lie

@@ -182,8 +182,9 @@ impl Reader {
     /// Goes before the first entry at or after `time`, also if it is yet to be written.
     ///
     /// Cost: lists the directory and opens a file; then about 20 reads of 32 bytes for a segment of 1 GiB, and one of about
-    /// 64 KiB. Where the segment's time index is missing or damaged, one look at each header of the segment; behind a damaged
-    /// header, and at the end of a log that is being written, what follows up to the next header is read, some MiB at most there.
+    /// 64 KiB. Behind a damaged header what follows up to the next one is read. Where the segment's time index is missing or
+    /// damaged, one look at each header of the segment, and at the end of a log that is being written all that space is filled
+    /// ahead for, some MiB.
     ///
     /// # Errors
     /// As [`next`](Self::next), but not for damage that it does not need to read. The reader is at the beginning then.

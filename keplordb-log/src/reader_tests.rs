@@ -735,10 +735,12 @@ fn a_seek_finds_what_lies_behind_damaged_headers() {
             let (made, places) = sandwiched(frames, text_bytes, is_closed);
             let index = made.index_path(made.segments()[1].0);
             let slots = made.bytes_of(&index);
-            for has_index in [true, false] {
-                made.overwrite(&index, if has_index { &slots } else { &[] });
+            let mut torn = slots.clone();
+            *torn.last_mut().unwrap() ^= 1;
+            for (index_is, index_bytes) in [("whole", &slots[..]), ("torn", &torn), ("missing", &[])] {
+                made.overwrite(&index, index_bytes);
                 for frame in 0..places.len() {
-                    let what = format!("{frame} of {frames}, index {has_index}, closed {is_closed}");
+                    let what = format!("{frame} of {frames}, index {index_is}, closed {is_closed}");
                     check_seeks(&made, &places, |other| other == frame, is_closed, &what);
                     check_seeks(
                         &made,

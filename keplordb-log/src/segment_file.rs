@@ -174,28 +174,32 @@ impl SegmentFile {
         }
     }
 
-    /// Where the next header begins behind a bad frame at `at`; `None` if there is none.
+    /// Where the next header begins behind a bad frame at `at`; `None` if none is found. From `end` on it is not looked for.
     ///
-    /// Cost: reads what lies between.
-    pub(crate) fn next_header(&mut self, at: u64) -> Result<Option<u64>> {
+    /// Cost: reads what lies between, but for what is in memory.
+    pub(crate) fn next_header(&mut self, at: u64, end: u64) -> Result<Option<u64>> {
         let mut at = at.saturating_add(8);
         loop {
-            self.read(at, SEARCH_BYTES)?;
             let bytes = self.window.from(at);
             // No header is all zeros, and space that was filled ahead is.
             let blank = bytes.as_chunks::<64>().0.iter().take_while(|chunk| **chunk == [0; 64]).count();
             let first = (blank * 64).saturating_sub(HEADER_BYTES);
-            let mut places = (first..bytes.len().saturating_sub(HEADER_BYTES - 1)).step_by(8);
-            let found = places.find(|place| {
+            // A header may begin in the last bytes and end behind them.
+            let searched_bytes = bytes.len().saturating_sub(HEADER_BYTES - 1).next_multiple_of(8);
+            let found = (first..searched_bytes).step_by(8).find(|place| {
                 let rest = bytes.get(*place..).unwrap_or_default();
                 self.salted.header(rest, at + *place as u64).is_some()
             });
             if let Some(place) = found {
                 return Ok(Some(at + place as u64));
             }
-            match bytes.len().checked_sub(HEADER_BYTES) {
-                Some(searched_bytes) if searched_bytes > 0 => at += (searched_bytes as u64 / 8 + 1) * 8,
-                _ => return Ok(None),
+            at = at.saturating_add(searched_bytes as u64);
+            if at >= end {
+                return Ok(None);
+            }
+            self.read(at, usize_of(end - at).min(SEARCH_BYTES))?;
+            if self.window.from(at).len() < HEADER_BYTES {
+                return Ok(None);
             }
         }
     }

@@ -318,7 +318,7 @@ impl Verifier {
         }
         let next = match bad.header {
             Some(header) => Some(at.saturating_add(header.frame_bytes())),
-            None => segment.next_header(at)?,
+            None => segment.next_header(at, u64::MAX)?,
         };
         let used_bytes = self.used_bytes(segment, at)?;
         let entries = bad.header.map(|header| u64::from(header.rows));

@@ -2,14 +2,18 @@
 //! and others recover, and on what power cuts leave. Every entry says its number, its place in its batch and its own bytes,
 //! so half an entry, half a batch, one that comes twice and one that is skipped all show.
 
+#[path = "common/hooked.rs"]
+mod hooked;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hooked::HookedDisk;
 use keplordb_disk::{Disk, DiskFile, Lock, LockError, Mapping, MemoryDisk, RealDisk, SimDisk, Watch};
 use keplordb_log::{Entry, Log, LogError, Options, Reader, Retention, SyncPolicy, Timestamp, Writer};
 
@@ -411,6 +415,39 @@ fn a_reader_of_a_crash_image_sees_what_recovery_keeps() {
         }
     }
     assert!(images > 500 && torn > 20, "{images} images, {torn} torn");
+}
+
+/// The space that a writer has filled ahead is not searched for what may follow damage.
+#[test]
+fn a_seek_to_the_end_of_a_growing_segment_reads_little() {
+    let (disk, dir) = (SimDisk::default(), Path::new("log"));
+    let log_on = |disk: Arc<dyn Disk>| {
+        let options = Options { sync: SyncPolicy::Never, disk, ..Options::default() };
+        Log::open_with(dir, options).unwrap()
+    };
+    let log = log_on(Arc::new(disk.clone()));
+    let writer = log.writer().unwrap();
+    let file_bytes = || disk.list(dir).unwrap().iter().map(|entry| entry.bytes).max().unwrap();
+    // Until it has filled 4 MiB ahead.
+    let (mut before_bytes, mut times) = (u64::MAX, Vec::new());
+    while file_bytes().saturating_sub(before_bytes) < 4 << 20 {
+        before_bytes = file_bytes();
+        times.push(writer.write(&[7; 1000]).unwrap());
+    }
+    let read_bytes = Arc::new(AtomicU64::new(0));
+    let hooked = HookedDisk::new(disk.clone()).on_read({
+        let read_bytes = Arc::clone(&read_bytes);
+        move |_, read, _| {
+            read_bytes.fetch_add(read.len() as u64, Ordering::Relaxed);
+        }
+    });
+    let log = log_on(Arc::new(hooked));
+    for time in times.iter().rev().step_by(3).take(100) {
+        read_bytes.store(0, Ordering::Relaxed);
+        assert_eq!(log.from(*time).unwrap().next().unwrap().unwrap().time, *time);
+        let read_bytes = read_bytes.load(Ordering::Relaxed);
+        assert!(read_bytes < 400_000, "{read_bytes} bytes");
+    }
 }
 
 /// A disk on which somebody makes a directory just after it was found missing by who wanted to watch it.
