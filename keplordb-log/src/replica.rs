@@ -219,6 +219,7 @@ impl Replica {
         // `None` is later than any instant there is.
         let end = Instant::now().checked_add(timeout);
         let dir = self.source.path().to_owned();
+        let mut is_woken = false;
         loop {
             // The watch is there before the look, so that nothing falls in between.
             if self.watch.is_none() {
@@ -230,12 +231,17 @@ impl Replica {
             if self.has_more()? {
                 return Ok(true);
             }
+            if std::mem::take(&mut is_woken) && !self.source_has_current()? {
+                // The directory may have been removed and made again, and what is watched be the one that is gone.
+                self.watch = None;
+                continue;
+            }
             let left = end.map_or(timeout, |end| end.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Ok(false);
             }
             match &mut self.watch {
-                Some(watch) => drop(watch.wait(left).at("watch", &dir)?),
+                Some(watch) => is_woken = watch.wait(left).at("watch", &dir)?,
                 // There is no directory to watch yet.
                 None => std::thread::sleep(left.min(Duration::from_millis(100))),
             }
@@ -495,6 +501,13 @@ impl Replica {
         segment.limit_bytes = view.limit_bytes(mark.start);
         let next = segment.frame(mark.bytes.max(FIRST_FRAME))?;
         Ok(matches!(next, Found::Frame(_) | Found::Closed { .. }))
+    }
+
+    /// Whether the source has the segment that is being copied.
+    fn source_has_current(&self) -> Result<bool> {
+        let Some(current) = self.current else { return Ok(false) };
+        let view = View::of(self.source.disk().as_ref(), self.source.path())?;
+        Ok(view.has(current.mark.start))
     }
 
     /// Removes the copy's segments that are older than all of the source's. Each removal is durable before the next: a power

@@ -6,7 +6,7 @@ mod hooked;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hooked::HookedDisk;
 use keplordb_disk::sim::{Fault, FaultKind};
@@ -363,6 +363,29 @@ fn a_replica_waits_for_its_source() {
         assert!(replica.wait(Duration::from_secs(30)).unwrap());
     });
     assert_eq!(replica.step().unwrap().entries, 3);
+}
+
+#[test]
+fn a_replica_is_woken_by_a_source_directory_that_was_made_again() {
+    let above = tempfile::tempdir().unwrap();
+    let dir = above.path().join(SOURCE);
+    let source = Log::open(&dir).unwrap();
+    std::fs::create_dir(&dir).unwrap();
+    let mut replica = Replica::new(&source, above.path().join(COPY)).unwrap();
+    replica.step().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            std::fs::remove_dir(&dir).unwrap();
+            std::fs::create_dir(&dir).unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+            source.writer().unwrap().write(b"first").unwrap();
+        });
+        // It looks once more at the end, so that only how long it took says whether it was woken.
+        let (begun, timeout) = (Instant::now(), Duration::from_secs(10));
+        assert!(replica.wait(timeout).unwrap() && begun.elapsed() < timeout);
+    });
+    assert_eq!(replica.step().unwrap().entries, 1);
 }
 
 #[test]
