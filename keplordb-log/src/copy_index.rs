@@ -15,7 +15,7 @@ use std::sync::Arc;
 use keplordb_disk::{Disk, DiskFile};
 
 use crate::header::{index_name, read_header, segment_name};
-use crate::index_file::{IndexWriter, Passed};
+use crate::index_file::{IndexFile, IndexWriter, Passed};
 use crate::mark::Mark;
 use crate::timestamp::Timestamp;
 
@@ -126,6 +126,14 @@ impl Made {
         let header = read_header(frames.as_ref(), &path, start);
         let header = header.map_err(|error| Error::new(ErrorKind::InvalidData, error))?;
         let opened = IndexWriter::open(disk, dir, &header, frames.as_ref(), end);
+        let opened = opened.and_then(|(mut index, passed)| {
+            // A writer that was killed before it had taken the copy over may have noted what it had synced.
+            let noted = IndexFile::open(disk, dir, &header)?.map_or(0, |noted| noted.synced_bytes());
+            if noted > 0 {
+                index.note_synced(0)?;
+            }
+            Ok((index, passed))
+        });
         let (index, passed) = opened.inspect_err(|_| {
             // What is there is of no use, or half made.
             let _ = disk.remove(&dir.join(index_name(start)));
@@ -225,6 +233,25 @@ mod tests {
             CopyIndexes::new(starts(&made)).mend(&made.disk, &made.dir, u64::MAX);
             assert_eq!(indexes(&made), expected);
         }
+    }
+
+    #[test]
+    fn what_a_killed_writer_has_noted_of_syncs_is_taken_back() {
+        let made = made();
+        let expected = indexes(&made);
+        let last = *starts(&made).last().unwrap();
+        let noted = |start| {
+            let index = made.disk.open(&made.index_path(start)).unwrap();
+            let salt = IndexHeader::decode(made.bytes_of(&made.index_path(start)).first_chunk().unwrap());
+            let header = IndexHeader { salt: salt.unwrap().salt, synced_bytes: 96 };
+            index.write_at(&header.encode(), 0).unwrap();
+        };
+        noted(starts(&made)[1]);
+        noted(last);
+        CopyIndexes::new(starts(&made)[..3].to_vec()).mend(&made.disk, &made.dir, u64::MAX);
+        let mark = Mark { log: 7, number: 3, start: last, bytes: 96, is_ended: false };
+        CopyIndexes::default().grow(&made.disk, &made.dir, &mark);
+        assert_eq!(self::indexes(&made), expected);
     }
 
     #[test]

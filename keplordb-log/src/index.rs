@@ -14,7 +14,8 @@
 //!          └────────────┴────────┴────────┴──────┴───────┴────────┴────────┴──
 //! salt     of the segment
 //! synced   bytes of the segment that were known to be synced when this was written: all of them after a writer was closed;
-//!          0 in a copy, whose mark says it
+//!          0 in a copy, whose mark says it (a writer that dies while it takes the copy over may leave what it noted; a replica
+//!          that goes on takes that back)
 //! crc      CRC-32 of the 24 bytes before it
 //!
 //! slot     0        8        16        24     28      32

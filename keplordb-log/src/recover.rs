@@ -109,7 +109,7 @@ fn end_copying(files: &Files, mark: &Mark) -> Result<()> {
     let (disk, dir) = (files.disk.as_ref(), files.dir.as_ref());
     cut_to(disk, dir, mark)?;
     // Those that the replica has made say nothing of syncs. One that does was put here by another program, and is about another
-    // disk. All of them can be made again.
+    // disk, or is of a writer that was killed when it had noted its syncs here. All of them can be made again.
     let mut kept = Vec::new();
     for entry in disk.list(dir).at("list", dir)? {
         let Some(start) = index_start(&entry.name) else { continue };
