@@ -28,6 +28,9 @@
 //! 4. the last 8 bytes are zero;
 //! 5. `number` is 0 and `before` is `i64::MIN`, or `number` is not 0 and `before` is less than `start`.
 //!
+//! Another version is that of a newer release, which may lay the rest out differently, if it is at most 65,536 and the checksum is
+//! not that of this header with version 1. Else it is damage.
+//!
 //! A header is synced under another name before the file gets its own, so no crash tears it: a bad one is damage.
 //!
 //! # Names
@@ -50,6 +53,9 @@ pub(crate) const SEGMENT_HEADER_BYTES: usize = 64;
 
 /// The newest version of segments, which is written.
 pub(crate) const SEGMENT_VERSION: u32 = 1;
+
+/// The newest version that may be a later release's: what is beyond is damage, whatever a checksum of later releases may be.
+const VERSION_MAX: u32 = 1 << 16;
 
 /// The file by which a writer, or the replica of a copy, keeps others out.
 pub(crate) const LOCK: &str = "LOCK";
@@ -125,6 +131,7 @@ impl SegmentHeader {
         if version != SEGMENT_VERSION {
             return Err(match version {
                 0 => bad(8, "version 0 never was"),
+                found if found > VERSION_MAX => bad(8, "no release writes so high a version"),
                 // Else one flipped bit would look like a newer release, whose segments nobody here may judge.
                 _ if is_ours => bad(8, "the version is not the one that the header's checksum is about"),
                 found => BadHeader::TooNew { found },
@@ -306,6 +313,11 @@ mod tests {
         assert_eq!(at(&forged(56, &[1])), 56);
         assert_eq!(at(&forged(48, &9_i64.to_le_bytes())), 48);
         assert_eq!(at(&forged(32, &[0])), 48);
+        // Where the whole header is lost, too.
+        assert_eq!(at(&[&MAGIC[..], &[0xff; 56]].concat()), 8);
+        assert_eq!(at(&forged(8, &(VERSION_MAX + 1).to_le_bytes())), 8);
+        let newest = SegmentHeader::decode(&forged(8, &VERSION_MAX.to_le_bytes()));
+        assert_eq!(newest, Err(BadHeader::TooNew { found: VERSION_MAX }));
         let mut flipped = small().encode();
         flipped[9] ^= 0x10;
         assert_eq!(at(&flipped), 8);

@@ -15,6 +15,9 @@ use crate::segments::SegmentInfo;
 /// certainly too old. Its bytes are those of its file. What of it can still be read is lost with it: look at
 /// [`verify`](Log::verify) first.
 ///
+/// Two things do stop it: a segment that the disk cannot read where it must (its header, its end), because the next attempt may, and
+/// one that seems to be of a newer release, which its version says. Remove such a file by hand, if it is the oldest.
+///
 /// By default entries of the last seven days are kept, however many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
