@@ -11,15 +11,12 @@ use crate::error::Result;
 use crate::frame::{ALIGN_BYTES, HEADER_BYTES, Header};
 use crate::index::{SLOT_EVERY_BYTES, Slot, Slots};
 use crate::index_file::IndexFile;
-use crate::segment_file::{FIRST_FRAME, SegmentFile, usize_of};
+use crate::segment_file::{FIRST_FRAME, MadeSlots, SegmentFile, usize_of};
 use crate::timestamp::Timestamp;
 
 /// Bytes behind a slot that are brought into memory to read them backwards, at most. Where frames begin further behind it,
 /// slots are missing; not all of those whose distance is a little too long, which a writer may just be making.
 const BACK_BYTES_MAX: u64 = 4 * SLOT_EVERY_BYTES;
-
-/// Places of frames that are kept at most: there are more only behind a damaged header in a segment without an index.
-const PLACES_MAX: usize = 64 << 10;
 
 /// Slots before the right one that are tried where that leads to a damaged header.
 const SLOTS_BACK: u64 = 2;
@@ -101,16 +98,13 @@ impl SegmentFile {
             let stop = self.hop(at, end, |offset, header| {
                 is_short = has_file && offset - begin > BACK_BYTES_MAX;
                 if header.rows > 0 && !is_short {
-                    if places.len() == PLACES_MAX {
-                        places.drain(..PLACES_MAX / 2);
-                    }
                     places.push(offset);
                 }
                 header.rows > 0 && !is_short
             })?;
             if is_short {
                 // Slots are missing in the index file: without it, they are made.
-                self.slots_in_memory()?;
+                self.slots_in_memory(|_| true)?;
                 return self.frames_before(end, places);
             }
             let next = if stop < end { self.behind_damage(stop)?.filter(|next| *next < end) } else { None };
@@ -133,7 +127,7 @@ impl SegmentFile {
 
     /// The places of the last frame, if there is one, and of what follows it: the closing frame, or no frame.
     pub(crate) fn last_frame(&mut self) -> Result<(Option<u64>, u64)> {
-        let slot = self.last_slot()?;
+        let slot = self.slot_where(|_| true)?;
         let mut last = None;
         let begin = slot.map_or(FIRST_FRAME, |slot| slot.offset);
         let end = self.hop(begin, u64::MAX, |offset, header| {
@@ -145,9 +139,16 @@ impl SegmentFile {
         Ok((last, end))
     }
 
-    /// The last slot, from which the end of the segment is not far; `None` if there is none.
-    pub(crate) fn last_slot(&mut self) -> Result<Option<Slot>> {
-        self.slot_where(|_| true)
+    /// The last slot that says how many entries are before it: of an index that was made in memory, one before the first damage.
+    pub(crate) fn last_counting_slot(&mut self) -> Result<Option<Slot>> {
+        let last = self.slot_where(|_| true)?;
+        match &self.slots {
+            Some(MadeSlots { damaged_at, .. }) => {
+                let damaged_at = *damaged_at;
+                self.slot_where(|slot| slot.offset < damaged_at)
+            }
+            None => Ok(last),
+        }
     }
 
     /// Goes from header to header, from the frame at `offset` on, as long as there are any before `end` and `goes_on` says so.
@@ -171,7 +172,7 @@ impl SegmentFile {
     /// `None` if the segment has no frame.
     fn slot_where(&mut self, is_before: impl Fn(&Slot) -> bool) -> Result<Option<Slot>> {
         let limit_bytes = self.limit_bytes;
-        let is_before = |slot: &Slot| slot.offset < limit_bytes && is_before(slot);
+        let is_before = &|slot: &Slot| slot.offset < limit_bytes && is_before(slot);
         if self.slots.is_none() {
             // One that cannot be read is as good as none.
             let index = self.index_file();
@@ -187,7 +188,7 @@ impl SegmentFile {
             }
         }
         for _ in 0..2 {
-            let slots = self.slots_in_memory()?;
+            let slots = self.slots_in_memory(is_before)?;
             let before = slots.partition_point(is_before);
             let Some(slot) = before.checked_sub(1).and_then(|last| slots.get(last)).copied() else {
                 return Ok(None);
@@ -213,31 +214,83 @@ impl SegmentFile {
         Ok(header.is_some_and(|header| header.rows > 0 && header.first == slot.time.as_ns() as u64))
     }
 
-    /// The index in memory, up to the present end of the file. Cost: a look at every header the first time, later at those
-    /// behind the last slot.
-    fn slots_in_memory(&mut self) -> Result<&[Slot]> {
-        let mut slots = self.slots.take().unwrap_or_default();
-        let last = slots.pop();
-        let (begin, mut entries) = last.map_or((FIRST_FRAME, 0), |last| (last.offset, last.entries));
-        let mut due = slots
-            .last()
-            .map_or_else(Slots::default, |before: &Slot| Slots::after(slots.len() as u64, before.offset));
-        self.hop(begin, u64::MAX, |offset, header| {
-            if header.rows > 0 && due.take(offset).is_some() {
-                slots.push(Slot { time: Timestamp::from_ns(header.first as i64), offset, entries });
+    /// The index in memory: up to the present end of the file, or further than the last slot that `is_before` is true of. Behind
+    /// damaged headers it goes on.
+    ///
+    /// Cost: a look at every header the first time, later none, or at those behind the last slot.
+    fn slots_in_memory(&mut self, is_before: impl Fn(&Slot) -> bool) -> Result<&[Slot]> {
+        let MadeSlots { mut slots, mut damaged_at } = self.slots.take().unwrap_or_default();
+        if slots.last().is_none_or(is_before) {
+            let last = slots.pop();
+            let (mut at, mut entries) = last.map_or((FIRST_FRAME, 0), |last| (last.offset, last.entries));
+            let mut due = slots
+                .last()
+                .map_or_else(Slots::default, |before: &Slot| Slots::after(slots.len() as u64, before.offset));
+            loop {
+                let stop = self.hop(at, u64::MAX, |offset, header| {
+                    if header.rows > 0 && due.take(offset).is_some() {
+                        slots.push(Slot { time: Timestamp::from_ns(header.first as i64), offset, entries });
+                    }
+                    entries += u64::from(header.rows);
+                    header.rows > 0
+                })?;
+                let Some(next) = self.behind_damage(stop)? else { break };
+                damaged_at = damaged_at.min(stop);
+                at = next;
             }
-            entries += u64::from(header.rows);
-            header.rows > 0
-        })?;
-        Ok(self.slots.insert(slots))
+        }
+        Ok(&self.slots.insert(MadeSlots { slots, damaged_at }).slots)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use keplordb_disk::Disk;
+
     use super::*;
     use crate::made::Made;
     use crate::window::Window;
+
+    /// Reading back does not go over all frames behind the damage again and again.
+    #[test]
+    fn an_index_in_memory_goes_on_behind_damage() {
+        let mut made = Made::new();
+        for number in 0..60_u8 {
+            made.batch(10, &[&[number; 9_968], b"-"]);
+        }
+        made.close();
+        let (start, path) = made.segments()[0].clone();
+        made.disk.remove(&made.index_path(start)).unwrap();
+        let mut bytes = made.bytes_of(&path);
+        let frame_bytes = (bytes.len() - 64 - HEADER_BYTES) / 60;
+        let place = |frame: usize| (64 + frame * frame_bytes) as u64;
+        for frame in [1, 2, 30] {
+            bytes[64 + frame * frame_bytes] ^= 1;
+        }
+        made.overwrite(&path, &bytes);
+        let disk = made.log().options().disk.clone();
+        let mut segment = SegmentFile::open(&disk, &made.dir, start, Window::default()).unwrap().unwrap();
+        assert_eq!(segment.last_counting_slot().unwrap().map(|slot| slot.offset), Some(place(0)));
+        let slots = &segment.slots.as_ref().unwrap().slots;
+        assert!(slots.windows(2).all(|two| two[1].offset - two[0].offset <= 3 * SLOT_EVERY_BYTES));
+        for frame in 0..60 {
+            let time = Timestamp::from_ns(made.entries[2 * frame].0);
+            let found = segment.frame_of(time).unwrap();
+            let is_damaged = |frame: usize| [1, 2, 30].contains(&frame);
+            if !is_damaged(frame) {
+                assert_eq!(found, place(frame));
+            }
+            let mut places = Vec::new();
+            let led_to = segment.frames_before(place(frame), &mut places).unwrap();
+            if frame == 0 || is_damaged(frame - 1) {
+                continue;
+            }
+            // Those of two slots at most, and none from before damage.
+            let expected = (0..frame).rev().take_while(|before| !is_damaged(*before)).map(place);
+            assert!(places.iter().copied().rev().eq(expected.take(places.len())), "{frame}: {places:?}");
+            assert!((1..=14).contains(&places.len()) && led_to == place(frame), "{frame}: {places:?}");
+        }
+    }
 
     /// The one before it serves as well: the index need not be made again in memory.
     #[test]

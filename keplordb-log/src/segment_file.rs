@@ -31,7 +31,22 @@ pub(crate) struct SegmentFile {
     /// Bytes of the file that count: all, but in a copy that is still being made.
     pub(crate) limit_bytes: u64,
     /// The time index, made in memory because the file of it is of no use.
-    pub(crate) slots: Option<Vec<Slot>>,
+    pub(crate) slots: Option<MadeSlots>,
+}
+
+/// A time index that was made in memory.
+#[derive(Debug)]
+pub(crate) struct MadeSlots {
+    /// Of frames behind damage, too.
+    pub(crate) slots: Vec<Slot>,
+    /// Where the first damaged header is. Slots behind it do not count the entries that it stands for.
+    pub(crate) damaged_at: u64,
+}
+
+impl Default for MadeSlots {
+    fn default() -> Self {
+        Self { slots: Vec::new(), damaged_at: u64::MAX }
+    }
 }
 
 /// The place of a batch in its file.

@@ -138,7 +138,7 @@ fn bound_damaged(segments: &mut [SegmentInfo], start: Timestamp, before: Option<
 impl SegmentFile {
     /// What the segment has; `None` if a copy has no frame of it yet, or if it is gone.
     fn info(&mut self, view: &View) -> Result<Option<SegmentInfo>> {
-        let slot = self.last_slot()?;
+        let slot = self.last_counting_slot()?;
         let mut entries = slot.map_or(0, |slot| slot.entries);
         let mut at = slot.map_or(FIRST_FRAME, |slot| slot.offset);
         let mut last: Option<FramePlace> = None;
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(sound.iter().map(|segment| segment.entries).collect::<Vec<_>>(), [200; 3]);
         assert!(sound.iter().all(|segment| !segment.is_damaged));
         let index = |number: usize| made.index_path(sound[number].start);
-        // A header and a payload at the last slot, a payload near the end, the closing frame, and the first frame of all without an index.
+        // A header and a payload at the last slot, a payload near the end, the closing frame, and the first and tenth frames without an index.
         let (path, index) = (made.segments()[0].1.clone(), index(0));
         let (whole, slots) = (made.bytes_of(&path), made.bytes_of(&index));
         let frame_bytes = (whole.len() - 64 - 32) / 100;
@@ -252,6 +252,7 @@ mod tests {
             (64 + 98 * frame_bytes + 100, true, 196),
             (whole.len() - 3, true, 200),
             (64 + 5, false, 0),
+            (64 + 10 * frame_bytes + 5, false, 20),
         ] {
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
