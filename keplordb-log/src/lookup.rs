@@ -62,14 +62,14 @@ impl SegmentFile {
         self.next_header(offset, end)
     }
 
-    /// From where on no frame begins, by the index, if there are zeros at `offset`: each frame that begins far enough behind the
+    /// From where on no frame begins, by the index, if there are zeros at `offset` and at the end: each frame that begins far enough behind the
     /// last slot has one itself. `None` if the index does not say so.
     ///
     /// A power cut may have taken slots whose frames are there: what is said is then too little, until a writer opens the log.
     fn blank_from(&mut self, offset: u64) -> Result<Option<u64>> {
-        let is_blank = self.window.from(offset).iter().take(HEADER_BYTES).all(|byte| *byte == 0);
-        // A closing frame has no slot.
-        if !is_blank || self.closing()?.is_some() {
+        // Only a segment that grows ends in zeros. That is no place where a closing frame, which has no slot, is.
+        let end = self.file_bytes()?.saturating_sub(HEADER_BYTES as u64);
+        if !self.is_blank(end)? || !self.is_blank(offset)? {
             return Ok(None);
         }
         let last_slot = |index: IndexFile| {

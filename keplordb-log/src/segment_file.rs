@@ -219,6 +219,12 @@ impl SegmentFile {
         }
     }
 
+    /// Whether zeros are where a header could be at `at`, or nothing.
+    pub(crate) fn is_blank(&mut self, at: u64) -> Result<bool> {
+        self.read(at, HEADER_BYTES)?;
+        Ok(self.window.from(at).iter().take(HEADER_BYTES).all(|byte| *byte == 0))
+    }
+
     /// Whether it is known without a look at the file that the bytes at `offset` were synced: they are the first frame's, or the
     /// index says so.
     pub(crate) fn is_noted(&self, offset: u64) -> bool {

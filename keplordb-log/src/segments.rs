@@ -192,9 +192,7 @@ impl SegmentFile {
 
     /// Whether the segment may end at `at`: zeros are there, or nothing, and nobody has noted that something was.
     fn is_end(&mut self, at: u64) -> Result<bool> {
-        self.read(at, HEADER_BYTES)?;
-        let is_blank = self.window.from(at).iter().take(HEADER_BYTES).all(|byte| *byte == 0);
-        Ok(is_blank && !self.is_noted(at))
+        Ok(self.is_blank(at)? && !self.is_noted(at))
     }
 
     /// Time of the last entry of a frame.
