@@ -1,0 +1,106 @@
+//! What can go wrong with a log and its views, and what to do about it.
+//!
+//! Calls return [`io::Result`], so that programs may ask an error's kind; inside is a [`FoldError`] that says more.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why an operation on an event log or a view failed. It lies inside the [`io::Error`] that was returned:
+///
+/// ```
+/// use keplordb_fold::FoldError;
+///
+/// fn reason(error: &std::io::Error) -> Option<&FoldError> {
+///     error.get_ref()?.downcast_ref()
+/// }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FoldError {
+    /// Another writer, in this or another process, has the log.
+    #[error("another writer holds the lock of {}: close it, or share it between threads", file.display())]
+    Locked {
+        /// The active log.
+        file: PathBuf,
+    },
+    /// A line that is no event.
+    #[error("{} has no event in the line at byte {offset}: {why}; repair() sets such lines aside", file.display())]
+    BadLine {
+        /// The active log, or the archive: then `offset` counts in the text of the frame of that generation.
+        file: PathBuf,
+        /// Which text of the log's history: 0 was the first, each rotation begins another.
+        generation: u64,
+        /// Where the line begins, in bytes.
+        offset: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// A file that contradicts itself or another one.
+    #[error("{} is damaged at byte {offset}: {what}; repair() keeps what can be read and sets the rest aside", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// Events were asked for that were pruned from the archive.
+    #[error("the events below number {first} were pruned; begin there, or restore what was exported")]
+    Pruned {
+        /// The sequence of the first event that is there.
+        first: u64,
+    },
+    /// A sync failed, so nobody knows what is on disk.
+    #[error("a sync of {} failed: events that were not yet synced may be in it or not; open the log anew, which finds out", file.display())]
+    Poisoned {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A value that cannot be used.
+    #[error("{what} cannot be {value:?}: {why}")]
+    Invalid {
+        /// What it was given for.
+        what: &'static str,
+        /// The value.
+        value: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A file operation failed.
+    #[error("cannot {step} {}: {source}", file.display())]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl FoldError {
+    /// The kind of the [`io::Error`] that carries it.
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Locked { .. } => io::ErrorKind::AlreadyExists,
+            Self::BadLine { .. } | Self::Damaged { .. } => io::ErrorKind::InvalidData,
+            Self::Pruned { .. } => io::ErrorKind::NotFound,
+            Self::Poisoned { .. } => io::ErrorKind::Other,
+            Self::Invalid { .. } => io::ErrorKind::InvalidInput,
+            Self::Io { source, .. } => source.kind(),
+        }
+    }
+}
+
+impl From<FoldError> for io::Error {
+    fn from(error: FoldError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+/// Names the step and the file of a failed operation.
+pub(crate) fn at(step: &'static str, file: &std::path::Path) -> impl FnOnce(io::Error) -> io::Error {
+    let file = file.to_owned();
+    move |source| FoldError::Io { step, file, source }.into()
+}

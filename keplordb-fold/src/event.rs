@@ -1,0 +1,71 @@
+//! An event: one line of the log.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Something that happened: a line of the log.
+///
+/// On disk it is one compact JSON object in the order of these fields, of which the first is called `type`; `id`, `actor` and
+/// `meta` are left out where there are none:
+/// ```
+/// use keplordb_fold::Event;
+/// use serde_json::json;
+///
+/// let mut event = Event::new("order_placed", json!({"total": 99.99})).with_actor("user_42");
+/// event.ts = 1_700_000_000;
+/// let line = serde_json::to_string(&event)?;
+/// assert_eq!(line, r#"{"type":"order_placed","data":{"total":99.99},"ts":1700000000,"actor":"user_42"}"#);
+/// assert_eq!(serde_json::from_str::<Event>(&line)?, event);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+/// What comes back is equal, but for `meta: Some(Value::Null)`, which comes back as `None`. Unknown keys are passed over.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Event {
+    /// What happened: `todo_added`.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// The particulars: any JSON. Reducers give it meaning, the log has none for it.
+    pub data: Value,
+    /// When, in whole seconds since the Unix epoch.
+    pub ts: u64,
+    /// Which event this is, where its maker says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Who made it happen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Anything else that belongs to it: a request, a cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<Value>,
+}
+
+impl Event {
+    /// An event of now.
+    ///
+    /// # Panics
+    /// If the clock stands before 1970.
+    pub fn new(event_type: &str, data: Value) -> Self {
+        let ts = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock stands after 1970").as_secs();
+        Self { event_type: event_type.to_owned(), data, ts, id: None, actor: None, meta: None }
+    }
+
+    /// The same with an id.
+    #[must_use]
+    pub fn with_id(self, id: impl Into<String>) -> Self {
+        Self { id: Some(id.into()), ..self }
+    }
+
+    /// The same with an actor.
+    #[must_use]
+    pub fn with_actor(self, actor: impl Into<String>) -> Self {
+        Self { actor: Some(actor.into()), ..self }
+    }
+
+    /// The same with anything else that belongs to it.
+    #[must_use]
+    pub fn with_meta(self, meta: Value) -> Self {
+        Self { meta: Some(meta), ..self }
+    }
+}
