@@ -124,6 +124,20 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// `NotFound`, `IsADirectory`, `PermissionDenied`, or what the operating system says.
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// Opens an existing file for appending: each [`append`](AppendFile::append) puts its bytes behind all that is there,
+    /// whoever wrote that.
+    ///
+    /// # Errors
+    /// `NotFound`, `IsADirectory`, `PermissionDenied`, or what the operating system says.
+    fn open_append(&self, path: &Path) -> io::Result<Arc<dyn AppendFile>>;
+
+    /// Opens an existing file to take its lock, which touches none of its bytes: for files that have other readers, and for
+    /// locks that are waited for. It is the same lock as that of [`lock`](Disk::lock), as long as it is the same file.
+    ///
+    /// # Errors
+    /// `NotFound`, `IsADirectory`, `PermissionDenied`, or what the operating system says.
+    fn open_lock(&self, path: &Path) -> io::Result<Arc<dyn LockFile>>;
+
     /// Gives a file the name `target`, replacing what had it. Atomic: at any moment, and after a crash, `target` is the
     /// old file or the new one. Durable after [`sync_dir`](Disk::sync_dir). The bytes of the file must have been synced
     /// *before*, or a power cut may leave the new name with old, partial or no contents. If both names already are the
@@ -252,6 +266,45 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the operating system says. The bytes may be lost and **another sync would not notice**: see the crate's page.
     fn sync(&self) -> io::Result<()>;
+}
+
+/// A file that is open for appending, made by [`Disk::open_append`]. Any number of threads may call it at once.
+pub trait AppendFile: fmt::Debug + Send + Sync {
+    /// Writes all of `source` at the end of the file and returns the offset at which it begins there. Written, not durable:
+    /// a [`sync`](DiskFile::sync) through any handle of the file makes it so.
+    ///
+    /// No other appender's bytes are overwritten, and none come between these, be they of this handle, another one or another
+    /// process (not over NFS). Who writes at offsets or cuts the file meanwhile must be kept away by other means.
+    /// Cost on [`RealDisk`]: two system calls.
+    ///
+    /// # Errors
+    /// `StorageFull` or what the operating system says; any prefix of `source` may then be at the end of the file.
+    fn append(&self, source: &[u8]) -> io::Result<u64>;
+}
+
+/// A file whose lock may be taken again and again, made by [`Disk::open_lock`]. The lock is exclusive among these handles, in
+/// this and in all processes. It ends when the handle is dropped or the process dies.
+///
+/// A handle is for one holder at a time: what it answers to one that has the lock already is not said. On Windows nobody else
+/// can read or write the file meanwhile; elsewhere the lock hinders only those who ask for it. Not to be relied upon over NFS.
+pub trait LockFile: fmt::Debug + Send + Sync {
+    /// Takes the lock, or returns `false` at once if somebody else has it.
+    ///
+    /// # Errors
+    /// `Unsupported` where the file system has no locks, or what the operating system says.
+    fn try_lock(&self) -> io::Result<bool>;
+
+    /// Waits for the lock and takes it. Who waits longest need not be the next.
+    ///
+    /// # Errors
+    /// As [`try_lock`](Self::try_lock).
+    fn lock(&self) -> io::Result<()>;
+
+    /// Gives the lock back.
+    ///
+    /// # Errors
+    /// What the operating system says; dropping the handle gives it back all the same.
+    fn unlock(&self) -> io::Result<()>;
 }
 
 /// One name in a directory, as [`Disk::list`] returns it.

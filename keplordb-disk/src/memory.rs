@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::directories::{Directories, create_durably};
 use crate::lock::{holder_text, parse_pid};
 use crate::names::{Change, Names, Node};
 use crate::watch::Changes;
-use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping, Watch, contents};
+use crate::{AppendFile, Disk, DiskFile, Entry, Lock, LockError, LockFile, Mapping, Watch, contents};
 
 /// A disk in memory. A clone is the same disk; when the last clone and the last handle are gone, so are the files.
 ///
@@ -33,6 +33,8 @@ use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping, Watch, contents};
 #[derive(Clone, Default)]
 pub struct MemoryDisk {
     tree: Arc<Mutex<Tree>>,
+    /// Told when a lock is given back.
+    unlocked: Arc<Condvar>,
     changes: Arc<Changes>,
 }
 
@@ -97,7 +99,7 @@ struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.disk.tree().locked.remove(&self.file.identity);
+        self.disk.unlock(&self.file);
     }
 }
 
@@ -109,6 +111,11 @@ impl MemoryDisk {
 
     fn handle(&self, file: MemoryFile, writable: bool) -> Arc<dyn DiskFile> {
         Arc::new(MemoryHandle { disk: self.clone(), file, writable })
+    }
+
+    fn unlock(&self, file: &MemoryFile) {
+        self.tree().locked.remove(&file.identity);
+        self.unlocked.notify_all();
     }
 
     /// Tells those who watch that the bytes of a file have changed. To be called after that.
@@ -169,6 +176,16 @@ impl Disk for MemoryDisk {
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         Ok(self.handle(self.tree().names.find_file(path)?, false))
+    }
+
+    fn open_append(&self, path: &Path) -> io::Result<Arc<dyn AppendFile>> {
+        let file = self.tree().names.find_file(path)?;
+        Ok(Arc::new(MemoryHandle { disk: self.clone(), file, writable: true }))
+    }
+
+    fn open_lock(&self, path: &Path) -> io::Result<Arc<dyn LockFile>> {
+        let file = self.tree().names.find_file(path)?;
+        Ok(Arc::new(MemoryLockFile { disk: self.clone(), file, holds: AtomicBool::new(false) }))
     }
 
     fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
@@ -288,6 +305,61 @@ impl DiskFile for MemoryHandle {
 
     fn sync(&self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl AppendFile for MemoryHandle {
+    fn append(&self, source: &[u8]) -> io::Result<u64> {
+        let start = self.file.change(|contents| {
+            let end = contents.len() as u64;
+            contents::write(contents, source, end).map(|()| end)
+        })?;
+        self.disk.note(&self.file);
+        Ok(start)
+    }
+}
+
+/// A file whose lock one holder takes and gives back.
+struct MemoryLockFile {
+    disk: MemoryDisk,
+    file: MemoryFile,
+    /// Whether this handle has the lock.
+    holds: AtomicBool,
+}
+
+impl LockFile for MemoryLockFile {
+    fn try_lock(&self) -> io::Result<bool> {
+        let taken = self.disk.tree().locked.insert(self.file.identity);
+        self.holds.fetch_or(taken, Ordering::SeqCst);
+        Ok(taken)
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        let mut tree = self.disk.tree();
+        while !tree.locked.insert(self.file.identity) {
+            tree = self.disk.unlocked.wait(tree).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.holds.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        if self.holds.swap(false, Ordering::SeqCst) {
+            self.disk.unlock(&self.file);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for MemoryLockFile {
+    fn drop(&mut self) {
+        let _ = self.unlock();
+    }
+}
+
+impl fmt::Debug for MemoryLockFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryLockFile").field("holds", &self.holds).finish_non_exhaustive()
     }
 }
 

@@ -1,14 +1,14 @@
 //! `RealDisk`: the operating system's files.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Seek, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::directories::{Directories, create_durably};
 use crate::lock::{TEXT_BYTES, holder_text, parse_pid};
-use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping, Watch, notices};
+use crate::{AppendFile, Disk, DiskFile, Entry, Lock, LockError, LockFile, Mapping, Watch, notices};
 
 /// The operating system. Has no state: all values are the same disk.
 ///
@@ -69,6 +69,16 @@ impl Disk for RealDisk {
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         Ok(Arc::new(RealFile { file: open_to_read(path)? }))
+    }
+
+    fn open_append(&self, path: &Path) -> io::Result<Arc<dyn AppendFile>> {
+        let file = OpenOptions::new().append(true).open(path)?;
+        Ok(Arc::new(RealAppendFile { file: Mutex::new(file) }))
+    }
+
+    fn open_lock(&self, path: &Path) -> io::Result<Arc<dyn LockFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Arc::new(RealLockFile { file }))
     }
 
     fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
@@ -221,6 +231,69 @@ impl DiskFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+}
+
+/// A file in append mode. The mutex keeps another thread from moving the cursor between a write and the question where it is.
+#[derive(Debug)]
+struct RealAppendFile {
+    file: Mutex<File>,
+}
+
+impl AppendFile for RealAppendFile {
+    fn append(&self, source: &[u8]) -> io::Result<u64> {
+        // No write leaves the file half changed in a way that its mutex could know of.
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = source;
+        let mut start = None;
+        loop {
+            let written = repeated(|| file.write(rest))?;
+            if written == 0 && !rest.is_empty() {
+                return Err(ErrorKind::WriteZero.into());
+            }
+            rest = rest.get(written..).unwrap_or_default();
+            // In append mode a write begins at the end of the file and leaves the cursor at its own end.
+            let end = if source.is_empty() { file.metadata()?.len() } else { file.stream_position()? };
+            let start = *start.get_or_insert(end.saturating_sub(written as u64));
+            if rest.is_empty() {
+                return if end == start + source.len() as u64 { Ok(start) } else { Err(torn_apart()) };
+            }
+        }
+    }
+}
+
+/// One write takes at most 2 GiB, and less on a full disk; between two of them another appender may come.
+fn torn_apart() -> io::Error {
+    io::Error::other("another appender wrote between two parts of the bytes")
+}
+
+#[derive(Debug)]
+struct RealLockFile {
+    file: File,
+}
+
+impl LockFile for RealLockFile {
+    fn try_lock(&self) -> io::Result<bool> {
+        match lock_now(&self.file) {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        repeated(|| self.file.lock())
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.file.unlock()
+    }
+}
+
+impl Drop for RealLockFile {
+    fn drop(&mut self) {
+        // As for `Held`.
+        let _ = self.file.unlock();
     }
 }
 

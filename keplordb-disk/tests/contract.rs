@@ -88,6 +88,11 @@ on_every_disk! {
     replace_removes_the_leftover_of_a_crash
     a_failed_replace_leaves_the_file_and_no_temporary
     threads_share_a_file
+    appends_go_behind_what_is_there
+    appenders_overwrite_nobody
+    a_file_is_locked_without_touching_it
+    a_dropped_lock_file_frees_its_lock
+    who_waits_for_a_lock_gets_it_when_it_is_free
 }
 
 fn directories_are_made_with_their_parents(place: &Place) {
@@ -415,6 +420,98 @@ fn threads_share_a_file(place: &Place) {
     });
     let expected = [[0; 100], [1; 100], [2; 100], [3; 100]].concat().repeat(pieces);
     assert_eq!(place.get("file"), expected);
+}
+
+fn appends_go_behind_what_is_there(place: &Place) {
+    assert_kind(place.disk.open_append(&place.path("nothing")), ErrorKind::NotFound);
+    assert_kind(place.disk.open_append(&place.root), ErrorKind::IsADirectory);
+    place.put("file", b"abc");
+    let file = place.disk.open(&place.path("file")).unwrap();
+    let appender = place.disk.open_append(&place.path("file")).unwrap();
+    assert_eq!(appender.append(b"de").unwrap(), 3);
+    file.write_at(b"XY", 7).unwrap();
+    assert_eq!(appender.append(b"").unwrap(), 9);
+    assert_eq!(appender.append(b"!").unwrap(), 9);
+    assert_eq!(place.get("file"), b"abcde\0\0XY!");
+    file.truncate(0).unwrap();
+    assert_eq!(appender.append(b"new").unwrap(), 0);
+    assert_eq!(place.get("file"), b"new");
+    let mut watch = place.disk.watch(&place.root).unwrap();
+    appender.append(b"er").unwrap();
+    assert!(watch.wait(std::time::Duration::from_secs(10)).unwrap());
+}
+
+fn appenders_overwrite_nobody(place: &Place) {
+    place.put("file", b"");
+    let shared = place.disk.open_append(&place.path("file")).unwrap();
+    let mut starts: Vec<(u64, u8)> = std::thread::scope(|scope| {
+        let threads = [b'a', b'b', b'c', b'd'].map(|name| {
+            // Two threads share a handle, the others have their own.
+            let own = place.disk.open_append(&place.path("file")).unwrap();
+            let appender = if name < b'c' { Arc::clone(&shared) } else { own };
+            scope.spawn(move || {
+                (0..100).map(|_| (appender.append(&[name; 50]).unwrap(), name)).collect::<Vec<_>>()
+            })
+        });
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    starts.sort_unstable();
+    assert!(starts.iter().map(|(start, _)| *start).eq((0..400).map(|at| at * 50)));
+    let expected: Vec<u8> = starts.iter().flat_map(|(_, name)| [*name; 50]).collect();
+    assert_eq!(place.get("file"), expected);
+}
+
+fn a_file_is_locked_without_touching_it(place: &Place) {
+    let path = place.path("file");
+    assert_kind(place.disk.open_lock(&path), ErrorKind::NotFound);
+    place.put("file", b"kept");
+    let [one, two] = [0, 1].map(|_| place.disk.open_lock(&path).unwrap());
+    assert!(!place.disk.is_locked(&path).unwrap(), "opening is not locking");
+    assert!(one.try_lock().unwrap());
+    assert!(!two.try_lock().unwrap());
+    assert!(place.disk.is_locked(&path).unwrap());
+    assert!(matches!(place.disk.lock(&path), Err(LockError::Held { .. })));
+    // Who does not have it gives nothing back.
+    two.unlock().unwrap();
+    assert!(!two.try_lock().unwrap());
+    one.unlock().unwrap();
+    assert!(two.try_lock().unwrap());
+    two.unlock().unwrap();
+    if cfg!(unix) {
+        one.lock().unwrap();
+        assert_eq!(place.get("file"), b"kept");
+    }
+}
+
+fn a_dropped_lock_file_frees_its_lock(place: &Place) {
+    place.put("file", b"");
+    let [one, two] = [0, 1].map(|_| place.disk.open_lock(&place.path("file")).unwrap());
+    one.lock().unwrap();
+    drop(one);
+    assert!(two.try_lock().unwrap());
+}
+
+fn who_waits_for_a_lock_gets_it_when_it_is_free(place: &Place) {
+    place.put("file", b"");
+    let path = &place.path("file");
+    let counter = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let lock = place.disk.open_lock(path).unwrap();
+            let counter = &counter;
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    lock.lock().unwrap();
+                    // Not one step: two holders at once would lose a count.
+                    let seen = counter.load(std::sync::atomic::Ordering::Relaxed);
+                    std::thread::yield_now();
+                    counter.store(seen + 1, std::sync::atomic::Ordering::Relaxed);
+                    lock.unlock().unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(counter.into_inner(), 200);
 }
 
 /// Numbers from a seed (xorshift), for the random histories.

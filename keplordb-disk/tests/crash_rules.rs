@@ -734,3 +734,26 @@ fn an_image_is_written_out_as_real_files() {
     assert_eq!(read_all(&RealDisk, &target.join("a/b/deep"), 10).unwrap(), b"22");
     assert!(disk.write_out(&RealDisk, &target).is_err(), "nothing is overwritten");
 }
+
+#[test]
+fn an_append_is_a_write_at_the_end() {
+    let disk = SimDisk::default();
+    drop(durable(&disk, "file", b"old"));
+    let appender = disk.open_append("file".as_ref()).unwrap();
+    disk.fail(Fault { at: 0, kind: FaultKind::ShortWrite, forever: false });
+    assert_eq!(appender.append(b" and longer").unwrap_err().kind(), ErrorKind::StorageFull);
+    let end = disk.bytes("file".as_ref()).unwrap().unwrap();
+    assert!((3..14).contains(&end), "{end}");
+    assert_eq!(appender.append(b" new").unwrap(), end);
+    let last = disk.trace().pop().unwrap();
+    assert_eq!((last.kind, last.failed), (OperationKind::Write { offset: end, bytes: 4 }, false));
+    assert_eq!(get(&disk.power_cut(0), "file"), some("old"));
+    disk.open("file".as_ref()).unwrap().sync().unwrap();
+    assert_eq!(disk.bytes("file".as_ref()).unwrap(), Some(end + 4));
+    assert_eq!(disk.pending(), 0);
+    // What is killed has its locks no more.
+    let lock = disk.open_lock("file".as_ref()).unwrap();
+    assert!(lock.try_lock().unwrap());
+    assert!(disk.kill().open_lock("file".as_ref()).unwrap().try_lock().unwrap());
+    assert!(!disk.open_lock("file".as_ref()).unwrap().try_lock().unwrap());
+}

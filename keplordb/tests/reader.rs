@@ -349,6 +349,13 @@ impl<D: Disk> Disk for Watched<D> {
         (self.watch)(path, Access::Open);
         Ok(self.file(path, self.disk.open_read(path)?))
     }
+    fn open_append(&self, path: &Path) -> io::Result<Arc<dyn keplordb::disk::AppendFile>> {
+        (self.watch)(path, Access::Change);
+        self.disk.open_append(path)
+    }
+    fn open_lock(&self, path: &Path) -> io::Result<Arc<dyn keplordb::disk::LockFile>> {
+        self.disk.open_lock(path)
+    }
     fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
         (self.watch)(target, Access::Change);
         self.disk.rename(source, target)

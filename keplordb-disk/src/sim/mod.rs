@@ -77,13 +77,16 @@ pub use fault::{Fault, FaultKind};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::directories::{Directories, create_durably};
 use crate::lock::{holder_text, parse_pid};
 use crate::names::Node;
 use crate::watch::Changes;
-use crate::{Disk, DiskFile, Entry, Lock, LockError, Mapping, Watch, contents, read_all};
+use crate::{
+    AppendFile, Disk, DiskFile, Entry, Lock, LockError, LockFile, Mapping, Watch, contents, read_all,
+};
 use chance::Chance;
 use fault::Demand;
 use file::SimFile;
@@ -104,6 +107,8 @@ pub struct SimDisk {
 struct Shared {
     state: Mutex<State>,
     hook: Mutex<Option<Hook>>,
+    /// Told when a lock is given back.
+    unlocked: Condvar,
     changes: Arc<Changes>,
 }
 
@@ -129,7 +134,7 @@ pub enum OperationKind {
     MakeDir,
     /// [`Disk::create`].
     Create,
-    /// [`DiskFile::write_at`].
+    /// [`DiskFile::write_at`] or [`AppendFile::append`].
     Write {
         /// Where.
         offset: u64,
@@ -327,11 +332,16 @@ impl SimDisk {
     }
 
     /// A handle of an existing file.
-    fn handle(&self, path: &Path, writable: bool) -> io::Result<Arc<dyn DiskFile>> {
+    fn handle(&self, path: &Path, writable: bool) -> io::Result<Arc<SimHandle>> {
         let state = self.state();
         let number = state.live.find_file(path)?;
         let open = state.files.get(&number).map(|file| Arc::clone(&file.open)).unwrap_or_default();
         Ok(Arc::new(SimHandle { disk: self.clone(), number, path: path.into(), writable, _open: open }))
+    }
+
+    fn unlock(&self, number: u64) {
+        self.state().locked.remove(&number);
+        self.shared.unlocked.notify_all();
     }
 }
 
@@ -377,11 +387,19 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.handle(path, true)
+        Ok(self.handle(path, true)?)
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.handle(path, false)
+        Ok(self.handle(path, false)?)
+    }
+
+    fn open_append(&self, path: &Path) -> io::Result<Arc<dyn AppendFile>> {
+        Ok(self.handle(path, true)?)
+    }
+
+    fn open_lock(&self, path: &Path) -> io::Result<Arc<dyn LockFile>> {
+        Ok(Arc::new(SimLockFile { file: self.handle(path, true)?, holds: AtomicBool::new(false) }))
     }
 
     fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
@@ -522,7 +540,7 @@ struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.disk.state().locked.remove(&self.number);
+        self.disk.unlock(self.number);
     }
 }
 
@@ -560,6 +578,26 @@ impl SimHandle {
     fn check_writable(&self) -> io::Result<()> {
         if self.writable { Ok(()) } else { Err(ErrorKind::PermissionDenied.into()) }
     }
+
+    /// Writes what the plan and the room allow.
+    fn write(&self, state: &mut State, source: &[u8], offset: u64) -> io::Result<()> {
+        self.check_writable()?;
+        let (number, clock, free_bytes) = (state.operations(), state.clock(), state.free_bytes());
+        let file_bytes = self.file(state).live().len() as u64;
+        let end = offset.checked_add(source.len() as u64).ok_or(ErrorKind::FileTooLarge)?;
+        let grows = end > file_bytes;
+        let (written, fault) = match state.plan.strike(number, Demand::Write { grows }) {
+            Some(kind @ FaultKind::ShortWrite) => (Chance::new(number).below_usize(source.len()), Some(kind)),
+            Some(kind) => (0, Some(kind)),
+            None => match usize::try_from(file_bytes.saturating_add(free_bytes).saturating_sub(offset)) {
+                Ok(room) if grows && room < source.len() => (room, Some(FaultKind::Full)),
+                _ => (source.len(), None),
+            },
+        };
+        let (written, _) = source.split_at(written);
+        self.file(state).write(clock, written, offset)?;
+        fault.map_or(Ok(()), |kind| Err(kind.error(number)))
+    }
 }
 
 impl DiskFile for SimHandle {
@@ -573,24 +611,7 @@ impl DiskFile for SimHandle {
 
     fn write_at(&self, source: &[u8], offset: u64) -> io::Result<()> {
         self.operate(OperationKind::Write { offset, bytes: source.len() }, |state| {
-            self.check_writable()?;
-            let (number, clock, free_bytes) = (state.operations(), state.clock(), state.free_bytes());
-            let file_bytes = self.file(state).live().len() as u64;
-            let end = offset.checked_add(source.len() as u64).ok_or(ErrorKind::FileTooLarge)?;
-            let grows = end > file_bytes;
-            let (written, fault) = match state.plan.strike(number, Demand::Write { grows }) {
-                Some(kind @ FaultKind::ShortWrite) => {
-                    (Chance::new(number).below_usize(source.len()), Some(kind))
-                }
-                Some(kind) => (0, Some(kind)),
-                None => match usize::try_from(file_bytes.saturating_add(free_bytes).saturating_sub(offset)) {
-                    Ok(room) if grows && room < source.len() => (room, Some(FaultKind::Full)),
-                    _ => (source.len(), None),
-                },
-            };
-            let (written, _) = source.split_at(written);
-            self.file(state).write(clock, written, offset)?;
-            fault.map_or(Ok(()), |kind| Err(kind.error(number)))
+            self.write(state, source, offset)
         })
     }
 
@@ -618,6 +639,67 @@ impl DiskFile for SimHandle {
             }
             struck
         })
+    }
+}
+
+impl AppendFile for SimHandle {
+    fn append(&self, source: &[u8]) -> io::Result<u64> {
+        // Where it begins is known only when the operation has its turn.
+        self.operate(OperationKind::Write { offset: 0, bytes: source.len() }, |state| {
+            let end = self.file(state).live().len() as u64;
+            if let Some(Operation { kind: OperationKind::Write { offset, .. }, .. }) = state.trace.last_mut()
+            {
+                *offset = end;
+            }
+            self.write(state, source, end).map(|()| end)
+        })
+    }
+}
+
+/// A file whose lock one holder takes and gives back. That is no operation: it changes nothing on the disk.
+struct SimLockFile {
+    file: Arc<SimHandle>,
+    /// Whether this handle has the lock.
+    holds: AtomicBool,
+}
+
+impl LockFile for SimLockFile {
+    fn try_lock(&self) -> io::Result<bool> {
+        let taken = self.file.disk.state().locked.insert(self.file.number);
+        self.holds.fetch_or(taken, Ordering::SeqCst);
+        Ok(taken)
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        let disk = &self.file.disk;
+        let mut state = disk.state();
+        while !state.locked.insert(self.file.number) {
+            state = disk.shared.unlocked.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.holds.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        if self.holds.swap(false, Ordering::SeqCst) {
+            self.file.disk.unlock(self.file.number);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SimLockFile {
+    fn drop(&mut self) {
+        let _ = self.unlock();
+    }
+}
+
+impl fmt::Debug for SimLockFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimLockFile")
+            .field("path", &self.file.path)
+            .field("holds", &self.holds)
+            .finish_non_exhaustive()
     }
 }
 

@@ -94,6 +94,12 @@ impl Disk for HookedDisk {
         let (file, on_read) = (self.disk.open_read(path)?, Arc::clone(&self.on_read));
         Ok(Arc::new(HookedFile { file, path: path.to_owned(), on_read }))
     }
+    fn open_append(&self, path: &Path) -> io::Result<Arc<dyn keplordb_disk::AppendFile>> {
+        self.disk.open_append(path)
+    }
+    fn open_lock(&self, path: &Path) -> io::Result<Arc<dyn keplordb_disk::LockFile>> {
+        self.disk.open_lock(path)
+    }
     fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
         self.disk.rename(source, target)
     }

@@ -83,6 +83,12 @@ impl Disk for CrowdedDisk {
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         self.disk.open_read(path)
     }
+    fn open_append(&self, path: &Path) -> io::Result<Arc<dyn keplordb::disk::AppendFile>> {
+        self.disk.open_append(path)
+    }
+    fn open_lock(&self, path: &Path) -> io::Result<Arc<dyn keplordb::disk::LockFile>> {
+        self.disk.open_lock(path)
+    }
     fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
         self.disk.rename(source, target)
     }
