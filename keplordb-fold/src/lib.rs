@@ -10,8 +10,10 @@ mod event;
 mod hash;
 mod paths;
 mod position;
+pub mod snapshot;
 
 pub use error::FoldError;
 pub use event::Event;
 pub use hash::line_hash;
 pub use position::Position;
+pub use snapshot::Snapshot;
