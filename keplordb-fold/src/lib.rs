@@ -5,9 +5,13 @@
 #![deny(missing_docs, unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod checked;
 mod error;
 mod event;
+mod frames;
 mod hash;
+mod journal;
+mod lines;
 mod paths;
 mod position;
 pub mod snapshot;
