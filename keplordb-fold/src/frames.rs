@@ -130,6 +130,22 @@ impl Archive {
         Ok(piece)
     }
 
+    /// The frame that lies there according to somebody who once walked to it, if its first and last bytes do not contradict.
+    pub(crate) fn frame_at(&self, at: u64, bytes: u64) -> io::Result<Option<Frame>> {
+        let head = self.read(at, HEADER_BYTES_MAX.min(bytes))?;
+        let Some(Parsed::Whole(header)) = head.strip_prefix(&MAGIC).map(Header::parse) else {
+            return Ok(None);
+        };
+        let checksum = if header.has_checksum {
+            let end = self.read((at + bytes).saturating_sub(4), 4)?;
+            let Some(checksum) = end.first_chunk() else { return Ok(None) };
+            Some(u32::from_le_bytes(*checksum))
+        } else {
+            None
+        };
+        Ok(Some(Frame { at, bytes, text_bytes: header.text_bytes, checksum }))
+    }
+
     /// What was pruned from its first `end` bytes, and where its frames begin.
     pub(crate) fn pruned(&self, end: u64) -> io::Result<(Pruned, u64)> {
         let head = self.read(0, end.min(8 + PRUNED_BYTES_MAX))?;
@@ -418,6 +434,17 @@ impl FrameText {
         self.hash.update(read);
         self.text_bytes += read.len() as u64;
         Ok(read.len())
+    }
+
+    /// The frame that is being decoded.
+    pub(crate) fn frame(&self) -> Frame {
+        self.frame
+    }
+
+    /// About how long the text is, if the frame does not lie: for sizes of buffers, within limits.
+    pub(crate) fn bytes_hint(&self) -> usize {
+        let bytes = self.frame.text_bytes.unwrap_or(self.frame.bytes.saturating_mul(16));
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// How much was decoded so far, in bytes.

@@ -5,16 +5,24 @@
 #![deny(missing_docs, unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod ahead;
+mod blocks;
+mod catalog;
 mod checked;
+mod directory;
 mod error;
 mod event;
 mod frames;
 mod hash;
+mod history;
+mod index;
 mod journal;
 mod lines;
 mod paths;
 mod position;
 pub mod snapshot;
+#[cfg(test)]
+mod test_disk;
 
 pub use error::FoldError;
 pub use event::Event;

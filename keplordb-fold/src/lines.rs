@@ -1,4 +1,4 @@
-//! Cutting a text into lines, and where each lies.
+//! Cutting a text into lines, and where each lies; and blocks of whole lines, which is how texts are read.
 //!
 //! It knows bytes and positions only: whether a line is an event is not asked here.
 
@@ -49,6 +49,25 @@ impl<'a> Iterator for Lines<'a> {
                 return Some(Line { bytes, at, end: self.at });
             }
         }
+    }
+}
+
+/// Whole lines of one generation, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// Where they begin.
+    pub(crate) at: Position,
+    pub(crate) text: Vec<u8>,
+}
+
+impl Block {
+    /// Where they end.
+    pub(crate) fn end(&self) -> Position {
+        Position { offset: self.at.offset + self.text.len() as u64, ..self.at }
+    }
+
+    pub(crate) fn lines(&self) -> Lines<'_> {
+        Lines::new(&self.text, self.at)
     }
 }
 

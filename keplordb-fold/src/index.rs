@@ -1,0 +1,216 @@
+//! `archive.index`: what is known of each frame of the archive, so that nobody need decode it to know.
+//!
+//! It is a cache of [sealed](crate::checked) lines, one a frame. A line that is missing, torn or contradicted by the archive costs
+//! time only. A line is written when its rotation is over, so an archive that ends before the last line does has lost bytes.
+
+use std::io;
+
+use keplordb_disk::{Disk, replace};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh64::xxh64;
+
+use crate::checked::{seal, unseal};
+use crate::error::at;
+use crate::frames::{Archive, Frame, FrameText};
+use crate::lines::{Lines, whole_lines_bytes};
+use crate::paths::Paths;
+use crate::position::Position;
+
+/// How much of the file is read at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// How much of a frame is decoded at once to learn its facts.
+const DECODE_BYTES: usize = 1 << 20;
+
+/// What the text of a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// How long.
+    pub(crate) text_bytes: u64,
+    /// How many events: lines that are not empty.
+    pub(crate) events: u64,
+    /// The time of the first event that has one, in seconds since the Unix epoch.
+    pub(crate) first_ts: Option<u64>,
+    /// The latest time of an event.
+    pub(crate) max_ts: Option<u64>,
+    /// xxh64 of it.
+    pub(crate) hash: u64,
+}
+
+impl Facts {
+    /// Of a text that is there.
+    pub(crate) fn of_text(text: &[u8]) -> Self {
+        let mut facts = Self { text_bytes: text.len() as u64, hash: xxh64(text, 0), ..Self::of_nothing() };
+        facts.add_lines(text);
+        facts
+    }
+
+    /// Of a frame, by decoding it piece by piece.
+    ///
+    /// # Errors
+    /// `Damaged`, or what a read says.
+    pub(crate) fn of_frame(archive: &Archive, frame: Frame) -> io::Result<Self> {
+        let mut decoded = FrameText::new(archive, frame)?;
+        let (mut facts, mut piece) = (Self::of_nothing(), Vec::new());
+        while decoded.read(&mut piece, DECODE_BYTES)? > 0 {
+            let rest = piece.split_off(whole_lines_bytes(&piece));
+            facts.add_lines(&piece);
+            piece = rest;
+        }
+        Ok(Self { text_bytes: decoded.text_bytes(), hash: decoded.hash(), ..facts })
+    }
+
+    fn of_nothing() -> Self {
+        Self { text_bytes: 0, events: 0, first_ts: None, max_ts: None, hash: 0 }
+    }
+
+    fn add_lines(&mut self, text: &[u8]) {
+        #[derive(Deserialize)]
+        struct Time {
+            ts: u64,
+        }
+        for line in Lines::new(text, Position::default()) {
+            self.events += 1;
+            if let Ok(Time { ts }) = serde_json::from_slice(line.bytes) {
+                self.first_ts.get_or_insert(ts);
+                self.max_ts = self.max_ts.max(Some(ts));
+            }
+        }
+    }
+}
+
+/// A line of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) generation: u64,
+    /// Where the frame begins in the archive, and its length.
+    pub(crate) at: u64,
+    pub(crate) bytes: u64,
+    text_bytes: u64,
+    events: u64,
+    first_ts: Option<u64>,
+    max_ts: Option<u64>,
+    /// In 16 hexadecimal digits, because programs that read JSON round numbers of 64 bits.
+    hash: String,
+}
+
+impl Entry {
+    pub(crate) fn new(generation: u64, (at, bytes): (u64, u64), facts: &Facts) -> Self {
+        let Facts { text_bytes, events, first_ts, max_ts, hash } = *facts;
+        Self { generation, at, bytes, text_bytes, events, first_ts, max_ts, hash: format!("{hash:016x}") }
+    }
+
+    /// Where the next frame may begin.
+    pub(crate) fn end(&self) -> u64 {
+        self.at.saturating_add(self.bytes)
+    }
+
+    pub(crate) fn facts(&self) -> Option<Facts> {
+        let Self { text_bytes, events, first_ts, max_ts, .. } = *self;
+        Some(Facts { text_bytes, events, first_ts, max_ts, hash: u64::from_str_radix(&self.hash, 16).ok()? })
+    }
+
+    fn to_line(&self) -> io::Result<String> {
+        Ok(seal(&serde_json::to_string(self)?))
+    }
+}
+
+/// The entries behind the first `from` bytes, and where the last whole line ends. Lines that are not whole are passed over,
+/// and a file that cannot be read has none.
+pub(crate) fn load(disk: &dyn Disk, paths: &Paths, from: u64) -> (Vec<Entry>, u64) {
+    let (mut entries, mut end) = (Vec::new(), from);
+    let Ok(file) = disk.open_read(&paths.index) else { return (entries, 0) };
+    let mut piece = vec![0; READ_BYTES];
+    while let Ok(present) = file.read_at(&mut piece, end) {
+        let text = piece.get(..present).unwrap_or_default();
+        let whole = whole_lines_bytes(text);
+        // An entry has some 200 bytes: a piece without a newline is none.
+        if whole == 0 {
+            break;
+        }
+        let lines = Lines::new(text, Position::default());
+        entries.extend(lines.filter_map(|line| serde_json::from_str(&unseal(line.bytes)?).ok()));
+        end += whole as u64;
+    }
+    (entries, end)
+}
+
+/// Adds one entry. It need not be durable: what is missing costs time only.
+pub(crate) fn append(disk: &dyn Disk, paths: &Paths, entry: &Entry) -> io::Result<()> {
+    let path = &paths.index;
+    let file = match disk.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(path),
+        opened => opened,
+    };
+    let file = file.map_err(at("open", path))?;
+    let end = file.bytes().map_err(at("read", path))?;
+    let mut line = entry.to_line()?;
+    let mut last = [b'\n'];
+    if end > 0 {
+        file.read_at(&mut last, end - 1).map_err(at("read", path))?;
+    }
+    if last != *b"\n" {
+        // A crash tore what is there; it would take this line with it.
+        line.insert(0, '\n');
+    }
+    file.write_at(line.as_bytes(), end).map_err(at("write", path))
+}
+
+/// Makes the file anew of these entries.
+pub(crate) fn rewrite(disk: &dyn Disk, paths: &Paths, entries: &[Entry]) -> io::Result<()> {
+    let lines = entries.iter().map(Entry::to_line).collect::<io::Result<String>>()?;
+    replace(disk, &paths.index, lines.as_bytes()).map_err(at("write", &paths.index))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use keplordb_disk::{MemoryDisk, read_all};
+
+    use super::*;
+    use crate::frames::{Found, Walk, compress};
+
+    const TEXT: &[u8] =
+        b"{\"type\":\"a\",\"data\":1,\"ts\":7}\n\r\nno event\n{\"ts\":9}\n{\"ts\":8}\n{\"ts\":99}";
+
+    #[test]
+    fn facts_of_a_text_and_of_its_frame_are_the_same() {
+        let facts = Facts::of_text(TEXT);
+        assert_eq!((facts.text_bytes, facts.events), (TEXT.len() as u64, 4));
+        assert_eq!((facts.first_ts, facts.max_ts, facts.hash), (Some(7), Some(9), xxh64(TEXT, 0)));
+
+        let disk = MemoryDisk::default();
+        let file = disk.create(Path::new("archive")).unwrap();
+        file.write_at(&compress(TEXT).unwrap(), 0).unwrap();
+        let archive = Archive::new(file, Path::new("archive"));
+        let Some(Found::Frame(frame)) = Walk::new(&archive, 0, archive.bytes().unwrap()).next().unwrap()
+        else {
+            panic!("there is a frame");
+        };
+        assert_eq!(Facts::of_frame(&archive, frame).unwrap(), facts);
+    }
+
+    #[test]
+    fn entries_survive_a_torn_neighbour() {
+        let (disk, paths) = (MemoryDisk::default(), Paths::new(Path::new("app")));
+        disk.create_dir(&paths.dir).unwrap();
+        assert_eq!(load(&disk, &paths, 0), (Vec::new(), 0));
+        let entries = [0, 1, 2].map(|n| Entry::new(n, (n * 10, 10), &Facts::of_text(TEXT)));
+        append(&disk, &paths, &entries[0]).unwrap();
+        append(&disk, &paths, &entries[1]).unwrap();
+        let (loaded, end) = load(&disk, &paths, 0);
+        assert_eq!(loaded, entries[..2]);
+        assert_eq!(loaded[0].facts(), Some(Facts::of_text(TEXT)));
+
+        disk.open(&paths.index).unwrap().truncate(end - 5).unwrap();
+        append(&disk, &paths, &entries[2]).unwrap();
+        let (loaded, end) = load(&disk, &paths, 0);
+        assert_eq!(loaded, [entries[0].clone(), entries[2].clone()]);
+        assert_eq!(end, read_all(&disk, &paths.index, 10_000).unwrap().len() as u64);
+        assert_eq!(load(&disk, &paths, end), (Vec::new(), end));
+
+        rewrite(&disk, &paths, &entries).unwrap();
+        assert_eq!(load(&disk, &paths, 0).0, entries);
+    }
+}
