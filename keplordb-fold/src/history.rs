@@ -96,7 +96,7 @@ impl History {
     }
 
     /// Reads from there to the end of its generation.
-    fn read_within(&self, from: Position) -> io::Result<Blocks> {
+    pub(crate) fn read_within(&self, from: Position) -> io::Result<Blocks> {
         Blocks::new(&self.directory, from, Some(from.generation))
     }
 

@@ -12,6 +12,7 @@ mod checked;
 mod directory;
 mod error;
 mod event;
+mod events;
 mod frames;
 mod hash;
 mod history;
@@ -20,7 +21,9 @@ mod journal;
 mod lines;
 mod paths;
 mod position;
+mod reader;
 pub mod snapshot;
+mod subscribe;
 #[cfg(test)]
 mod test_disk;
 
@@ -28,4 +31,6 @@ pub use error::FoldError;
 pub use event::Event;
 pub use hash::line_hash;
 pub use position::Position;
+pub use reader::{EventReader, WaitResult};
 pub use snapshot::Snapshot;
+pub use subscribe::{Subscription, Update};

@@ -1,0 +1,251 @@
+//! Following a log: what is there, then what comes, across rotations.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use keplordb_disk::Watch;
+use serde::Deserialize;
+
+use crate::error::at;
+use crate::event::Event;
+use crate::events::{LineReader, event_of};
+use crate::history::History;
+use crate::lines::Line;
+use crate::position::Position;
+
+/// What a [`Subscription`] tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Update {
+    /// An event.
+    Event {
+        /// The event.
+        event: Event,
+        /// Its number in the whole history, from 0 on.
+        sequence: u64,
+        /// The position behind it: to subscribe again from here goes on with the next event.
+        next: Position,
+    },
+    /// All that was there has been told; what follows is news. Comes once.
+    CaughtUp,
+}
+
+/// Follows a log, made by [`EventReader::subscribe`](crate::EventReader::subscribe).
+///
+/// Each event comes once and in order, whatever is rotated meanwhile. Nothing is kept on disk: who wants to go on after a restart
+/// remembers the [position](Self::position).
+///
+/// ```
+/// use keplordb_fold::{EventReader, Position, Update};
+/// use std::time::Duration;
+///
+/// # fn main() -> std::io::Result<()> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # std::fs::write(dir.join("app.jsonl"), "{\"type\":\"a\",\"data\":1,\"ts\":7}\n{\"type\":\"b\",\"data\":2,\"ts\":8,\"actor\":\"ann\"}\n")?;
+/// let mut updates = EventReader::new(dir).subscribe(Position::default())?.of_types(["b"]).by_actors(["ann"]);
+/// while let Some(update) = updates.next(Duration::from_millis(10))? {
+///     match update {
+///         Update::Event { event, sequence, .. } => println!("{sequence}: {}", event.event_type),
+///         Update::CaughtUp => println!("that was all so far"),
+///     }
+/// }
+/// # assert_eq!(updates.position().offset, 72);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Subscription {
+    history: History,
+    watch: Box<dyn Watch>,
+    lines: Option<Reading>,
+    position: Position,
+    sequence: u64,
+    has_caught_up: bool,
+    types: Vec<String>,
+    actors: Vec<String>,
+}
+
+/// One pass up to the end of the log.
+struct Reading {
+    lines: LineReader,
+    /// The generation of the active log when it began.
+    active: u64,
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("dir", &self.history.paths().dir)
+            .field("position", &self.position)
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Subscription {
+    pub(crate) fn new(history: &History, from: Position) -> io::Result<Self> {
+        let sequence = history.sequence_of(from)?;
+        let dir = &history.paths().dir;
+        Ok(Self {
+            watch: history.disk().watch(dir).map_err(at("watch", dir))?,
+            history: history.clone(),
+            lines: None,
+            position: from,
+            sequence,
+            has_caught_up: false,
+            types: Vec::new(),
+            actors: Vec::new(),
+        })
+    }
+
+    /// Tells only events of these types; of all types, if there are none in the list.
+    ///
+    /// ```
+    /// # use keplordb_fold::{EventReader, Position, Update};
+    /// # fn main() -> std::io::Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// std::fs::write(dir.join("app.jsonl"), "{\"type\":\"a\",\"data\":1,\"ts\":7}\n{\"type\":\"b\",\"data\":2,\"ts\":8}\n")?;
+    /// let mut updates = EventReader::new(dir).subscribe(Position::default())?.of_types(["b", "c"]);
+    /// assert!(matches!(updates.next(std::time::Duration::ZERO)?, Some(Update::Event { sequence: 1, .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn of_types<T: Into<String>>(mut self, types: impl IntoIterator<Item = T>) -> Self {
+        self.types = types.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Tells only events by these actors; by all, and by none, if the list is empty.
+    ///
+    /// ```
+    /// # use keplordb_fold::{EventReader, Position, Update};
+    /// # fn main() -> std::io::Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// std::fs::write(dir.join("app.jsonl"), "{\"type\":\"a\",\"data\":1,\"ts\":7,\"actor\":\"ann\"}\n")?;
+    /// let mut updates = EventReader::new(dir).subscribe(Position::default())?.by_actors(["bob"]);
+    /// assert_eq!(updates.next(std::time::Duration::ZERO)?, Some(Update::CaughtUp));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn by_actors<T: Into<String>>(mut self, actors: impl IntoIterator<Item = T>) -> Self {
+        self.actors = actors.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The next update; waits for one at most for `timeout`, then returns `None`. May be called again after that.
+    ///
+    /// # Errors
+    /// `InvalidData` with [`FoldError::BadLine`](crate::FoldError::BadLine) for a line that is no event: the next call goes on behind
+    /// it. Any other error leaves the subscription where it is, and the next call tries again.
+    ///
+    /// ```
+    /// # use keplordb_fold::{EventReader, Position, Update};
+    /// # use std::time::Duration;
+    /// # fn main() -> std::io::Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// std::fs::write(dir.join("app.jsonl"), "")?;
+    /// let mut updates = EventReader::new(dir).subscribe(Position::default())?;
+    /// assert_eq!(updates.next(Duration::ZERO)?, Some(Update::CaughtUp));
+    /// std::fs::write(dir.join("app.jsonl"), "{\"type\":\"a\",\"data\":1,\"ts\":7}\n")?;
+    /// assert!(matches!(updates.next(Duration::from_secs(5))?, Some(Update::Event { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn next(&mut self, timeout: Duration) -> io::Result<Option<Update>> {
+        let until = Instant::now().checked_add(timeout);
+        loop {
+            if let Some(update) = self.read()? {
+                return Ok(Some(update));
+            }
+            if !self.has_caught_up {
+                self.has_caught_up = true;
+                return Ok(Some(Update::CaughtUp));
+            }
+            let rest = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+            if !self.watch.wait(rest).map_err(at("watch", &self.history.paths().dir))? {
+                // Where changes are noticed by looking, the last one may have come since.
+                return self.read();
+            }
+        }
+    }
+
+    /// The next event that is wanted and there.
+    fn read(&mut self) -> io::Result<Option<Update>> {
+        let reading = match &mut self.lines {
+            Some(reading) => reading,
+            none => {
+                let active = self.history.present()?.generation;
+                let lines = LineReader::new(self.history.read(self.position)?);
+                none.insert(Reading { lines, active })
+            }
+        };
+        let active = reading.active;
+        loop {
+            let wanted = |line: &Line<'_>| {
+                let is_wanted = wants(&self.types, &self.actors, line);
+                let event = is_wanted.then(|| event_of(line, self.history.paths(), active));
+                (event, line.end)
+            };
+            let (event, next) = match reading.lines.next_as(wanted) {
+                Ok(Some(line)) => line,
+                Ok(None) => {
+                    self.lines = None;
+                    return Ok(None);
+                }
+                Err(error) => {
+                    self.lines = None;
+                    return Err(error);
+                }
+            };
+            let sequence = self.sequence;
+            self.sequence += 1;
+            self.position = next;
+            if let Some(event) = event {
+                return Ok(Some(Update::Event { event: event?, sequence, next }));
+            }
+        }
+    }
+
+    /// Behind the last event that was told or passed over.
+    ///
+    /// ```
+    /// # use keplordb_fold::{EventReader, Position};
+    /// # fn main() -> std::io::Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// std::fs::write(dir.join("app.jsonl"), "")?;
+    /// let updates = EventReader::new(dir).subscribe(Position::default())?;
+    /// assert_eq!(updates.position(), Position::default());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn position(&self) -> Position {
+        self.position
+    }
+}
+
+/// Whether a line is one of these types and by one of these actors, as far as can be told: what is no event is told as such.
+fn wants(types: &[String], actors: &[String], line: &Line<'_>) -> bool {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        #[serde(rename = "type", borrow)]
+        event_type: Cow<'a, str>,
+        #[serde(default, borrow)]
+        actor: Option<Cow<'a, str>>,
+    }
+    if types.is_empty() && actors.is_empty() {
+        return true;
+    }
+    serde_json::from_slice(line.bytes).map_or(true, |head: Head<'_>| {
+        let is_type = types.is_empty() || types.iter().any(|wanted| *wanted == head.event_type);
+        let is_actor =
+            actors.is_empty() || head.actor.is_some_and(|actor| actors.iter().any(|wanted| *wanted == actor));
+        is_type && is_actor
+    })
+}
