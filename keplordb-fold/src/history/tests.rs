@@ -1,7 +1,9 @@
 //! Reading history, against a plain list of lines: whatever rotations made of the files, before or in the midst of reading.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use keplordb_disk::{Disk, MemoryDisk, read_all};
 use proptest::prelude::*;
@@ -9,6 +11,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::frames::{Pruned, compress};
 use crate::journal::Journal;
+use crate::reader::EventReader;
+use crate::subscribe::Update;
 use crate::test_disk::HookedDisk;
 
 /// A log that is written by hand, and what it should read as.
@@ -577,4 +581,117 @@ fn without_an_active_log_there_is_no_history() {
     assert_eq!(history.present().unwrap_err().kind(), io::ErrorKind::NotFound);
     assert_eq!(history.read(Position::default()).err().unwrap().kind(), io::ErrorKind::NotFound);
     assert_eq!(history.hash_before(Position::default()).unwrap(), None);
+}
+
+/// Threads instead of hooks: what they see is all of the beginning, never less than before.
+#[test]
+fn readers_beside_a_log_that_rotates_see_each_event_once() {
+    const EVENTS: u64 = 2_000;
+    let fixture = Fixture::new();
+    let (disk, paths) = (fixture.disk.clone(), Arc::clone(&fixture.paths));
+    let reader = EventReader::with_disk(Arc::new(disk.clone()), &paths.dir);
+    let is_over = AtomicBool::new(false);
+    let number = |event: &crate::Event| event.data.as_u64().unwrap();
+    let readings = AtomicU64::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..EVENTS {
+                let line = format!("{{\"type\":\"t\",\"data\":{n},\"ts\":1}}\n");
+                put(&disk, &paths.log, disk.bytes(&paths.log).unwrap().unwrap(), line.as_bytes());
+                if n % 5 == 4 {
+                    rotate(&disk, &paths, if n % 2 == 0 { Step::Done } else { Step::Index });
+                }
+            }
+            is_over.store(true, Ordering::SeqCst);
+        });
+        for shares in [true, false] {
+            let (reader, is_over, readings, dir) = (&reader, &is_over, &readings, &paths.dir);
+            let disk = disk.clone();
+            scope.spawn(move || {
+                let mut least = 0;
+                loop {
+                    let is_last = is_over.load(Ordering::SeqCst);
+                    let own = EventReader::with_disk(Arc::new(disk.clone()), dir);
+                    let reader = if shares { reader } else { &own };
+                    let seen: Vec<_> =
+                        reader.read_full().unwrap().map(|item| number(&item.unwrap().0)).collect();
+                    assert_eq!(seen, (0..seen.len() as u64).collect::<Vec<_>>());
+                    assert!(seen.len() >= least, "{} after {least}", seen.len());
+                    least = seen.len();
+                    let count = reader.len().unwrap();
+                    assert!(count >= least as u64);
+                    if let Some(item) = reader.read_seq(count / 2).unwrap().next() {
+                        assert_eq!(number(&item.unwrap().0), count / 2);
+                    }
+                    readings.fetch_add(1, Ordering::SeqCst);
+                    if is_last {
+                        assert_eq!(count, EVENTS);
+                        break;
+                    }
+                }
+            });
+        }
+        let mut updates = reader.subscribe(Position::default()).unwrap();
+        scope.spawn(move || {
+            let mut next = 0;
+            while next < EVENTS {
+                match updates.next(Duration::from_secs(20)).unwrap().expect("more comes") {
+                    Update::Event { event, sequence, .. } => {
+                        assert_eq!((number(&event), sequence), (next, next));
+                        next += 1;
+                    }
+                    Update::CaughtUp => {}
+                }
+            }
+        });
+    });
+    assert!(readings.load(Ordering::SeqCst) > 2);
+}
+
+#[test]
+fn what_was_begun_by_offset_ends_with_its_generation() {
+    let mut fixture = Fixture::new();
+    fixture.append_events(6);
+    let reader = EventReader::with_disk(Arc::new(fixture.disk.clone()), &fixture.paths.dir);
+    let from = fixture.lines[1].0.offset;
+    let events = reader.read_from(from).unwrap();
+    fixture.rotate();
+    fixture.append_events(30);
+    let ends: Vec<_> = events.map(|item| item.unwrap().1).collect();
+    assert_eq!(ends, fixture.lines[1..6].iter().map(|line| line.1.offset).collect::<Vec<_>>());
+    assert_eq!(reader.read_from(0).unwrap().count(), 30);
+}
+
+#[test]
+fn pruned_history_begins_where_it_begins() {
+    let mut fixture = Fixture::new();
+    for _ in 0..3 {
+        fixture.append_events(4);
+        fixture.rotate();
+    }
+    fixture.append_events(2);
+    let reader = EventReader::with_disk(Arc::new(fixture.disk.clone()), &fixture.paths.dir);
+    assert_eq!(reader.read_full().unwrap().count(), 14);
+    fixture.prune(2);
+    assert_eq!(reader.first().unwrap(), (8, Position { generation: 2, offset: 0 }));
+    assert_eq!(reader.read_full().unwrap().map(|item| item.unwrap().0.data).next(), Some(8.into()));
+    assert_eq!(reader.len().unwrap(), 14);
+    assert_eq!(reader.read_seq(9).unwrap().next().unwrap().unwrap().1, 9);
+    for error in [
+        reader.read_seq(7).err().unwrap(),
+        reader.read_events_from(Position::default()).err().unwrap(),
+        reader.subscribe(Position::default()).unwrap_err(),
+    ] {
+        assert_eq!(
+            error.to_string(),
+            "the events below number 8 were pruned; begin there, or restore what was exported"
+        );
+    }
+    // Decoders pass over what says so.
+    let archive = bytes(&fixture.disk, &fixture.paths.archive);
+    let text = zstd::stream::decode_all(&archive[..]).unwrap();
+    assert_eq!(memchr::memchr_iter(b'\n', &text).count(), 4);
+    fixture.prune(1);
+    assert_eq!(reader.read_full().unwrap().count(), 2);
+    fixture.check(reader.history());
 }
