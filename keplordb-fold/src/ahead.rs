@@ -8,8 +8,10 @@ use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
+use crate::catalog::Known;
 use crate::error::FoldError;
-use crate::frames::{Archive, Frame, FrameText};
+use crate::frames::{Archive, FrameText};
+use crate::index::Facts;
 use crate::lines::{Block, whole_lines_bytes};
 use crate::position::Position;
 
@@ -43,8 +45,8 @@ struct Running {
 
 impl Ahead {
     /// The lines of these frames, of which the first is of the generation of `from`, from that position on.
-    pub(crate) fn new(archive: &Archive, frames: Vec<Frame>, from: Position) -> Self {
-        let bytes: u64 = frames.iter().map(|frame| frame.bytes).sum();
+    pub(crate) fn new(archive: &Archive, frames: Vec<Known>, from: Position) -> Self {
+        let bytes: u64 = frames.iter().map(|known| known.frame.bytes).sum();
         let threads = if bytes < JOB_BYTES {
             0
         } else {
@@ -56,9 +58,9 @@ impl Ahead {
         let mut jobs = VecDeque::new();
         let mut at = from;
         let (mut job, mut job_bytes) = (Vec::new(), 0);
-        for frame in frames {
-            job_bytes += frame.bytes;
-            job.push(frame);
+        for known in frames {
+            job_bytes += known.frame.bytes;
+            job.push(known);
             if threads > 0 && job_bytes >= JOB_BYTES {
                 let next = Position { generation: at.generation + job.len() as u64, offset: 0 };
                 jobs.push_back(Box::new(Texts::new(archive, std::mem::take(&mut job), at)));
@@ -163,9 +165,11 @@ fn decode(mut job: Texts, blocks: &SyncSender<io::Result<Block>>) {
 /// The lines of consecutive frames, block by block.
 struct Texts {
     archive: Archive,
-    frames: std::vec::IntoIter<Frame>,
+    frames: std::vec::IntoIter<Known>,
     /// The frame that is being decoded, and the decoder of the one before it.
     text: Option<FrameText>,
+    /// What the text should turn out to be, where that is known.
+    facts: Option<Facts>,
     is_open: bool,
     /// Of the frame that is open, or will be next: where the bytes in `pending` begin.
     at: Position,
@@ -177,11 +181,12 @@ struct Texts {
 }
 
 impl Texts {
-    fn new(archive: &Archive, frames: Vec<Frame>, from: Position) -> Self {
+    fn new(archive: &Archive, frames: Vec<Known>, from: Position) -> Self {
         Self {
             archive: archive.clone(),
             frames: frames.into_iter(),
             text: None,
+            facts: None,
             is_open: false,
             at: from,
             skip: from.offset,
@@ -210,6 +215,14 @@ impl Texts {
             }
             let (is_end, at) = (read == 0, self.at);
             if is_end {
+                // A frame of another program may have no checksum of its own.
+                if self
+                    .facts
+                    .is_some_and(|facts| facts.text_bytes != text.text_bytes() || facts.hash != text.hash())
+                {
+                    let what = "the text of the frame is not what archive.index says it was";
+                    return Err(self.archive.damaged(text.frame().at, what));
+                }
                 self.is_open = false;
                 self.skip = 0;
                 self.at = Position { generation: at.generation + 1, offset: 0 };
@@ -237,7 +250,8 @@ impl Texts {
     }
 
     fn open(&mut self) -> io::Result<bool> {
-        let Some(frame) = self.frames.next() else { return Ok(false) };
+        let Some(Known { frame, facts }) = self.frames.next() else { return Ok(false) };
+        self.facts = facts;
         match &mut self.text {
             Some(text) => text.turn_to(frame)?,
             None => self.text = Some(FrameText::new(&self.archive, frame)?),

@@ -115,7 +115,6 @@ impl Blocks {
     fn decode_up_to(&mut self, generation: u64) -> io::Result<()> {
         if self.at.generation < generation {
             let (archive, frames) = self.directory.archived(self.at.generation, generation)?;
-            let frames = frames.into_iter().map(|known| known.frame).collect();
             self.archived = Some((Ahead::new(&archive, frames, self.at), generation));
         }
         Ok(())

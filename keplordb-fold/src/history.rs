@@ -304,9 +304,9 @@ impl History {
         }
     }
 
-    /// Adds what the cache file lacks of earlier frames, such as those of another program, unless that takes long: then they
-    /// are looked at whenever somebody wants to know their number of events.
-    fn complete_index(&self) -> io::Result<()> {
+    /// Adds what the cache file lacks of frames, such as those of another program, unless that takes long: then they are looked
+    /// at whenever somebody wants to know their number of events. To be called under the turn lock.
+    pub(crate) fn complete_index(&self) -> io::Result<()> {
         let present = self.present()?;
         let (written, _) = index::load(&**self.disk(), self.paths(), 0);
         let range = present.first_generation..present.generation;

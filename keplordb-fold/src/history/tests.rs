@@ -695,3 +695,52 @@ fn pruned_history_begins_where_it_begins() {
     assert_eq!(reader.read_full().unwrap().count(), 2);
     fixture.check(reader.history());
 }
+
+/// Frames of other programs have no checksum: what is known of their text stands in for it.
+#[test]
+fn damage_of_a_frame_without_checksum_is_found_by_what_is_known_of_it() {
+    let mut fixture = Fixture::new();
+    for _ in 0..2 {
+        fixture.append_events(30);
+        fixture.rotate_foreign();
+    }
+    fixture.history().complete_index().unwrap();
+    assert_eq!(index::load(&fixture.disk, &fixture.paths, 0).0.len(), 2);
+    let whole = bytes(&fixture.disk, &fixture.paths.archive);
+    let (mut wrong, mut found) = (0, 0);
+    for (at, byte) in whole.iter().enumerate() {
+        for bit in 0..8 {
+            put(&fixture.disk, &fixture.paths.archive, at as u64, &[byte ^ 1 << bit]);
+            match try_read(&fixture.history(), Position::default()) {
+                Ok(lines) => assert_eq!(lines, fixture.lines, "flip at {at}, bit {bit}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+                    found += 1;
+                    wrong += usize::from(error.to_string().contains("not what archive.index says"));
+                }
+            }
+        }
+        put(&fixture.disk, &fixture.paths.archive, at as u64, &[*byte]);
+    }
+    assert!(found > whole.len() * 7, "{found} of {}", whole.len() * 8);
+    assert!(wrong > whole.len(), "{wrong} were found by nothing else");
+}
+
+/// The text of the frame is a thousand times what is held of it.
+#[test]
+fn a_frame_of_any_length_is_read_in_pieces() {
+    let mut fixture = Fixture::new();
+    let line = [&b"{\"type\":\"t\",\"data\":\""[..], &b"x".repeat(1000), b"\",\"ts\":1}\n"].concat();
+    let text = line.repeat(100_000);
+    put(&fixture.disk, &fixture.paths.log, 0, &text);
+    fixture.rotate();
+    let history = fixture.history();
+    let mut blocks = history.read(Position::default()).unwrap();
+    let (mut count, mut longest) = (0, 0);
+    while let Some(block) = blocks.next().unwrap() {
+        longest = longest.max(block.text.capacity());
+        count += block.lines().count();
+    }
+    assert_eq!(count, 100_000);
+    assert!(longest < 4 << 20, "{longest}");
+}
