@@ -19,7 +19,6 @@
 //! ends there, `sequence` how many events were folded, `max_ts` the latest time among them, `reducer` the version of the
 //! reducer, `checksum` the same hash of all bytes before its own line. The files that [`save`] writes have the first three
 //! keys only; [`load`] reads both.
-#![cfg_attr(not(test), expect(dead_code, reason = "the views that keep them come next"))]
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -83,7 +82,7 @@ pub fn save<S: Serialize>(path: &Path, snapshot: &Snapshot<S>) -> io::Result<()>
 
 /// Reads a snapshot. `None` if there is none, or none that can be read: garbage, cut short, or of another shape.
 ///
-/// Keys beyond the three are passed over, and a checksum is not looked at: a view does both.
+/// Keys beyond the three are passed over, and a checksum is not looked at: a [`View`](crate::View) does both.
 /// ```
 /// use keplordb_fold::{Snapshot, snapshot};
 ///
