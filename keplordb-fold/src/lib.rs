@@ -5,7 +5,10 @@
 #![deny(missing_docs, unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod active;
 mod ahead;
+mod append;
+mod aside;
 mod blocks;
 mod catalog;
 mod checked;
@@ -16,6 +19,7 @@ mod error;
 mod event;
 mod events;
 mod frames;
+mod group;
 mod hash;
 mod history;
 mod index;
@@ -23,31 +27,48 @@ mod journal;
 mod kept;
 mod line_key;
 mod lines;
+mod log;
+mod options;
 mod paths;
 mod position;
 mod reader;
+mod recovery;
 mod reducer;
 mod refill;
+mod registry;
+mod rotation;
 mod rows;
+mod session;
+mod shared;
 pub mod snapshot;
 mod subscribe;
+mod tail;
 #[cfg(test)]
 mod test_disk;
 mod time_travel;
+mod turn;
 mod typed;
 mod typed_line;
+mod unique;
 mod view;
 mod view_options;
 mod views;
+mod writer;
 
+pub use append::{AppendConflict, AppendResult, ConditionalAppendError, SequencedAppendError, UniqueAppend};
 pub use error::FoldError;
 pub use event::Event;
 pub use hash::line_hash;
+pub use keplordb_disk as disk;
+pub use log::{EventLog, EventLogBuilder};
+pub use options::{LockMode, SyncPolicy};
 pub use position::Position;
 pub use reader::{EventReader, WaitResult};
 pub use reducer::ReduceFn;
+pub use shared::SharedLog;
 pub use snapshot::Snapshot;
 pub use subscribe::{Subscription, Update};
 pub use typed::{Meta, TypedView};
 pub use view::{View, ViewOps};
 pub use view_options::{Checkpoints, SnapshotPolicy, ViewOptions};
+pub use writer::EventWriter;

@@ -22,6 +22,10 @@ pub(crate) struct Paths {
     pub(crate) views: PathBuf,
     /// What writers take turns by.
     pub(crate) turn: PathBuf,
+    /// What the one writer locks where a lock would keep readers from the log.
+    pub(crate) lock: PathBuf,
+    /// Whether a writer closed, or where it began.
+    pub(crate) session: PathBuf,
     /// What recovery and repair set aside.
     pub(crate) damaged: PathBuf,
 }
@@ -36,6 +40,8 @@ impl Paths {
             journal: dir.join("rotation.journal"),
             views: dir.join("views"),
             turn: dir.join("app.lock"),
+            lock: dir.join("app.writer"),
+            session: dir.join("app.session"),
             damaged: dir.join("damaged"),
         }
     }

@@ -28,7 +28,7 @@ use crate::views::{self, Folding, OwnParser, Parsed, Parser};
 /// of a search in JSON, at several times the speed.
 ///
 /// The type is an enum with a variant for each type of event that matters, tagged as the lines are:
-/// ```ignore
+/// ```
 /// use keplordb_fold::{Event, EventWriter, TypedView};
 /// use serde::Deserialize;
 /// use serde_json::json;
@@ -77,7 +77,7 @@ type TypedReducer<E, S> = dyn Fn(S, E, u64, Beside) -> S + Send + Sync;
 
 /// What stands in the line beside `type` and `data`, and which event it is.
 ///
-/// ```ignore
+/// ```
 /// use keplordb_fold::{Event, EventWriter, Meta, TypedView};
 /// use serde::Deserialize;
 /// use serde_json::json;

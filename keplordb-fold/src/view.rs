@@ -30,7 +30,7 @@ use crate::views::{self, Folding, Parsed, Parser};
 ///
 /// The state is harmed by nothing: a refresh that meets a damaged line leaves it at the last good event before that; one whose
 /// reducer panics, as it was.
-/// ```ignore
+/// ```
 /// use keplordb_fold::{Event, EventWriter, View};
 /// use serde_json::json;
 ///
@@ -52,7 +52,7 @@ pub struct View<S> {
 
 /// What can be done with a view whose state is of any type. Nobody else can implement it.
 ///
-/// ```ignore
+/// ```
 /// use keplordb_fold::{Event, EventWriter, View, ViewOps};
 /// use serde_json::json;
 ///
@@ -214,7 +214,7 @@ where
     /// The state after the first `sequence` events of the log: after all of them if there are fewer. The view itself stays where it is.
     ///
     /// It is folded from the latest [checkpoint](crate::Checkpoints), snapshot, or state in memory that lies before, else from the first event on.
-    /// ```ignore
+    /// ```
     /// use keplordb_fold::{Event, EventWriter, View};
     /// use serde_json::json;
     ///
@@ -242,7 +242,7 @@ where
     /// The state at a time, in seconds since the Unix epoch: as it was before the first event in the log that is later than that.
     ///
     /// So it is a state that the view was really in, also where clocks differed and times in the log go back now and then.
-    /// ```ignore
+    /// ```
     /// use keplordb_fold::{Event, EventWriter, View};
     /// use serde_json::json;
     ///

@@ -1,0 +1,82 @@
+//! What a writer does about what others left half done: a rotation that a crash ended, and an archive whose last frame is torn.
+//!
+//! It never compares the log with the archive's frames: what a rotation had come to is told by its journal, and where there is none
+//! each file is what it is.
+
+use std::io;
+
+use keplordb_disk::{Disk, DiskFile};
+use xxhash_rust::xxh64::Xxh64;
+
+use crate::aside::set_aside;
+use crate::error::at;
+use crate::history::History;
+use crate::journal::Journal;
+use crate::paths::Paths;
+
+/// How much of the log is read at once.
+const READ_BYTES: u64 = 256 << 10;
+
+/// Ends a rotation that another writer did not: forward if the log was already cut, else back.
+pub(crate) fn end_rotation(disk: &dyn Disk, paths: &Paths, log: &dyn DiskFile) -> io::Result<()> {
+    let Some(journal) = Journal::read(disk, paths)? else { return Ok(()) };
+    if is_cut(&journal, log, paths)? {
+        // The cut may be known to this process only.
+        log.sync().map_err(at("sync", &paths.log))?;
+    } else {
+        cut_back(disk, paths, journal.archive_bytes)?;
+    }
+    Journal::remove(disk, paths)?;
+    tracing::warn!(dir = %paths.dir.display(), generation = journal.generation, "ended a rotation that was interrupted");
+    Ok(())
+}
+
+/// Cuts the archive back to its first bytes, durably; of none, it is removed.
+pub(crate) fn cut_back(disk: &dyn Disk, paths: &Paths, archive_bytes: u64) -> io::Result<()> {
+    let path = &paths.archive;
+    match disk.bytes(path).map_err(at("look for", path))? {
+        Some(bytes) if bytes > archive_bytes || archive_bytes == 0 => {}
+        _ => return Ok(()),
+    }
+    if archive_bytes == 0 {
+        disk.remove(path).map_err(at("remove", path))?;
+        disk.sync_dir(&paths.dir).map_err(at("sync", &paths.dir))
+    } else {
+        let file = disk.open(path).map_err(at("open", path))?;
+        file.truncate(archive_bytes).and_then(|()| file.sync()).map_err(at("cut", path))
+    }
+}
+
+/// Sets the archive's last frame aside if it is torn: another program was stopped while it wrote it, without a journal, and has its
+/// text in the log.
+pub(crate) fn mend_archive(history: &History) -> io::Result<()> {
+    let (disk, paths) = (history.disk().as_ref(), history.paths());
+    // Damage that is no torn end is for readers to tell: whoever only appends can go on.
+    let Ok(Some(from)) = history.torn_frame() else { return Ok(()) };
+    let path = &paths.archive;
+    let file = disk.open(path).map_err(at("open", path))?;
+    let end = file.bytes().map_err(at("read", path))?;
+    set_aside(disk, paths, (file.as_ref(), "archive.jsonl.zst"), from..end)?;
+    cut_back(disk, paths, from)
+}
+
+/// Whether the log was cut. If it is as long as it was, or longer, its beginning tells: the removal of a journal can be lost when
+/// its directory could not be synced, and the journal be found again beside a log that has grown.
+fn is_cut(journal: &Journal, log: &dyn DiskFile, paths: &Paths) -> io::Result<bool> {
+    if journal.is_cut(log.bytes().map_err(at("read", &paths.log))?) {
+        return Ok(true);
+    }
+    let mut hash = Xxh64::new(0);
+    let mut from = 0;
+    while from < journal.log_bytes {
+        let wanted = READ_BYTES.min(journal.log_bytes - from);
+        let mut piece = vec![0; usize::try_from(wanted).map_err(io::Error::other)?];
+        let read = log.read_at(&mut piece, from).map_err(at("read", &paths.log))?;
+        if read == 0 {
+            return Ok(true);
+        }
+        hash.update(piece.get(..read).unwrap_or_default());
+        from += read as u64;
+    }
+    Ok(format!("{:016x}", hash.digest()) != journal.log_hash)
+}

@@ -1,0 +1,134 @@
+//! The mark of a session: from which offset on the active log may have what a crash damaged.
+//!
+//! A power cut may leave any part of what was written since the last sync, holes too, and a batch that was not committed. To look
+//! for that in the whole log at each opening would be slow, and wrong: what is damaged among events that were synced is no crash's
+//! doing, and to be told. So before its first append a writer notes, durably, where the log ended; and when it closes and all is
+//! synced, that it did. What it noted is the beginning of what a later opening looks through.
+//!
+//! ```text
+//! app.session    open <offset> <hash>, doubt <offset> <hash> or closed <hash>, filled with spaces to 63 bytes, '\n'
+//! ```
+//! The hash is that of what it stands behind. `doubt` is for after a failed sync: the system then may show bytes that are not on the disk
+//! and that no other sync writes, so they must be written again.
+//!
+//! Only overwritten in place. One that is torn says `closed`: it is written only when all of the log is synced.
+
+use std::io;
+use std::sync::Arc;
+
+use keplordb_disk::{Disk, DiskFile};
+
+use crate::error::at;
+use crate::hash::line_hash;
+use crate::paths::Paths;
+use crate::turn::make;
+
+/// Within one sector, so that as a rule it is written whole.
+const MARK_BYTES: usize = 64;
+
+/// What the last writer left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    /// From where on a crash may have damaged the log.
+    pub(crate) from: u64,
+    /// Whether a sync failed behind that.
+    pub(crate) is_doubtful: bool,
+}
+
+/// A writer's side of the mark.
+#[derive(Debug)]
+pub(crate) struct Session {
+    disk: Arc<dyn Disk>,
+    paths: Arc<Paths>,
+    file: Arc<dyn DiskFile>,
+}
+
+impl Session {
+    pub(crate) fn open(disk: &Arc<dyn Disk>, paths: &Arc<Paths>) -> io::Result<Self> {
+        make(disk.as_ref(), &paths.session)?;
+        let file = disk.open(&paths.session).map_err(at("open", &paths.session))?;
+        Ok(Self { disk: Arc::clone(disk), paths: Arc::clone(paths), file })
+    }
+
+    /// What the last writer left; `None` if it closed, or there was none.
+    pub(crate) fn unfinished(&self) -> io::Result<Option<Unfinished>> {
+        let mut mark = [0; MARK_BYTES];
+        let read = self.file.read_at(&mut mark, 0).map_err(at("read", &self.paths.session))?;
+        Ok(mark.get(..read).and_then(parse))
+    }
+
+    /// A writer begins to append behind `offset`: durable on return, so that nothing is written before it is.
+    pub(crate) fn begin(&self, offset: u64) -> io::Result<()> {
+        self.write(&format!("open {offset}"))?;
+        self.file.sync().map_err(at("sync", &self.paths.session))?;
+        self.disk.sync_dir(&self.paths.dir).map_err(at("sync", &self.paths.dir))
+    }
+
+    /// A sync failed; what lies before `offset` was synced earlier.
+    pub(crate) fn doubt(&self, offset: u64) -> io::Result<()> {
+        self.write(&format!("doubt {offset}"))
+    }
+
+    /// A writer ended, and all of the log is synced. A power cut may undo it, which costs the next opening a look.
+    pub(crate) fn end(&self) -> io::Result<()> {
+        self.write("closed")
+    }
+
+    fn write(&self, what: &str) -> io::Result<()> {
+        let marked = format!("{what} {}", line_hash(what.as_bytes()));
+        let mark = format!("{marked:<width$}\n", width = MARK_BYTES - 1);
+        self.file.write_at(mark.as_bytes(), 0).map_err(at("write", &self.paths.session))
+    }
+}
+
+fn parse(mark: &[u8]) -> Option<Unfinished> {
+    let (what, hash) = std::str::from_utf8(mark).ok()?.trim_end().rsplit_once(' ')?;
+    if hash != line_hash(what.as_bytes()) {
+        return None;
+    }
+    let (word, from) = what.split_once(' ')?;
+    let from = from.parse().ok()?;
+    match word {
+        "open" => Some(Unfinished { from, is_doubtful: false }),
+        "doubt" => Some(Unfinished { from, is_doubtful: true }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use keplordb_disk::SimDisk;
+
+    use super::*;
+
+    #[test]
+    fn a_session_is_unfinished_until_it_ends() {
+        let disk = SimDisk::default();
+        let paths = Arc::new(Paths::new(Path::new("app")));
+        disk.create_dir(&paths.dir).unwrap();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let unfinished = |disk: SimDisk| {
+            let disk: Arc<dyn Disk> = Arc::new(disk);
+            Session::open(&disk, &paths).unwrap().unfinished().unwrap()
+        };
+        let open = |from| Some(Unfinished { from, is_doubtful: false });
+        let session = Session::open(&shared, &paths).unwrap();
+        assert_eq!(session.unfinished().unwrap(), None);
+        session.begin(7).unwrap();
+        assert_eq!(unfinished(disk.power_cut(0)), open(7));
+        session.begin(u64::MAX).unwrap();
+        assert_eq!(unfinished(disk.power_cut(0)), open(u64::MAX));
+        session.doubt(9).unwrap();
+        assert_eq!(unfinished(disk.kill()), Some(Unfinished { from: 9, is_doubtful: true }));
+        session.begin(u64::MAX).unwrap();
+        session.end().unwrap();
+        assert_eq!(unfinished(disk.kill()), None);
+        for seed in 0..30 {
+            // Whatever a power cut leaves of it, it never is another offset.
+            let left = unfinished(disk.power_cut(seed));
+            assert!(left.is_none() || left == open(u64::MAX), "{left:?}");
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! `SharedLog`: a log in the hands of many threads. Appends share writes and syncs, views are read while others append.
+//!
+//! Three things have locks of their own, taken in this order: the views, for who refreshes them; the writer; what views were
+//! published. Reading a view takes the last one only, for a moment. Appends queue before the writer:
+//! the first who comes leads, writes the lines of all who wait with one write, syncs once, and hands the lead on.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::append::{AppendResult, ConditionalAppendError, SequencedAppendError, UniqueAppend};
+use crate::event::Event;
+use crate::group::Group;
+use crate::log::EventLog;
+use crate::reader::EventReader;
+use crate::registry::{Moment, Registry, mismatch};
+use crate::writer::{EventWriter, result_of, to_line};
+
+/// A log that any number of threads append to and read views of. A clone is another handle of the same log, which is closed
+/// when the last one is dropped. Made by [`EventLog::share`].
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use keplordb_fold::{Event, EventLog};
+/// use serde_json::json;
+///
+/// let log = EventLog::builder(dir.path()).view::<u64>("clicks", |count, _| count + 1).open()?.share();
+/// let server = log.clone();
+/// std::thread::spawn(move || server.append(&Event::new("click", json!({"x": 3})))).join().unwrap()?;
+/// log.refresh_all()?;
+/// assert_eq!(*log.view::<u64>("clicks")?, 1);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+/// Each append is durable when it returns, as with an [`EventLog`], and eight threads need about as many syncs as one. A thread that
+/// waits for a sync blocks: in asynchronous programs call it where blocking is allowed.
+#[derive(Clone)]
+pub struct SharedLog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Mutex<Registry>,
+    writer: Mutex<EventWriter>,
+    group: Group,
+    published: RwLock<HashMap<String, Published>>,
+    last_rotation_error: Mutex<Option<Arc<io::Error>>>,
+    reader: EventReader,
+    max_log_size: u64,
+}
+
+/// A view's state, for those who read it while the view goes on.
+struct Published {
+    state: Arc<dyn Any + Send + Sync>,
+    /// Of how many events it is; `None` if it is to be copied again in any case.
+    sequence: Option<u64>,
+    /// Copies a state of the type that was asked for.
+    copy: fn(&dyn Any) -> Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl SharedLog {
+    /// Opens a log without views that is never rotated unless asked to.
+    ///
+    /// # Errors
+    /// As [`EventWriter::open_with_lock`].
+    pub fn open(dir: impl AsRef<Path>) -> io::Result<Self> {
+        Ok(EventLog::open(dir)?.share())
+    }
+
+    pub(crate) fn new(writer: EventWriter, registry: Registry) -> Self {
+        let inner = Inner {
+            registry: Mutex::new(registry),
+            group: Group::default(),
+            published: RwLock::default(),
+            last_rotation_error: Mutex::default(),
+            reader: writer.reader(),
+            max_log_size: writer.max_log_size,
+            writer: Mutex::new(writer),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Appends an event, with those that other threads append at the same time: as [`EventLog::append`].
+    ///
+    /// # Errors
+    /// Those [of every append](EventWriter#errors-of-every-append). If a write fails, it fails for all who shared it, and none of
+    /// their events is in the log.
+    ///
+    /// # Panics
+    /// If a view's reducer does, in a rotation; the event is appended then.
+    pub fn append(&self, event: &Event) -> io::Result<AppendResult> {
+        let line = to_line(event)?;
+        let write = |lines: &[u8], events| {
+            let mut writer = self.inner.writer.lock();
+            let start = writer.append_lines(lines, events)?;
+            Ok((start, self.is_large(&writer)))
+        };
+        let (start, is_large) = self.inner.group.append(&line, write)?;
+        if is_large {
+            self.rotate_if_large();
+        }
+        Ok(result_of(&line, start))
+    }
+
+    /// Appends events so that all of them are in the log or none: as [`EventLog::append_batch`].
+    ///
+    /// # Errors
+    /// Those [of every append](EventWriter#errors-of-every-append), which hold for the whole batch.
+    pub fn append_batch(&self, events: &[Event]) -> io::Result<Vec<AppendResult>> {
+        self.write(|writer| writer.append_batch(events))
+    }
+
+    /// Appends an event if the log is as the caller knows it: as [`EventLog::append_if`].
+    ///
+    /// # Errors
+    /// As [`EventWriter::append_if`].
+    pub fn append_if(
+        &self,
+        event: &Event,
+        expected_offset: u64,
+        expected_hash: &str,
+    ) -> Result<AppendResult, ConditionalAppendError> {
+        self.write(|writer| writer.append_if(event, expected_offset, expected_hash))
+    }
+
+    /// Appends an event if there are exactly so many: as [`EventLog::append_if_seq`].
+    ///
+    /// # Errors
+    /// As [`EventWriter::append_if_seq`].
+    pub fn append_if_seq(&self, event: &Event, expected: u64) -> Result<AppendResult, SequencedAppendError> {
+        self.write(|writer| writer.append_if_seq(event, expected))
+    }
+
+    /// Appends an event unless one with its id is among the latest: as [`EventLog::append_unique`].
+    ///
+    /// # Errors
+    /// As [`EventWriter::append_unique`].
+    pub fn append_unique(&self, event: &Event) -> io::Result<UniqueAppend> {
+        self.write(|writer| writer.append_unique(event))
+    }
+
+    /// Makes durable all that was appended: as [`EventWriter::sync`].
+    ///
+    /// # Errors
+    /// As [`EventWriter::sync`].
+    pub fn sync(&self) -> io::Result<()> {
+        self.inner.writer.lock().sync()
+    }
+
+    /// Does what only one thread at a time can, and rotates if that made the log large.
+    fn write<T, E>(&self, write: impl FnOnce(&mut EventWriter) -> Result<T, E>) -> Result<T, E> {
+        let mut writer = self.inner.writer.lock();
+        let result = write(&mut writer)?;
+        let is_large = self.is_large(&writer);
+        drop(writer);
+        if is_large {
+            self.rotate_if_large();
+        }
+        Ok(result)
+    }
+
+    fn is_large(&self, writer: &EventWriter) -> bool {
+        self.inner.max_log_size > 0 && writer.end() >= self.inner.max_log_size
+    }
+
+    /// Moves the active log into the archive: as [`EventLog::rotate`]. Appends of other threads wait meanwhile.
+    ///
+    /// # Errors
+    /// As [`EventWriter::rotate`].
+    ///
+    /// # Panics
+    /// If a view's reducer does; the log is as before.
+    pub fn rotate(&self) -> io::Result<()> {
+        self.rotate_when(|_| true)
+    }
+
+    fn rotate_if_large(&self) {
+        // Whoever was quicker has done it.
+        if let Err(error) = self.rotate_when(|writer| self.is_large(writer)) {
+            let dir = self.inner.writer.lock().dir().to_owned();
+            tracing::warn!(dir = %dir.display(), %error, "the log was not rotated, which the next append tries again");
+            *self.inner.last_rotation_error.lock() = Some(Arc::new(error));
+        }
+    }
+
+    fn rotate_when(&self, is_wanted: impl FnOnce(&EventWriter) -> bool) -> io::Result<()> {
+        let mut registry = self.inner.registry.lock();
+        // Most of it is folded while others append.
+        let refreshed = registry.refresh_all(self.inner.reader.history());
+        let mut writer = self.inner.writer.lock();
+        if !is_wanted(&writer) {
+            drop(writer);
+            self.publish(&registry);
+            return Ok(());
+        }
+        let rotated = refreshed.and_then(|()| writer.rotate(&self.inner.reader, &mut registry.views));
+        drop(writer);
+        self.publish(&registry);
+        if rotated.is_ok() {
+            *self.inner.last_rotation_error.lock() = None;
+        }
+        rotated
+    }
+
+    /// Why the last automatic rotation failed, if none succeeded since.
+    pub fn last_rotation_error(&self) -> Option<Arc<io::Error>> {
+        self.inner.last_rotation_error.lock().clone()
+    }
+
+    /// Folds what is new into every view, in one pass over the log, and shows it to those who read views. Appends go on meanwhile.
+    ///
+    /// # Errors
+    /// As [`EventLog::refresh_all`].
+    ///
+    /// # Panics
+    /// If a reducer does; its view is as before.
+    pub fn refresh_all(&self) -> io::Result<()> {
+        let mut registry = self.inner.registry.lock();
+        let refreshed = registry.refresh_all(self.inner.reader.history());
+        self.publish(&registry);
+        refreshed
+    }
+
+    /// Folds what is new into one view: as [`refresh_all`](Self::refresh_all).
+    ///
+    /// # Errors
+    /// As [`EventLog::refresh`].
+    pub fn refresh(&self, name: &str) -> io::Result<()> {
+        let mut registry = self.inner.registry.lock();
+        let refreshed = registry.refresh(name, &self.inner.reader);
+        self.publish(&registry);
+        refreshed
+    }
+
+    /// Computes one view from the first event on: as [`EventLog::rebuild`]. Until it is done others read the state from before.
+    ///
+    /// # Errors
+    /// As [`EventLog::rebuild`].
+    pub fn rebuild(&self, name: &str) -> io::Result<()> {
+        let mut registry = self.inner.registry.lock();
+        let rebuilt = registry.rebuild(name, self.inner.reader.history());
+        if rebuilt.is_ok()
+            && let Some(published) = self.inner.published.write().get_mut(name)
+        {
+            // Of as many events it may be another state.
+            published.sequence = None;
+        }
+        self.publish(&registry);
+        rebuilt
+    }
+
+    /// The names of the views, sorted.
+    pub fn views(&self) -> Vec<String> {
+        self.inner.registry.lock().names().into_iter().map(str::to_owned).collect()
+    }
+
+    /// The state of a view as of its last refresh, or the default. It stays as it is while the caller has it.
+    ///
+    /// Cost: a reference count; nobody who appends or refreshes is waited for. Only the first call for a view waits for a refresh that
+    /// is under way, and copies the state; from then on each refresh that folds something copies it once.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no view of that name, `InvalidInput` if its state has another type.
+    pub fn view<S: Clone + Send + Sync + 'static>(&self, name: &str) -> io::Result<Arc<S>> {
+        let known = self.inner.published.read().get(name).map(|published| Arc::clone(&published.state));
+        let state = match known {
+            Some(state) => state,
+            None => self.publish_first::<S>(name)?,
+        };
+        state.downcast().map_err(|_| mismatch(name))
+    }
+
+    fn publish_first<S: Clone + Send + Sync + 'static>(
+        &self,
+        name: &str,
+    ) -> io::Result<Arc<dyn Any + Send + Sync>> {
+        let copy = |state: &dyn Any| -> Option<Arc<dyn Any + Send + Sync>> {
+            Some(Arc::new(state.downcast_ref::<S>()?.clone()))
+        };
+        let registry = self.inner.registry.lock();
+        let state = copy(registry.any_state(name)?).ok_or_else(|| mismatch(name))?;
+        let sequence = Some(registry.sequence(name));
+        let published = Published { state: Arc::clone(&state), sequence, copy };
+        self.inner.published.write().insert(name.to_owned(), published);
+        Ok(state)
+    }
+
+    /// Shows what the views have come to.
+    fn publish(&self, registry: &Registry) {
+        let outdated: Vec<_> = {
+            let published = self.inner.published.read();
+            let is_outdated =
+                |shown: &(&String, &Published)| shown.1.sequence != Some(registry.sequence(shown.0));
+            let outdated = published.iter().filter(is_outdated);
+            outdated.map(|(name, published)| (name.clone(), published.copy)).collect()
+        };
+        for (name, copy) in outdated {
+            // Copied before the lock is taken that readers wait for.
+            let Some(state) = registry.any_state(&name).ok().and_then(copy) else { continue };
+            if let Some(published) = self.inner.published.write().get_mut(&name) {
+                (published.state, published.sequence) = (state, Some(registry.sequence(&name)));
+            }
+        }
+    }
+
+    /// The state that a view had after the first `sequence` events: as [`EventLog::state_at`].
+    ///
+    /// # Errors
+    /// As [`EventLog::state_at`].
+    pub fn state_at<S: 'static>(&self, name: &str, sequence: u64) -> io::Result<S> {
+        self.inner.registry.lock().state_at(name, &self.inner.reader, Moment::Sequence(sequence))
+    }
+
+    /// The state that a view had at a time, in seconds since the Unix epoch: as [`EventLog::state_at_time`].
+    ///
+    /// # Errors
+    /// As [`EventLog::state_at`].
+    pub fn state_at_time<S: 'static>(&self, name: &str, ts: u64) -> io::Result<S> {
+        self.inner.registry.lock().state_at(name, &self.inner.reader, Moment::Time(ts))
+    }
+
+    /// A reader of this log, which needs no lock.
+    pub fn reader(&self) -> EventReader {
+        self.inner.reader.clone()
+    }
+}
+
+impl fmt::Debug for SharedLog {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SharedLog").field("reader", &self.inner.reader).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,82 @@
+//! The ids of the latest events, by which one that comes twice is known.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+
+use serde::Deserialize;
+
+use crate::history::History;
+use crate::position::Position;
+
+/// The ids among the last so many events, and where they stand.
+#[derive(Debug)]
+pub(crate) struct Window {
+    events_max: usize,
+    /// Of each event in the window its id, if it has one, and where it begins; oldest first.
+    events: VecDeque<(Option<String>, Position)>,
+    /// Of each id the latest event.
+    places: HashMap<String, Position>,
+    /// Behind the last event that is in the window; `None` before anything was read.
+    upto: Option<Position>,
+}
+
+#[derive(Deserialize)]
+struct Id<'a> {
+    #[serde(borrow, default)]
+    id: Option<Cow<'a, str>>,
+}
+
+impl Window {
+    pub(crate) fn new(events_max: usize) -> Self {
+        Self { events_max: events_max.max(1), events: VecDeque::new(), places: HashMap::new(), upto: None }
+    }
+
+    /// Where the latest event with this id begins, among those in the window as of now.
+    ///
+    /// Cost: reads what was appended since the last call; the first time the whole window.
+    pub(crate) fn find(&mut self, history: &History, id: &str) -> io::Result<Option<Position>> {
+        let (from, mut blocks) = match self.upto.map(|upto| (upto, history.read(upto))) {
+            Some((upto, Ok(blocks))) => (upto, blocks),
+            Some((_, Err(error))) if error.kind() != io::ErrorKind::InvalidInput => return Err(error),
+            // Nothing was read yet, or somebody cut the log.
+            _ => {
+                *self = Self::new(self.events_max);
+                let first = self.first(history)?;
+                (first, history.read(first)?)
+            }
+        };
+        let mut upto = from;
+        while let Some(block) = blocks.next()? {
+            for line in block.lines() {
+                // A line that is no event has no id.
+                let id = serde_json::from_slice(line.bytes).ok().and_then(|Id { id }| id);
+                self.push(id.map(Cow::into_owned), line.at);
+                upto = line.end;
+            }
+        }
+        self.upto = Some(upto);
+        Ok(self.places.get(id).copied())
+    }
+
+    /// Where the window begins.
+    fn first(&self, history: &History) -> io::Result<Position> {
+        let present = history.present()?;
+        let (_, events) = history.end()?;
+        let first = events.saturating_sub(self.events_max as u64).max(present.first_sequence);
+        Ok(history.position_of(first)?.unwrap_or_default())
+    }
+
+    fn push(&mut self, id: Option<String>, at: Position) {
+        if let Some(id) = &id {
+            self.places.insert(id.clone(), at);
+        }
+        self.events.push_back((id, at));
+        if self.events.len() > self.events_max
+            && let Some((Some(id), at)) = self.events.pop_front()
+            && self.places.get(&id) == Some(&at)
+        {
+            self.places.remove(&id);
+        }
+    }
+}
