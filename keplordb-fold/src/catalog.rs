@@ -1,7 +1,7 @@
 //! Which frames the archive has: walked once, remembered, and followed as the archive grows.
 //!
 //! What the cache file says is taken where it fits to the archive's bytes. A file that was put in the archive's place, by
-//! pruning for instance, is noticed by its length.
+//! pruning, is noticed by its length and by what it says was pruned.
 
 use std::io;
 
@@ -46,7 +46,8 @@ impl Catalog {
         file_bytes: u64,
         end: u64,
     ) -> io::Result<u64> {
-        if self.archive.is_none() || self.file_bytes != file_bytes || self.end != end {
+        let is_known = self.file_bytes == file_bytes && self.end == end && self.is_same_file(disk, paths)?;
+        if !is_known {
             if let Some(generation) = self.generation_behind(disk, paths, end)? {
                 return Ok(generation);
             }
@@ -81,9 +82,14 @@ impl Catalog {
     /// Whether the file that is open still is the archive, and has what is known of it.
     fn is_same_file(&self, disk: &dyn Disk, paths: &Paths) -> io::Result<bool> {
         let Some(archive) = &self.archive else { return Ok(false) };
-        let named = disk.bytes(&paths.archive).map_err(at("look for", &paths.archive))?;
         let open = archive.bytes()?;
-        Ok(named == Some(open) && open >= self.end)
+        let named = match disk.open_read(&paths.archive) {
+            Ok(file) => Archive::new(file, &paths.archive),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(at("open", &paths.archive)(error)),
+        };
+        // The other has as many bytes, if what was pruned took as many as saying so.
+        Ok(open >= self.end && named.bytes()? == open && named.pruned(open)?.0 == self.pruned)
     }
 
     /// Learns all frames up to `end`, or to the last one if that is torn: then returns where it begins.
