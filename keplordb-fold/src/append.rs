@@ -96,3 +96,10 @@ pub enum UniqueAppend {
         at: Position,
     },
 }
+
+/// A state of the log as a conditional append names it: where it ends, and its last line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) end: Position,
+    pub(crate) hash: String,
+}

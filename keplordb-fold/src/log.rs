@@ -15,7 +15,6 @@ use crate::event::Event;
 use crate::options::{LockMode, SyncPolicy};
 use crate::reader::{EventReader, WaitResult};
 use crate::registry::{Moment, Registered, Registry};
-use crate::shared::SharedLog;
 use crate::view_options::ViewOptions;
 use crate::writer::EventWriter;
 
@@ -309,25 +308,9 @@ impl EventLog {
         self.registry.state_at(name, &self.reader, Moment::Time(ts))
     }
 
-    /// Makes a handle of it that any number of threads may have: appends share syncs, and views are read while others append.
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir()?;
-    /// use keplordb_fold::{Event, EventLog};
-    /// use serde_json::json;
-    ///
-    /// let log = EventLog::open(dir.path())?.share();
-    /// std::thread::scope(|scope| {
-    ///     for n in 0..4 {
-    ///         let log = log.clone();
-    ///         scope.spawn(move || log.append(&Event::new("tick", json!(n))));
-    ///     }
-    /// });
-    /// assert_eq!(log.reader().read_from(0)?.count(), 4);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn share(self) -> SharedLog {
-        SharedLog::new(self.writer, self.registry)
+    /// What it is made of.
+    pub(crate) fn into_parts(self) -> (EventWriter, Registry) {
+        (self.writer, self.registry)
     }
 
     /// A reader of this log, which is cheap and may be moved to another thread.

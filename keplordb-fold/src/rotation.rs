@@ -17,6 +17,7 @@ use std::io;
 use keplordb_disk::{Disk, DiskFile};
 
 use crate::active::Active;
+use crate::append::Version;
 use crate::error::at;
 use crate::frames::compress;
 use crate::hash::line_hash;
@@ -28,7 +29,6 @@ use crate::position::Position;
 use crate::recovery;
 use crate::view::ViewOps;
 use crate::views::refresh_all;
-use crate::writer::Version;
 
 /// How often it is begun again because other programs appended meanwhile.
 const TRIES: usize = 3;

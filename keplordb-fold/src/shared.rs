@@ -53,6 +53,30 @@ struct Inner {
     max_log_size: u64,
 }
 
+impl EventLog {
+    /// Makes a handle of it that any number of threads may have: appends share syncs, and views are read while others append.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use keplordb_fold::{Event, EventLog};
+    /// use serde_json::json;
+    ///
+    /// let log = EventLog::open(dir.path())?.share();
+    /// std::thread::scope(|scope| {
+    ///     for n in 0..4 {
+    ///         let log = log.clone();
+    ///         scope.spawn(move || log.append(&Event::new("tick", json!(n))));
+    ///     }
+    /// });
+    /// assert_eq!(log.reader().read_from(0)?.count(), 4);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn share(self) -> SharedLog {
+        let (writer, registry) = self.into_parts();
+        SharedLog::new(writer, registry)
+    }
+}
+
 /// A view's state, for those who read it while the view goes on.
 struct Published {
     state: Arc<dyn Any + Send + Sync>,
@@ -71,7 +95,7 @@ impl SharedLog {
         Ok(EventLog::open(dir)?.share())
     }
 
-    pub(crate) fn new(writer: EventWriter, registry: Registry) -> Self {
+    fn new(writer: EventWriter, registry: Registry) -> Self {
         let inner = Inner {
             registry: Mutex::new(registry),
             group: Group::default(),

@@ -36,16 +36,17 @@ impl Window {
     ///
     /// Cost: reads what was appended since the last call; the first time the whole window.
     pub(crate) fn find(&mut self, history: &History, id: &str) -> io::Result<Option<Position>> {
-        let (from, mut blocks) = match self.upto.map(|upto| (upto, history.read(upto))) {
-            Some((upto, Ok(blocks))) => (upto, blocks),
-            Some((_, Err(error))) if error.kind() != io::ErrorKind::InvalidInput => return Err(error),
-            // Nothing was read yet, or somebody cut the log.
-            _ => {
-                *self = Self::new(self.events_max);
-                let first = self.first(history)?;
-                (first, history.read(first)?)
-            }
+        let present = history.present()?;
+        let end = Position { generation: present.generation, offset: present.log_bytes };
+        // Unless somebody cut the log, or pruned what lies between.
+        let is_there = |upto: &Position| *upto <= end && upto.generation >= present.first_generation;
+        let from = if let Some(upto) = self.upto.filter(is_there) {
+            upto
+        } else {
+            *self = Self::new(self.events_max);
+            self.first(history)?
         };
+        let mut blocks = history.read(from)?;
         let mut upto = from;
         while let Some(block) = blocks.next()? {
             for line in block.lines() {

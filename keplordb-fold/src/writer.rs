@@ -11,7 +11,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::active::Active;
 use crate::append::{
-    AppendConflict, AppendResult, ConditionalAppendError, SequencedAppendError, UniqueAppend,
+    AppendConflict, AppendResult, ConditionalAppendError, SequencedAppendError, UniqueAppend, Version,
 };
 use crate::error::FoldError;
 use crate::event::Event;
@@ -54,18 +54,11 @@ pub struct EventWriter {
     active: Active,
     reader: EventReader,
     pub(crate) max_log_size: u64,
-    /// The length and the last line's hash that the generation had which this writer rotated last.
+    /// What the log was before the last rotation.
     rotated: Option<Version>,
     unique: Window,
     /// Where the log ended when its events were last counted, and how many there were.
     counted: Option<(Position, u64)>,
-}
-
-/// A state of the log, as conditional appends name it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Version {
-    pub(crate) end: Position,
-    pub(crate) hash: String,
 }
 
 impl EventWriter {

@@ -55,6 +55,12 @@ fn opening_makes_the_directory_with_parents_and_keeps_paths_as_given() {
 }
 
 #[test]
+fn a_writer_may_be_sent_and_shared() {
+    fn check<T: Send + Sync>() {}
+    check::<EventWriter>();
+}
+
+#[test]
 fn an_append_says_where_its_line_is() {
     let (dir, mut writer) = writer();
     let first = writer.append(&event("a")).unwrap();
@@ -242,6 +248,10 @@ fn an_event_is_appended_once_for_its_id_within_the_window() {
     let error = writer.append_unique(&event("none")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert_eq!(all(&writer.reader()).len(), 5);
+    // Somebody empties the log: the window is that of what is left.
+    assert!(matches!(writer.append_unique(&unique("9")).unwrap(), UniqueAppend::Appended(_)));
+    fs::OpenOptions::new().write(true).open(dir.path().join("app.jsonl")).unwrap().set_len(0).unwrap();
+    assert!(matches!(writer.append_unique(&unique("9")).unwrap(), UniqueAppend::Appended(_)));
 }
 
 #[test]
