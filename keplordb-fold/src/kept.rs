@@ -492,13 +492,11 @@ fn beginning<S: Default>(options: &ViewOptions, present: &Present) -> io::Result
     Ok((S::default(), Progress { position, hash: String::new(), sequence, max_ts: 0 }))
 }
 
-/// Whether this history is the one that such a state was folded from: the line that ended there still does.
+/// Whether this history is the one that such a state was folded from: the line that ended there still does, in a log that may have
+/// been cut before.
 fn continues(history: &History, present: &Present, progress: &Progress) -> io::Result<bool> {
     let Position { generation, offset } = progress.position;
     if generation > present.generation || generation < present.first_generation {
-        return Ok(false);
-    }
-    if generation == present.generation && offset > present.log_bytes {
         return Ok(false);
     }
     Ok(offset == 0 || history.hash_before(progress.position)?.as_deref() == Some(&*progress.hash))

@@ -234,7 +234,7 @@ impl Pass<'_, '_> {
         while let Some(block) = blocks.next()? {
             let parsed = demand.parse(block, events, &mut spares);
             let goes_on;
-            (goes_on, events) = self.fold(parsed, demand, &mut going);
+            (goes_on, events) = self.fold(parsed, &mut going);
             if !goes_on {
                 break;
             }
@@ -292,7 +292,7 @@ impl Pass<'_, '_> {
                     break;
                 };
                 let goes_on;
-                (goes_on, used) = self.fold(parsed, demand, &mut going);
+                (goes_on, used) = self.fold(parsed, &mut going);
                 if !goes_on {
                     stopped.store(true, Relaxed);
                     break;
@@ -303,27 +303,25 @@ impl Pass<'_, '_> {
     }
 
     /// Returns whether anybody wants more, and the events for the next block.
-    fn fold(
-        &mut self,
-        parsed: ParsedBlock,
-        demand: &Demand,
-        going: &mut [bool],
-    ) -> (bool, Vec<Row<Box<Event>>>) {
+    fn fold(&mut self, parsed: ParsedBlock, going: &mut [bool]) -> (bool, Vec<Row<Box<Event>>>) {
         let ParsedBlock { block, events, own } = parsed;
         let source = Source { block: &block, history: self.history, present: self.present };
-        for (((folding, going), own), wants) in
-            self.foldings.iter_mut().zip(going.iter_mut()).zip(own).zip(&demand.own)
-        {
+        for ((folding, going), own) in self.foldings.iter_mut().zip(going.iter_mut()).zip(own) {
             if !*going {
                 continue;
             }
-            *going = match (own, wants) {
-                (Some(rows), _) => folding.fold(source, Parsed::Own(rows)),
+            if block.end() <= folding.next_position() {
                 // It has folded this block before.
-                (None, Some(_)) => true,
-                (None, None) => folding.fold(source, Parsed::Events(&events)),
+                continue;
+            }
+            *going = match own {
+                Some(rows) => folding.fold(source, Parsed::Own(rows)),
+                None => folding.fold(source, Parsed::Events(&events)),
             };
         }
         (going.contains(&true), events)
     }
 }
+
+#[cfg(test)]
+mod tests;
