@@ -92,6 +92,9 @@ impl Run {
         self.append(&mut log, &[5, 600, 20])?;
         log.refresh_all()?;
         self.append(&mut log, &[30])?;
+        drop(log);
+        // The first rotation by a writer that has appended nothing itself.
+        let mut log = open(&self.disk, 0)?;
         log.rotate()?;
         self.append(&mut log, &[400, 400])?;
         self.append(&mut log, &[0])?;
@@ -100,6 +103,8 @@ impl Run {
         self.append(&mut log, &[1])?;
         log.rotate()?;
         log.rotate()?;
+        // Over the offset at which this writer began, which was in the generation before.
+        self.append(&mut log, &[700, 700])?;
         drop(log);
         // From here on it rotates by itself.
         let mut log = open(&self.disk, 900)?;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::{active, all, event, types};
-use keplordb_fold::disk::sim::OperationKind;
+use keplordb_fold::disk::sim::{Cut, Fate, OperationKind};
 use keplordb_fold::disk::{Disk, MemoryDisk, SimDisk, read_all};
 use keplordb_fold::{EventLog, FoldError, LockMode};
 use meddling::MeddlingDisk;
@@ -127,6 +127,34 @@ fn readers_see_all_of_a_batch_or_nothing_at_every_step() {
     });
     log.append_batch(&[event("b"), event("c"), event("d")]).unwrap();
     assert_eq!(*seen.lock().unwrap(), [1, 1, 4, 4], "written, synced, committed, synced");
+}
+
+#[test]
+fn whatever_a_power_cut_makes_of_a_commit_the_batch_is_whole_or_absent() {
+    let disk = SimDisk::default();
+    let mut log = open(disk.clone(), LockMode::Flock).unwrap();
+    log.append(&event("a")).unwrap();
+    let copies = Arc::new(Mutex::new(Vec::new()));
+    disk.after_each({
+        let copies = Arc::clone(&copies);
+        move |_, copy| copies.lock().unwrap().push(copy)
+    });
+    log.append_batch(&[event("b"), event("c"), event("d")]).unwrap();
+    let committed = &copies.lock().unwrap()[2];
+    let undecided = committed.undecided();
+    assert_eq!(undecided.pieces.iter().map(|piece| piece.bytes).collect::<Vec<_>>(), [1]);
+    for (fate, whole) in [
+        (Fate::Absent, false),
+        (Fate::Written, true),
+        (Fate::Torn(0), false),
+        (Fate::Zeros, true),
+        (Fate::Garbage, true),
+    ] {
+        let image = committed.cut(&Cut { fates: vec![fate], names: vec![] });
+        let found = all(&open(image, LockMode::Flock).unwrap().reader());
+        let expected: &[&str] = if whole { &["a", "b", "c", "d"] } else { &["a"] };
+        assert_eq!(found, expected, "{fate:?}");
+    }
 }
 
 /// C10
