@@ -23,3 +23,8 @@ struct Queries;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/log.md")]
 struct Log;
+
+/// Compiles and runs the guide to the fold.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/fold-guide.md")]
+struct Fold;

@@ -2,6 +2,37 @@
 //!
 //! Events are lines of JSON in a directory that a person can read. Reducers give them meaning, views keep the state that they
 //! come to, snapshots spare the replay and are only caches, and an archive of zstd frames keeps all history.
+//!
+//! ```
+//! use keplordb_fold::{Event, EventLog};
+//! use serde_json::json;
+//!
+//! fn balance(cents: i64, event: &Event) -> i64 {
+//!     let amount = event.data["cents"].as_i64().unwrap_or(0);
+//!     match event.event_type.as_str() {
+//!         "deposited" => cents + amount,
+//!         "withdrawn" => cents - amount,
+//!         _ => cents,
+//!     }
+//! }
+//!
+//! # let dir = tempfile::tempdir()?;
+//! let mut log = EventLog::builder(dir.path()).view("balance", balance).open()?;
+//! log.append(&Event::new("deposited", json!({"cents": 500})))?; // on disk when it returns
+//! log.append(&Event::new("withdrawn", json!({"cents": 120})))?;
+//! log.refresh_all()?; // folds what is new
+//! assert_eq!(*log.view::<i64>("balance")?, 380);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! | | |
+//! | --- | --- |
+//! | [`EventLog`] | a log with its views in one hand; [`SharedLog`] is one for many threads |
+//! | [`EventWriter`] | appends and rotates, without views |
+//! | [`EventReader`] | reads, waits and follows beside writers, in any process |
+//! | [`View`], [`TypedView`] | a reducer and its state; a typed one takes events of the program's own type |
+//!
+//! [`Position`]s and sequences name events for ever; offsets, of the active log alone, until the next rotation.
 #![deny(missing_docs, unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -72,3 +103,8 @@ pub use typed::{Meta, TypedView};
 pub use view::{View, ViewOps};
 pub use view_options::{Checkpoints, SnapshotPolicy, ViewOptions};
 pub use writer::EventWriter;
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

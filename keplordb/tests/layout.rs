@@ -19,7 +19,7 @@ const SOURCES: [&str; 7] = [
     "keplordb-log/src/frame.rs",
 ];
 /// Documents that may show Rust.
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "PRODUCTION.md",
     "CHANGELOG.md",
@@ -27,6 +27,7 @@ const DOCUMENTS: [&str; 9] = [
     "SECURITY.md",
     "docs",
     "keplordb/README.md",
+    "keplordb-fold/README.md",
     "keplordb-log/README.md",
     "keplordb-macros/README.md",
 ];
@@ -121,7 +122,7 @@ fn rust_blocks(document: &str) -> Vec<&str> {
 fn every_rust_block_of_the_documents_is_a_doctest() {
     let Some(root) = repository() else { return };
     // Documents that a library includes as its own, for `cargo test --doc`.
-    let included: Vec<String> = ["keplordb/src/lib.rs", "examples/src/lib.rs"]
+    let included: Vec<String> = ["keplordb/src/lib.rs", "keplordb-fold/src/lib.rs", "examples/src/lib.rs"]
         .iter()
         .flat_map(|library| {
             let source = read(&root.join(library));
