@@ -203,7 +203,7 @@ impl EventLog {
     /// Folds what is new into every view, in one pass over the log.
     ///
     /// # Errors
-    /// That of the first view that fails, when the others are done: see [`View::refresh`].
+    /// That of the first view that fails, when the others are done: see [`View::refresh`](crate::View::refresh).
     ///
     /// # Panics
     /// If a reducer does; its view is as before.
@@ -226,7 +226,7 @@ impl EventLog {
     /// ```
     ///
     /// # Errors
-    /// `NotFound` if there is no view of that name; else as [`View::refresh`].
+    /// `NotFound` if there is no view of that name; else as [`View::refresh`](crate::View::refresh).
     pub fn refresh(&mut self, name: &str) -> io::Result<()> {
         self.registry.refresh(name, &self.reader)
     }
@@ -246,7 +246,7 @@ impl EventLog {
     /// ```
     ///
     /// # Errors
-    /// `NotFound` if there is no view of that name; else as [`View::rebuild`].
+    /// `NotFound` if there is no view of that name; else as [`View::rebuild`](crate::View::rebuild).
     pub fn rebuild(&mut self, name: &str) -> io::Result<()> {
         self.registry.rebuild(name, self.reader.history())
     }
@@ -279,7 +279,7 @@ impl EventLog {
         self.registry.state(name)
     }
 
-    /// The state that a view had after the first `sequence` events, as [`View::state_at`].
+    /// The state that a view had after the first `sequence` events, as [`View::state_at`](crate::View::state_at).
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -295,12 +295,12 @@ impl EventLog {
     /// ```
     ///
     /// # Errors
-    /// `NotFound` if there is no view of that name, `InvalidInput` if its state has another type; else as [`View::state_at`].
+    /// `NotFound` if there is no view of that name, `InvalidInput` if its state has another type; else as [`View::state_at`](crate::View::state_at).
     pub fn state_at<S: 'static>(&self, name: &str, sequence: u64) -> io::Result<S> {
         self.registry.state_at(name, &self.reader, Moment::Sequence(sequence))
     }
 
-    /// The state that a view had at a time, in seconds since the Unix epoch, as [`View::state_at_time`].
+    /// The state that a view had at a time, in seconds since the Unix epoch, as [`View::state_at_time`](crate::View::state_at_time).
     ///
     /// # Errors
     /// As [`state_at`](Self::state_at).
@@ -465,7 +465,7 @@ impl EventLogBuilder {
 
     /// Adds a view. Of several of one name the last counts.
     ///
-    /// The name becomes a file's: [`open`](Self::open) refuses those that cannot be one. The reducer may capture, see [`View::new`].
+    /// The name becomes a file's: [`open`](Self::open) refuses those that cannot be one. The reducer may capture, see [`View::new`](crate::View::new).
     #[must_use]
     pub fn view<S>(self, name: &str, reducer: impl Fn(S, &Event) -> S + Send + Sync + 'static) -> Self
     where
@@ -502,7 +502,7 @@ impl EventLogBuilder {
         self.register(Registered::untyped(name, options, reducer))
     }
 
-    /// Adds a view whose reducer takes events of a type of its own, see [`TypedView`].
+    /// Adds a view whose reducer takes events of a type of its own, see [`TypedView`](crate::TypedView).
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

@@ -15,7 +15,7 @@
 //!   "checksum": "45ab6734b21e6968"
 //! }
 //! ```
-//! `offset` is where the folded events end in the text of that generation, `hash` is [`line_hash`](crate::line_hash) of the line that
+//! `offset` is where the folded events end in the text of that generation, `hash` is [`line_hash`] of the line that
 //! ends there, `sequence` how many events were folded, `max_ts` the latest time among them, `reducer` the version of the
 //! reducer, `checksum` the same hash of all bytes before its own line. The files that [`save`] writes have the first three
 //! keys only; [`load`] reads both.
@@ -48,7 +48,7 @@ pub struct Snapshot<S> {
     pub state: S,
     /// Where the last folded line ends, its newline included, in bytes of the active log.
     pub offset: u64,
-    /// [`line_hash`](crate::line_hash) of that line; empty at offset 0.
+    /// [`line_hash`] of that line; empty at offset 0.
     pub hash: String,
 }
 
