@@ -4,6 +4,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use keplordb_disk::{Disk, DiskFile, put_in_place};
 use xxhash_rust::xxh64::Xxh64;
@@ -14,13 +15,13 @@ use crate::paths::Paths;
 /// How much is copied at once.
 const COPY_BYTES: u64 = 256 << 10;
 
-/// Copies a range of a file to a file of its own, durably, and tells the program's log. `name` is that of the first.
+/// Copies a range of a file to a file of its own, durably, and tells the program's log; returns its path. `name` is that of the first.
 pub(crate) fn set_aside(
     disk: &dyn Disk,
     paths: &Paths,
     (file, name): (&dyn DiskFile, &str),
     range: Range<u64>,
-) -> io::Result<()> {
+) -> io::Result<PathBuf> {
     let dir = &paths.damaged;
     disk.create_dir(dir).map_err(at("create", dir))?;
     let source = dir.with_file_name(name);
@@ -55,5 +56,5 @@ pub(crate) fn set_aside(
         kept = %target.display(),
         "set damaged bytes aside"
     );
-    Ok(())
+    Ok(target)
 }

@@ -51,6 +51,12 @@ pub enum FoldError {
         /// The sequence of the first event that is there.
         first: u64,
     },
+    /// A view has not folded what would be pruned.
+    #[error("{} is of a view that may still need what would be pruned: refresh the view, or remove that file if nobody uses it", file.display())]
+    NotFolded {
+        /// The view's snapshot.
+        file: PathBuf,
+    },
     /// A sync failed, so nobody knows what is on disk.
     #[error("a sync of {} failed: events that were not yet synced may be in it or not; open the log anew, which finds out", file.display())]
     Poisoned {
@@ -87,7 +93,7 @@ impl FoldError {
             Self::BadLine { .. } | Self::Damaged { .. } => io::ErrorKind::InvalidData,
             Self::Pruned { .. } => io::ErrorKind::NotFound,
             Self::Poisoned { .. } => io::ErrorKind::Other,
-            Self::Invalid { .. } => io::ErrorKind::InvalidInput,
+            Self::Invalid { .. } | Self::NotFolded { .. } => io::ErrorKind::InvalidInput,
             Self::Io { source, .. } => source.kind(),
         }
     }

@@ -7,6 +7,7 @@
 //! It knows bytes: which generation a frame is, and which frames count, is the business of `history`.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,6 +48,12 @@ const WALK_BYTES: u64 = 16 << 10;
 
 /// How much of a frame is read at once while decoding.
 const READ_BYTES: u64 = 256 << 10;
+
+/// How much is decoded at once of a frame that is damaged: little, because with an error the last piece may be lost.
+const SALVAGE_BYTES: usize = 128 << 10;
+
+/// Limits what a damaged frame can make us hold in memory. All of the frame is set aside as it is.
+const SALVAGED_BYTES_MAX: usize = 1 << 30;
 
 /// Limits what a damaged frame of what was pruned can make us read.
 const PRUNED_BYTES_MAX: u64 = 1 << 10;
@@ -144,6 +151,44 @@ impl Archive {
             None
         };
         Ok(Some(Frame { at, bytes, text_bytes: header.text_bytes, checksum }))
+    }
+
+    /// Where in this range the bytes are first that frames begin with.
+    pub(crate) fn find_magic(&self, range: Range<u64>) -> io::Result<Option<u64>> {
+        let overlap = MAGIC.len() as u64 - 1;
+        let mut at = range.start;
+        while at < range.end {
+            let piece = self.read(at, READ_BYTES.min(range.end - at))?;
+            if let Some(found) = memmem::find(&piece, &MAGIC) {
+                return Ok(Some(at + found as u64));
+            }
+            at += (piece.len() as u64).saturating_sub(overlap).max(1);
+        }
+        Ok(None)
+    }
+
+    /// Whether what begins there has the beginning of a frame.
+    pub(crate) fn begins_frame(&self, at: u64) -> io::Result<bool> {
+        let head = self.read(at, HEADER_BYTES_MAX)?;
+        Ok(head.strip_prefix(&MAGIC).is_some_and(|rest| matches!(Header::parse(rest), Parsed::Whole(_))))
+    }
+
+    /// What can be decoded of a frame that is damaged, up to where that is so; also if only its magic is.
+    pub(crate) fn salvage(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let bytes = range.end - range.start;
+        let frame = Frame { at: range.start, bytes, text_bytes: None, checksum: None };
+        let mut decoded = FrameText::new(self, frame)?;
+        decoded.compressed = self.read(range.start, READ_BYTES.min(bytes))?;
+        decoded.next_at += decoded.compressed.len() as u64;
+        if let Some(magic) = decoded.compressed.first_chunk_mut() {
+            *magic = MAGIC;
+        }
+        let mut text = Vec::new();
+        // Whatever it fails with, what was decoded before is there.
+        while text.len() < SALVAGED_BYTES_MAX
+            && decoded.read(&mut text, SALVAGE_BYTES).is_ok_and(|read| read > 0)
+        {}
+        Ok(text)
     }
 
     /// What was pruned from its first `end` bytes, and where its frames begin.
@@ -294,16 +339,7 @@ impl<'a> Walk<'a> {
 
     /// Whether another frame begins behind the beginning of this one: then this was not the last, so no crash tore it.
     fn is_followed(&self, frame: u64) -> io::Result<bool> {
-        let overlap = MAGIC.len() as u64 - 1;
-        let mut at = frame + 1;
-        while at < self.end {
-            let piece = self.archive.read(at, READ_BYTES.min(self.end - at))?;
-            if memmem::find(&piece, &MAGIC).is_some() {
-                return Ok(true);
-            }
-            at += (piece.len() as u64).saturating_sub(overlap).max(1);
-        }
-        Ok(false)
+        Ok(self.archive.find_magic(frame + 1..self.end)?.is_some())
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use keplordb_disk::Disk;
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use crate::blocks::Blocks;
 use crate::directory::{Directory, Present};
 use crate::error::{FoldError, at};
+use crate::frames::{Archive, Frame};
 use crate::hash::line_hash;
 use crate::index::{self, Entry, Facts};
 use crate::lines::{Block, without_newline};
@@ -265,6 +267,15 @@ impl History {
             self.counted.lock().mark(generation, offset, events);
         }
         Ok((offset, events))
+    }
+
+    /// The archive and its frames of these generations, of which none was pruned and all are archived.
+    ///
+    /// # Errors
+    /// `Pruned`, if that is no longer so.
+    pub(crate) fn frames(&self, generations: Range<u64>) -> io::Result<(Archive, Vec<Frame>)> {
+        let (archive, known) = self.directory.archived(generations.start, generations.end)?;
+        Ok((archive, known.iter().map(|known| known.frame).collect()))
     }
 
     /// What the text of an archived generation is.

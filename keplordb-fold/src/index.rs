@@ -4,6 +4,7 @@
 //! time only. A line is written when its rotation is over, so an archive that ends before the last line does has lost bytes.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use keplordb_disk::{Disk, replace};
 use serde::{Deserialize, Serialize};
@@ -60,11 +61,13 @@ impl Facts {
         Ok(Self { text_bytes: decoded.text_bytes(), hash: decoded.hash(), ..facts })
     }
 
-    fn of_nothing() -> Self {
+    /// Of no text; to be added to.
+    pub(crate) fn of_nothing() -> Self {
         Self { text_bytes: 0, events: 0, first_ts: None, max_ts: None, hash: 0 }
     }
 
-    fn add_lines(&mut self, text: &[u8]) {
+    /// Counts these lines, and takes their times. Length and hash are the caller's.
+    pub(crate) fn add_lines(&mut self, text: &[u8]) {
         #[derive(Deserialize)]
         struct Time {
             ts: u64,
@@ -118,8 +121,16 @@ impl Entry {
 /// The entries behind the first `from` bytes, and where the last whole line ends. Lines that are not whole are passed over,
 /// and a file that cannot be read has none.
 pub(crate) fn load(disk: &dyn Disk, paths: &Paths, from: u64) -> (Vec<Entry>, u64) {
-    let (mut entries, mut end) = (Vec::new(), from);
-    let Ok(file) = disk.open_read(&paths.index) else { return (entries, 0) };
+    let mut entries = Vec::new();
+    let end = each(disk, &paths.index, from, |_, entry| entries.extend(entry));
+    (entries, end)
+}
+
+/// Hands on the entries of such a file behind its first `from` bytes, each with where its line begins; nothing for a line that is
+/// not as it was written. Returns where the last whole line ends.
+pub(crate) fn each(disk: &dyn Disk, path: &Path, from: u64, mut take: impl FnMut(u64, Option<Entry>)) -> u64 {
+    let mut end = from;
+    let Ok(file) = disk.open_read(path) else { return 0 };
     let mut piece = vec![0; READ_BYTES];
     while let Ok(present) = file.read_at(&mut piece, end) {
         let text = piece.get(..present).unwrap_or_default();
@@ -128,11 +139,17 @@ pub(crate) fn load(disk: &dyn Disk, paths: &Paths, from: u64) -> (Vec<Entry>, u6
         if whole == 0 {
             break;
         }
-        let lines = Lines::new(text, Position::default());
-        entries.extend(lines.filter_map(|line| serde_json::from_str(&unseal(line.bytes)?).ok()));
+        for line in Lines::new(text, Position { generation: 0, offset: end }) {
+            take(line.at.offset, unseal(line.bytes).and_then(|line| serde_json::from_str(&line).ok()));
+        }
         end += whole as u64;
     }
-    (entries, end)
+    end
+}
+
+/// Where a repair keeps the file until the archive that it is about is replaced.
+pub(crate) fn former(paths: &Paths) -> PathBuf {
+    paths.index.with_extension("index.former")
 }
 
 /// Adds one entry. It need not be durable: what is missing costs time only.
@@ -164,8 +181,6 @@ pub(crate) fn rewrite(disk: &dyn Disk, paths: &Paths, entries: &[Entry]) -> io::
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use keplordb_disk::{MemoryDisk, read_all};
 
     use super::*;

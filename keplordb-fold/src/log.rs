@@ -1,5 +1,6 @@
 //! `EventLog`: a writer, a reader and the views of one directory in one hand, with automatic rotation.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::event::Event;
 use crate::options::{LockMode, SyncPolicy};
 use crate::reader::{EventReader, WaitResult};
 use crate::registry::{Moment, Registered, Registry};
+use crate::view::ViewOps;
 use crate::view_options::ViewOptions;
 use crate::writer::EventWriter;
 
@@ -193,6 +195,13 @@ impl EventLog {
             tracing::warn!(dir = %self.dir().display(), %error, "the log was not rotated, which the next append tries again");
             self.last_rotation_error = Some(error);
         }
+    }
+
+    /// The writer, a reader, and the views by their names: what pruning needs.
+    pub(crate) fn parts_mut(
+        &mut self,
+    ) -> (&mut EventWriter, &EventReader, &mut HashMap<String, Box<dyn ViewOps>>) {
+        (&mut self.writer, &self.reader, &mut self.registry.views)
     }
 
     /// Why the last automatic rotation failed, if none succeeded since.

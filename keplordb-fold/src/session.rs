@@ -57,6 +57,17 @@ impl Session {
         Ok(mark.get(..read).and_then(parse))
     }
 
+    /// As [`unfinished`](Self::unfinished), for those who only look.
+    pub(crate) fn look(disk: &dyn Disk, paths: &Paths) -> io::Result<Option<Unfinished>> {
+        let file = match disk.open_read(&paths.session) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(at("open", &paths.session))?,
+        };
+        let mut mark = [0; MARK_BYTES];
+        let read = file.read_at(&mut mark, 0).map_err(at("read", &paths.session))?;
+        Ok(mark.get(..read).and_then(parse))
+    }
+
     /// A writer begins to append behind `offset`: durable on return, so that nothing is written before it is.
     pub(crate) fn begin(&self, offset: u64) -> io::Result<()> {
         self.write(&format!("open {offset}"))?;

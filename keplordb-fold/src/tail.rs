@@ -187,7 +187,7 @@ impl Tail<'_> {
 }
 
 /// Whether the line is an event, by the rules that readers have.
-fn is_event(line: &[u8]) -> bool {
+pub(crate) fn is_event(line: &[u8]) -> bool {
     serde_json::from_slice::<Event>(line).is_ok()
 }
 

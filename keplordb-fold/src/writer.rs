@@ -19,6 +19,7 @@ use crate::options::{LockMode, SyncPolicy};
 use crate::paths::Paths;
 use crate::position::Position;
 use crate::reader::EventReader;
+use crate::recovery;
 use crate::rotation;
 use crate::unique::Window;
 use crate::view::ViewOps;
@@ -404,6 +405,15 @@ impl EventWriter {
     /// What the operating system says.
     pub fn active_log_size(&self) -> io::Result<u64> {
         self.active.bytes()
+    }
+
+    /// Does something in a turn, when no rotation is half done.
+    pub(crate) fn in_turn<T>(&mut self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let _turn = self.active.turn()?;
+        self.active.look()?;
+        let disk = Arc::clone(self.active.history().disk());
+        recovery::end_rotation(disk.as_ref(), self.active.paths(), self.active.file())?;
+        work()
     }
 
     /// Where the log ended after this writer's last append.

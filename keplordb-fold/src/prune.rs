@@ -1,0 +1,265 @@
+//! Pruning: taking the oldest generations out of the archive, and exporting them before.
+//!
+//! What is pruned is gone, so it is never done unasked. In one turn:
+//! 1. Every snapshot in `views/` must be about a later generation than the last one that goes: its view never needs what is pruned.
+//! 2. The index is removed, durably. It is a cache.
+//! 3. A new archive is written beside the old one, and synced: a skippable frame that says how much is gone, and the frames that stay.
+//! 4. It is put in place, durably. **This is the commit.**
+//! 5. The index is made anew, and checkpoints of pruned history are removed.
+//!
+//! A crash leaves the archive as before or as after. Generations and sequences go on counting what is gone, so no position and no
+//! number of what stays changes.
+
+use std::io::{self, Write};
+use std::ops::Range;
+
+use keplordb_disk::{DiskFile, put_in_place};
+use serde::de::IgnoredAny;
+
+use crate::error::{FoldError, at};
+use crate::frames::{Archive, Frame, FrameText, Pruned};
+use crate::history::History;
+use crate::log::EventLog;
+use crate::position::Position;
+use crate::reader::EventReader;
+use crate::snapshot::{self, Found};
+use crate::verify::files_of_views;
+
+/// How much is read or decoded at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// What [`EventLog::prune`] took out of the archive, or [`EventReader::export`] copied.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Portion {
+    /// Which generations.
+    pub generations: Range<u64>,
+    /// The sequences of their events.
+    pub events: Range<u64>,
+    /// How many bytes: of the archive that went, or that were written to the target.
+    pub bytes: u64,
+}
+
+/// In what form [`EventReader::export`] writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExportFormat {
+    /// Frames as the archive has them. `zstd -d` reads such a file, and as `archive.jsonl.zst` beside an empty `app.jsonl` it is a log.
+    #[default]
+    Zstd,
+    /// Lines of JSON.
+    Lines,
+}
+
+impl EventLog {
+    /// Removes from the archive the generations all of whose events have a sequence below `before`: for good, so
+    /// [export](EventReader::export) them first if they may be wanted. What stays keeps its sequences and positions; the active log is
+    /// never pruned, so [`rotate`](Self::rotate) before if its events are to go too.
+    ///
+    /// The views of this log are refreshed and saved before. After pruning, a view that has lost its snapshot cannot be computed from the
+    /// first event on any longer, and says so by [`FoldError::Pruned`].
+    ///
+    /// Durable when this returns. Cost: writes what stays of the archive anew, which needs as much room beside it.
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use keplordb_fold::{Event, EventLog, ExportFormat};
+    /// use serde_json::json;
+    ///
+    /// let mut log = EventLog::builder(dir.path()).view::<u64>("count", |count, _| count + 1).open()?;
+    /// for n in 0..3 {
+    ///     log.append(&Event::new("tick", json!(n)))?;
+    ///     log.rotate()?;
+    /// }
+    /// let mut exported = Vec::new();
+    /// log.reader().export(2, ExportFormat::Lines, &mut exported)?;
+    /// assert_eq!(exported.split(|byte| *byte == b'\n').count(), 3); // two lines, and what is behind the last newline
+    ///
+    /// let pruned = log.prune(2)?;
+    /// assert_eq!(pruned.events, 0..2);
+    /// assert_eq!(log.read_full()?.count(), 1);
+    /// assert_eq!(*log.view::<u64>("count")?, 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`FoldError::NotFolded`] if a snapshot in `views/`, also of a view that this log does not have, is not past what would go: nothing
+    /// is pruned then. `InvalidData` if the archive or a line is damaged; else what a file operation says: the archive is then as before.
+    ///
+    /// # Panics
+    /// If a view's reducer does.
+    pub fn prune(&mut self, before: u64) -> io::Result<Portion> {
+        let (writer, reader, views) = self.parts_mut();
+        let history = reader.history();
+        crate::views::refresh_all(history, views.values_mut())?;
+        writer.in_turn(|| {
+            let present = history.present()?;
+            let end = match present.generation.checked_sub(1) {
+                Some(generation) if generation >= present.first_generation => {
+                    Position { generation, offset: history.facts(generation)?.text_bytes }
+                }
+                _ => return portion(history, before),
+            };
+            // So that a snapshot that stands at the end of an archived generation is of the next one.
+            for view in views.values_mut() {
+                view.rotated(end)?;
+            }
+            prune(history, before)
+        })
+    }
+}
+
+impl EventReader {
+    /// Writes the archived generations to `target` all of whose events have a sequence below `before`: those that
+    /// [`EventLog::prune`] would remove. Each is decoded and held against its checksum before its end is written.
+    ///
+    /// The target is not flushed or synced; a file that is to outlive the pruning must be.
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use keplordb_fold::{Event, EventLog, ExportFormat};
+    /// use serde_json::json;
+    ///
+    /// let mut log = EventLog::open(dir.path())?;
+    /// log.append(&Event::new("tick", json!(1)))?;
+    /// log.rotate()?;
+    /// let mut file = std::fs::File::create(dir.path().join("2024.jsonl.zst"))?;
+    /// let exported = log.reader().export(log.reader().len()?, ExportFormat::Zstd, &mut file)?;
+    /// file.sync_all()?;
+    /// assert_eq!(exported.events, 0..1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` without an active log, `InvalidData` if the archive is damaged, else what reading or the target says. What was written
+    /// until then is then there.
+    pub fn export(&self, before: u64, format: ExportFormat, target: &mut impl Write) -> io::Result<Portion> {
+        let history = self.history();
+        let mut portion = portion(history, before)?;
+        if portion.generations.is_empty() {
+            return Ok(portion);
+        }
+        let (archive, frames) = history.frames(portion.generations.clone())?;
+        let mut written = 0;
+        let mut put = |bytes: &[u8]| {
+            written += bytes.len() as u64;
+            target.write_all(bytes)
+        };
+        for frame in frames {
+            let mut decoded = FrameText::new(&archive, frame)?;
+            let (mut text, mut last) = (Vec::new(), b'\n');
+            while decoded.read(&mut text, READ_BYTES)? > 0 {
+                last = text.last().copied().unwrap_or(last);
+                if format == ExportFormat::Lines {
+                    put(&text)?;
+                }
+                text.clear();
+            }
+            match format {
+                ExportFormat::Lines if last != b'\n' => put(b"\n")?,
+                ExportFormat::Lines => {}
+                ExportFormat::Zstd => copy(&archive, frame.at..frame.end(), &mut put)?,
+            }
+        }
+        portion.bytes = written;
+        Ok(portion)
+    }
+}
+
+/// The archived generations whose events are all below this sequence.
+fn portion(history: &History, before: u64) -> io::Result<Portion> {
+    let present = history.present()?;
+    let (mut generation, mut sequence) = (present.first_generation, present.first_sequence);
+    while generation < present.generation {
+        let behind = sequence + history.facts(generation)?.events;
+        if behind > before {
+            break;
+        }
+        (generation, sequence) = (generation + 1, behind);
+    }
+    Ok(Portion {
+        generations: present.first_generation..generation,
+        events: present.first_sequence..sequence,
+        bytes: 0,
+    })
+}
+
+/// Prunes, in a turn in which no rotation is half done.
+fn prune(history: &History, before: u64) -> io::Result<Portion> {
+    let mut portion = portion(history, before)?;
+    if portion.generations.is_empty() {
+        return Ok(portion);
+    }
+    let (disk, paths) = (history.disk().as_ref(), history.paths());
+    let keep = portion.generations.end;
+    let outdated = check_views(history, keep)?;
+    let (archive, frames) = history.frames(portion.generations.clone())?;
+    portion.bytes = frames.iter().map(|Frame { bytes, .. }| bytes).sum();
+    let kept = frames.last().map_or(0, Frame::end)..history.present()?.archive_bytes;
+    let head = Pruned { generations: keep, events: portion.events.end }.to_frame()?;
+
+    match disk.remove(&paths.index) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(at("remove", &paths.index)(error));
+        }
+        _ => disk.sync_dir(&paths.dir).map_err(at("sync", &paths.dir))?,
+    }
+    let write = |target: &dyn DiskFile| {
+        target.write_at(&head, 0)?;
+        let mut end = head.len() as u64;
+        copy(&archive, kept.clone(), &mut |piece| {
+            target.write_at(piece, end)?;
+            end += piece.len() as u64;
+            Ok(())
+        })
+    };
+    let replaced = put_in_place(disk, &paths.archive, write)
+        .and_then(|()| disk.sync_dir(&paths.dir))
+        .map_err(at("write", &paths.archive));
+    if let Err(error) = history.complete_index() {
+        tracing::warn!(%error, "the cache of the archive's frames was not written");
+    }
+    replaced?;
+    for path in outdated {
+        if let Err(error) = disk.remove(&path) {
+            tracing::warn!(%error, file = %path.display(), "a checkpoint of pruned history was not removed");
+        }
+    }
+    Ok(portion)
+}
+
+/// Refuses if a view may need a generation below `keep`. Returns the checkpoints of these.
+fn check_views(history: &History, keep: u64) -> io::Result<Vec<std::path::PathBuf>> {
+    let (disk, paths) = (history.disk().as_ref(), history.paths());
+    let mut outdated = Vec::new();
+    for (path, is_checkpoint) in files_of_views(disk, paths)? {
+        let Some(contents) = snapshot::read(disk, &path)? else { continue };
+        let is_past = match snapshot::decode::<IgnoredAny>(&contents) {
+            Found::Whole(stored) => stored.progress.position.generation >= keep,
+            Found::Plain(_) | Found::Nothing(_) => false,
+        };
+        match (is_past, is_checkpoint) {
+            (true, _) => {}
+            (false, true) => outdated.push(path),
+            (false, false) => return Err(FoldError::NotFolded { file: path }.into()),
+        }
+    }
+    Ok(outdated)
+}
+
+fn copy(
+    archive: &Archive,
+    range: Range<u64>,
+    put: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut from = range.start;
+    while from < range.end {
+        let piece = archive.read(from, (READ_BYTES as u64).min(range.end - from))?;
+        if piece.is_empty() {
+            return Err(archive.damaged(from, "it became shorter while it was copied"));
+        }
+        put(&piece)?;
+        from += piece.len() as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,375 @@
+//! Damage of every kind, found and mended: bits are flipped and files cut at every byte, and the repair itself is stopped at each of its
+//! file operations. Always: what the damage left readable is there afterwards, once, in order and at its position.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use keplordb_disk::{SimDisk, read_all};
+use serde_json::json;
+
+use super::*;
+use crate::event::Event;
+use crate::log::EventLog;
+use crate::verify::Verification;
+
+const DIR: &str = "app";
+
+/// An event, and where it stands.
+type Placed = (Position, String);
+
+fn types(mut types: Vec<String>, event: &Event) -> Vec<String> {
+    types.push(event.event_type.clone());
+    types
+}
+
+fn open(disk: &SimDisk) -> EventLog {
+    EventLog::builder(DIR).disk(Arc::new(disk.clone())).view("types", types).open().unwrap()
+}
+
+fn paths() -> Paths {
+    Paths::new(Path::new(DIR))
+}
+
+fn reader(disk: &SimDisk) -> EventReader {
+    EventReader::with_disk(Arc::new(disk.clone()), Path::new(DIR))
+}
+
+/// Three archived generations and an active log of four events each, with a snapshot of all of it.
+fn fixture() -> (SimDisk, Vec<Placed>) {
+    let disk = SimDisk::default();
+    let mut log = open(&disk);
+    for generation in 0..4 {
+        for n in 0..4 {
+            let mut event = Event::new(&format!("g{generation}-{n}"), json!({"text": "some words"}));
+            event.ts = 1000;
+            log.append(&event).unwrap();
+        }
+        log.refresh_all().unwrap();
+        if generation < 3 {
+            log.rotate().unwrap();
+        }
+    }
+    drop(log);
+    let events = events(&disk);
+    assert_eq!(events.len(), 16);
+    (disk, events)
+}
+
+fn events(disk: &SimDisk) -> Vec<Placed> {
+    let reader = reader(disk);
+    let mut blocks = reader.history().read(Position::default()).unwrap();
+    let mut events = Vec::new();
+    while let Some(block) = blocks.next().unwrap() {
+        for line in block.lines() {
+            let event: Event = serde_json::from_slice(line.bytes).unwrap();
+            events.push((line.at, event.event_type));
+        }
+    }
+    events
+}
+
+fn verify(disk: &SimDisk) -> Verification {
+    reader(disk).verify().unwrap()
+}
+
+fn try_repair(disk: &SimDisk, dir: &str) -> io::Result<Repaired> {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    repair_on(&disk, Path::new(dir))
+}
+
+fn repair(disk: &SimDisk) -> Repaired {
+    let repaired = try_repair(disk, DIR).unwrap();
+    let verified = verify(disk);
+    assert!(verified.is_sound(), "{:?}", verified.problems);
+    assert!(verified.leftovers.is_empty(), "{:?}", verified.leftovers);
+    repaired
+}
+
+/// All bytes that were set aside.
+fn aside(disk: &SimDisk) -> Vec<Vec<u8>> {
+    let dir = paths().damaged;
+    let entries = disk.list(&dir).unwrap_or_default().into_iter();
+    entries.map(|entry| read(disk, &dir.join(entry.name))).collect()
+}
+
+fn read(disk: &SimDisk, path: &Path) -> Vec<u8> {
+    read_all(disk, path, u64::MAX).unwrap()
+}
+
+fn write(disk: &SimDisk, path: &Path, bytes: &[u8]) {
+    let file = disk.create(path).or_else(|_| disk.open(path)).unwrap();
+    file.truncate(bytes.len() as u64).unwrap();
+    file.write_at(bytes, 0).unwrap();
+    file.sync().unwrap();
+    disk.sync_dir(path.parent().unwrap()).unwrap();
+}
+
+fn flip(disk: &SimDisk, path: &Path, at: usize, bit: u8) {
+    let mut bytes = read(disk, path);
+    bytes[at] ^= 1 << bit;
+    write(disk, path, &bytes);
+}
+
+/// That a view goes on as if it were new.
+fn check_views(disk: &SimDisk) {
+    let mut log = open(disk);
+    log.refresh_all().unwrap();
+    let expected: Vec<String> = events(disk).into_iter().map(|(_, name)| name).collect();
+    assert_eq!(*log.view::<Vec<String>>("types").unwrap(), expected);
+}
+
+#[test]
+fn a_sound_log_is_left_as_it_is() {
+    let (disk, before) = fixture();
+    let verified = verify(&disk);
+    assert!(verified.is_sound(), "{:?}", verified.problems);
+    assert_eq!((verified.generations, verified.events, verified.snapshots), (4, 16, 1));
+    let fingerprint = disk.fingerprint();
+    assert!(repair(&disk).was_sound());
+    assert_eq!((disk.fingerprint(), events(&disk)), (fingerprint, before));
+}
+
+#[test]
+fn a_writer_keeps_repairs_away_and_no_verification() {
+    let (disk, _) = fixture();
+    let mut log = open(&disk);
+    log.append(&Event::new("x", json!(1))).unwrap();
+    let refused = try_repair(&disk, DIR).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+    // What a writer has begun to write is no damage.
+    let file = disk.open_append(&paths().log).unwrap();
+    for unfinished in
+        ["{\"type\":\"y\",", "\"data\":1,\"ts\":1}\n#\"type\":\"z\",\"data\":1,\"ts\":1}\n{\"type"]
+    {
+        file.append(unfinished.as_bytes()).unwrap();
+        let verified = verify(&disk);
+        assert!(verified.is_sound() && verified.unfinished_bytes > 0, "{verified:?}");
+    }
+    let nowhere = try_repair(&disk, "nowhere").unwrap_err();
+    assert_eq!(nowhere.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn every_flip_in_the_log_takes_its_line_at_most() {
+    let (disk, before) = fixture();
+    let log = read(&disk, &paths().log);
+    let mut found = 0;
+    for at in 0..log.len() {
+        for bit in [0, 3, 7] {
+            let disk = disk.kill();
+            flip(&disk, &paths().log, at, bit);
+            found += u32::from(!verify(&disk).is_sound());
+            let repaired = repair(&disk);
+            let (left, at) = (events(&disk), at as u64);
+            // Of a newline that was flipped both neighbours.
+            for (n, event) in before.iter().enumerate() {
+                let ends = before.get(n + 1).map_or(log.len() as u64, |(next, _)| next.offset);
+                let is_touched =
+                    event.0.generation == 3 && (event.0.offset.saturating_sub(1)..=ends).contains(&at);
+                assert!(is_touched || left.contains(event), "byte {at}, bit {bit}: {event:?} is gone");
+            }
+            assert!(left.len() <= before.len() && left.is_sorted());
+            if left.len() < before.len() {
+                assert!(!aside(&disk).is_empty(), "byte {at}, bit {bit}");
+            }
+            // A flip that makes another event of one is seen by nobody, but that the snapshot is of the last line.
+            if repaired.lines_set_aside > 0 {
+                check_views(&disk);
+            }
+        }
+    }
+    assert!(found > 200, "{found}");
+}
+
+#[test]
+fn every_flip_in_the_archive_takes_its_generation_at_most() {
+    let (disk, before) = fixture();
+    let archive = read(&disk, &paths().archive);
+    let index = fs_entries(&disk);
+    for with_index in [true, false] {
+        for at in 0..archive.len() {
+            for bit in [0, 2, 5, 7] {
+                let disk = disk.kill();
+                if !with_index {
+                    disk.remove(&paths().index).unwrap();
+                }
+                flip(&disk, &paths().archive, at, bit);
+                let verified = verify(&disk);
+                let repaired = repair(&disk);
+                let what = format!("byte {at}, bit {bit}, index {with_index}");
+                assert_eq!(verified.is_sound(), repaired.was_sound(), "{what}: {:?}", verified.problems);
+                let generation = index.iter().position(|end| (at as u64) < *end).unwrap() as u64;
+                let left = events(&disk);
+                if !with_index && generation == 2 && left.last().unwrap().0.generation == 2 {
+                    // Who knows nothing of the last frame but a length that is damaged takes it for one that was never finished.
+                    let names = left.iter().map(|(_, name)| name).filter(|name| !name.starts_with("g2"));
+                    assert_eq!(names.count(), 12, "{what}");
+                    assert!(aside(&disk).iter().any(|kept| kept.len() > 20), "{what}");
+                    continue;
+                }
+                let others = |events: &[Placed]| {
+                    let kept = events.iter().filter(|(place, _)| place.generation != generation);
+                    kept.cloned().collect::<Vec<_>>()
+                };
+                assert_eq!(others(&left), others(&before), "{what}");
+                assert!(left.is_sorted_by(|one, next| one.0 < next.0), "{what}");
+                if repaired.was_sound() {
+                    assert_eq!(left, before, "{what}");
+                } else {
+                    assert_eq!(repaired.damaged_generations, [generation], "{what}");
+                    check_views(&disk);
+                }
+            }
+        }
+    }
+}
+
+/// Where the frames end.
+fn fs_entries(disk: &SimDisk) -> Vec<u64> {
+    index::load(disk, &paths(), 0).0.iter().map(index::Entry::end).collect()
+}
+
+#[test]
+fn an_archive_that_lost_its_end_keeps_what_is_before_and_behind() {
+    let (disk, before) = fixture();
+    let archive = read(&disk, &paths().archive);
+    let ends = fs_entries(&disk);
+    for end in 1..archive.len() {
+        let disk = disk.kill();
+        disk.open(&paths().archive).unwrap().truncate(end as u64).unwrap();
+        assert!(!verify(&disk).is_sound());
+        repair(&disk);
+        let left = events(&disk);
+        // The generation that was cut, unless the cut is between two, and those that are gone altogether.
+        let whole = ends.iter().filter(|frame_end| **frame_end <= end as u64).count() as u64;
+        let (old, new): (Vec<_>, Vec<_>) = left.into_iter().partition(|(place, _)| place.generation < whole);
+        let is_before = |(place, _): &&Placed| place.generation < whole;
+        assert_eq!(old, before.iter().filter(is_before).cloned().collect::<Vec<_>>(), "cut at {end}");
+        // Of the log each event, once; and what could be decoded of the frame.
+        let names: Vec<_> = new.iter().map(|(_, name)| name.clone()).collect();
+        assert!(
+            names.ends_with(&["g3-0", "g3-1", "g3-2", "g3-3"].map(str::to_owned)),
+            "cut at {end}: {names:?}"
+        );
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+        check_views(&disk);
+    }
+}
+
+#[test]
+fn caches_and_journals_that_are_damaged_take_no_event() {
+    let (disk, before) = fixture();
+    let snapshot = paths().views.join("types.snapshot.json");
+    for path in [&paths().index, &snapshot, &paths().session] {
+        for at in 0..read(&disk, path).len() {
+            let disk = disk.kill();
+            flip(&disk, path, at, 1);
+            let is_sound = verify(&disk).is_sound();
+            let repaired = repair(&disk);
+            assert!(is_sound || !repaired.was_sound());
+            assert_eq!(events(&disk), before, "{} byte {at}", path.display());
+            check_views(&disk);
+        }
+    }
+    // A rotation that was under way when its journal was damaged: before the log was cut, and behind.
+    for is_cut in [false, true] {
+        let disk = disk.kill();
+        let text = read(&disk, &paths().log);
+        let mut archive = read(&disk, &paths().archive);
+        archive.extend(compress(&text).unwrap());
+        write(&disk, &paths().archive, &archive);
+        write(&disk, &paths().journal, b"nothing that can be read\n");
+        if is_cut {
+            write(&disk, &paths().log, b"");
+        }
+        let verified = verify(&disk);
+        assert_eq!(verified.problems.first().unwrap().kind, ProblemKind::Journal);
+        repair(&disk);
+        assert_eq!(events(&disk), before, "cut: {is_cut}");
+    }
+}
+
+#[test]
+fn lines_that_are_no_events_leave_the_others_where_they_are() {
+    let (disk, before) = fixture();
+    // One in the log that hides what is behind it, one in an archived text, and an archived text whose last line has no end.
+    let event = "{\"type\":\"a\",\"data\":1,\"ts\":1}";
+    let log = String::from_utf8(read(&disk, &paths().log)).unwrap();
+    let (first, rest) = log.split_at(log.find('\n').unwrap() + 1);
+    write(&disk, &paths().log, format!("{first}# no event\n{rest}").as_bytes());
+    let mut archive = read(&disk, &paths().archive);
+    for text in
+        [format!("{event}\nno event\n{event}\n"), format!("{event}\n{event}"), format!("{event}\n{{\"ty")]
+    {
+        archive.extend(compress(text.as_bytes()).unwrap());
+    }
+    write(&disk, &paths().archive, &archive);
+    let verified = verify(&disk);
+    let lines = verified.problems.iter().filter(|problem| problem.kind == ProblemKind::Line);
+    assert_eq!(lines.map(|problem| problem.generation.unwrap()).collect::<Vec<_>>(), [3, 4, 5, 6]);
+    let repaired = repair(&disk);
+    assert_eq!(repaired.lines_set_aside, 3);
+    assert!(aside(&disk).contains(&b"# no event\n".to_vec()));
+    let place = |generation, offset| (Position { generation, offset }, "a".to_owned());
+    let left = events(&disk);
+    assert_eq!(left[..12], before[..12]);
+    let length = event.len() as u64 + 1;
+    let archived = [place(3, 0), place(3, length + 9), place(4, 0), place(4, length), place(5, 0)];
+    assert_eq!(left[12..17], archived);
+    assert_eq!(left[17].1, "g3-0");
+    assert_eq!(left[18].0, Position { generation: 6, offset: first.len() as u64 + 11 });
+    assert_eq!(left.len(), 21);
+    check_views(&disk);
+}
+
+/// Stops the repair at each of its operations, and repairs what that left.
+fn check_crashes(damaged: &SimDisk) {
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let disk = damaged.power_cut(0);
+    let copies = Arc::clone(&moments);
+    disk.after_each(move |number, copy| copies.lock().unwrap().push((number, copy)));
+    repair(&disk);
+    let (expected, kept) = (events(&disk), aside(&disk));
+    let moments = std::mem::take(&mut *moments.lock().unwrap());
+    assert!(moments.len() > 15, "{}", moments.len());
+    for (number, killed) in moments {
+        let cuts = (0..12).map(|seed| (format!("seed {seed}"), killed.power_cut(seed)));
+        for (how, left) in std::iter::once(("killed".to_owned(), killed.kill())).chain(cuts) {
+            repair(&left);
+            assert_eq!(events(&left), expected, "operation {number}, {how}");
+            let again = aside(&left);
+            for bytes in &kept {
+                let whole = again.contains(bytes);
+                // Lines of the log that were overwritten in part when they were set aside again.
+                assert!(whole, "operation {number}, {how}: what was set aside is gone");
+            }
+            check_views(&left);
+        }
+    }
+}
+
+#[test]
+fn a_repair_that_is_stopped_anywhere_can_be_repeated() {
+    let (disk, _) = fixture();
+    let ends = fs_entries(&disk);
+    let flipped = disk.kill();
+    // The first frame's magic, the second one's checksum, a line of the log, and the snapshot is of behind all that.
+    flip(&flipped, &paths().archive, 0, 1);
+    flip(&flipped, &paths().archive, usize::try_from(ends[1]).unwrap() - 1, 1);
+    flip(&flipped, &paths().log, 3, 0);
+    check_crashes(&flipped);
+    // The archive lost its end, which only the index knows.
+    let cut = disk.kill();
+    let archive = cut.open(&paths().archive).unwrap();
+    archive.truncate(ends[2] - 5).unwrap();
+    archive.sync().unwrap();
+    check_crashes(&cut);
+    // Another program was stopped while it wrote a frame.
+    let torn = disk.kill();
+    let text = read(&torn, &paths().log);
+    let mut archive = read(&torn, &paths().archive);
+    archive.extend_from_slice(&compress(&text).unwrap()[..60]);
+    write(&torn, &paths().archive, &archive);
+    flip(&torn, &paths().log, 3, 0);
+    check_crashes(&torn);
+}
