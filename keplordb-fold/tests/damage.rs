@@ -153,7 +153,8 @@ fn what_others_append_around_a_rotation_is_folded_once() {
         let other = scope.spawn(|| {
             let mut writer = EventWriter::open_with_lock(dir.path(), LockMode::None).unwrap();
             let mut appended = 0;
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            // Not for ever, so that a failure of the other thread ends the test.
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) && appended < 5_000 {
                 writer.append(&event(&format!("other_{appended}"))).unwrap();
                 appended += 1;
             }

@@ -56,10 +56,9 @@ fn threads_append_refresh_and_rotate_at_once_and_nothing_is_lost() {
                 seen = state.len();
             }
         });
-        for appender in appenders {
-            appender.join().unwrap();
-        }
+        let outcomes: Vec<_> = appenders.into_iter().map(|appender| appender.join()).collect();
         done.store(true, Ordering::Relaxed);
+        assert!(outcomes.iter().all(Result::is_ok));
     });
     assert!(log.last_rotation_error().is_none());
     log.refresh_all().unwrap();
