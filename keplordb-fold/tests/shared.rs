@@ -56,7 +56,7 @@ fn threads_append_refresh_and_rotate_at_once_and_nothing_is_lost() {
                 seen = state.len();
             }
         });
-        let outcomes: Vec<_> = appenders.into_iter().map(|appender| appender.join()).collect();
+        let outcomes: Vec<_> = appenders.into_iter().map(thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::Relaxed);
         assert!(outcomes.iter().all(Result::is_ok));
     });
