@@ -63,8 +63,9 @@ pub(crate) struct Run<S> {
     error: Option<io::Error>,
 }
 
+/// What a run goes on from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     /// Goes on from the state in memory.
     On,
     /// Goes on from the state on disk.
@@ -113,6 +114,12 @@ pub(crate) struct Source<'a> {
 impl<S> Run<S> {
     pub(crate) fn of(state: S, progress: Progress) -> Self {
         Self { state: Some(state), progress, folded: 0, damaged: 0, unknown: 0, kind: Kind::On, error: None }
+    }
+
+    /// One that was made elsewhere.
+    #[cfg(feature = "engine")]
+    pub(crate) fn ended(state: S, progress: Progress, folded: u64, kind: Kind) -> Self {
+        Self { folded, kind, ..Self::of(state, progress) }
     }
 
     /// What it came to, or why it stopped.
@@ -342,6 +349,41 @@ where
         result.and(saved)
     }
 
+    /// The state on disk, for a view of what has no [`History`]: unless there is one in memory, or that on disk is of no use.
+    #[cfg(feature = "engine")]
+    pub(crate) fn stored(&self) -> io::Result<Option<snapshot::Stored<S>>> {
+        check_view_name(&self.name)?;
+        if self.loaded {
+            return Ok(None);
+        }
+        let Some(contents) = snapshot::read(&*self.disk, &self.snapshot_path)? else { return Ok(None) };
+        match snapshot::decode::<S>(&contents) {
+            Found::Whole(stored) if stored.reducer == self.options.version => Ok(Some(stored)),
+            _ => {
+                warn!(
+                    "{} is not used: it was changed, or another reducer made it",
+                    self.snapshot_path.display()
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes a run that came to its end elsewhere, and writes the file if it is time.
+    #[cfg(feature = "engine")]
+    pub(crate) fn settle(&mut self, run: Run<S>) -> io::Result<()> {
+        if !self.loaded {
+            self.disk.create_dir(&self.views_dir).map_err(crate::error::at("create", &self.views_dir))?;
+        }
+        self.take(run)?;
+        if self.is_time_to_save() { self.save() } else { Ok(()) }
+    }
+
+    #[cfg(feature = "engine")]
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.loaded
+    }
+
     fn take(&mut self, run: Run<S>) -> io::Result<()> {
         let anew = matches!(run.kind, Kind::First | Kind::Instead);
         let Run { state: Some(state), progress, folded, damaged, unknown, kind, .. } = run else {
@@ -353,7 +395,7 @@ where
         self.loaded = true;
         self.unsaved |= folded > 0;
         if kind == Kind::Loaded {
-            self.saved_sequence = progress.sequence - folded;
+            self.saved_sequence = progress.sequence.saturating_sub(folded);
         }
         self.progress = progress;
         if anew {

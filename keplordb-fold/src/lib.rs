@@ -45,6 +45,8 @@ mod catalog;
 mod checked;
 mod checkpoints;
 mod directory;
+#[cfg(feature = "engine")]
+mod engine;
 mod envelope;
 mod error;
 mod event;
@@ -91,6 +93,8 @@ mod views;
 mod writer;
 
 pub use append::{AppendConflict, AppendResult, ConditionalAppendError, SequencedAppendError, UniqueAppend};
+#[cfg(feature = "engine")]
+pub use engine::StoreView;
 pub use error::FoldError;
 pub use event::Event;
 pub use hash::line_hash;
