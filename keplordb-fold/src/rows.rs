@@ -2,6 +2,9 @@
 
 use crate::lines::Block;
 
+/// A short line: for as many rows as a block may have room is made at once.
+const LINE_BYTES: usize = 96;
+
 /// A parsed line.
 #[derive(Debug, Clone)]
 pub(crate) struct Row<T> {
@@ -50,6 +53,7 @@ pub(crate) fn parse<T>(
     rows: &mut Vec<Row<T>>,
     mut read: impl FnMut(&str) -> (u64, Reading<T>),
 ) {
+    rows.reserve(block.text.len() / LINE_BYTES);
     // Mostly all of it is UTF-8, and to see that at once is quicker than line by line.
     let whole = str::from_utf8(&block.text).ok();
     for line in block.lines() {
