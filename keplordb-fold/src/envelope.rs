@@ -15,6 +15,10 @@ pub(crate) struct Envelope<'a> {
 
 const TS: &str = ",\"ts\":";
 
+/// A parser stops at 128 levels. Of the line's own it would not know where it is given the data alone, so it is given the whole line
+/// where the data have so many brackets, strings included, that it may matter.
+const BRACKETS_MAX: usize = 120;
+
 impl<'a> Envelope<'a> {
     /// Takes a line apart: `{"type":"…","data":…,"ts":…,"id":"…","actor":"…"}`, the last two if they are there, no text with
     /// an escape in it.
@@ -34,6 +38,11 @@ impl<'a> Envelope<'a> {
             let at = memchr::memmem::rfind(rest.as_bytes(), TS.as_bytes())?;
             (rest.get(..at)?, rest.get(at + TS.len()..)?)
         };
+        if data.len() > 2 * BRACKETS_MAX
+            && memchr::memchr2_iter(b'[', b'{', data.as_bytes()).count() > BRACKETS_MAX
+        {
+            return None;
+        }
         let (ts, rest) = number(behind)?;
         let (id, rest) = plain_text_of(",\"id\":\"", rest)?;
         let (actor, rest) = plain_text_of(",\"actor\":\"", rest)?;
@@ -74,6 +83,15 @@ mod tests {
 
     use super::*;
     use crate::event::Event;
+
+    #[test]
+    fn deep_data_are_left_to_the_parser() {
+        for (levels, is_plain) in [(100, true), (120, true), (121, false), (127, false), (1_000, false)] {
+            let line =
+                format!(r#"{{"type":"a","data":{}{},"ts":7}}"#, "[".repeat(levels), "]".repeat(levels));
+            assert_eq!(Envelope::of(&line).is_some(), is_plain, "{levels}");
+        }
+    }
 
     #[test]
     fn what_is_recognised_is_an_event_and_the_same_one() {

@@ -442,6 +442,19 @@ mod tests {
     }
 
     #[test]
+    fn how_deep_data_may_be_does_not_depend_on_what_was_read_before() {
+        for levels in 115..135 {
+            let line =
+                format!(r#"{{"type":"t","data":{}{},"ts":1}}"#, "[".repeat(levels), "]".repeat(levels));
+            let is_event = serde_json::from_str::<Event>(&line).is_ok();
+            let used = Event::new("t", json!([[]]));
+            for mut spares in [Spares::default(), spare(&used)] {
+                assert_eq!(matches!(spares.read(&line).1, Reading::Event(_)), is_event, "{levels}");
+            }
+        }
+    }
+
+    #[test]
     fn deep_data_is_an_error_and_large_data_keeps_no_memory() {
         let deep = format!(r#"{{"type":"t","data":{}{},"ts":1}}"#, "[".repeat(500), "]".repeat(500));
         let used = Event::new("t", json!("x".repeat(1 << 20)));
