@@ -153,13 +153,13 @@ impl Active {
     /// As [`append`](Self::append), so that after a crash all of the lines are there or none, and readers too see all or none.
     ///
     /// The first byte of the lines, a '{', is written as '#', which is the end of the log for whoever reads; setting it right is the
-    /// commit. With the policy `Each` the lines are synced before that.
+    /// commit. Where the policy has so much synced at once, the lines are before that too.
     pub(crate) fn append_batch(&mut self, mut lines: Vec<u8>, events: u64) -> io::Result<u64> {
         self.begin()?;
         let Some(first) = lines.first_mut() else { return Ok(self.end) };
         let begins_with = std::mem::replace(first, UNCOMMITTED);
         let start = self.put(&lines)?;
-        if self.policy == SyncPolicy::Each {
+        if self.policy.is_due(events, lines.len() as u64) {
             self.sync_file()?;
         }
         self.synced = self.synced.min(start);

@@ -32,19 +32,24 @@ pub(crate) fn end_rotation(disk: &dyn Disk, paths: &Paths, log: &dyn DiskFile) -
 }
 
 /// Cuts the archive back to its first bytes, durably; of none, it is removed.
+///
+/// One that has no more is synced all the same: who cut it may not have come so far, and without the journal, which is removed next,
+/// a frame that a power cut brings back would count.
 pub(crate) fn cut_back(disk: &dyn Disk, paths: &Paths, archive_bytes: u64) -> io::Result<()> {
     let path = &paths.archive;
-    match disk.bytes(path).map_err(at("look for", path))? {
-        Some(bytes) if bytes > archive_bytes || archive_bytes == 0 => {}
-        _ => return Ok(()),
+    let bytes = disk.bytes(path).map_err(at("look for", path))?;
+    match bytes {
+        Some(_) if archive_bytes == 0 => disk.remove(path).map_err(at("remove", path))?,
+        Some(bytes) => {
+            let file = disk.open(path).map_err(at("open", path))?;
+            if bytes > archive_bytes {
+                file.truncate(archive_bytes).map_err(at("cut", path))?;
+            }
+            return file.sync().map_err(at("sync", path));
+        }
+        None => {}
     }
-    if archive_bytes == 0 {
-        disk.remove(path).map_err(at("remove", path))?;
-        disk.sync_dir(&paths.dir).map_err(at("sync", &paths.dir))
-    } else {
-        let file = disk.open(path).map_err(at("open", path))?;
-        file.truncate(archive_bytes).and_then(|()| file.sync()).map_err(at("cut", path))
-    }
+    disk.sync_dir(&paths.dir).map_err(at("sync", &paths.dir))
 }
 
 /// Sets the archive's last frame aside if it is torn: another program was stopped while it wrote it, without a journal, and has its

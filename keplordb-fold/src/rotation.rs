@@ -1,7 +1,8 @@
 //! Rotation: the text of the active log becomes a frame of the archive, and the log begins anew.
 //!
 //! All in one turn:
-//! 1. The views are refreshed, the end of the log is mended, and the log is read.
+//! 1. The views are refreshed, the end of the log is mended, and the log is read and synced: a power cut must not shorten what the
+//!    journal vouches for.
 //! 2. `rotation.journal` is put in place, durably. From here on the archive's length from before is what counts of it.
 //! 3. The frame is appended to the archive and synced, with the archive's name if it is new.
 //! 4. The log must be as long as it was read; if others appended, all is undone and begun again.
@@ -72,6 +73,8 @@ fn move_log(
         if text.is_empty() {
             return Ok(None);
         }
+        // Also what others appended, or mending did, is durable from here on.
+        active.sync()?;
         let generation = active.history().present()?.generation;
         let archive_bytes = disk.bytes(&paths.archive).map_err(at("look for", &paths.archive))?.unwrap_or(0);
         let journal =

@@ -143,8 +143,8 @@ impl EventWriter {
     /// Appends events so that all of them are in the log or none, whatever happens meanwhile: a crash, a full disk, or a reader that
     /// looks. They stand one behind the other. Durable when this returns, by default.
     ///
-    /// Cost: two writes and two syncs for all together, of which the second commits. With another [`SyncPolicy`] than `Each` there is no
-    /// sync in between: then all of them or none are there if the process is killed, and after a power cut whatever was not synced
+    /// Cost: two writes and two syncs for all together, of which the second commits. Where the [`SyncPolicy`] lets so
+    /// much stay unsynced there is no sync in between: then all of them or none are there if the process is killed, and after a power cut whatever was not synced
     /// may be there in part.
     ///
     /// While it runs a program that reads the file by itself sees a line that begins with '#'; so it does after a crash, until a
@@ -339,7 +339,7 @@ impl EventWriter {
     /// events in the archive. A crash at any moment leaves the log as before or as after: a journal tells the next writer, and
     /// readers meanwhile, which it is.
     ///
-    /// Cost: reads and compresses the whole log, in memory; about seven syncs, and two for each view.
+    /// Cost: reads and compresses the whole log, in memory; about eight syncs, and two for each view.
     ///
     /// # Errors
     /// What refreshing a view says, or a file operation: the log is as it was, unless it is [`FoldError::Poisoned`]. `ResourceBusy` if

@@ -332,6 +332,84 @@ fn every_moment_of_a_shared_log_may_be_the_last() {
     assert!(seen.len() > 30, "{} images", seen.len());
 }
 
+/// Every moment of what is done with a disk.
+fn moments_of(disk: &SimDisk, work: impl FnOnce()) -> Vec<SimDisk> {
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let copies = Arc::clone(&moments);
+    disk.after_each(move |_, copy| copies.lock().unwrap().push(copy));
+    work();
+    disk.after_each(|_, _| {});
+    std::mem::take(&mut *moments.lock().unwrap())
+}
+
+/// The journal vouches for the log's length, which must not be what the system had not written yet.
+#[test]
+fn a_rotation_doubles_nothing_that_was_not_synced() {
+    for policy in [SyncPolicy::Every { events: 100, bytes: 1 << 20 }, SyncPolicy::OnDemand, SyncPolicy::Never]
+    {
+        let disk = SimDisk::default();
+        let mut log = EventLog::builder(DIR).disk(Arc::new(disk.clone())).sync_policy(policy).open().unwrap();
+        let names: Vec<String> = (0..8).map(|n| format!("e{n}")).collect();
+        for name in &names {
+            log.append(&event(name, 300)).unwrap();
+        }
+        for (n, moment) in moments_of(&disk, || log.rotate().unwrap()).iter().enumerate() {
+            for seed in 0..12 {
+                let image = moment.power_cut(seed);
+                let found = read(&open(&image, 0).unwrap()).unwrap();
+                let once: BTreeSet<&String> = found.iter().collect();
+                assert_eq!(once.len(), found.len(), "{policy:?}, cut after {n} by {seed}: {found:?}");
+            }
+        }
+        assert_eq!(read(&open(&disk.power_cut(0), 0).unwrap()).unwrap(), names);
+    }
+}
+
+/// A process is killed in a rotation, the next one while it undoes that, and the power fails while a third goes on.
+#[test]
+fn a_rotation_that_is_undone_in_two_openings_doubles_nothing() {
+    let mut checked = HashSet::new();
+    for (number, copy, known) in &moments() {
+        let image = copy.kill();
+        let Ok(Some(_)) = keplordb_fold::disk::Disk::bytes(&image, "app/rotation.journal".as_ref()) else {
+            continue;
+        };
+        for (second, copy) in moments_of(&image, || drop(open(&image, 0).unwrap())).iter().enumerate() {
+            let image = copy.kill();
+            for (third, copy) in moments_of(&image, || drop(open(&image, 0).unwrap())).iter().enumerate() {
+                for seed in [0, 3] {
+                    let image = copy.power_cut(seed);
+                    if checked.insert((image.fingerprint(), known.acknowledged.len())) {
+                        let what = format!("killed after {number} and {second}, cut after {third} by {seed}");
+                        check_image(&image, known, &what);
+                    }
+                }
+            }
+        }
+    }
+    assert!(checked.len() > 20, "{} images", checked.len());
+}
+
+/// A policy that has each append synced has a batch synced as `Each` does.
+#[test]
+fn a_batch_is_whole_with_every_policy_that_syncs_it() {
+    for limit in [0, 1, 3] {
+        let policy = SyncPolicy::Every { events: limit, bytes: 1 << 20 };
+        let disk = SimDisk::default();
+        let mut log = EventLog::builder(DIR).disk(Arc::new(disk.clone())).sync_policy(policy).open().unwrap();
+        log.append(&event("a", 10)).unwrap();
+        log.sync().unwrap();
+        let batch = ["b", "c", "d"].map(|name| event(name, 900));
+        let moments = moments_of(&disk, || drop(log.append_batch(&batch).unwrap()));
+        for (n, moment) in moments.iter().enumerate() {
+            for seed in 0..32 {
+                let found = read(&open(&moment.power_cut(seed), 0).unwrap()).unwrap().concat();
+                assert!(found == "a" || found == "abcd", "{policy:?}, cut after {n} by {seed}: {found}");
+            }
+        }
+    }
+}
+
 /// With other policies a power cut may take what was not synced, and never more; what is left can be read and appended to.
 #[test]
 fn a_power_cut_takes_only_what_was_not_synced() {
