@@ -42,6 +42,8 @@ pub(crate) struct Active {
     synced: u64,
     unsynced_events: u64,
     unsynced_bytes: u64,
+    /// The archive's length at the last look: another tells that somebody rotated since.
+    archive_bytes: Option<u64>,
     is_poisoned: bool,
     /// The last field, so that it is given back when all is done.
     _lock: Option<Arc<dyn LockFile>>,
@@ -73,11 +75,12 @@ impl Active {
             synced: 0,
             unsynced_events: 0,
             unsynced_bytes: 0,
+            archive_bytes: None,
             is_poisoned: false,
             _lock: lock,
         };
         let turn = active.turn()?;
-        recovery::end_rotation(disk.as_ref(), paths, active.file.as_ref())?;
+        active.end_rotation()?;
         recovery::mend_archive(history)?;
         match active.session.unfinished()? {
             Some(Unfinished { from, is_doubtful }) => {
@@ -89,9 +92,13 @@ impl Active {
                     active.tail().write_again(from)?;
                 }
                 active.file.sync().map_err(at("sync", &paths.log))?;
+                // All of that is looked at, and durable.
+                active.session.begin(active.end)?;
+                (active.in_session, active.synced) = (true, active.end);
             }
             None => active.end = active.tail().mend(u64::MAX, Cause::Others)?,
         }
+        active.archive_bytes = active.archive_bytes()?;
         drop(turn);
         Ok(active)
     }
@@ -132,14 +139,47 @@ impl Active {
     pub(crate) fn look(&mut self) -> io::Result<()> {
         self.check()?;
         let bytes = self.bytes()?;
-        if bytes == self.end {
+        if bytes == self.end && (self.mode == LockMode::Flock || !self.is_rotated()?) {
             return Ok(());
         }
         // Others rotate too, and may have come to their end in the middle of it.
-        recovery::end_rotation(self.disk.as_ref(), &self.paths, self.file.as_ref())?;
-        let from = if bytes > self.end { self.end } else { 0 };
-        self.end = self.tail().mend(from, Cause::Others)?;
+        self.end_rotation()?;
+        // After another's rotation nothing here was looked at.
+        let archive_bytes = self.archive_bytes()?;
+        let is_same = archive_bytes == self.archive_bytes && bytes >= self.end;
+        self.end = self.tail().mend(if is_same { self.end } else { 0 }, Cause::Others)?;
+        self.archive_bytes = archive_bytes;
         Ok(())
+    }
+
+    /// Whether others rotated since the last look, or came to their end within a rotation.
+    fn is_rotated(&self) -> io::Result<bool> {
+        let journal = &self.paths.journal;
+        Ok(self.archive_bytes()? != self.archive_bytes
+            || self.disk.bytes(journal).map_err(at("look for", journal))?.is_some())
+    }
+
+    fn archive_bytes(&self) -> io::Result<Option<u64>> {
+        let archive = &self.paths.archive;
+        self.disk.bytes(archive).map_err(at("look for", archive))
+    }
+
+    /// Ends, in a turn, a rotation that did not come to its end. Returns whether it was forward.
+    pub(crate) fn end_rotation(&self) -> io::Result<bool> {
+        let is_cut = recovery::end_rotation(self.disk.as_ref(), &self.paths, self.file.as_ref())?;
+        if is_cut {
+            self.begin_anew()?;
+        }
+        Ok(is_cut)
+    }
+
+    /// Notes, where a writer is at work, that what is appended begins at 0 again.
+    fn begin_anew(&self) -> io::Result<()> {
+        match self.session.unfinished()? {
+            Some(Unfinished { is_doubtful: true, .. }) => self.session.doubt(0),
+            Some(_) => self.session.begin(0),
+            None => Ok(()),
+        }
     }
 
     /// Appends, in a turn, whole lines of so many events, and syncs them if the policy says so. Returns where they begin.
@@ -148,6 +188,23 @@ impl Active {
         let start = self.put(lines)?;
         self.count(events, lines)?;
         Ok(start)
+    }
+
+    /// As [`append`](Self::append), if the log ends there as this writer saw it, and no other program's line comes before these.
+    /// Returns whether it did; if not, nothing was appended.
+    pub(crate) fn append_at(&mut self, end: u64, lines: &[u8], events: u64) -> io::Result<bool> {
+        self.begin()?;
+        if self.end != end {
+            return Ok(false);
+        }
+        let start = self.write(lines)?;
+        if start != end {
+            self.take_back(start, lines)?;
+            return Ok(false);
+        }
+        self.end = start + lines.len() as u64;
+        self.count(events, lines)?;
+        Ok(true)
     }
 
     /// As [`append`](Self::append), so that after a crash all of the lines are there or none, and readers too see all or none.
@@ -164,7 +221,14 @@ impl Active {
         }
         self.synced = self.synced.min(start);
         if let Err(error) = self.file.write_at(&[begins_with], start) {
-            self.take_back(start, None)?;
+            // It may be there all the same.
+            let mut found = [UNCOMMITTED];
+            if let (Ok(1), Some(first)) = (self.file.read_at(&mut found, start), lines.first_mut())
+                && found == [begins_with]
+            {
+                *first = begins_with;
+            }
+            self.take_back(start, &lines)?;
             return Err(at("commit a batch in", &self.paths.log)(error));
         }
         self.count(events, &lines)?;
@@ -179,15 +243,15 @@ impl Active {
 
     /// Empties the log, in a turn, durably.
     pub(crate) fn empty(&mut self) -> io::Result<()> {
-        // What will be appended begins at 0 again.
-        if self.in_session {
-            self.session.begin(0)?;
-        }
-        let emptied = self.file.truncate(0).and_then(|()| self.file.sync());
+        // Nothing comes between the look at its length, a moment ago, and the cut. Were the power to fail before the note, the log would
+        // be shorter than what it says.
+        let emptied = self.file.truncate(0).and_then(|()| self.file.sync()).and_then(|()| self.begin_anew());
         if emptied.is_err() {
             return Err(self.poison());
         }
         (self.end, self.synced) = (0, 0);
+        // If it cannot be asked for, the next look is a longer one.
+        self.archive_bytes = self.archive_bytes().ok().flatten();
         (self.unsynced_events, self.unsynced_bytes) = (0, 0);
         Ok(())
     }
@@ -234,19 +298,13 @@ impl Active {
     /// Writes lines at the end, where they are lines: not behind the unfinished one of another program.
     fn put(&mut self, lines: &[u8]) -> io::Result<u64> {
         for _ in 0..GLUED_TRIES {
-            let start = match self.appender.append(lines) {
-                Ok(start) => start,
-                Err(error) => {
-                    self.take_back(self.end, Some(lines))?;
-                    return Err(at("append to", &self.paths.log)(error));
-                }
-            };
+            let start = self.write(lines)?;
             let is_line = start == self.end || self.is_behind_newline(start)?;
             if is_line {
                 self.end = start + lines.len() as u64;
                 return Ok(start);
             }
-            self.take_back(start, Some(lines))?;
+            self.take_back(start, lines)?;
             self.look()?;
         }
         let busy =
@@ -254,21 +312,32 @@ impl Active {
         Err(at("append to", &self.paths.log)(busy))
     }
 
-    /// Cuts off what was written from `start` on, durably, or else refuses to go on. With `lines`, only where nothing else is there
-    /// than a beginning of them.
-    fn take_back(&mut self, start: u64, lines: Option<&[u8]>) -> io::Result<()> {
+    /// Writes lines at the end, wherever that is.
+    fn write(&mut self, lines: &[u8]) -> io::Result<u64> {
+        match self.appender.append(lines) {
+            Ok(start) => Ok(start),
+            Err(error) => {
+                self.take_back(self.end, lines)?;
+                Err(at("append to", &self.paths.log)(error))
+            }
+        }
+    }
+
+    /// Cuts off what was written from `start` on, a beginning of these lines, durably. Refuses to go on if that fails, or if
+    /// others wrote there too.
+    fn take_back(&mut self, start: u64, lines: &[u8]) -> io::Result<()> {
+        // Readers may have counted them.
+        self.history.forget_counts();
         let cut = |active: &Self| -> io::Result<()> {
             let bytes = active.file.bytes()?;
             if bytes <= start {
                 return Ok(());
             }
-            if let Some(lines) = lines {
-                let written = usize::try_from(bytes - start).unwrap_or(usize::MAX);
-                let mut found = vec![0; written.min(lines.len() + 1)];
-                let read = active.file.read_at(&mut found, start)?;
-                if !lines.starts_with(found.get(..read).unwrap_or_default()) {
-                    return Err(io::Error::other("others wrote there too"));
-                }
+            let written = usize::try_from(bytes - start).unwrap_or(usize::MAX);
+            let mut found = vec![0; written.min(lines.len() + 1)];
+            let read = active.file.read_at(&mut found, start)?;
+            if !lines.starts_with(found.get(..read).unwrap_or_default()) {
+                return Err(io::Error::other("others wrote there too"));
             }
             active.file.truncate(start)?;
             active.file.sync()
@@ -307,11 +376,14 @@ impl Drop for Active {
         if self.is_poisoned || !self.in_session {
             return;
         }
-        if self.unsynced_bytes > 0 && (self.policy == SyncPolicy::Never || self.sync_file().is_err()) {
+        let Ok(_turn) = self.turn() else { return };
+        let is_synced = self.synced == self.end && self.unsynced_bytes == 0;
+        if !is_synced && (self.policy == SyncPolicy::Never || self.sync_file().is_err()) {
             return;
         }
-        // Others may be at work where nobody keeps them away. What cannot be noted costs the next opening a look.
-        if self.mode == LockMode::Flock {
+        // Others may be at work where nobody keeps them away, and whoever wants no lock may be at it beside one who has it. What
+        // cannot be noted costs the next opening a look.
+        if self.mode == LockMode::Flock && matches!(self.bytes(), Ok(bytes) if bytes == self.end) {
             let _ = self.session.end();
         }
     }

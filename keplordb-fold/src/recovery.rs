@@ -17,10 +17,11 @@ use crate::paths::Paths;
 /// How much of the log is read at once.
 const READ_BYTES: u64 = 256 << 10;
 
-/// Ends a rotation that another writer did not: forward if the log was already cut, else back.
-pub(crate) fn end_rotation(disk: &dyn Disk, paths: &Paths, log: &dyn DiskFile) -> io::Result<()> {
-    let Some(journal) = Journal::read(disk, paths)? else { return Ok(()) };
-    if is_cut(&journal, log, paths)? {
+/// Ends a rotation that another writer did not: forward if the log was already cut, else back. Returns whether it was forward.
+pub(crate) fn end_rotation(disk: &dyn Disk, paths: &Paths, log: &dyn DiskFile) -> io::Result<bool> {
+    let Some(journal) = Journal::read(disk, paths)? else { return Ok(false) };
+    let is_cut = is_cut(&journal, log, paths)?;
+    if is_cut {
         // The cut may be known to this process only.
         log.sync().map_err(at("sync", &paths.log))?;
     } else {
@@ -28,7 +29,7 @@ pub(crate) fn end_rotation(disk: &dyn Disk, paths: &Paths, log: &dyn DiskFile) -
     }
     Journal::remove(disk, paths)?;
     tracing::warn!(dir = %paths.dir.display(), generation = journal.generation, "ended a rotation that was interrupted");
-    Ok(())
+    Ok(is_cut)
 }
 
 /// Cuts the archive back to its first bytes, durably; of none, it is removed.

@@ -226,7 +226,7 @@ impl Repair<'_> {
     /// Step 1 for the journal.
     fn end_rotation(&mut self) -> io::Result<()> {
         let Err(error) = Journal::read(self.disk, self.paths) else {
-            return recovery::end_rotation(self.disk, self.paths, self.log);
+            return recovery::end_rotation(self.disk, self.paths, self.log).map(drop);
         };
         damage_in(error)?;
         // It was written, so the archive has the frame of a rotation, or a beginning of it, and the log was cut or not. Without the

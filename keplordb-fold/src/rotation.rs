@@ -65,7 +65,7 @@ fn move_log(
     let paths = std::sync::Arc::clone(active.paths());
     let disk = std::sync::Arc::clone(active.history().disk());
     active.look()?;
-    recovery::end_rotation(disk.as_ref(), &paths, active.file())?;
+    active.end_rotation()?;
     for _ in 0..TRIES {
         refresh_all(history, views.values_mut())?;
         active.look()?;

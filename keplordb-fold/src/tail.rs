@@ -70,6 +70,10 @@ impl Tail<'_> {
         for range in findings.damaged {
             set_aside(self.disk, self.paths, (self.file, "app.jsonl"), range.clone())?;
             if range.end == end {
+                if self.bytes()? != end {
+                    // Somebody appended meanwhile, and what follows was not looked at.
+                    return self.mend(from, cause);
+                }
                 self.file.truncate(range.start).map_err(at("cut", &self.paths.log))?;
                 return Ok(range.start);
             }

@@ -211,8 +211,6 @@ impl EventWriter {
     ) -> Result<AppendResult, ConditionalAppendError> {
         let line = to_line(event)?;
         let _turn = self.active.turn()?;
-        self.active.look()?;
-        let end = self.active.end();
         let conflict = |actual_offset, actual_hash| {
             let expected_hash = expected_hash.to_owned();
             ConditionalAppendError::Conflict(AppendConflict {
@@ -222,25 +220,31 @@ impl EventWriter {
                 actual_hash,
             })
         };
-        if end == 0 {
-            let (actual_offset, actual_hash) = match self.rotated_version()? {
-                Some(Version { end, hash }) => (end.offset, Some(hash)),
-                None => (0, None),
-            };
-            let is_hash = expected_offset == 0 || actual_hash.as_deref() == Some(expected_hash);
-            if actual_offset != expected_offset || !is_hash {
-                return Err(conflict(actual_offset, actual_hash));
+        loop {
+            self.active.look()?;
+            let end = self.active.end();
+            if end == 0 {
+                let (actual_offset, actual_hash) = match self.rotated_version()? {
+                    Some(Version { end, hash }) => (end.offset, Some(hash)),
+                    None => (0, None),
+                };
+                let is_hash = expected_offset == 0 || actual_hash.as_deref() == Some(expected_hash);
+                if actual_offset != expected_offset || !is_hash {
+                    return Err(conflict(actual_offset, actual_hash));
+                }
+            } else if end != expected_offset {
+                return Err(conflict(end, None));
+            } else {
+                let actual_hash = self.reader.read_line_hash_before(end)?.unwrap_or_default();
+                if actual_hash != expected_hash {
+                    return Err(conflict(end, Some(actual_hash)));
+                }
             }
-        } else if end != expected_offset {
-            return Err(conflict(end, None));
-        } else {
-            let actual_hash = self.reader.read_line_hash_before(end)?.unwrap_or_default();
-            if actual_hash != expected_hash {
-                return Err(conflict(end, Some(actual_hash)));
+            // If not, another program's line came in between.
+            if self.active.append_at(end, &line, 1)? {
+                return Ok(result_of(&line, end));
             }
         }
-        let start = self.active.append(&line, 1)?;
-        Ok(result_of(&line, start))
     }
 
     /// Appends an event if there are exactly so many in the log, archived and pruned ones too: the sequence that it will have.
@@ -269,23 +273,24 @@ impl EventWriter {
     ) -> Result<AppendResult, SequencedAppendError> {
         let line = to_line(event)?;
         let _turn = self.active.turn()?;
-        self.active.look()?;
-        let history = self.reader.history();
-        let end = Position { generation: history.present()?.generation, offset: self.active.end() };
-        let actual = match self.counted {
-            Some((counted, events)) if counted == end => events,
-            _ => history.sequence_of(end)?,
-        };
-        self.counted = Some((end, actual));
-        if actual != expected {
-            return Err(SequencedAppendError::Conflict { expected, actual });
+        loop {
+            self.active.look()?;
+            let history = self.reader.history();
+            let end = Position { generation: history.present()?.generation, offset: self.active.end() };
+            let actual = match self.counted {
+                Some((counted, events)) if counted == end => events,
+                _ => history.sequence_of(end)?,
+            };
+            self.counted = Some((end, actual));
+            if actual != expected {
+                return Err(SequencedAppendError::Conflict { expected, actual });
+            }
+            if self.active.append_at(end.offset, &line, 1)? {
+                let result = result_of(&line, end.offset);
+                self.counted = Some((Position { offset: result.end_offset, ..end }, actual + 1));
+                return Ok(result);
+            }
         }
-        let start = self.active.append(&line, 1)?;
-        let result = result_of(&line, start);
-        if start == end.offset {
-            self.counted = Some((Position { offset: result.end_offset, ..end }, actual + 1));
-        }
-        Ok(result)
     }
 
     /// Appends an event unless one with its id is among the latest in the log, archived ones too: so an append that may have
@@ -316,12 +321,16 @@ impl EventWriter {
         };
         let line = to_line(event)?;
         let _turn = self.active.turn()?;
-        self.active.look()?;
-        if let Some(at) = self.unique.find(self.reader.history(), id)? {
-            return Ok(UniqueAppend::Duplicate { at });
+        loop {
+            self.active.look()?;
+            let end = self.active.end();
+            if let Some(at) = self.unique.find(self.reader.history(), id)? {
+                return Ok(UniqueAppend::Duplicate { at });
+            }
+            if self.active.append_at(end, &line, 1)? {
+                return Ok(UniqueAppend::Appended(result_of(&line, end)));
+            }
         }
-        let start = self.active.append(&line, 1)?;
-        Ok(UniqueAppend::Appended(result_of(&line, start)))
     }
 
     /// Makes durable all that was appended. With [`SyncPolicy::Each`] it is already.
