@@ -112,7 +112,23 @@ impl Catalog {
                     self.end = frame.end();
                     self.frames.push(Known { frame, facts: None });
                 }
-                Found::Torn(at) => return Ok(Some(at)),
+                Found::Torn(at) => {
+                    let generation = self.next_generation();
+                    let (entries, _) = index::load(disk, paths, 0);
+                    let known = entries.iter().rfind(|entry| entry.generation == generation);
+                    return match known {
+                        // Only damage makes one look torn that was whole and ends within the file.
+                        Some(entry) if entry.at == at && entry.end() <= end => {
+                            let what = format!(
+                                "the frame was whole when {} was written: put back what it was, or remove that file too if it is \
+                                 of another archive",
+                                paths.index.display()
+                            );
+                            Err(FoldError::Damaged { file: paths.archive.clone(), offset: at, what }.into())
+                        }
+                        _ => Ok(Some(at)),
+                    };
+                }
             }
         }
         self.end = end;
