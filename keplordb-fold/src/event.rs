@@ -5,6 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// How many levels of arrays and objects an event's data may have: the parser reads 127, of which the line itself is one.
+const LEVELS_MAX: usize = 126;
+
 /// Something that happened: a line of the log.
 ///
 /// On disk it is one compact JSON object in the order of these fields, of which the first is called `type`; `id`, `actor` and
@@ -51,6 +54,11 @@ impl Event {
         Self { event_type: event_type.to_owned(), data, ts, id: None, actor: None, meta: None }
     }
 
+    /// Whether a parser could read it back.
+    pub(crate) fn is_readable(&self) -> bool {
+        fits(&self.data, LEVELS_MAX) && self.meta.as_ref().is_none_or(|meta| fits(meta, LEVELS_MAX))
+    }
+
     /// The same with an id.
     #[must_use]
     pub fn with_id(self, id: impl Into<String>) -> Self {
@@ -67,5 +75,15 @@ impl Event {
     #[must_use]
     pub fn with_meta(self, meta: Value) -> Self {
         Self { meta: Some(meta), ..self }
+    }
+}
+
+/// Whether a value has at most so many levels; looks no deeper.
+fn fits(value: &Value, levels: usize) -> bool {
+    let Some(below) = levels.checked_sub(1) else { return !value.is_array() && !value.is_object() };
+    match value {
+        Value::Array(values) => values.iter().all(|value| fits(value, below)),
+        Value::Object(values) => values.values().all(|value| fits(value, below)),
+        _ => true,
     }
 }

@@ -6,8 +6,12 @@ use memchr::{memchr, memmem, memrchr};
 
 use crate::position::Position;
 
-/// What the first byte of a batch is until the batch is committed: a line that begins so is the end of the active log.
+/// What the first byte of a batch is until the batch is committed.
 pub(crate) const UNCOMMITTED: u8 = b'#';
+
+/// How a batch begins until then: a line that begins so is the end of the active log. Other lines with a '#' are bad ones, which hide
+/// nothing.
+pub(crate) const UNCOMMITTED_LINE: &[u8] = b"#\"type\":";
 
 /// A line, and where it lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,10 +88,10 @@ pub(crate) fn whole_lines_bytes(text: &[u8]) -> usize {
 
 /// How many bytes of this text, which begins with a line, come before a batch that is not committed: all of them, as a rule.
 pub(crate) fn committed_bytes(text: &[u8]) -> usize {
-    if text.first() == Some(&UNCOMMITTED) {
+    if text.starts_with(UNCOMMITTED_LINE) {
         0
     } else {
-        memmem::find(text, b"\n#").map_or(text.len(), |newline| newline + 1)
+        memmem::find(text, b"\n#\"type\":").map_or(text.len(), |newline| newline + 1)
     }
 }
 
@@ -115,10 +119,12 @@ mod tests {
     fn a_batch_that_is_not_committed_ends_the_log() {
         for (text, bytes) in [
             (&b"a\nb\n"[..], 4),
-            (b"a\n#b\nc\n", 2),
-            (b"#b\nc\n", 0),
-            (b"a#\nb\n", 5),
-            (b"a\n#", 2),
+            (b"a\n#\"type\":b\nc\n", 2),
+            (b"#\"type\":b\nc\n", 0),
+            (b"a#\"type\":\nb\n", 12),
+            (b"a\n# type\nb\n", 11),
+            (b"#\"type\"\nb\n", 10),
+            (b"a\n#\"type\":", 2),
             (b"", 0),
         ] {
             assert_eq!(committed_bytes(text), bytes, "{}", text.escape_ascii());

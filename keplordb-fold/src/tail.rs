@@ -12,7 +12,7 @@ use keplordb_disk::{Disk, DiskFile};
 use crate::aside::set_aside;
 use crate::error::at;
 use crate::event::Event;
-use crate::lines::UNCOMMITTED;
+use crate::lines::UNCOMMITTED_LINE;
 use crate::paths::Paths;
 
 /// How much is read at once.
@@ -135,7 +135,7 @@ impl Tail<'_> {
             for newline in memchr::memchr_iter(b'\n', &piece) {
                 let line = text.get(line_at..searched + newline).unwrap_or_default();
                 let end = start + line.len() as u64 + 1;
-                if line.first() == Some(&UNCOMMITTED) {
+                if is_uncommitted(line, cause) {
                     findings.damaged(start..range.end);
                     return Ok(findings);
                 }
@@ -159,7 +159,7 @@ impl Tail<'_> {
         }
         match text.as_slice() {
             [] => {}
-            line if line.first() != Some(&UNCOMMITTED) && is_event(line) => findings.lacks_newline = true,
+            line if is_event(line) => findings.lacks_newline = true,
             _ => findings.damaged(start..range.end),
         }
         Ok(findings)
@@ -195,6 +195,15 @@ pub(crate) fn is_event(line: &[u8]) -> bool {
     serde_json::from_slice::<Event>(line).is_ok()
 }
 
+/// Whether a batch begins here that was not committed. Of one that was being written when the power failed there may be holes.
+fn is_uncommitted(line: &[u8], cause: Cause) -> bool {
+    line.starts_with(UNCOMMITTED_LINE)
+        || cause == Cause::Crash
+            && line.len() >= UNCOMMITTED_LINE.len()
+            && line.first() == UNCOMMITTED_LINE.first()
+            && line.iter().zip(UNCOMMITTED_LINE).all(|(byte, batch)| byte == batch || *byte == 0)
+}
+
 /// Whether this is an event but for the '{' that it begins with.
 fn is_committed(rest: &[u8]) -> bool {
     rest.first() == Some(&b'"') && is_event(&[b"{", rest].concat())
@@ -207,6 +216,7 @@ mod tests {
     use keplordb_disk::{MemoryDisk, read_all};
 
     use super::*;
+    use crate::lines::UNCOMMITTED;
 
     const A: &str = "{\"type\":\"a\",\"data\":1,\"ts\":1}\n";
 
@@ -269,6 +279,20 @@ mod tests {
         // Lines from before the session are not the crash's.
         let (left, aside) = mended(&text[..text.len() - 41], text.len() - 41, Cause::Crash);
         assert_eq!((left.len(), aside.len()), (text.len() - 41, 0));
+    }
+
+    #[test]
+    fn a_remark_of_another_program_hides_nothing() {
+        let remark = "# a remark\n";
+        let text = [A, remark, A].concat();
+        assert_eq!(mended(text.as_bytes(), 0, Cause::Others).0, text.as_bytes());
+        // It is no event, and a crash may have made it so; what stands behind it stays.
+        let (left, aside) = mended(text.as_bytes(), 0, Cause::Crash);
+        assert_eq!(left, [A, &"\n".repeat(remark.len()), A].concat().as_bytes());
+        assert_eq!(aside[0].1, remark.as_bytes());
+        // A batch with a hole in its beginning is one all the same.
+        let hole = [A.as_bytes(), b"#\"ty\0\0\0\0\0\0\0\n", A.as_bytes()].concat();
+        assert_eq!(mended(&hole, A.len(), Cause::Crash).0, A.as_bytes());
     }
 
     #[test]

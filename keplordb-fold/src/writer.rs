@@ -10,6 +10,7 @@ use keplordb_disk::{Disk, RealDisk};
 use xxhash_rust::xxh64::xxh64;
 
 use crate::active::Active;
+use crate::ahead::LINE_BYTES_MAX;
 use crate::append::{
     AppendConflict, AppendResult, ConditionalAppendError, SequencedAppendError, UniqueAppend, Version,
 };
@@ -50,7 +51,7 @@ const UNIQUE_EVENTS: usize = 10_000;
 /// - A full disk, or another failed write: nothing was appended, and the log is as it was.
 /// - [`FoldError::Poisoned`]: a sync failed, or a failed write could not be taken back. The event may be in the log or not, and the writer
 ///   takes no others; opening the log anew finds out.
-/// - `InvalidData`: the event cannot be JSON.
+/// - `InvalidData`: the event cannot be JSON, has more than 126 levels of arrays and objects, or is over 1 GiB as a line.
 pub struct EventWriter {
     active: Active,
     reader: EventReader,
@@ -455,9 +456,21 @@ pub(crate) fn to_line(event: &Event) -> io::Result<Vec<u8>> {
 }
 
 fn write_line(event: &Event, lines: &mut Vec<u8>) -> io::Result<()> {
+    let refused = |why| {
+        let value = event.event_type.clone();
+        let refused = FoldError::Invalid { what: "an event to append", value, why };
+        Err(io::Error::new(io::ErrorKind::InvalidData, refused))
+    };
+    if !event.is_readable() {
+        return refused("it has more than 126 levels of arrays and objects, and could not be read back");
+    }
+    let begin = lines.len();
     serde_json::to_writer(&mut *lines, event)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     lines.push(b'\n');
+    if lines.len() - begin > LINE_BYTES_MAX {
+        return refused("its line has over 1 GiB, and could not be read back");
+    }
     Ok(())
 }
 

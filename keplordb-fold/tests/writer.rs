@@ -395,3 +395,28 @@ fn a_full_disk_refuses_an_event_and_keeps_the_log() {
     log.append(&event("b")).unwrap();
     assert_eq!(all(&log.reader()), ["a", "b"]);
 }
+
+/// What could not be read back is not accepted, and the log goes on.
+#[test]
+fn an_event_that_is_too_deep_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = EventWriter::open(dir.path()).unwrap();
+    let deep = |levels| {
+        (0..levels).fold(json!(1), |inner, n| if n % 2 == 0 { json!([inner]) } else { json!({"in": inner}) })
+    };
+    writer.append(&Event::new("deep", deep(126)).with_meta(deep(126))).unwrap();
+    let too_deep = [
+        Event::new("data", deep(127)),
+        Event::new("meta", json!(1)).with_meta(deep(127)),
+        Event::new("far", deep(500)),
+    ];
+    for event in &too_deep {
+        let refused = writer.append(event).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidData);
+        assert!(refused.to_string().contains("126 levels"), "{refused}");
+        assert!(writer.append_batch(&[Event::new("whole", json!(1)), event.clone()]).is_err());
+    }
+    writer.append(&Event::new("next", json!(1))).unwrap();
+    assert_eq!(active(&writer.reader()), ["deep", "next"]);
+    assert_eq!(writer.reader().read_from(0).unwrap().next().unwrap().unwrap().0.data, deep(126));
+}

@@ -337,7 +337,7 @@ fn a_batch_that_is_not_committed_is_not_there() {
     let mut fixture = Fixture::new();
     fixture.append_events(2);
     let end = fixture.log_bytes();
-    put(&fixture.disk, &fixture.paths.log, end, b"#\"a\":1}\n{\"b\":2}\n");
+    put(&fixture.disk, &fixture.paths.log, end, b"#\"type\":1}\n{\"b\":2}\n");
     let history = fixture.history();
     assert_eq!(read(&history, Position::default()), fixture.lines);
     assert_eq!(read(&history, Position { generation: 0, offset: end }), []);
@@ -548,6 +548,31 @@ fn a_frame_torn_by_another_program_is_told_from_one_that_was_whole() {
     // The first frame was whole, the cache file knows.
     fixture.disk.open(&fixture.paths.archive).unwrap().truncate(end - 3).unwrap();
     assert_eq!(fixture.history().torn_frame().unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
+
+/// Else a writer that opens the log would cut it.
+#[test]
+fn a_frame_that_was_whole_is_never_called_torn() {
+    let mut fixture = Fixture::new();
+    fixture.append_events(20);
+    fixture.rotate();
+    fixture.append_events(20);
+    let begin = fixture.disk.bytes(&fixture.paths.archive).unwrap().unwrap();
+    fixture.rotate();
+    let archive = bytes(&fixture.disk, &fixture.paths.archive);
+    let begin = usize::try_from(begin).unwrap();
+    let mut damaged = 0;
+    for (at, &byte) in archive.iter().enumerate().skip(begin) {
+        for bit in 0..8 {
+            put(&fixture.disk, &fixture.paths.archive, at as u64, &[byte ^ (1 << bit)]);
+            match fixture.history().torn_frame() {
+                Ok(torn) => assert_eq!(torn, None, "byte {at}, bit {bit}"),
+                Err(_) => damaged += 1,
+            }
+        }
+        put(&fixture.disk, &fixture.paths.archive, at as u64, &[byte]);
+    }
+    assert!(damaged > 0);
 }
 
 #[test]
