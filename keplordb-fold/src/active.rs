@@ -86,7 +86,8 @@ impl Active {
             Some(Unfinished { from, is_doubtful }) => {
                 // A rotation begins the session anew, so the log is shorter only if others cut it.
                 let from = if from <= active.bytes()? { from } else { 0 };
-                active.end = active.tail().mend(from, Cause::Crash)?;
+                let forget = |damaged| recovery::forget_views(history, damaged);
+                active.end = active.tail().mend_after(from, Cause::Crash, &forget)?;
                 history.forget_counts();
                 if is_doubtful {
                     active.tail().write_again(from)?;

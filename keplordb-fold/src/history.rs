@@ -11,6 +11,7 @@ use std::sync::Arc;
 use keplordb_disk::Disk;
 use parking_lot::Mutex;
 
+use crate::ahead::LINE_BYTES_MAX;
 use crate::blocks::Blocks;
 use crate::directory::{Directory, Present};
 use crate::error::{FoldError, at};
@@ -147,7 +148,11 @@ impl History {
             if let Some(begin) = begin.or((from == 0).then_some(0)) {
                 return Ok(Some(line_hash(without_newline(text.get(begin..).unwrap_or_default()))));
             }
-            wanted = wanted.saturating_mul(4);
+            if wanted > LINE_BYTES_MAX as u64 {
+                // Nobody can read it.
+                return Ok(None);
+            }
+            wanted = wanted.saturating_mul(4).min(LINE_BYTES_MAX as u64 + 1);
         }
     }
 

@@ -6,6 +6,7 @@
 use std::io;
 
 use keplordb_disk::{Disk, DiskFile};
+use serde::de::IgnoredAny;
 use xxhash_rust::xxh64::Xxh64;
 
 use crate::aside::set_aside;
@@ -13,6 +14,8 @@ use crate::error::at;
 use crate::history::History;
 use crate::journal::Journal;
 use crate::paths::Paths;
+use crate::snapshot::{self, Found};
+use crate::verify::files_of_views;
 
 /// How much of the log is read at once.
 const READ_BYTES: u64 = 256 << 10;
@@ -64,6 +67,36 @@ pub(crate) fn mend_archive(history: &History) -> io::Result<()> {
     let end = file.bytes().map_err(at("read", path))?;
     set_aside(disk, paths, (file.as_ref(), "archive.jsonl.zst"), from..end)?;
     cut_back(disk, paths, from)
+}
+
+/// Removes what views kept of events behind this place in the active log, which a crash damaged: what was not synced may have been
+/// folded, and not be there any more though later events are.
+///
+/// Where a part of history was pruned no view could be computed anew, and they are left.
+pub(crate) fn forget_views(history: &History, damaged: u64) -> io::Result<()> {
+    let (disk, paths) = (history.disk().as_ref(), history.paths());
+    // An archive that cannot be read is for readers to tell, and views cannot be computed from it either.
+    let Ok(present) = history.present() else { return Ok(()) };
+    if present.first_generation > 0 {
+        return Ok(());
+    }
+    for (path, _) in files_of_views(disk, paths)? {
+        let Some(contents) = snapshot::read(disk, &path)? else { continue };
+        let is_behind = match snapshot::decode::<IgnoredAny>(&contents) {
+            Found::Whole(stored) => {
+                let position = stored.progress.position;
+                position.generation == present.generation && position.offset > damaged
+            }
+            Found::Plain(plain) => present.generation == 0 && plain.offset > damaged,
+            Found::Nothing(_) => false,
+        };
+        if is_behind {
+            tracing::warn!(file = %path.display(), "removed, since a crash took events that it is about");
+            disk.remove(&path).map_err(at("remove", &path))?;
+            disk.sync_dir(&paths.views).map_err(at("sync", &paths.views))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the log was cut. If it is as long as it was, or longer, its beginning tells: the removal of a journal can be lost when

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use keplordb_disk::{Disk, DiskFile};
 
+use crate::ahead::LINE_BYTES_MAX;
 use crate::aside::set_aside;
 use crate::error::at;
 use crate::event::Event;
@@ -61,9 +62,22 @@ impl Tail<'_> {
     ///
     /// Cost: reads the log from there on.
     pub(crate) fn mend(&self, from: u64, cause: Cause) -> io::Result<u64> {
+        self.mend_after(from, cause, &|_| Ok(()))
+    }
+
+    /// The same, and tells where the first damage is before anything is done about it.
+    pub(crate) fn mend_after(
+        &self,
+        from: u64,
+        cause: Cause,
+        tell: &dyn Fn(u64) -> io::Result<()>,
+    ) -> io::Result<u64> {
         let end = self.bytes()?;
         let from = self.line_start(from.min(end))?;
-        let findings = self.look(from..end, cause)?;
+        let findings = self.look(from..end, cause, LINE_BYTES_MAX)?;
+        if let Some(first) = findings.damaged.first() {
+            tell(first.start)?;
+        }
         for at_byte in findings.uncommitted_at {
             self.file.write_at(b"{", at_byte).map_err(at("commit a batch in", &self.paths.log))?;
         }
@@ -72,7 +86,7 @@ impl Tail<'_> {
             if range.end == end {
                 if self.bytes()? != end {
                     // Somebody appended meanwhile, and what follows was not looked at.
-                    return self.mend(from, cause);
+                    return self.mend_after(from, cause, tell);
                 }
                 self.file.truncate(range.start).map_err(at("cut", &self.paths.log))?;
                 return Ok(range.start);
@@ -117,11 +131,12 @@ impl Tail<'_> {
     }
 
     /// Looks at the lines of this range, which begins with one.
-    fn look(&self, range: Range<u64>, cause: Cause) -> io::Result<Findings> {
+    fn look(&self, range: Range<u64>, cause: Cause, line_bytes_max: usize) -> io::Result<Findings> {
         let mut findings = Findings::default();
         let (mut start, mut read_to) = (range.start, range.start);
-        // What was read behind `start`.
+        // What was read behind `start`, but for the beginning of a line that is longer than any can be.
         let mut text: Vec<u8> = Vec::new();
+        let mut passed_bytes = 0;
         let mut follows_empty = false;
         while read_to < range.end {
             let piece = self.read(read_to..range.end.min(read_to + READ_BYTES))?;
@@ -134,12 +149,16 @@ impl Tail<'_> {
             let mut line_at = 0;
             for newline in memchr::memchr_iter(b'\n', &piece) {
                 let line = text.get(line_at..searched + newline).unwrap_or_default();
-                let end = start + line.len() as u64 + 1;
-                if is_uncommitted(line, cause) {
+                let end = start + passed_bytes + line.len() as u64 + 1;
+                let is_too_long = passed_bytes > 0;
+                passed_bytes = 0;
+                if !is_too_long && is_uncommitted(line, cause) {
                     findings.damaged(start..range.end);
                     return Ok(findings);
                 }
-                if cause == Cause::Crash && !line.is_empty() && !is_event(line) {
+                if cause == Cause::Crash && is_too_long {
+                    findings.damaged(start..end);
+                } else if cause == Cause::Crash && !line.is_empty() && !is_event(line) {
                     // The byte that commits a batch is the only one that is ever overwritten, and a power cut may leave any other
                     // in its place. The rest of the batch was synced before.
                     if let Some(rest) = line.get(1..).filter(|rest| is_committed(rest)) {
@@ -151,15 +170,19 @@ impl Tail<'_> {
                         findings.damaged(start..end);
                     }
                 }
-                follows_empty = line.is_empty();
+                follows_empty = line.is_empty() && !is_too_long;
                 line_at += line.len() + 1;
                 start = end;
             }
             text.drain(..line_at);
+            if text.len() > line_bytes_max {
+                passed_bytes += text.len() as u64;
+                text.clear();
+            }
         }
         match text.as_slice() {
-            [] => {}
-            line if is_event(line) => findings.lacks_newline = true,
+            [] if passed_bytes == 0 => {}
+            line if passed_bytes == 0 && is_event(line) => findings.lacks_newline = true,
             _ => findings.damaged(start..range.end),
         }
         Ok(findings)
@@ -303,6 +326,36 @@ mod tests {
             let kept = if byte == UNCOMMITTED { 1 } else { 3 };
             assert_eq!(String::from_utf8_lossy(&left), A.repeat(kept), "byte {byte}");
             assert_eq!(aside.len(), usize::from(byte == UNCOMMITTED));
+        }
+    }
+
+    #[test]
+    fn a_line_that_nobody_can_read_is_damage_and_takes_no_memory() {
+        let long = format!("{{\"type\":\"a\",\"data\":\"{}\",\"ts\":1}}\n", "x".repeat(900_000));
+        let disk = MemoryDisk::default();
+        let paths = Paths::new(Path::new("app"));
+        disk.create_dir(&paths.dir).unwrap();
+        let file = disk.create(&paths.log).unwrap();
+        let tail = Tail { disk: &disk, paths: &paths, file: &*file };
+        let (short, long_bytes) = (A.len() as u64, long.len() as u64);
+        let torn = &long[..long.len() - 1];
+        let behind = short + long_bytes + short;
+        for (text, crash, others) in [
+            ([A, &long, A].concat(), vec![(short, short + long_bytes)], vec![]),
+            (
+                [A, &long, A, torn].concat(),
+                vec![(short, short + long_bytes), (behind, behind + long_bytes - 1)],
+                vec![(behind, behind + long_bytes - 1)],
+            ),
+        ] {
+            file.truncate(0).unwrap();
+            file.write_at(text.as_bytes(), 0).unwrap();
+            for (cause, damaged) in [(Cause::Crash, crash), (Cause::Others, others)] {
+                let findings = tail.look(0..text.len() as u64, cause, 500_000).unwrap();
+                let found: Vec<_> = findings.damaged.iter().map(|range| (range.start, range.end)).collect();
+                assert_eq!(found, damaged, "{cause:?}");
+                assert!(!findings.lacks_newline && findings.uncommitted_at.is_empty());
+            }
         }
     }
 
