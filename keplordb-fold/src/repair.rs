@@ -87,6 +87,9 @@ impl Repaired {
 /// Without `archive.index`, a last frame whose length is damaged cannot be told from one that another program never finished: it is set
 /// aside whole, and the log takes its generation.
 ///
+/// The log is opened first, as by any writer: what that mends behind a crash, or where another program wrote beside a writer, goes
+/// to `damaged/` too, and is not counted in what this returns.
+///
 /// On a log in which nothing is wrong this changes nothing. A crash, or an error, leaves a log that can be repaired again. A look at the
 /// damage beforehand is [`EventReader::verify`](crate::EventReader::verify).
 ///
@@ -101,9 +104,9 @@ impl Repaired {
 ///
 /// let mut writer = EventWriter::open(dir.path())?;
 /// writer.append(&Event::new("click", json!({"x": 3})))?;
-/// let mut file = std::fs::OpenOptions::new().append(true).open(writer.log_path())?;
-/// writeln!(file, "no event")?;
+/// let log = writer.log_path().to_owned();
 /// drop(writer);
+/// writeln!(std::fs::OpenOptions::new().append(true).open(log)?, "no event")?;
 ///
 /// let reader = EventReader::new(dir.path());
 /// assert!(!reader.verify()?.is_sound());
