@@ -42,6 +42,8 @@
 
 mod compactor;
 mod copy_index;
+#[cfg(test)]
+mod damage_tests;
 mod entries;
 mod error;
 pub mod file;

@@ -65,8 +65,12 @@ impl SegmentFile {
     /// From where on no frame begins, by the index, if there are zeros at `offset` and at the end: each frame that begins far enough behind the
     /// last slot has one itself. `None` if the index does not say so.
     ///
-    /// A power cut may have taken slots whose frames are there: what is said is then too little, until a writer opens the log.
+    /// A power cut, or damage to the index, may have taken slots whose frames are there: what is said is then too little, until a
+    /// writer opens the log. So only a segment that may grow is judged by it, and only where zeros stand.
     fn blank_from(&mut self, offset: u64) -> Result<Option<u64>> {
+        if !self.may_grow {
+            return Ok(None);
+        }
         // Only a segment that grows ends in zeros. That is no place where a closing frame, which has no slot, is.
         let end = self.file_bytes()?.saturating_sub(HEADER_BYTES as u64);
         if !self.is_blank(end)? || !self.is_blank(offset)? {
@@ -311,6 +315,31 @@ mod tests {
             let time = Timestamp::from_ns(made.entries[2 * frame].0);
             assert_eq!(segment.frame_of(time).unwrap(), (64 + frame * frame_bytes) as u64);
             assert!(segment.slots.is_none(), "frame {frame}");
+        }
+    }
+
+    /// Zeros at the end of a segment that another follows are no space filled ahead, whatever an index says that lost its end.
+    #[test]
+    fn zeros_at_the_end_of_a_whole_segment_hide_nothing() {
+        let mut made = Made::new();
+        for number in 0..60_u8 {
+            made.batch(10, &[&vec![number; 59_968], b"-"]);
+        }
+        made.close();
+        made.batch(10, &[b"next"]);
+        let (start, path) = made.segments()[0].clone();
+        let mut bytes = made.bytes_of(&path);
+        let closing = bytes.len() - HEADER_BYTES;
+        let header = 64 + 30 * ((closing - 64) / 60);
+        for at in [header, closing] {
+            bytes[at..at + HEADER_BYTES].fill(0);
+        }
+        made.overwrite(&path, &bytes);
+        let index = made.index_path(start);
+        made.overwrite(&index, &made.bytes_of(&index)[..usize_of(crate::index::slot_offset(3))]);
+        for (time, bytes) in &made.entries[62..] {
+            let mut reader = made.log().from(Timestamp::from_ns(*time)).unwrap();
+            assert_eq!(reader.next().unwrap().map(|entry| entry.bytes.to_vec()).as_ref(), Some(bytes));
         }
     }
 }

@@ -88,7 +88,8 @@ pub struct Position {
 ///
 /// After an error, other than [`LogError::Gap`] and [`LogError::Decode`], the reader stands where it stood, and the next
 /// call tries again. To read on behind damage, `seek` a later time: that of a batch behind it leads there, whatever of a
-/// batch or a segment is damaged. A time that only the damaged part may have leads to the damage, so that nothing is missed
+/// batch or a segment is damaged; only in a segment that grows, if its time index has lost its end, too, not before a writer has
+/// opened the log. A time that only the damaged part may have leads to the damage, so that nothing is missed
 /// unseen.
 ///
 /// Cost: one buffer of 512 KiB at most, more if a batch is longer; no allocation and a few nanoseconds an entry, a checksum
@@ -375,7 +376,7 @@ impl Reader {
     }
 
     fn adopt(&mut self, mut segment: SegmentFile, view: &View) {
-        segment.limit_bytes = view.limit_bytes(segment.header.start);
+        view.place(&mut segment);
         self.segment = Some(segment);
     }
 
@@ -460,7 +461,6 @@ impl Reader {
     /// damage.
     fn judge(&mut self, bad: &BadFrame) -> Result<bool> {
         let Some(segment) = &mut self.segment else { return Ok(false) };
-        let start = segment.header.start;
         let is_there = segment.renew()?;
         if is_there && !matches!(segment.frame(self.at)?, Found::Bad(_)) {
             return Ok(true);
@@ -474,7 +474,7 @@ impl Reader {
         }
 
         let view = View::of(&*self.disk, &self.dir)?;
-        segment.limit_bytes = view.limit_bytes(start);
+        view.place(segment);
         if !view.was_whole(segment, self.at, bad)? {
             let found_bytes = segment.file_bytes()?;
             if self.at > found_bytes {

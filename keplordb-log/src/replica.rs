@@ -498,7 +498,7 @@ impl Replica {
             // Removed since it was listed.
             return Ok(true);
         };
-        segment.limit_bytes = view.limit_bytes(mark.start);
+        view.place(&mut segment);
         let next = segment.frame(mark.bytes.max(FIRST_FRAME))?;
         Ok(matches!(next, Found::Frame(_) | Found::Closed { .. }))
     }

@@ -30,6 +30,8 @@ pub(crate) struct SegmentFile {
     pub(crate) window: Window,
     /// Bytes of the file that count: all, but in a copy that is still being made.
     pub(crate) limit_bytes: u64,
+    /// Whether a writer may append to it: no other segment follows. Not known, so not said, of one that was just opened.
+    pub(crate) may_grow: bool,
     /// The time index, made in memory because the file of it is of no use.
     pub(crate) slots: Option<MadeSlots>,
 }
@@ -93,6 +95,7 @@ impl SegmentFile {
             file,
             window,
             limit_bytes: u64::MAX,
+            may_grow: false,
             slots: None,
         }))
     }

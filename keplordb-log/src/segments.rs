@@ -66,7 +66,7 @@ impl Log {
                 }
                 Err(error) => return Err(error),
             };
-            file.limit_bytes = view.limit_bytes(listed.start);
+            view.place(&mut file);
             bound_damaged(&mut segments, listed.start, file.header.before);
             if !is_numbered {
                 for (distance, unread) in (1..).zip(segments.iter_mut().rev()) {

@@ -127,7 +127,7 @@ impl Log {
                     }
                     Err(error) => return Err(error),
                 };
-            segment.limit_bytes = view.limit_bytes(listed.start);
+            view.place(&mut segment);
             verifier.segment(&mut segment, is_last, view.mark.is_some());
             window = segment.into_window();
         }

@@ -40,6 +40,13 @@ impl View {
         self.segments.iter().map(|segment| segment.start).rfind(|earlier| *earlier < start)
     }
 
+    /// Tells a segment that was opened what the directory says of it.
+    pub(crate) fn place(&self, segment: &mut SegmentFile) {
+        let start = segment.header.start;
+        segment.limit_bytes = self.limit_bytes(start);
+        segment.may_grow = self.after(start).is_none();
+    }
+
     /// How many bytes of the segment that starts at `start` count.
     pub(crate) fn limit_bytes(&self, start: Timestamp) -> u64 {
         limit_bytes(self.mark.as_ref(), start)
