@@ -64,6 +64,7 @@ mod log;
 mod options;
 mod parts;
 mod paths;
+mod plain_value;
 mod position;
 mod prune;
 mod reader;

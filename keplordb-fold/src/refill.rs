@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::envelope::Envelope;
 use crate::event::Event;
 use crate::line_key::{Key, Seen};
+use crate::plain_value::{self, keep_first, keep_first_of_array, set_text};
 use crate::rows::{Reading, Row};
 
 /// More types than these share their used events.
@@ -22,9 +23,6 @@ const TYPES_MAX: usize = 256;
 
 /// Used events of one type beyond these are let go of: as many as two blocks may have.
 const SPARE_MAX: usize = 32 * 1024;
-
-/// Room for so much more than is needed is kept, in bytes or values, so that one large event does not keep its memory for good.
-const ROOM_KEPT: usize = 256;
 
 /// They change hands between lines, rows and here: a pointer does so quicker than an event.
 type Used = Vec<Box<Event>>;
@@ -61,11 +59,12 @@ impl Spares {
             Some(spares) => spares.pop(),
             None => self.of_other_types.pop(),
         };
-        let filled = match spare {
-            Some(mut event) if *CAN_REFILL => match envelope {
-                Some(envelope) => fill_plain(&mut event, &envelope).map(|()| event),
-                None => fill(&mut event, line).map(|()| event),
-            },
+        let filled = match (envelope, spare) {
+            (Some(envelope), spare) if *CAN_REFILL => {
+                let mut event = spare.unwrap_or_else(empty);
+                fill_plain(&mut event, &envelope).map(|()| event)
+            }
+            (None, Some(mut event)) if *CAN_REFILL => fill(&mut event, line).map(|()| event),
             _ => serde_json::from_str(line).map(Box::new),
         };
         // What is no event for the one way may be one for the other: an array is.
@@ -80,12 +79,18 @@ impl Spares {
 /// can read.
 static CAN_REFILL: LazyLock<bool> = LazyLock::new(|| serde_json::from_str::<Value>("1e999").is_err());
 
+fn empty() -> Box<Event> {
+    Box::new(Event { event_type: String::new(), data: Value::Null, ts: 0, id: None, actor: None, meta: None })
+}
+
 /// Makes an event that of a line which was taken apart.
 fn fill_plain(event: &mut Event, envelope: &Envelope<'_>) -> serde_json::Result<()> {
     let Envelope { kind, data, ts, id, actor } = *envelope;
-    let mut deserializer = serde_json::Deserializer::from_str(data);
-    Fill(&mut event.data).deserialize(&mut deserializer)?;
-    deserializer.end()?;
+    if !plain_value::fill(&mut event.data, data) {
+        let mut deserializer = serde_json::Deserializer::from_str(data);
+        Fill(&mut event.data).deserialize(&mut deserializer)?;
+        deserializer.end()?;
+    }
     set_text(&mut event.event_type, kind);
     event.ts = ts;
     for (target, text) in [(&mut event.id, id), (&mut event.actor, actor)] {
@@ -164,16 +169,6 @@ impl Visitor<'_> for FillText<'_> {
     fn visit_str<R: Error>(self, text: &str) -> Result<(), R> {
         set_text(self.0, text);
         Ok(())
-    }
-}
-
-fn set_text(target: &mut String, text: &str) {
-    if target.capacity() > text.len() + ROOM_KEPT {
-        text.clone_into(target);
-        target.shrink_to_fit();
-    } else {
-        target.clear();
-        target.push_str(text);
     }
 }
 
@@ -277,8 +272,7 @@ impl<'de> Visitor<'de> for Fill<'_> {
             filled += 1;
         }
         if filled < values.len() {
-            values.truncate(filled);
-            values.shrink_to(filled + ROOM_KEPT);
+            keep_first_of_array(values, filled);
             return Ok(());
         }
         while let Some(value) = seq.next_element()? {
@@ -306,9 +300,7 @@ impl<'de> Visitor<'de> for Fill<'_> {
             }
             filled += 1;
         }
-        if filled < values.len() {
-            *values = std::mem::take(values).into_iter().take(filled).collect();
-        }
+        keep_first(values, filled);
         if let Some(key) = other_key {
             values.insert(key, map.next_value()?);
         }
@@ -353,6 +345,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::plain_value::ROOM_KEPT;
     use crate::rows::Place;
 
     fn value() -> impl Strategy<Value = Value> {
@@ -398,6 +391,30 @@ mod tests {
             prop_assert_eq!(&filled, &expected);
             let (ts, Reading::Event(read)) = spare(&used).read(&line) else { panic!("{line}") };
             prop_assert_eq!((ts, *read), (expected.ts, expected));
+        }
+
+        /// Whatever is taken without a parser is what a parser makes of it, also where the JSON was changed in one place.
+        #[test]
+        fn a_plain_value_is_what_a_parser_makes(
+            used in value(),
+            next in value(),
+            changed in prop::option::of((any::<prop::sample::Index>(), "[-0-9a{}\\[\\]:,\"\\\\ \n]")),
+        ) {
+            let mut json = next.to_string();
+            let is_whole = changed.is_none();
+            if let Some((index, text)) = changed {
+                let at = index.index(json.len());
+                if json.is_char_boundary(at) && json.is_char_boundary(at + 1) {
+                    json.replace_range(at..=at, &text);
+                }
+            }
+            let mut filled = used;
+            if plain_value::fill(&mut filled, &json) {
+                prop_assert_eq!(Some(filled), serde_json::from_str(&json).ok(), "{}", json);
+            } else {
+                let is_plain = !json.contains(['\\', '.', 'e', 'E', '-', ' ']);
+                prop_assert!(!is_whole || !is_plain, "{} is for the quick way", json);
+            }
         }
     }
 
