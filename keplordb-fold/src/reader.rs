@@ -85,7 +85,7 @@ impl EventReader {
     /// A line that is no event is one `Err` item, an [`InvalidData`](io::ErrorKind::InvalidData); the next item is the line behind
     /// it. After any other error nothing more comes.
     ///
-    /// Memory: a block of about 1 MiB, or the longest line. If the log is rotated while the iterator is in use, it goes on with the
+    /// Memory: a block of about 64 KiB, or the longest line. If the log is rotated while the iterator is in use, it goes on with the
     /// same events.
     ///
     /// # Errors

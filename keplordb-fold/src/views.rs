@@ -29,12 +29,8 @@ const PARALLEL_BYTES: u64 = 512 * 1024;
 /// More threads than these wait for the fold, and only take up memory.
 const THREADS_MAX: usize = 8;
 
-/// How much is parsed before it is folded. Parsed, it takes ten times as much, and is to be found in the processor's cache by the fold
-/// and again by the parser, which uses it for what comes next: with blocks of 1 MiB all of this took twice as long.
-const PIECE_BYTES: usize = 64 << 10;
-
-/// Pieces that each thread may be ahead of the fold.
-const PIECES_AHEAD: usize = 2;
+/// Blocks that each thread may be ahead of the fold.
+const BLOCKS_AHEAD: usize = 2;
 
 /// Takes the lines of a log, one block after another.
 pub(crate) trait Folding {
@@ -125,7 +121,7 @@ pub(crate) fn run(history: &History, present: &Present, foldings: &mut [&mut dyn
     }
     let demand = Demand::of(foldings);
     let mut pass = Pass { foldings, history, present };
-    let blocks = Pieces { blocks: history.read(from)?, rest: None };
+    let blocks = history.read(from)?;
     let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let is_much = from.generation < end.generation || end.offset - from.offset >= PARALLEL_BYTES;
 
@@ -149,36 +145,6 @@ struct ParsedBlock {
     block: Block,
     events: Vec<Row<Box<Event>>>,
     own: Vec<Option<OwnRows>>,
-}
-
-/// Blocks cut into smaller ones, of whole lines too.
-struct Pieces {
-    blocks: Blocks,
-    /// What is left of a block, and how much of it was given.
-    rest: Option<(Block, usize)>,
-}
-
-impl Pieces {
-    fn next(&mut self) -> io::Result<Option<Block>> {
-        loop {
-            if let Some((block, given)) = &mut self.rest {
-                let left = block.text.get(*given..).unwrap_or_default();
-                let wanted = left.get(..PIECE_BYTES).unwrap_or(left);
-                let end = memchr::memrchr(b'\n', wanted)
-                    .or_else(|| memchr::memchr(b'\n', left))
-                    .map_or(left.len(), |newline| newline + 1);
-                if let Some(text) = left.get(..end).filter(|text| !text.is_empty()) {
-                    let at = Position { offset: block.at.offset + *given as u64, ..block.at };
-                    *given += end;
-                    return Ok(Some(Block { at, text: text.to_vec() }));
-                }
-            }
-            match self.blocks.next()? {
-                Some(block) => self.rest = Some((block, 0)),
-                None => return Ok(None),
-            }
-        }
-    }
 }
 
 /// A block to be parsed.
@@ -227,7 +193,7 @@ struct Pass<'a, 'b> {
 
 impl Pass<'_, '_> {
     /// Parses and folds in turn.
-    fn run_along(&mut self, mut blocks: Pieces, demand: &Demand) -> io::Result<()> {
+    fn run_along(&mut self, mut blocks: Blocks, demand: &Demand) -> io::Result<()> {
         let mut going = vec![true; self.foldings.len()];
         let mut spares = Spares::default();
         let mut events = Vec::new();
@@ -243,7 +209,7 @@ impl Pass<'_, '_> {
     }
 
     /// Lets other threads parse what comes next.
-    fn run_ahead(&mut self, mut blocks: Pieces, demand: &Demand, threads: usize) -> io::Result<()> {
+    fn run_ahead(&mut self, mut blocks: Blocks, demand: &Demand, threads: usize) -> io::Result<()> {
         let mut going = vec![true; self.foldings.len()];
         let stopped = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -266,12 +232,12 @@ impl Pass<'_, '_> {
                 });
             }
             drop(take);
-            let mut ahead = VecDeque::with_capacity(threads * PIECES_AHEAD);
+            let mut ahead = VecDeque::with_capacity(threads * BLOCKS_AHEAD);
             let mut used = Vec::new();
             let mut read = Ok(());
             let mut is_more = true;
             loop {
-                while is_more && ahead.len() < threads * PIECES_AHEAD {
+                while is_more && ahead.len() < threads * BLOCKS_AHEAD {
                     match blocks.next() {
                         Ok(Some(block)) => {
                             let (answer, parsed) = mpsc::sync_channel(1);
