@@ -1,0 +1,251 @@
+//! The application in a real browser: Chromium without a window, driven by chromedriver. Without the browser's program first; with
+//! it, too, where `bundle` has made it. Where Chromium or chromedriver is missing it says so and tests nothing.
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use fantoccini::error::CmdError;
+use fantoccini::wd::Capabilities;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use support::{PATIENCE, Server};
+use tempfile::TempDir;
+
+/// chromedriver on a free port. Killed when it is dropped.
+struct Driver {
+    process: Child,
+    port: u16,
+}
+
+impl Driver {
+    /// Says what is missing.
+    fn start() -> Result<Self, String> {
+        let browser = ["chromium", "chromium-browser", "google-chrome"].iter().find(|name| is_there(name));
+        browser.ok_or("Chromium is not installed (apt-get install chromium)")?;
+        let process = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
+        let mut process =
+            process.map_err(|error| format!("chromedriver: {error} (apt-get install chromium-driver)"))?;
+        let output = BufReader::new(process.stdout.take().ok_or("no output")?);
+        let mut driver = Self { process, port: 0 };
+        for line in output.lines().map_while(Result::ok) {
+            // "ChromeDriver was started successfully on port 41799."
+            let port = line.split_once("successfully on port ").map(|(_, port)| port.trim_end_matches('.'));
+            if let Some(port) = port.and_then(|port| port.parse().ok()) {
+                driver.port = port;
+                return Ok(driver);
+            }
+        }
+        Err("chromedriver did not start".to_owned())
+    }
+
+    async fn browser(&self, profile: &Path) -> Client {
+        let args = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=900,1000",
+            &format!("--user-data-dir={}", profile.display()),
+        ];
+        let Value::Object(capabilities) = json!({"goog:chromeOptions": {"args": args}}) else {
+            unreachable!()
+        };
+        let capabilities: Capabilities = capabilities.into_iter().collect();
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        let address = format!("http://127.0.0.1:{}", self.port);
+        builder.capabilities(capabilities).connect(&address).await.unwrap()
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+fn is_there(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    found.is_ok_and(|status| status.success())
+}
+
+/// A window of the browser.
+struct Page<'a>(&'a Client);
+
+impl Page<'_> {
+    async fn value(&self, expression: &str) -> Value {
+        self.0.execute(&format!("return {expression}"), vec![]).await.unwrap()
+    }
+
+    /// Waits until an expression has a value. While a page is replaced by another there may be none.
+    async fn wait(&self, expression: &str, expected: Value) {
+        let begin = Instant::now();
+        loop {
+            let found = self.0.execute(&format!("return {expression}"), vec![]).await;
+            if matches!(&found, Ok(found) if *found == expected) {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{expression} is {found:?}, not {expected}");
+            tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        }
+    }
+
+    async fn wait_for_texts(&self, texts: &[&str]) {
+        self.wait(
+            "[...document.querySelectorAll('.todo .text')].map(text => text.textContent)",
+            json!(texts),
+        )
+        .await;
+    }
+
+    async fn wait_for_ticks(&self, ticks: &[bool]) {
+        let boxes = "[...document.querySelectorAll('.todo .box')].map(box => box.ariaChecked === 'true')";
+        self.wait(boxes, json!(ticks)).await;
+    }
+
+    async fn wait_for_stats(&self, stats: &[&str]) {
+        self.wait("[...document.querySelectorAll('.stats dd')].map(dd => dd.textContent)", json!(stats))
+            .await;
+    }
+
+    async fn click(&self, selector: &str) -> Result<(), CmdError> {
+        self.0.find(Locator::Css(selector)).await?.click().await
+    }
+
+    async fn add(&self, text: &str) {
+        self.0.find(Locator::Css("#text")).await.unwrap().send_keys(text).await.unwrap();
+        self.click(".add .primary").await.unwrap();
+    }
+
+    /// Makes a mark that is gone when the page is loaded again.
+    async fn mark(&self) {
+        self.0.execute("window.isSamePage = true", vec![]).await.unwrap();
+    }
+
+    async fn is_same_page(&self) -> bool {
+        self.value("window.isSamePage === true").await == json!(true)
+    }
+}
+
+#[test]
+fn forms_work_and_a_second_window_sees_changes() {
+    run(Path::new("no program"));
+}
+
+#[test]
+fn the_browsers_program_takes_the_page_over() {
+    let pkg = Path::new(env!("CARGO_MANIFEST_DIR")).join("pkg");
+    if pkg.join("leptos_todo_bg.wasm").exists() {
+        run(&pkg);
+    } else {
+        println!("SKIPPED: there is no program for the browser (cargo run -p bundle)");
+    }
+}
+
+fn run(pkg: &Path) {
+    let driver = match Driver::start() {
+        Ok(driver) => driver,
+        Err(why) => {
+            println!("SKIPPED: {why}");
+            return;
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let profile = TempDir::new().unwrap();
+        let browser = driver.browser(profile.path()).await;
+        use_the_list(&browser, pkg).await;
+        browser.close().await.unwrap();
+    });
+}
+
+async fn use_the_list(browser: &Client, pkg: &Path) {
+    let has_program = pkg.exists();
+    let data = TempDir::new().unwrap();
+    let server = Server::start(data.path(), pkg);
+    let address = format!("http://{}/", server.address);
+    let page = Page(browser);
+    let open = async || {
+        browser.goto(&address).await.unwrap();
+        page.wait("'program' in document.documentElement.dataset", json!(has_program)).await;
+        if has_program {
+            page.wait("'alive' in document.documentElement.dataset", json!(true)).await;
+        }
+    };
+    open().await;
+    page.wait_for_texts(&[]).await;
+    page.mark().await;
+
+    page.add("buy milk").await;
+    page.wait_for_texts(&["buy milk"]).await;
+    page.wait("document.getElementById('text').value", json!("")).await;
+    page.add("write docs").await;
+    page.wait_for_texts(&["buy milk", "write docs"]).await;
+    page.click("#toggle-1").await.unwrap();
+    page.wait_for_ticks(&[true, false]).await;
+    page.wait_for_stats(&["2", "1", "0", "50%"]).await;
+    page.wait(
+        "getComputedStyle(document.querySelector('.done .text')).textDecorationLine",
+        json!("line-through"),
+    )
+    .await;
+    assert_eq!(page.is_same_page().await, has_program, "with its program the page is not loaded again");
+
+    // Nothing, and what would be markup.
+    page.add("   ").await;
+    page.wait("document.getElementById('message').textContent", json!("Please write what there is to do."))
+        .await;
+    let hostile = "<img src=x onerror='window.isHarmed = true'>";
+    page.0.find(Locator::Css("#text")).await.unwrap().clear().await.unwrap();
+    page.add(hostile).await;
+    page.wait_for_texts(&["buy milk", "write docs", hostile]).await;
+    page.wait("document.getElementById('message').textContent", json!("")).await;
+    assert_eq!(page.value("document.querySelectorAll('.todos img').length").await, json!(0));
+    assert_eq!(page.value("window.isHarmed === undefined").await, json!(true));
+
+    open().await;
+    page.wait_for_texts(&["buy milk", "write docs", hostile]).await;
+    page.wait_for_ticks(&[true, false, false]).await;
+    page.click("#delete-3").await.unwrap();
+    page.wait_for_texts(&["buy milk", "write docs"]).await;
+    page.wait_for_stats(&["3", "1", "1", "33%"]).await;
+
+    // A second window. What is done in one is seen in the other, which is not loaded again.
+    page.mark().await;
+    let first = browser.window().await.unwrap();
+    let second = browser.new_window(false).await.unwrap().handle;
+    browser.switch_to_window(second.clone()).await.unwrap();
+    open().await;
+    page.mark().await;
+    page.wait_for_texts(&["buy milk", "write docs"]).await;
+    browser.switch_to_window(first).await.unwrap();
+    page.add("seen at once").await;
+    page.wait_for_texts(&["buy milk", "write docs", "seen at once"]).await;
+    browser.switch_to_window(second).await.unwrap();
+    page.wait_for_texts(&["buy milk", "write docs", "seen at once"]).await;
+    page.wait_for_stats(&["4", "1", "1", "25%"]).await;
+    assert!(page.is_same_page().await, "it was not loaded again");
+    // And by whoever does it.
+    server.form("toggle_todo", &[("id", "2")]);
+    page.wait_for_ticks(&[true, true, false]).await;
+    assert!(page.is_same_page().await, "it was not loaded again");
+
+    // Killed, and started again with what it had.
+    server.kill();
+    let server = Server::start(data.path(), pkg);
+    let address = format!("http://{}/", server.address);
+    browser.goto(&address).await.unwrap();
+    page.wait_for_texts(&["buy milk", "write docs", "seen at once"]).await;
+    page.wait_for_ticks(&[true, true, false]).await;
+    page.wait_for_stats(&["4", "2", "1", "50%"]).await;
+}
