@@ -1,12 +1,12 @@
 //! Group commit: lines of many threads in one write, and one sync for all of them.
 //!
-//! The first who comes leads: he takes the lines of all who wait, writes them, and wakes everybody; who came meanwhile waits, and the
-//! first of those leads next. So that a thread which comes back at once is not just too late each time, and one half of the threads
-//! waits for the other half's sync for ever, a leader waits a little for as many as there were lately.
+//! The first whose line is in a group leads it: he waits until the group before is written, takes the lines of all who came until
+//! then, writes them, and wakes everybody at once. So that a thread which comes back at once is not just too late each time, and
+//! one half of the threads waits for the other half's sync for ever, a leader waits a little for as many as there were lately.
 
 use std::io;
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -28,48 +28,29 @@ pub(crate) struct Group {
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// The lines of those who wait to be written, and how many they are.
     lines: Vec<u8>,
-    waiting: Vec<Arc<Waiter>>,
-    /// Whether somebody leads, or was told to.
-    is_led: bool,
+    waiting: usize,
+    /// What they will know.
+    next: Arc<Written>,
+    /// The group that is being written.
+    under_way: Option<Arc<Written>>,
     /// How many there were lately: the last group, and those who waited behind it.
     expected: usize,
     pause: Duration,
 }
 
-/// A thread that waits until its line is written.
-#[derive(Debug)]
-struct Waiter {
-    /// Where the line begins in the lines of its group.
-    at: usize,
-    state: Mutex<State>,
-    woken: Condvar,
-}
+/// Where the lines of a group begin in the log, and what the write said beside that. All of the group wait for it, and are woken by
+/// one call of the system.
+#[derive(Debug, Default)]
+struct Written(OnceLock<io::Result<(u64, bool)>>);
 
-#[derive(Debug)]
-enum State {
-    Waiting,
-    /// It is to lead.
-    Leads,
-    /// Where its line begins in the log, and what the write said beside that.
-    Done(io::Result<(u64, bool)>),
-}
-
-impl Waiter {
-    fn tell(&self, state: State) {
-        *self.state.lock() = state;
-        self.woken.notify_one();
-    }
-
-    /// What became of the line; `None` if it is this thread's to lead.
-    fn wait(&self) -> Option<io::Result<(u64, bool)>> {
-        let mut state = self.state.lock();
-        while matches!(*state, State::Waiting) {
-            self.woken.wait(&mut state);
-        }
-        match mem::replace(&mut *state, State::Waiting) {
-            State::Done(outcome) => Some(outcome),
-            State::Waiting | State::Leads => None,
+impl Written {
+    /// Waits, and says where the line is that begins there in the group's lines.
+    fn line(&self, at: usize) -> io::Result<(u64, bool)> {
+        match self.0.wait() {
+            Ok((start, told)) => Ok((start + at as u64, *told)),
+            Err(error) => Err(again(error)),
         }
     }
 }
@@ -82,78 +63,66 @@ impl Group {
         line: &[u8],
         write: impl FnOnce(&[u8], u64) -> io::Result<(u64, bool)>,
     ) -> io::Result<(u64, bool)> {
-        let waiter = {
-            let mut queue = self.queue.lock();
-            let (state, woken) = (Mutex::new(State::Waiting), Condvar::new());
-            let waiter = Arc::new(Waiter { at: queue.lines.len(), state, woken });
-            queue.lines.extend_from_slice(line);
-            queue.waiting.push(Arc::clone(&waiter));
-            if !mem::replace(&mut queue.is_led, true) {
-                *waiter.state.lock() = State::Leads;
-            } else if queue.waiting.len() >= queue.expected {
+        let mut queue = self.queue.lock();
+        let at = queue.lines.len();
+        queue.lines.extend_from_slice(line);
+        queue.waiting += 1;
+        let written = Arc::clone(&queue.next);
+        if queue.waiting > 1 {
+            if queue.waiting >= queue.expected {
                 self.complete.notify_one();
             }
-            waiter
-        };
-        match waiter.wait() {
-            Some(outcome) => outcome,
-            None => self.lead(write, &waiter),
+            drop(queue);
+        } else {
+            let before = queue.under_way.clone();
+            drop(queue);
+            if let Some(before) = before {
+                before.0.wait();
+            }
+            self.lead(write);
         }
+        written.line(at)
     }
 
-    fn lead(
-        &self,
-        write: impl FnOnce(&[u8], u64) -> io::Result<(u64, bool)>,
-        leader: &Arc<Waiter>,
-    ) -> io::Result<(u64, bool)> {
-        let (lines, waiting) = {
-            let mut queue = self.queue.lock();
-            if queue.pause >= PAUSE_MIN {
-                let until = Instant::now() + queue.pause;
-                while queue.waiting.len() < queue.expected
-                    && !self.complete.wait_until(&mut queue, until).timed_out()
-                {}
+    /// Writes the group that waits. No other is being written: only the first of a group leads, and not before the one before ended.
+    fn lead(&self, write: impl FnOnce(&[u8], u64) -> io::Result<(u64, bool)>) {
+        let mut queue = self.queue.lock();
+        if queue.pause >= PAUSE_MIN {
+            let until = Instant::now() + queue.pause;
+            while queue.waiting < queue.expected && !self.complete.wait_until(&mut queue, until).timed_out() {
             }
-            (mem::take(&mut queue.lines), mem::take(&mut queue.waiting))
-        };
-        let mut led = Led { group: self, waiting, pause: Duration::ZERO, outcome: None };
+        }
+        let lines = mem::take(&mut queue.lines);
+        let events = mem::take(&mut queue.waiting);
+        let written = mem::take(&mut queue.next);
+        queue.under_way = Some(Arc::clone(&written));
+        drop(queue);
+        let mut led = Led { group: self, written, events, pause: Duration::ZERO, outcome: None };
         let begun = Instant::now();
-        let outcome = write(&lines, led.waiting.len() as u64);
+        let outcome = write(&lines, events as u64);
         led.pause = (begun.elapsed() / 2).min(PAUSE_MAX);
         led.outcome = Some(outcome);
-        drop(led);
-        leader.wait().unwrap_or_else(|| Err(nobody_knows()))
     }
 }
 
-/// The end of a lead, also by a panic: everybody is told, and somebody else leads.
+/// The end of a lead, also by a panic: somebody else may lead, and everybody is told.
 struct Led<'a> {
     group: &'a Group,
-    waiting: Vec<Arc<Waiter>>,
+    written: Arc<Written>,
+    events: usize,
     pause: Duration,
     outcome: Option<io::Result<(u64, bool)>>,
 }
 
 impl Drop for Led<'_> {
     fn drop(&mut self) {
-        let next = {
-            let mut queue = self.group.queue.lock();
-            queue.expected = self.waiting.len() + queue.waiting.len();
-            queue.pause = self.pause;
-            queue.is_led = !queue.waiting.is_empty();
-            queue.waiting.first().cloned()
-        };
-        if let Some(next) = next {
-            next.tell(State::Leads);
-        }
-        for waiter in &self.waiting {
-            let outcome = match &self.outcome {
-                Some(Ok((start, told))) => Ok((start + waiter.at as u64, *told)),
-                Some(Err(error)) => Err(again(error)),
-                None => Err(nobody_knows()),
-            };
-            waiter.tell(State::Done(outcome));
-        }
+        let mut queue = self.group.queue.lock();
+        queue.expected = self.events + queue.waiting;
+        queue.pause = self.pause;
+        queue.under_way = None;
+        drop(queue);
+        // Nobody else sets it.
+        let _ = self.written.0.set(self.outcome.take().unwrap_or_else(|| Err(nobody_knows())));
     }
 }
 
@@ -233,6 +202,53 @@ mod tests {
         let (_, writes) = appended(8, 100, Duration::from_millis(1));
         // All together it would be 100; one half waiting for the other, 200.
         assert!(writes < 150, "{writes} writes for 800 lines");
+    }
+
+    #[test]
+    fn what_becomes_of_a_group_all_of_it_know() {
+        // Whatever the second group comes to, three threads are in it: they come while the first is written.
+        for (write, told) in [
+            (Ok((5, true)), "Ok((5, true)) Ok((7, true)) Ok((9, true))"),
+            (Err(true), "poisoned poisoned poisoned"),
+            (Err(false), "panicked unknown unknown"),
+        ] {
+            let group = Group::default();
+            let append = || {
+                group.append(b"b\n", |lines, events| {
+                    assert_eq!((lines, events), (&b"b\nb\nb\n"[..], 3));
+                    write.map_err(|poisons: bool| {
+                        assert!(poisons, "as told");
+                        FoldError::Poisoned { file: "log".into() }.into()
+                    })
+                })
+            };
+            let mut outcomes: Vec<String> = thread::scope(|scope| {
+                let group = &group;
+                let until_three_wait = |_: &[u8], _| {
+                    while group.queue.lock().waiting < 3 {
+                        thread::yield_now();
+                    }
+                    Ok((0, false))
+                };
+                let first = scope.spawn(move || group.append(b"a\n", until_three_wait));
+                while group.queue.lock().under_way.is_none() {
+                    thread::yield_now();
+                }
+                let others: Vec<_> = (0..3).map(|_| scope.spawn(append)).collect();
+                assert_eq!(first.join().unwrap().unwrap(), (0, false));
+                let name = |outcome: io::Result<(u64, bool)>| match outcome {
+                    Ok(place) => format!("Ok({place:?})"),
+                    Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                        Some(FoldError::Poisoned { .. }) => "poisoned".to_owned(),
+                        _ => "unknown".to_owned(),
+                    },
+                };
+                others.into_iter().map(|other| other.join().map_or("panicked".to_owned(), name)).collect()
+            });
+            outcomes.sort();
+            assert_eq!(outcomes.join(" "), told);
+            assert_eq!(group.append(b"c\n", |_, events| Ok((events, false))).unwrap(), (1, false));
+        }
     }
 
     #[test]
