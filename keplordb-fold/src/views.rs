@@ -122,14 +122,12 @@ pub(crate) fn run(history: &History, present: &Present, foldings: &mut [&mut dyn
     let demand = Demand::of(foldings);
     let mut pass = Pass { foldings, history, present };
     let blocks = history.read(from)?;
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let is_much = from.generation < end.generation || end.offset - from.offset >= PARALLEL_BYTES;
+    // The system is asked only then: it looks into files for it, which takes as long as a small refresh.
+    let threads = if is_much { thread::available_parallelism().map_or(1, usize::from) } else { 1 };
+    let threads = threads.min(THREADS_MAX);
 
-    if is_much && threads > 1 {
-        pass.run_ahead(blocks, &demand, threads)
-    } else {
-        pass.run_along(blocks, &demand)
-    }
+    if threads > 1 { pass.run_ahead(blocks, &demand, threads) } else { pass.run_along(blocks, &demand) }
 }
 
 /// What has to be made of a block for all foldings together.
