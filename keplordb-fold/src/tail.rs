@@ -48,6 +48,23 @@ struct Findings {
 }
 
 impl Findings {
+    /// Takes back batches that may lack lines, and all behind them; returns whether there are any.
+    ///
+    /// A power cut may also have left a hole where the '#' of a batch was to be, as if its commit were torn. But before a commit is
+    /// written, all of the batch is synced; so where damage lies behind such a place it is no commit, and nothing behind it counts.
+    fn doubt_batches(&mut self, end: u64) -> bool {
+        let doubtful = self.damaged.iter().find_map(|damage| {
+            let before = self.uncommitted_at.partition_point(|at_byte| *at_byte < damage.start);
+            self.uncommitted_at.get(before.checked_sub(1)?).copied()
+        });
+        if let Some(begin) = doubtful {
+            self.uncommitted_at.retain(|at_byte| *at_byte < begin);
+            self.damaged.retain(|damage| damage.start < begin);
+            self.damaged(begin..end);
+        }
+        doubtful.is_some()
+    }
+
     fn damaged(&mut self, range: Range<u64>) {
         match self.damaged.last_mut() {
             Some(last) if last.end == range.start => last.end = range.end,
@@ -153,7 +170,9 @@ impl Tail<'_> {
                 let is_too_long = passed_bytes > 0;
                 passed_bytes = 0;
                 if !is_too_long && is_uncommitted(line, cause) {
-                    findings.damaged(start..range.end);
+                    if !findings.doubt_batches(range.end) {
+                        findings.damaged(start..range.end);
+                    }
                     return Ok(findings);
                 }
                 if cause == Cause::Crash && is_too_long {
@@ -185,6 +204,7 @@ impl Tail<'_> {
             line if passed_bytes == 0 && is_event(line) => findings.lacks_newline = true,
             _ => findings.damaged(start..range.end),
         }
+        findings.doubt_batches(range.end);
         Ok(findings)
     }
 
@@ -326,6 +346,27 @@ mod tests {
             let kept = if byte == UNCOMMITTED { 1 } else { 3 };
             assert_eq!(String::from_utf8_lossy(&left), A.repeat(kept), "byte {byte}");
             assert_eq!(aside.len(), usize::from(byte == UNCOMMITTED));
+        }
+    }
+
+    #[test]
+    fn a_batch_whose_first_byte_never_came_is_there_as_a_whole_or_not_at_all() {
+        let lost = ["\0", &A[1..]].concat();
+        for (text, left) in [
+            ([A, &lost, A].concat(), A.repeat(3)),
+            ([A, &lost, A, "\0\0\0\0\n", A].concat(), A.to_owned()),
+            ([A, &lost, A, "\0\0\0\0"].concat(), A.to_owned()),
+            ([A, &lost, &A[..9]].concat(), A.to_owned()),
+            // An earlier batch is whole where another begins behind it.
+            ([A, &lost, A, &lost, "\0\0\n", A].concat(), A.repeat(3)),
+            ([A, &lost, "\0\0\n", A, "#", &A[1..]].concat(), A.to_owned()),
+            ([A, &lost, A, "#", &A[1..]].concat(), A.repeat(3)),
+            // Damage before it is not its own.
+            ([A, "\0\0\n", &lost, A].concat(), [A, "\n\n\n", A, A].concat()),
+        ] {
+            let (mended, aside) = mended(text.as_bytes(), A.len(), Cause::Crash);
+            assert_eq!(String::from_utf8_lossy(&mended), left, "{}", text.escape_debug());
+            assert_eq!(aside.len(), usize::from(text.len() != left.len() || left.contains("\n\n")));
         }
     }
 
