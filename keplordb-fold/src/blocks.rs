@@ -33,18 +33,17 @@ impl Blocks {
     /// Reads from there to the end of generation `last`, or of the log as it is now.
     ///
     /// # Errors
-    /// `NotFound` without an active log, `Pruned`, `Invalid` if history has not come to `from` yet.
+    /// `NotFound` without an active log, `Pruned`; `Invalid` if history has not come to `from` yet, by its generation alone if `last` is
+    /// given.
     pub(crate) fn new(directory: &Directory, from: Position, last: Option<u64>) -> io::Result<Self> {
         let look = directory.look()?;
         let present = look.present;
         if from.generation < present.first_generation {
             return Err(FoldError::Pruned { first: present.first_sequence }.into());
         }
-        if from.generation > present.generation {
-            let value = format!("generation {} byte {}", from.generation, from.offset);
-            let why = "the log has not come that far";
-            return Err(FoldError::Invalid { what: "the position to read from", value, why }.into());
-        }
+        // An offset of the active log may be behind its end: there is nothing to read.
+        let place = if last.is_some() { Position { offset: 0, ..from } } else { from };
+        present.check_reached(place)?;
         let end = match last.filter(|last| *last < present.generation) {
             Some(generation) => Position { generation, offset: u64::MAX },
             None => Position { generation: present.generation, offset: present.log_bytes },

@@ -16,6 +16,7 @@ use crate::error::{FoldError, at};
 use crate::frames::Archive;
 use crate::journal::Journal;
 use crate::paths::Paths;
+use crate::position::Position;
 
 /// How often a directory is looked at that does not hold still, the first few times at once and then every millisecond. A
 /// rotation changes it three times and waits for the disk in between.
@@ -35,6 +36,22 @@ pub(crate) struct Present {
     pub(crate) log_bytes: u64,
     /// How much of the archive counts.
     pub(crate) archive_bytes: u64,
+}
+
+impl Present {
+    /// Refuses a position that history has not come to.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub(crate) fn check_reached(&self, place: Position) -> io::Result<()> {
+        let Position { generation, offset } = place;
+        if (generation, offset) <= (self.generation, self.log_bytes) {
+            return Ok(());
+        }
+        let value = format!("generation {generation} byte {offset}");
+        let why = "the log has not come that far: take a position that was read from it";
+        Err(FoldError::Invalid { what: "a position of the log", value, why }.into())
+    }
 }
 
 /// What is present, and what it was seen by.

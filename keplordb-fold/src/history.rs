@@ -176,6 +176,7 @@ impl History {
     /// # Errors
     /// As [`read`](Self::read).
     pub(crate) fn sequence_of(&self, place: Position) -> io::Result<u64> {
+        self.present()?.check_reached(place)?;
         let first = self.first_sequence_of(place.generation)?;
         Ok(first + self.count(place.generation, |at, _| at < place.offset)?.1)
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keplordb_disk::{Disk, RealDisk, read_all};
+use keplordb_disk::{Disk, RealDisk, read_all, replace};
 use keplordb_fold::{Event, EventReader, FoldError, Position, Update, WaitResult, line_hash};
 use serde_json::json;
 use tempfile::TempDir;
@@ -419,4 +419,31 @@ fn a_bad_line_does_not_stop_a_subscription() {
     assert_eq!(kind_of(updates.next(Duration::ZERO)), ErrorKind::InvalidData);
     assert_eq!(events_of(vec![updates.next(Duration::ZERO).unwrap().unwrap()]), [2]);
     assert_eq!(updates.next(Duration::ZERO).unwrap(), Some(Update::CaughtUp));
+}
+
+/// An offset behind the end is nothing to read; a position there is of another log.
+#[test]
+fn a_position_that_the_log_has_not_come_to_is_refused() {
+    let (dir, reader) = with_log(&lines(0..3));
+    let end = reader.end_position().unwrap();
+    assert_eq!(reader.read_from(end.offset + 1).unwrap().count(), 0);
+    assert_eq!(reader.read_from(u64::MAX).unwrap().count(), 0);
+    assert_eq!(reader.read_events_from(end).unwrap().count(), 0);
+    assert_eq!(reader.seq_of(end).unwrap(), 3);
+    let mut updates = reader.subscribe(end).unwrap();
+    for behind in [Position { offset: end.offset + 1, ..end }, Position { generation: 1, offset: 0 }] {
+        let outcomes = [
+            reader.read_events_from(behind).map(drop),
+            reader.subscribe(behind).map(drop),
+            reader.seq_of(behind).map(drop),
+        ];
+        for error in outcomes.map(Result::unwrap_err) {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("has not come that far"), "{error}");
+        }
+    }
+    // A log that others cut is told too.
+    assert_eq!(updates.next(Duration::ZERO).unwrap(), Some(Update::CaughtUp));
+    replace(&RealDisk, &dir.path().join("app.jsonl"), lines(0..1).as_bytes()).unwrap();
+    assert_eq!(kind_of(updates.next(Duration::ZERO)), ErrorKind::InvalidInput);
 }
