@@ -35,6 +35,18 @@ pub enum FoldError {
         /// What is wrong.
         why: String,
     },
+    /// An event whose data the type of a view's events cannot take.
+    #[error("{} has an event in the line at byte {offset} that the view's type cannot take: {why}; let the type take it, or the view pass over it (skip_damaged)", file.display())]
+    UnfitEvent {
+        /// The active log, or the archive: then `offset` counts in the text of the frame of that generation.
+        file: PathBuf,
+        /// Which text of the log's history.
+        generation: u64,
+        /// Where the line begins, in bytes.
+        offset: u64,
+        /// What does not fit.
+        why: String,
+    },
     /// A file that contradicts itself or another one.
     #[error("{} is damaged at byte {offset}: {what}; repair() keeps what can be read and sets the rest aside", file.display())]
     Damaged {
@@ -50,6 +62,20 @@ pub enum FoldError {
     Pruned {
         /// The sequence of the first event that is there.
         first: u64,
+    },
+    /// An archive from which history was pruned says no longer how much, and nothing else does.
+    #[error("{} begins with what was pruned from it, and that is damaged: without it no event behind has a number, so repair() leaves all as it is; put back its first {bytes} bytes from a copy", file.display())]
+    PrunedUnknown {
+        /// The archive.
+        file: PathBuf,
+        /// How much of its beginning says what was pruned.
+        bytes: u64,
+    },
+    /// A reducer called the log that it is a reducer of.
+    #[error("a reducer of the log in {} calls that log, which waits for the reducer: append what follows from an event when the refresh is over", dir.display())]
+    InReducer {
+        /// The log's directory.
+        dir: PathBuf,
     },
     /// A view has not folded what would be pruned.
     #[error("{} is of a view that may still need what would be pruned: refresh the view, or remove that file if nobody uses it", file.display())]
@@ -90,7 +116,11 @@ impl FoldError {
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Locked { .. } => io::ErrorKind::AlreadyExists,
-            Self::BadLine { .. } | Self::Damaged { .. } => io::ErrorKind::InvalidData,
+            Self::BadLine { .. }
+            | Self::UnfitEvent { .. }
+            | Self::Damaged { .. }
+            | Self::PrunedUnknown { .. } => io::ErrorKind::InvalidData,
+            Self::InReducer { .. } => io::ErrorKind::Deadlock,
             Self::Pruned { .. } => io::ErrorKind::NotFound,
             Self::Poisoned { .. } => io::ErrorKind::Other,
             Self::Invalid { .. } | Self::NotFolded { .. } => io::ErrorKind::InvalidInput,

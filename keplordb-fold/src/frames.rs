@@ -191,6 +191,13 @@ impl Archive {
         Ok(text)
     }
 
+    /// How long the frame is that says what was pruned, if that much can be told: it ends where the first other one begins.
+    pub(crate) fn head_bytes(&self) -> u64 {
+        let end = self.bytes().unwrap_or(0).min(8 + PRUNED_BYTES_MAX);
+        let found = self.find_magic(4.min(end)..end).ok().flatten();
+        found.unwrap_or(end)
+    }
+
     /// What was pruned from its first `end` bytes, and where its frames begin.
     pub(crate) fn pruned(&self, end: u64) -> io::Result<(Pruned, u64)> {
         let head = self.read(0, end.min(8 + PRUNED_BYTES_MAX))?;

@@ -23,6 +23,7 @@ use crate::paths::check_view_name;
 use crate::position::Position;
 use crate::rows::{Place, Reading, Row};
 use crate::snapshot::{self, Found, Progress};
+use crate::tail::is_event;
 use crate::view_options::{SnapshotPolicy, ViewOptions};
 
 /// Makes the bytes of a file of a state.
@@ -38,12 +39,13 @@ pub(crate) struct Kept<S> {
     pub(crate) progress: Progress,
     /// Whether the state is one that was verified or computed, not only the default.
     loaded: bool,
+    /// How often the state may have changed: the same number, the same state.
+    pub(crate) changes: u64,
     /// Whether the state has changed since it was last written.
     unsaved: bool,
     /// The sequence that the file is at.
     saved_sequence: u64,
-    /// How many damaged lines were passed over, and how many events of unknown types.
-    pub(crate) damaged_lines: u64,
+    /// How many events of unknown types were passed over.
     pub(crate) unknown_events: u64,
     run: Option<Run<S>>,
     /// Here, so that dropping a view can save it whatever its type.
@@ -56,7 +58,6 @@ pub(crate) struct Run<S> {
     state: Option<S>,
     pub(crate) progress: Progress,
     folded: u64,
-    damaged: u64,
     unknown: u64,
     kind: Kind,
     /// Why it stopped.
@@ -103,6 +104,16 @@ impl Moment {
     }
 }
 
+/// A state that a view keeps.
+pub(crate) struct Keeping<S> {
+    pub(crate) sequence: u64,
+    /// Where it is, or would be kept.
+    pub(crate) file: PathBuf,
+    pub(crate) is_in_memory: bool,
+    /// `None` of one of the past, which is read when it is wanted.
+    state: Option<(S, Progress)>,
+}
+
 /// What rows come from: some lines of a history.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
@@ -113,13 +124,18 @@ pub(crate) struct Source<'a> {
 
 impl<S> Run<S> {
     pub(crate) fn of(state: S, progress: Progress) -> Self {
-        Self { state: Some(state), progress, folded: 0, damaged: 0, unknown: 0, kind: Kind::On, error: None }
+        Self { state: Some(state), progress, folded: 0, unknown: 0, kind: Kind::On, error: None }
     }
 
     /// One that was made elsewhere.
     #[cfg(feature = "engine")]
     pub(crate) fn ended(state: S, progress: Progress, folded: u64, kind: Kind) -> Self {
         Self { folded, kind, ..Self::of(state, progress) }
+    }
+
+    /// Why it stopped, if not because it was at its end.
+    pub(crate) fn error(&self) -> Option<&io::Error> {
+        self.error.as_ref()
     }
 
     /// What it came to, or why it stopped.
@@ -165,7 +181,8 @@ impl<S> Run<S> {
                         break;
                     }
                     warn!("passed over: {error}");
-                    self.damaged += 1;
+                    self.progress
+                        .pass_over(Position { offset: source.block.at.offset + place.start as u64, ..end });
                 }
             }
             self.folded += 1;
@@ -192,8 +209,13 @@ fn bad_line(source: Source<'_>, place: Place, why: &str) -> io::Error {
     let paths = source.history.paths();
     let Position { generation, offset } = source.block.at;
     let file = if generation < source.present.generation { &paths.archive } else { &paths.log };
-    let offset = offset + place.start as u64;
-    FoldError::BadLine { file: file.clone(), generation, offset, why: why.to_owned() }.into()
+    let (file, offset, why) = (file.clone(), offset + place.start as u64, why.to_owned());
+    let line = source.block.text.get(place.start..place.start + place.bytes).unwrap_or_default();
+    if is_event(line) {
+        FoldError::UnfitEvent { file, generation, offset, why }.into()
+    } else {
+        FoldError::BadLine { file, generation, offset, why }.into()
+    }
 }
 
 impl<S> Kept<S>
@@ -210,9 +232,9 @@ where
             state: S::default(),
             progress: Progress::default(),
             loaded: false,
+            changes: 0,
             unsaved: false,
             saved_sequence: 0,
-            damaged_lines: 0,
             unknown_events: 0,
             run: None,
             encode: snapshot::encode,
@@ -255,7 +277,7 @@ where
     }
 
     fn anew(&self, present: &Present) -> io::Result<Run<S>> {
-        let (state, progress) = beginning(&self.options, present)?;
+        let (state, progress) = self.beginning(present)?;
         // Whatever made the state doubtful, the older ones are of the same making.
         checkpoints::delete_all(&*self.disk, &self.views_dir, &self.name)?;
         Ok(Run { kind: Kind::Instead, ..Run::of(state, progress) })
@@ -276,8 +298,12 @@ where
             // It says of no generation, so only where there was one alone it can be meant.
             Found::Plain(plain) if present.archive_bytes == 0 && self.options.version == 0 => {
                 let position = Position { generation: present.generation, offset: plain.offset };
-                let mut progress =
-                    Progress { position, hash: plain.hash, sequence: present.first_sequence, max_ts: 0 };
+                let mut progress = Progress {
+                    position,
+                    hash: plain.hash,
+                    sequence: present.first_sequence,
+                    ..Progress::default()
+                };
                 if continues(history, present, &progress)? {
                     if plain.offset > 0 {
                         progress.sequence = history.sequence_of(position)?;
@@ -386,14 +412,14 @@ where
 
     fn take(&mut self, run: Run<S>) -> io::Result<()> {
         let anew = matches!(run.kind, Kind::First | Kind::Instead);
-        let Run { state: Some(state), progress, folded, damaged, unknown, kind, .. } = run else {
+        let Run { state: Some(state), progress, folded, unknown, kind, .. } = run else {
             unreachable!("a run whose reducer panicked is not left");
         };
-        self.damaged_lines += damaged;
         self.unknown_events += unknown;
         self.state = state;
         self.loaded = true;
         self.unsaved |= folded > 0;
+        self.changes += u64::from(folded > 0 || kind != Kind::On);
         if kind == Kind::Loaded {
             self.saved_sequence = progress.sequence.saturating_sub(folded);
         }
@@ -480,7 +506,56 @@ where
                 return Ok((found.state, found.progress));
             }
         }
-        newest.map_or_else(|| beginning(&self.options, present), Ok)
+        newest.map_or_else(|| self.beginning(present), Ok)
+    }
+
+    /// All states that it would go on from: that in memory, that of its file, and those of the past.
+    pub(crate) fn keepings(&self, history: &History, present: &Present) -> io::Result<Vec<Keeping<S>>> {
+        check_view_name(&self.name)?;
+        let keeping = |(state, progress): (S, Progress), is_in_memory| Keeping {
+            sequence: progress.sequence,
+            file: self.snapshot_path.clone(),
+            is_in_memory,
+            state: Some((state, progress)),
+        };
+        let mut keepings = Vec::new();
+        if self.loaded {
+            keepings.push(keeping((self.state.clone(), self.progress.clone()), true));
+        }
+        if let Some(run) = self.load(history, present)? {
+            keepings.push(keeping(run.end()?, false));
+        }
+        let past = checkpoints::list(&**history.disk(), &self.views_dir, &self.name)?;
+        let of_past = |(sequence, file)| Keeping { sequence, file, is_in_memory: false, state: None };
+        keepings.extend(past.into_iter().map(of_past));
+        Ok(keepings)
+    }
+
+    /// What is kept there, if it fits the log.
+    pub(crate) fn open(
+        &self,
+        keeping: Keeping<S>,
+        history: &History,
+        present: &Present,
+    ) -> io::Result<Option<(S, Progress)>> {
+        let Some((state, progress)) = self.read(keeping) else { return Ok(None) };
+        Ok(continues(history, present, &progress)?.then_some((state, progress)))
+    }
+
+    /// The state that is kept there, if it can be read.
+    pub(crate) fn state_of(&self, keeping: Keeping<S>) -> Option<S> {
+        Some(self.read(keeping)?.0)
+    }
+
+    fn read(&self, keeping: Keeping<S>) -> Option<(S, Progress)> {
+        let Keeping { sequence, file, state, .. } = keeping;
+        let read = || checkpoints::read::<S>(&*self.disk, &file, sequence, self.options.version);
+        state.or_else(|| read().map(|stored| (stored.state, stored.progress)))
+    }
+
+    /// Where a view begins that has nothing to go on from.
+    pub(crate) fn beginning(&self, present: &Present) -> io::Result<(S, Progress)> {
+        beginning(&self.options, present)
     }
 }
 
@@ -531,7 +606,7 @@ fn beginning<S: Default>(options: &ViewOptions, present: &Present) -> io::Result
     }
     let position = Position { generation: present.first_generation, offset: 0 };
     let sequence = present.first_sequence;
-    Ok((S::default(), Progress { position, hash: String::new(), sequence, max_ts: 0 }))
+    Ok((S::default(), Progress { position, sequence, ..Progress::default() }))
 }
 
 /// Whether this history is the one that such a state was folded from: the line that ended there still does, in a log that may have

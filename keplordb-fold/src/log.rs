@@ -16,6 +16,8 @@ use crate::event::Event;
 use crate::options::{LockMode, SyncPolicy};
 use crate::reader::{EventReader, WaitResult};
 use crate::registry::{Moment, Registered, Registry};
+use crate::snapshot::PassedOver;
+use crate::verify::Verification;
 use crate::view::ViewOps;
 use crate::view_options::ViewOptions;
 use crate::writer::EventWriter;
@@ -68,7 +70,8 @@ impl EventLog {
     /// event stood before that.
     ///
     /// If the rotation fails, the event is appended all the same, and this says so:
-    /// [`last_rotation_error`](Self::last_rotation_error) has what went wrong, and the next append tries again.
+    /// [`last_rotation_error`](Self::last_rotation_error) has what went wrong, and it is tried again when the log has grown by an eighth
+    /// of its largest size: a rotation reads all of the log.
     ///
     /// # Errors
     /// Those [of every append](EventWriter#errors-of-every-append).
@@ -187,12 +190,11 @@ impl EventLog {
 
     /// Rotates if the log has reached its largest size.
     pub(crate) fn rotate_if_large(&mut self) {
-        let max_log_size = self.writer.max_log_size;
-        if max_log_size == 0 || self.writer.end() < max_log_size {
+        if !self.writer.is_to_be_rotated() {
             return;
         }
         if let Err(error) = self.rotate() {
-            tracing::warn!(dir = %self.dir().display(), %error, "the log was not rotated, which the next append tries again");
+            self.writer.put_rotation_off(&error);
             self.last_rotation_error = Some(error);
         }
     }
@@ -260,6 +262,50 @@ impl EventLog {
         self.registry.rebuild(name, self.reader.history())
     }
 
+    /// Reads everything that the log has, as [`EventReader::verify`], and folds all events afresh, in one pass for all views: whether
+    /// the state of each view is what its reducer makes of them. What is compared is the state in memory, the snapshot and the checkpoints,
+    /// each after the events that it is of.
+    ///
+    /// A state that differs is a [`ProblemKind::State`](crate::ProblemKind::State): somebody changed the file, or the reducer was changed
+    /// and kept its [version](ViewOptions::version). [`rebuild`](Self::rebuild) the view. Where history was pruned the oldest
+    /// state that is kept is believed, and the others must follow from it.
+    ///
+    /// States are compared as JSON. One that is not always the same JSON, such as a `HashSet`, differs from itself: take a
+    /// `BTreeSet`.
+    ///
+    /// Changes nothing. Cost: reads and parses all of history twice, and folds it. Memory: as [`EventReader::verify`], and three states for each
+    /// view.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use keplordb_fold::{Event, EventLog, ProblemKind};
+    /// use serde_json::json;
+    ///
+    /// let mut log = EventLog::builder(dir.path()).view::<u64>("count", |count, _| count + 1).open()?;
+    /// log.append(&Event::new("tick", json!(null)))?;
+    /// log.refresh_all()?;
+    /// assert!(log.verify()?.is_sound());
+    /// drop(log);
+    ///
+    /// // The reducer is another one now, and nobody was told.
+    /// let mut log = EventLog::builder(dir.path()).view::<u64>("count", |count, _| count + 10).open()?;
+    /// let verified = log.verify()?;
+    /// assert_eq!(verified.problems[0].kind, ProblemKind::State);
+    /// assert!(verified.problems[0].to_string().contains("it has 1, and they come to 10; rebuild() the view"));
+    /// log.rebuild("count")?;
+    /// assert!(log.verify()?.is_sound());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`EventReader::verify`].
+    ///
+    /// # Panics
+    /// If a reducer does.
+    pub fn verify(&self) -> io::Result<Verification> {
+        self.registry.verify(&self.reader)
+    }
+
     /// The names of the views, sorted.
     ///
     /// ```
@@ -286,6 +332,35 @@ impl EventLog {
         S: Serialize + DeserializeOwned + Default + Clone + 'static,
     {
         self.registry.state(name)
+    }
+
+    /// The damaged lines that a view passed over on the way to its state, and where the first is; `None` if it lacks nothing.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use keplordb_fold::{EventLog, ViewOptions, repair};
+    ///
+    /// let open = || {
+    ///     let options = ViewOptions::default().skip_damaged();
+    ///     EventLog::builder(dir.path()).view_with::<u64>("count", options, |count, _| count + 1).open()
+    /// };
+    /// std::fs::write(dir.path().join("app.jsonl"), "{\"type\":\"a\",\"data\":1,\"ts\":7}\nno event\n")?;
+    /// let mut log = open()?;
+    /// log.refresh_all()?;
+    /// assert_eq!(log.passed_over("count")?.map(|passed_over| passed_over.sequence), Some(1));
+    /// drop(log);
+    ///
+    /// repair(dir.path())?; // the line is in damaged/ now
+    /// let mut log = open()?;
+    /// log.refresh_all()?;
+    /// assert_eq!(log.passed_over("count")?, None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` if there is no view of that name.
+    pub fn passed_over(&self, name: &str) -> io::Result<Option<PassedOver>> {
+        self.registry.passed_over(name)
     }
 
     /// The state that a view had after the first `sequence` events, as [`View::state_at`](crate::View::state_at).

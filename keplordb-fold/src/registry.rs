@@ -10,11 +10,14 @@ use keplordb_disk::Disk;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::audit;
 use crate::event::Event;
 use crate::history::History;
 use crate::paths::check_view_name;
 use crate::reader::EventReader;
+use crate::snapshot::PassedOver;
 use crate::typed::TypedView;
+use crate::verify::Verification;
 use crate::view::{View, ViewOps};
 use crate::view_options::ViewOptions;
 use crate::views::refresh_all;
@@ -136,6 +139,20 @@ impl Registry {
         self.views.get_mut(name).ok_or_else(|| missing(name))?.rebuild_boxed(history)
     }
 
+    /// Everything that the log has, and the views' states against a fresh fold.
+    pub(crate) fn verify(&self, reader: &EventReader) -> io::Result<Verification> {
+        let history = reader.history();
+        let mut report = reader.verify()?;
+        let present = history.present()?;
+        let mut audits = Vec::new();
+        for name in self.names() {
+            let (view, _) = self.get(name)?;
+            audits.extend(view.audit(history, &present)?);
+        }
+        audit::run(history, &present, audits, &mut report)?;
+        Ok(report)
+    }
+
     /// Sorted.
     pub(crate) fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.views.keys().map(String::as_str).collect();
@@ -143,9 +160,14 @@ impl Registry {
         names
     }
 
-    /// How many events a view was folded from; 0 if there is none of that name.
-    pub(crate) fn sequence(&self, name: &str) -> u64 {
-        self.views.get(name).map_or(0, |view| view.stands_at().1)
+    /// A number that is another whenever the state of a view may be; 0 if there is none of that name.
+    pub(crate) fn changes(&self, name: &str) -> u64 {
+        self.views.get(name).map_or(0, |view| view.changes())
+    }
+
+    /// The damaged lines that a view passed over.
+    pub(crate) fn passed_over(&self, name: &str) -> io::Result<Option<PassedOver>> {
+        Ok(self.get(name)?.0.lacks())
     }
 
     /// The state of a view, of whatever type.

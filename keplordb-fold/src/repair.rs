@@ -24,7 +24,7 @@ use keplordb_disk::{Disk, DiskFile, RealDisk, put_in_place};
 use serde::de::IgnoredAny;
 
 use crate::aside::set_aside;
-use crate::error::at;
+use crate::error::{FoldError, at};
 use crate::frames::{Archive, Frame, FrameText, Pruned, compress};
 use crate::history::History;
 use crate::index;
@@ -93,6 +93,9 @@ impl Repaired {
 /// On a log in which nothing is wrong this changes nothing. A crash, or an error, leaves a log that can be repaired again. A look at the
 /// damage beforehand is [`EventReader::verify`](crate::EventReader::verify).
 ///
+/// No writer comes between: it has the writers' lock and their turn from the first look to the last step, so that a writer with
+/// [`LockMode::Flock`] is refused, and one with [`LockMode::None`] waits, its opening and its appends alike.
+///
 /// Cost: reads and parses all of history; where the archive is damaged, also writes it anew, which needs as much room beside it. Memory:
 /// the longest damaged generation, twice.
 /// ```
@@ -119,8 +122,8 @@ impl Repaired {
 ///
 /// # Errors
 /// `AlreadyExists` with [`FoldError::Locked`](crate::FoldError::Locked) if a writer has the log: close it. `NotFound` if there is no log.
-/// `InvalidData` if an archive no longer says how much history was pruned from it: put back an older copy of its first bytes. Else what a
-/// file operation says, a full disk for instance.
+/// `InvalidData` with [`FoldError::PrunedUnknown`](crate::FoldError::PrunedUnknown) if an archive no longer says how much history was pruned
+/// from it. Else what a file operation says, a full disk for instance.
 pub fn repair(dir: impl AsRef<Path>) -> io::Result<Repaired> {
     repair_on(&(Arc::new(RealDisk) as Arc<dyn Disk>), dir.as_ref())
 }
@@ -255,7 +258,7 @@ impl Repair<'_> {
         };
         let archive = Archive::new(file, path);
         let end = archive.bytes()?;
-        let (_, from) = archive.pruned(end)?;
+        let (_, from) = pruned_of(&archive, end)?;
         let mut parts = Parts::new(self.disk, self.paths, &archive, (from, end));
         let mut frames = Vec::new();
         while let Some(part) = parts.next()? {
@@ -295,7 +298,7 @@ impl Repair<'_> {
         };
         let archive = Archive::new(Arc::clone(&file), path);
         let end = archive.bytes()?;
-        let (pruned, from) = archive.pruned(end)?;
+        let (pruned, from) = pruned_of(&archive, end)?;
         let mut parts = Parts::new(self.disk, self.paths, &archive, (from, end));
         let (mut fates, mut generation) = (Vec::new(), pruned.generations);
         while let Some(part) = parts.next()? {
@@ -490,6 +493,16 @@ impl Repair<'_> {
         self.done.removed.extend_from_slice(files);
         Ok(())
     }
+}
+
+/// What was pruned, and where the frames begin.
+fn pruned_of(archive: &Archive, end: u64) -> io::Result<(Pruned, u64)> {
+    archive.pruned(end).map_err(|error| match damage_in(error) {
+        Ok(_) => {
+            FoldError::PrunedUnknown { file: archive.path().to_owned(), bytes: archive.head_bytes() }.into()
+        }
+        Err(error) => error,
+    })
 }
 
 /// The text of a frame, cleaned.

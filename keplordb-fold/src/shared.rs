@@ -8,17 +8,22 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::append::{AppendResult, ConditionalAppendError, SequencedAppendError, UniqueAppend};
+use crate::error::FoldError;
 use crate::event::Event;
 use crate::group::Group;
 use crate::log::EventLog;
 use crate::reader::EventReader;
 use crate::registry::{Moment, Registry, mismatch};
+use crate::snapshot::PassedOver;
+use crate::verify::Verification;
 use crate::writer::{EventWriter, result_of, to_line};
 
 /// A log that any number of threads append to and read views of. A clone is another handle of the same log, which is closed
@@ -38,6 +43,9 @@ use crate::writer::{EventWriter, result_of, to_line};
 /// ```
 /// Each append is durable when it returns, as with an [`EventLog`], and eight threads need about as many syncs as one. A thread that
 /// waits for a sync blocks: in asynchronous programs call it where blocking is allowed.
+///
+/// A reducer must not call the log that it is a reducer of, which would wait for itself: its calls are refused with
+/// [`FoldError::InReducer`]. What follows from an event is appended when the refresh is over.
 #[derive(Clone)]
 pub struct SharedLog {
     inner: Arc<Inner>,
@@ -45,12 +53,14 @@ pub struct SharedLog {
 
 struct Inner {
     registry: Mutex<Registry>,
+    /// The thread that has the registry, see [`this_thread`]; 0 if none has.
+    folds: AtomicUsize,
     writer: Mutex<EventWriter>,
     group: Group,
     published: RwLock<HashMap<String, Published>>,
     last_rotation_error: Mutex<Option<Arc<io::Error>>>,
     reader: EventReader,
-    max_log_size: u64,
+    names: Vec<String>,
 }
 
 impl EventLog {
@@ -80,10 +90,42 @@ impl EventLog {
 /// A view's state, for those who read it while the view goes on.
 struct Published {
     state: Arc<dyn Any + Send + Sync>,
-    /// Of how many events it is; `None` if it is to be copied again in any case.
-    sequence: Option<u64>,
+    /// [`Registry::changes`] of when it was copied.
+    changes: u64,
     /// Copies a state of the type that was asked for.
     copy: fn(&dyn Any) -> Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// The views, for one thread. While it has them it may be in a reducer, which must not wait for itself.
+struct Views<'a> {
+    registry: MutexGuard<'a, Registry>,
+    folds: &'a AtomicUsize,
+}
+
+impl Deref for Views<'_> {
+    type Target = Registry;
+
+    fn deref(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl DerefMut for Views<'_> {
+    fn deref_mut(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+}
+
+impl Drop for Views<'_> {
+    fn drop(&mut self) {
+        self.folds.store(0, Relaxed);
+    }
+}
+
+/// A number that no other living thread has; not 0.
+fn this_thread() -> usize {
+    thread_local!(static PLACE: u8 = const { 0 });
+    PLACE.with(|place| std::ptr::from_ref(place).addr())
 }
 
 impl SharedLog {
@@ -96,16 +138,36 @@ impl SharedLog {
     }
 
     fn new(writer: EventWriter, registry: Registry) -> Self {
+        let names = registry.names().into_iter().map(str::to_owned).collect();
         let inner = Inner {
             registry: Mutex::new(registry),
+            folds: AtomicUsize::new(0),
             group: Group::default(),
             published: RwLock::default(),
             last_rotation_error: Mutex::default(),
             reader: writer.reader(),
-            max_log_size: writer.max_log_size,
+            names,
             writer: Mutex::new(writer),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Refuses what a reducer of this log asks on the thread that waits for it.
+    fn check_caller(&self) -> io::Result<()> {
+        // Only this thread writes its own number there, so it needs no order.
+        if self.inner.folds.load(Relaxed) == this_thread() {
+            let dir = self.inner.reader.history().paths().dir.clone();
+            return Err(FoldError::InReducer { dir }.into());
+        }
+        Ok(())
+    }
+
+    /// Takes the views.
+    fn registry(&self) -> io::Result<Views<'_>> {
+        self.check_caller()?;
+        let registry = self.inner.registry.lock();
+        self.inner.folds.store(this_thread(), Relaxed);
+        Ok(Views { registry, folds: &self.inner.folds })
     }
 
     /// Appends an event, with those that other threads append at the same time: as [`EventLog::append`].
@@ -117,11 +179,12 @@ impl SharedLog {
     /// # Panics
     /// If a view's reducer does, in a rotation; the event is appended then.
     pub fn append(&self, event: &Event) -> io::Result<AppendResult> {
+        self.check_caller()?;
         let line = to_line(event)?;
         let write = |lines: &[u8], events| {
             let mut writer = self.inner.writer.lock();
             let start = writer.append_lines(lines, events)?;
-            Ok((start, self.is_large(&writer)))
+            Ok((start, writer.is_to_be_rotated()))
         };
         let (start, is_large) = self.inner.group.append(&line, write)?;
         if is_large {
@@ -172,23 +235,24 @@ impl SharedLog {
     /// # Errors
     /// As [`EventWriter::sync`].
     pub fn sync(&self) -> io::Result<()> {
+        self.check_caller()?;
         self.inner.writer.lock().sync()
     }
 
     /// Does what only one thread at a time can, and rotates if that made the log large.
-    fn write<T, E>(&self, write: impl FnOnce(&mut EventWriter) -> Result<T, E>) -> Result<T, E> {
+    fn write<T, E: From<io::Error>>(
+        &self,
+        write: impl FnOnce(&mut EventWriter) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.check_caller()?;
         let mut writer = self.inner.writer.lock();
         let result = write(&mut writer)?;
-        let is_large = self.is_large(&writer);
+        let is_large = writer.is_to_be_rotated();
         drop(writer);
         if is_large {
             self.rotate_if_large();
         }
         Ok(result)
-    }
-
-    fn is_large(&self, writer: &EventWriter) -> bool {
-        self.inner.max_log_size > 0 && writer.end() >= self.inner.max_log_size
     }
 
     /// Moves the active log into the archive: as [`EventLog::rotate`]. Appends of other threads wait meanwhile.
@@ -204,15 +268,14 @@ impl SharedLog {
 
     fn rotate_if_large(&self) {
         // Whoever was quicker has done it.
-        if let Err(error) = self.rotate_when(|writer| self.is_large(writer)) {
-            let dir = self.inner.writer.lock().dir().to_owned();
-            tracing::warn!(dir = %dir.display(), %error, "the log was not rotated, which the next append tries again");
+        if let Err(error) = self.rotate_when(EventWriter::is_to_be_rotated) {
+            self.inner.writer.lock().put_rotation_off(&error);
             *self.inner.last_rotation_error.lock() = Some(Arc::new(error));
         }
     }
 
     fn rotate_when(&self, is_wanted: impl FnOnce(&EventWriter) -> bool) -> io::Result<()> {
-        let mut registry = self.inner.registry.lock();
+        let mut registry = self.registry()?;
         // Most of it is folded while others append.
         let refreshed = registry.refresh_all(self.inner.reader.history());
         let mut writer = self.inner.writer.lock();
@@ -243,7 +306,7 @@ impl SharedLog {
     /// # Panics
     /// If a reducer does; its view is as before.
     pub fn refresh_all(&self) -> io::Result<()> {
-        let mut registry = self.inner.registry.lock();
+        let mut registry = self.registry()?;
         let refreshed = registry.refresh_all(self.inner.reader.history());
         self.publish(&registry);
         refreshed
@@ -254,7 +317,7 @@ impl SharedLog {
     /// # Errors
     /// As [`EventLog::refresh`].
     pub fn refresh(&self, name: &str) -> io::Result<()> {
-        let mut registry = self.inner.registry.lock();
+        let mut registry = self.registry()?;
         let refreshed = registry.refresh(name, &self.inner.reader);
         self.publish(&registry);
         refreshed
@@ -265,21 +328,27 @@ impl SharedLog {
     /// # Errors
     /// As [`EventLog::rebuild`].
     pub fn rebuild(&self, name: &str) -> io::Result<()> {
-        let mut registry = self.inner.registry.lock();
+        let mut registry = self.registry()?;
         let rebuilt = registry.rebuild(name, self.inner.reader.history());
-        if rebuilt.is_ok()
-            && let Some(published) = self.inner.published.write().get_mut(name)
-        {
-            // Of as many events it may be another state.
-            published.sequence = None;
-        }
         self.publish(&registry);
         rebuilt
     }
 
+    /// Compares everything that the log has with what it should be, the states of views included: as [`EventLog::verify`]. Nobody
+    /// refreshes meanwhile; appends and readers go on.
+    ///
+    /// # Errors
+    /// As [`EventLog::verify`].
+    ///
+    /// # Panics
+    /// If a reducer does.
+    pub fn verify(&self) -> io::Result<Verification> {
+        self.registry()?.verify(&self.inner.reader)
+    }
+
     /// The names of the views, sorted.
     pub fn views(&self) -> Vec<String> {
-        self.inner.registry.lock().names().into_iter().map(str::to_owned).collect()
+        self.inner.names.clone()
     }
 
     /// The state of a view as of its last refresh, or the default. It stays as it is while the caller has it.
@@ -305,10 +374,9 @@ impl SharedLog {
         let copy = |state: &dyn Any| -> Option<Arc<dyn Any + Send + Sync>> {
             Some(Arc::new(state.downcast_ref::<S>()?.clone()))
         };
-        let registry = self.inner.registry.lock();
+        let registry = self.registry()?;
         let state = copy(registry.any_state(name)?).ok_or_else(|| mismatch(name))?;
-        let sequence = Some(registry.sequence(name));
-        let published = Published { state: Arc::clone(&state), sequence, copy };
+        let published = Published { state: Arc::clone(&state), changes: registry.changes(name), copy };
         self.inner.published.write().insert(name.to_owned(), published);
         Ok(state)
     }
@@ -317,8 +385,7 @@ impl SharedLog {
     fn publish(&self, registry: &Registry) {
         let outdated: Vec<_> = {
             let published = self.inner.published.read();
-            let is_outdated =
-                |shown: &(&String, &Published)| shown.1.sequence != Some(registry.sequence(shown.0));
+            let is_outdated = |shown: &(&String, &Published)| shown.1.changes != registry.changes(shown.0);
             let outdated = published.iter().filter(is_outdated);
             outdated.map(|(name, published)| (name.clone(), published.copy)).collect()
         };
@@ -326,7 +393,7 @@ impl SharedLog {
             // Copied before the lock is taken that readers wait for.
             let Some(state) = registry.any_state(&name).ok().and_then(copy) else { continue };
             if let Some(published) = self.inner.published.write().get_mut(&name) {
-                (published.state, published.sequence) = (state, Some(registry.sequence(&name)));
+                (published.state, published.changes) = (state, registry.changes(&name));
             }
         }
     }
@@ -336,7 +403,7 @@ impl SharedLog {
     /// # Errors
     /// As [`EventLog::state_at`].
     pub fn state_at<S: 'static>(&self, name: &str, sequence: u64) -> io::Result<S> {
-        self.inner.registry.lock().state_at(name, &self.inner.reader, Moment::Sequence(sequence))
+        self.registry()?.state_at(name, &self.inner.reader, Moment::Sequence(sequence))
     }
 
     /// The state that a view had at a time, in seconds since the Unix epoch: as [`EventLog::state_at_time`].
@@ -344,7 +411,15 @@ impl SharedLog {
     /// # Errors
     /// As [`EventLog::state_at`].
     pub fn state_at_time<S: 'static>(&self, name: &str, ts: u64) -> io::Result<S> {
-        self.inner.registry.lock().state_at(name, &self.inner.reader, Moment::Time(ts))
+        self.registry()?.state_at(name, &self.inner.reader, Moment::Time(ts))
+    }
+
+    /// The damaged lines that a view passed over: as [`EventLog::passed_over`]. Waits for a refresh that is under way.
+    ///
+    /// # Errors
+    /// As [`EventLog::passed_over`].
+    pub fn passed_over(&self, name: &str) -> io::Result<Option<PassedOver>> {
+        self.registry()?.passed_over(name)
     }
 
     /// A reader of this log, which needs no lock.

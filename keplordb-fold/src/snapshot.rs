@@ -10,14 +10,16 @@
 //!   "hash": "a3f2e1b09c4d5e6f",
 //!   "generation": 2,
 //!   "sequence": 5120,
+//!   "passed_over": { "lines": 2, "sequence": 17, "generation": 0, "offset": 1101 },
 //!   "max_ts": 1700000000,
 //!   "reducer": 1,
 //!   "checksum": "45ab6734b21e6968"
 //! }
 //! ```
 //! `offset` is where the folded events end in the text of that generation, `hash` is [`line_hash`] of the line that
-//! ends there, `sequence` how many events were folded, `max_ts` the latest time among them, `reducer` the version of the
-//! reducer, `checksum` the same hash of all bytes before its own line. The files that [`save`] writes have the first three
+//! ends there, `sequence` how many events were folded, `passed_over` how many damaged lines the state lacks and where the first
+//! is (the key is there only if any are), `max_ts` the latest time of all, `reducer` the version of the reducer, `checksum` the same
+//! hash of all bytes before its own line. The files that [`save`] writes have the first three
 //! keys only; [`load`] reads both.
 
 use std::io::{self, ErrorKind};
@@ -120,6 +122,54 @@ pub fn delete(path: &Path) -> io::Result<()> {
     delete_on(&RealDisk, path)
 }
 
+/// Damaged lines that a view passed over: what its state lacks. See [`ViewOptions::skip_damaged`](crate::ViewOptions::skip_damaged).
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use keplordb_fold::{EventReader, View, ViewOptions};
+///
+/// std::fs::write(dir.path().join("app.jsonl"), "no event\n{\"type\":\"a\",\"data\":1,\"ts\":7}\n")?;
+/// # std::fs::create_dir(dir.path().join("views"))?;
+/// let count: View<u64> = View::new("count", |count, _| count + 1, &dir.path().join("views"));
+/// let mut count = count.with_options(ViewOptions::default().skip_damaged());
+/// assert_eq!(*count.refresh(&EventReader::new(dir.path()))?, 1);
+/// let passed_over = count.passed_over().expect("there is one");
+/// assert_eq!((passed_over.lines, passed_over.sequence, passed_over.position.offset), (1, 0, 0));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PassedOver {
+    /// How many.
+    pub lines: u64,
+    /// The number of the first: damaged lines are counted as events are.
+    pub sequence: u64,
+    /// Where the first begins.
+    pub position: Position,
+}
+
+/// The same as it stands in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PassedOverKeys {
+    lines: u64,
+    sequence: u64,
+    generation: u64,
+    offset: u64,
+}
+
+impl PassedOverKeys {
+    fn of(passed_over: PassedOver) -> Self {
+        let PassedOver { lines, sequence, position: Position { generation, offset } } = passed_over;
+        Self { lines, sequence, generation, offset }
+    }
+
+    fn value(self) -> PassedOver {
+        let Self { lines, sequence, generation, offset } = self;
+        PassedOver { lines, sequence, position: Position { generation, offset } }
+    }
+}
+
 /// How far a view has come.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Progress {
@@ -129,8 +179,18 @@ pub(crate) struct Progress {
     pub(crate) hash: String,
     /// The number of the event that comes next: how many there were before.
     pub(crate) sequence: u64,
+    /// Lines among them that were no events.
+    pub(crate) passed_over: Option<PassedOver>,
     /// The latest time of all events so far, in seconds; 0 before the first.
     pub(crate) max_ts: u64,
+}
+
+impl Progress {
+    /// Counts a damaged line that begins there, whose number is the next.
+    pub(crate) fn pass_over(&mut self, position: Position) {
+        let first = PassedOver { lines: 0, sequence: self.sequence, position };
+        self.passed_over.get_or_insert(first).lines += 1;
+    }
 }
 
 /// What a view keeps on disk.
@@ -161,6 +221,8 @@ struct Keys<'a, S> {
     hash: &'a str,
     generation: u64,
     sequence: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passed_over: Option<PassedOverKeys>,
     max_ts: u64,
     reducer: u64,
 }
@@ -174,6 +236,7 @@ struct ReadKeys<S> {
     hash: String,
     generation: Option<u64>,
     sequence: Option<u64>,
+    passed_over: Option<PassedOverKeys>,
     max_ts: Option<u64>,
     reducer: Option<u64>,
     checksum: Option<String>,
@@ -181,13 +244,14 @@ struct ReadKeys<S> {
 
 /// The bytes of a file for this state.
 pub(crate) fn encode<S: Serialize>(state: &S, progress: &Progress, reducer: u64) -> io::Result<Vec<u8>> {
-    let Progress { position, hash, sequence, max_ts } = progress;
+    let Progress { position, hash, sequence, passed_over, max_ts } = progress;
     let keys = Keys {
         state,
         offset: position.offset,
         hash,
         generation: position.generation,
         sequence: *sequence,
+        passed_over: passed_over.map(PassedOverKeys::of),
         max_ts: *max_ts,
         reducer,
     };
@@ -213,6 +277,7 @@ pub(crate) fn decode<S: DeserializeOwned>(text: &[u8]) -> Found<S> {
             hash,
             generation: None,
             sequence: None,
+            passed_over: None,
             max_ts: None,
             reducer: None,
             checksum: None,
@@ -223,12 +288,15 @@ pub(crate) fn decode<S: DeserializeOwned>(text: &[u8]) -> Found<S> {
             hash,
             generation: Some(generation),
             sequence: Some(sequence),
+            passed_over,
             max_ts: Some(max_ts),
             reducer: Some(reducer),
             checksum: Some(checksum),
         } if is_vouched_for(text, &checksum) => {
             let position = Position { generation, offset };
-            Found::Whole(Stored { state, progress: Progress { position, hash, sequence, max_ts }, reducer })
+            let passed_over = passed_over.map(PassedOverKeys::value);
+            let progress = Progress { position, hash, sequence, passed_over, max_ts };
+            Found::Whole(Stored { state, progress, reducer })
         }
         _ => Found::Nothing(Some("its checksum does not fit, so it was changed since it was written")),
     }
@@ -310,7 +378,8 @@ mod tests {
 
     fn progress() -> Progress {
         let position = Position { generation: 2, offset: 1284 };
-        Progress { position, hash: "a3f2e1b09c4d5e6f".to_owned(), sequence: 5120, max_ts: 1_700_000_000 }
+        let hash = "a3f2e1b09c4d5e6f".to_owned();
+        Progress { position, hash, sequence: 5120, passed_over: None, max_ts: 1_700_000_000 }
     }
 
     #[test]
@@ -329,6 +398,11 @@ mod tests {
         let state = BTreeMap::from([("a".to_owned(), vec![0.1, -1e300]), ("ü\n\"".to_owned(), vec![])]);
         let text = encode(&state, &progress(), 7).unwrap();
         assert_eq!(decode(&text), Found::Whole(Stored { state, progress: progress(), reducer: 7 }));
+        let position = Position { generation: 1, offset: 99 };
+        let passed_over = Some(PassedOver { lines: u64::MAX, sequence: 17, position });
+        let progress = Progress { passed_over, ..progress() };
+        let text = encode(&1, &progress, 7).unwrap();
+        assert_eq!(decode(&text), Found::Whole(Stored { state: 1, progress, reducer: 7 }));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use crate::history::History;
 use crate::kept::{Kept, Moment, Run, Source};
 use crate::position::Position;
-use crate::reducer::Reducer;
 use crate::rows::Row;
+use crate::snapshot::Progress;
 use crate::views::{self, Folding, Parsed, Parser};
 
 /// Folds up to a moment, beside the view.
@@ -24,7 +24,7 @@ struct Journey<S, F> {
 
 impl<S, F> Folding for Journey<S, F>
 where
-    F: Fn(&mut Run<S>, Parsed<'_>, Rules<'_>) -> bool,
+    F: Fn(&mut Run<S>, Parsed<'_>, Rules<'_, S>) -> bool,
 {
     fn next_position(&self) -> Position {
         self.run.progress.position
@@ -35,29 +35,36 @@ where
     }
 
     fn fold(&mut self, source: Source<'_>, parsed: Parsed<'_>) -> bool {
-        let rules = Rules { moment: self.moment, skip_damaged: self.skip_damaged, source };
+        let (moment, skip_damaged) = (self.moment, self.skip_damaged);
+        let rules = Rules {
+            source,
+            skip_damaged,
+            wants: &|progress, ts| moment.includes(progress, ts),
+            passed: &mut |_, _| (),
+        };
         (self.fold)(&mut self.run, parsed, rules)
     }
 }
 
-/// What a journey tells to the fold of each block.
-#[derive(Clone, Copy)]
-pub(crate) struct Rules<'a> {
-    moment: Moment,
-    skip_damaged: bool,
-    source: Source<'a>,
+/// What a fold beside a view is told for each block.
+pub(crate) struct Rules<'a, S> {
+    pub(crate) source: Source<'a>,
+    pub(crate) skip_damaged: bool,
+    /// Whether the next row is wanted, by what was folded before it and its time.
+    pub(crate) wants: &'a dyn Fn(&Progress, u64) -> bool,
+    /// Is told each state that the fold comes to.
+    pub(crate) passed: &'a mut dyn FnMut(&S, &Progress),
 }
 
-/// Folds rows until the moment.
-pub(crate) fn fold_until<S, T>(
+/// Folds rows by these rules. Returns whether it goes on behind them.
+pub(crate) fn fold_rows<S, T>(
     run: &mut Run<S>,
     rows: impl Iterator<Item = Row<T>>,
-    rules: Rules<'_>,
+    rules: Rules<'_, S>,
     step: impl FnMut(S, T, u64) -> S,
 ) -> bool {
-    let Rules { moment, skip_damaged, source } = rules;
-    let wants = |progress: &_, ts| moment.includes(progress, ts);
-    run.fold(source, rows, skip_damaged, step, wants, |_, _, _| ())
+    let Rules { source, skip_damaged, wants, passed } = rules;
+    run.fold(source, rows, skip_damaged, step, wants, |state, progress, _| passed(state, progress))
 }
 
 /// The state of a view at a moment, by a fold of such rows.
@@ -66,7 +73,7 @@ pub(crate) fn state_at<S>(
     history: &History,
     moment: Moment,
     parser: Parser,
-    fold: impl Fn(&mut Run<S>, Parsed<'_>, Rules<'_>) -> bool,
+    fold: impl Fn(&mut Run<S>, Parsed<'_>, Rules<'_, S>) -> bool,
 ) -> io::Result<S>
 where
     S: Serialize + DeserializeOwned + Default + Clone,
@@ -77,20 +84,4 @@ where
     let mut journey = Journey { run: Run::of(state, progress), moment, skip_damaged, parser, fold };
     views::run(history, &present, &mut [&mut journey])?;
     Ok(journey.run.end()?.0)
-}
-
-/// The same by a reducer of events.
-pub(crate) fn untyped<S>(
-    kept: &Kept<S>,
-    reducer: &Reducer<S>,
-    history: &History,
-    moment: Moment,
-) -> io::Result<S>
-where
-    S: Serialize + DeserializeOwned + Default + Clone,
-{
-    state_at(kept, history, moment, Parser::Events, |run, parsed, rules| {
-        let Parsed::Events(rows) = parsed else { return false };
-        fold_until(run, rows.iter().map(Row::as_ref), rules, |state, event, _| reducer(state, event))
-    })
 }

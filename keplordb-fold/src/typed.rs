@@ -12,13 +12,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::audit::{self, Audit};
 use crate::directory::Present;
 use crate::history::History;
-use crate::kept::{Kept, Moment, Source};
+use crate::kept::{Kept, Moment, Run, Source};
 use crate::position::Position;
 use crate::reader::EventReader;
 use crate::rows::{Row, parse};
-use crate::time_travel::{fold_until, state_at};
+use crate::snapshot::PassedOver;
+use crate::time_travel::{Rules, fold_rows, state_at};
 use crate::typed_line::{Beside, read_typed};
 use crate::view::{Sealed, ViewOps, kept_methods};
 use crate::view_options::ViewOptions;
@@ -153,7 +155,8 @@ where
     /// Folds the events that are new since the last refresh, and returns the state: [`View::refresh`](crate::View::refresh).
     ///
     /// # Errors
-    /// As there; `InvalidData` also where the data of an event does not fit its type.
+    /// As there; `InvalidData` with [`FoldError::UnfitEvent`](crate::FoldError::UnfitEvent) where the data of an event does not fit
+    /// its type.
     ///
     /// # Panics
     /// If the reducer does, or the making of an event; the view is then as before.
@@ -197,12 +200,16 @@ where
     }
 
     fn state_of(&self, reader: &EventReader, moment: Moment) -> io::Result<S> {
-        let parser = Parser::Own(Arc::clone(&self.parser));
-        state_at(&self.kept, reader.history(), moment, parser, |run, parsed, rules| {
-            let Some(rows) = own_rows::<E>(parsed) else { return false };
-            fold_until(run, rows.into_iter(), rules, |state, (event, beside), sequence| {
-                (self.reducer)(state, event, sequence, beside)
-            })
+        let fold =
+            |run: &mut _, parsed: Parsed<'_>, rules: Rules<'_, S>| self.fold_beside(run, parsed, rules);
+        state_at(&self.kept, reader.history(), moment, self.parser(), fold)
+    }
+
+    /// Folds a block into a run that is not the view's own.
+    fn fold_beside(&self, run: &mut Run<S>, parsed: Parsed<'_>, rules: Rules<'_, S>) -> bool {
+        let Some(rows) = own_rows::<E>(parsed) else { return false };
+        fold_rows(run, rows.into_iter(), rules, |state, (event, beside), sequence| {
+            (self.reducer)(state, event, sequence, beside)
         })
     }
 
@@ -288,8 +295,18 @@ where
         views::run_one(history, &present, self)
     }
 
-    fn stands_at(&self) -> (Position, u64) {
-        (self.kept.progress.position, self.kept.progress.sequence)
+    fn changes(&self) -> u64 {
+        self.kept.changes
+    }
+
+    fn lacks(&self) -> Option<PassedOver> {
+        self.passed_over()
+    }
+
+    fn audit(&self, history: &History, present: &Present) -> io::Result<Option<Box<dyn Audit + '_>>> {
+        let fold =
+            |run: &mut _, parsed: Parsed<'_>, rules: Rules<'_, S>| self.fold_beside(run, parsed, rules);
+        audit::of(&self.kept, (history, present), self.parser(), fold)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::hash::line_hash;
 use crate::history::History;
 use crate::index::{self, Entry, Facts};
 use crate::journal::Journal;
-use crate::lines::{Line, Lines, UNCOMMITTED, whole_lines_bytes};
+use crate::lines::{Line, Lines, UNCOMMITTED_LINE, whole_lines_bytes};
 use crate::parts::{Damage, Part, Parts, damage_in};
 use crate::paths::Paths;
 use crate::position::Position;
@@ -48,6 +48,9 @@ pub struct Verification {
     pub text_bytes: u64,
     /// How many snapshots and checkpoints fit the log.
     pub snapshots: u64,
+    /// How many states of views, on disk and in memory, are what a fresh fold comes to. Only who knows the reducers compares them:
+    /// [`EventLog::verify`](crate::EventLog::verify).
+    pub states: u64,
     /// At the end of the active log: a line or a batch that is not finished. A writer is at it, or the next one mends it.
     pub unfinished_bytes: u64,
     /// Whether a rotation is not finished. A writer is at it, or the next one ends it.
@@ -65,6 +68,13 @@ impl Verification {
     pub fn is_sound(&self) -> bool {
         self.problem_count == 0
     }
+
+    pub(crate) fn add(&mut self, problem: Problem) {
+        self.problem_count += 1;
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        }
+    }
 }
 
 /// Something that is wrong with a log. Its text says what, where, and what to do.
@@ -79,6 +89,8 @@ pub struct Problem {
     pub generation: Option<u64>,
     /// Where: in the text of that generation for a line, else in the file, in bytes.
     pub offset: u64,
+    /// After how many events, where it is about the state of a view.
+    pub sequence: Option<u64>,
     /// What is wrong there.
     pub what: String,
 }
@@ -99,6 +111,8 @@ pub enum ProblemKind {
     Index,
     /// The kept state of a view is not as it was written, or belongs to another log.
     Snapshot,
+    /// The state of a view is not what its reducer makes of the events: it was changed, or the reducer was and kept its version.
+    State,
 }
 
 impl ProblemKind {
@@ -109,14 +123,18 @@ impl ProblemKind {
             Self::Files | Self::Journal => "repair() keeps what can be read and sets the rest aside",
             Self::Index => "it is only a cache: remove it, or let repair() make it anew",
             Self::Snapshot => "it is only a cache: the view is computed anew when it is refreshed",
+            Self::State => "rebuild() the view, and give its reducer another version if that was changed",
         }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, file, generation, offset, what } = self;
+        let Self { kind, file, generation, offset, sequence, what } = self;
         write!(formatter, "{}", file.display())?;
+        if let Some(sequence) = sequence {
+            return write!(formatter, ", after {sequence} events: {what}; {}", kind.advice());
+        }
         if let Some(generation) = generation {
             write!(formatter, ", generation {generation}")?;
         }
@@ -129,7 +147,7 @@ impl EventReader {
     /// the archive whole and as its checksum says, and whether journal, index and the views' snapshots fit to them.
     ///
     /// Changes nothing and needs no lock: it may run beside a writer. Whether a snapshot's *state* is what its reducer makes of the
-    /// events only the view can tell, by [`rebuild`](crate::View::rebuild).
+    /// events only who has the reducer can tell: [`EventLog::verify`](crate::EventLog::verify) does.
     ///
     /// Cost: reads and parses all of history. Memory: some MiB, and the longest line or snapshot.
     /// ```
@@ -252,11 +270,8 @@ impl<'a> Check<'a> {
         offset: u64,
         what: impl Into<String>,
     ) {
-        self.report.problem_count += 1;
-        if self.report.problems.len() < PROBLEMS_MAX {
-            let problem = Problem { kind, file: file.to_owned(), generation, offset, what: what.into() };
-            self.report.problems.push(problem);
-        }
+        let (file, what) = (file.to_owned(), what.into());
+        self.report.add(Problem { kind, file, generation, offset, sequence: None, what });
     }
 
     /// Which bytes count. Where readers cannot tell because something is damaged, that is noted, and all of it counts.
@@ -401,8 +416,10 @@ impl<'a> Check<'a> {
             text = rest;
             if !is_committed {
                 if Session::look(self.disk, self.paths)?.is_none() {
-                    let what =
-                        format!("a line begins with '{}', so nobody reads on", char::from(UNCOMMITTED));
+                    let what = format!(
+                        "a line begins with {}, as a batch that was not committed does, so nobody reads on",
+                        UNCOMMITTED_LINE.escape_ascii()
+                    );
                     self.problem(ProblemKind::Line, path, Some(place.generation), place.offset, what);
                 }
                 break;

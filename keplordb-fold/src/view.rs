@@ -10,15 +10,17 @@ use keplordb_disk::Disk;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::audit::{self, Audit};
 use crate::directory::Present;
 use crate::event::Event;
 use crate::history::History;
-use crate::kept::{Kept, Moment, Source};
+use crate::kept::{Kept, Moment, Run, Source};
 use crate::position::Position;
 use crate::reader::EventReader;
 use crate::reducer::Reducer;
 use crate::rows::Row;
-use crate::time_travel;
+use crate::snapshot::PassedOver;
+use crate::time_travel::{Rules, fold_rows, state_at};
 use crate::view_options::ViewOptions;
 use crate::views::{self, Folding, Parsed, Parser};
 
@@ -103,8 +105,12 @@ pub(crate) trait Sealed: Folding {
     fn on_disk(&mut self, disk: Arc<dyn Disk>);
     /// Computes the state anew.
     fn rebuild_boxed(&mut self, history: &History) -> io::Result<()>;
-    /// Where it goes on, and how many events were before.
-    fn stands_at(&self) -> (Position, u64);
+    /// A number that changes whenever the state may have.
+    fn changes(&self) -> u64;
+    /// What the state lacks.
+    fn lacks(&self) -> Option<PassedOver>;
+    /// What compares the states that it keeps with those that a fresh fold comes to; `None` if it keeps none.
+    fn audit(&self, history: &History, present: &Present) -> io::Result<Option<Box<dyn Audit + '_>>>;
 }
 
 /// Gives a view type the methods that do not depend on its reducer.
@@ -138,10 +144,16 @@ macro_rules! kept_methods {
             self.kept.progress.sequence
         }
 
-        /// How many damaged lines were passed over since this value was made; only with
+        /// How many damaged lines were passed over on the way to this state, in earlier processes too; only with
         /// [`skip_damaged`](ViewOptions::skip_damaged) any are.
         pub fn damaged_lines(&self) -> u64 {
-            self.kept.damaged_lines
+            self.passed_over().map_or(0, |passed_over| passed_over.lines)
+        }
+
+        /// The same, and where the first one is; `None` if the state lacks nothing. [`repair`](crate::repair) sets lines aside that
+        /// are no events; then the view is computed anew, and nothing is passed over.
+        pub fn passed_over(&self) -> Option<PassedOver> {
+            self.kept.progress.passed_over
         }
 
         /// Writes the state to disk if it changed since that was last done, whatever the policy; durable when it returns.
@@ -236,7 +248,7 @@ where
     /// # Panics
     /// If the reducer does.
     pub fn state_at(&self, reader: &EventReader, sequence: u64) -> io::Result<S> {
-        time_travel::untyped(&self.kept, &self.reducer, reader.history(), Moment::Sequence(sequence))
+        self.state_of(reader, Moment::Sequence(sequence))
     }
 
     /// The state at a time, in seconds since the Unix epoch: as it was before the first event in the log that is later than that.
@@ -264,7 +276,19 @@ where
     /// # Panics
     /// If the reducer does.
     pub fn state_at_time(&self, reader: &EventReader, ts: u64) -> io::Result<S> {
-        time_travel::untyped(&self.kept, &self.reducer, reader.history(), Moment::Time(ts))
+        self.state_of(reader, Moment::Time(ts))
+    }
+
+    fn state_of(&self, reader: &EventReader, moment: Moment) -> io::Result<S> {
+        let fold =
+            |run: &mut _, parsed: Parsed<'_>, rules: Rules<'_, S>| self.fold_beside(run, &parsed, rules);
+        state_at(&self.kept, reader.history(), moment, Parser::Events, fold)
+    }
+
+    /// Folds a block into a run that is not the view's own.
+    fn fold_beside(&self, run: &mut Run<S>, parsed: &Parsed<'_>, rules: Rules<'_, S>) -> bool {
+        let Parsed::Events(rows) = parsed else { return false };
+        fold_rows(run, rows.iter().map(Row::as_ref), rules, |state, event, _| (self.reducer)(state, event))
     }
 
     kept_methods! {"
@@ -328,8 +352,18 @@ where
         views::run_one(history, &present, self)
     }
 
-    fn stands_at(&self) -> (Position, u64) {
-        (self.kept.progress.position, self.kept.progress.sequence)
+    fn changes(&self) -> u64 {
+        self.kept.changes
+    }
+
+    fn lacks(&self) -> Option<PassedOver> {
+        self.passed_over()
+    }
+
+    fn audit(&self, history: &History, present: &Present) -> io::Result<Option<Box<dyn Audit + '_>>> {
+        let fold =
+            |run: &mut _, parsed: Parsed<'_>, rules: Rules<'_, S>| self.fold_beside(run, &parsed, rules);
+        audit::of(&self.kept, (history, present), Parser::Events, fold)
     }
 }
 

@@ -43,7 +43,11 @@ impl ViewOptions {
     }
 
     /// Goes on behind a line that is no event, or whose data a typed reducer cannot take, rather than stop there with an error, which
-    /// is the default. Such lines are counted, and told to the log of the program; they stay where they are.
+    /// is the default. Such lines stay where they are, and are told to the log of the program; how many the state lacks, and where the
+    /// first is, says [`passed_over`](crate::View::passed_over), also after the program was started again.
+    ///
+    /// [`repair`](crate::repair) sets lines aside that are no events, so that nobody needs to pass over them any longer. Of an event that
+    /// a typed reducer cannot take it knows nothing: its type should.
     #[must_use]
     pub fn skip_damaged(self) -> Self {
         Self { skip_damaged: true, ..self }

@@ -25,8 +25,21 @@ use crate::rotation;
 use crate::unique::Window;
 use crate::view::ViewOps;
 
+/// What came before an active log that is empty.
+enum Before {
+    /// Nothing ever did.
+    Nothing,
+    /// The log had this version before the rotation that emptied it.
+    Archived(Version),
+    /// All of it was pruned, and nobody can know a version of it.
+    Pruned,
+}
+
 /// How many of the latest events [`append_unique`](EventWriter::append_unique) looks through unless told otherwise.
 const UNIQUE_EVENTS: usize = 10_000;
+
+/// A rotation that failed is tried again when the log has grown by its largest size divided by this.
+const ROTATION_GROWTH: u64 = 8;
 
 /// The appending side of a log.
 ///
@@ -56,6 +69,8 @@ pub struct EventWriter {
     active: Active,
     reader: EventReader,
     pub(crate) max_log_size: u64,
+    /// From which length on an automatic rotation is tried again that failed.
+    rotate_from: u64,
     /// What the log was before the last rotation.
     rotated: Option<Version>,
     unique: Window,
@@ -99,7 +114,7 @@ impl EventWriter {
         let reader = EventReader::with_disk(disk, dir);
         let active = Active::open(reader.history(), lock)?;
         let unique = Window::new(UNIQUE_EVENTS);
-        Ok(Self { active, reader, max_log_size: 0, rotated: None, unique, counted: None })
+        Ok(Self { active, reader, max_log_size: 0, rotate_from: 0, rotated: None, unique, counted: None })
     }
 
     /// Says when appended events are synced; [`SyncPolicy::Each`] until then. What was appended before is synced by the next sync.
@@ -197,6 +212,7 @@ impl EventWriter {
 
     /// Appends an event if the log is as the caller knows it: `expected_offset` bytes long, its last line having `expected_hash`. Those
     /// are the `end_offset` and the `line_hash` of what was appended last; 0 and any hash stand for a log in which nothing ever was.
+    /// Where all that ever was has been pruned, nobody knows a version, and every one is a conflict.
     ///
     /// A rotation in between changes nothing: the version from before it counts as long as nothing was appended since. To name a state of
     /// the log by one number that no rotation changes, there is [`append_if_seq`](Self::append_if_seq).
@@ -225,13 +241,16 @@ impl EventWriter {
             self.active.look()?;
             let end = self.active.end();
             if end == 0 {
-                let (actual_offset, actual_hash) = match self.rotated_version()? {
-                    Some(Version { end, hash }) => (end.offset, Some(hash)),
-                    None => (0, None),
+                let (is_expected, actual) = match self.before()? {
+                    Before::Nothing => (expected_offset == 0, None),
+                    Before::Pruned => (false, None),
+                    Before::Archived(Version { end, hash }) => {
+                        (end.offset == expected_offset && hash == expected_hash, Some((end.offset, hash)))
+                    }
                 };
-                let is_hash = expected_offset == 0 || actual_hash.as_deref() == Some(expected_hash);
-                if actual_offset != expected_offset || !is_hash {
-                    return Err(conflict(actual_offset, actual_hash));
+                if !is_expected {
+                    let (actual_offset, actual_hash) = actual.unzip();
+                    return Err(conflict(actual_offset.unwrap_or(0), actual_hash));
                 }
             } else if end != expected_offset {
                 return Err(conflict(end, None));
@@ -363,25 +382,42 @@ impl EventWriter {
         let (rotated, outcome) = rotation::rotate(&mut self.active, reader.history(), views);
         if rotated.is_some() {
             self.rotated = rotated;
+            self.rotate_from = 0;
         }
         outcome
     }
 
-    /// The state that the log had before the rotation that emptied it; `None` if there never was one.
-    fn rotated_version(&mut self) -> io::Result<Option<Version>> {
+    /// What came before a log that is empty.
+    fn before(&mut self) -> io::Result<Before> {
         let history = self.reader.history();
         let present = history.present()?;
-        let Some(generation) = present.generation.checked_sub(1) else { return Ok(None) };
-        if self.rotated.as_ref().is_none_or(|rotated| rotated.end.generation != generation) {
-            if generation < present.first_generation {
-                // All of it was pruned, and nobody can know a version of it.
-                return Ok(None);
-            }
-            let end = Position { generation, offset: history.facts(generation)?.text_bytes };
-            let hash = history.hash_before(end)?.unwrap_or_default();
-            self.rotated = Some(Version { end, hash });
+        let Some(generation) = present.generation.checked_sub(1) else { return Ok(Before::Nothing) };
+        if let Some(rotated) = self.rotated.as_ref().filter(|rotated| rotated.end.generation == generation) {
+            return Ok(Before::Archived(rotated.clone()));
         }
-        Ok(self.rotated.clone())
+        if generation < present.first_generation {
+            return Ok(Before::Pruned);
+        }
+        let end = Position { generation, offset: history.facts(generation)?.text_bytes };
+        let version = Version { end, hash: history.hash_before(end)?.unwrap_or_default() };
+        self.rotated = Some(version.clone());
+        Ok(Before::Archived(version))
+    }
+
+    /// Whether the log has reached its largest size, and a rotation was not tried just before.
+    pub(crate) fn is_to_be_rotated(&self) -> bool {
+        let end = self.active.end();
+        self.max_log_size > 0 && end >= self.max_log_size && end >= self.rotate_from
+    }
+
+    /// Tells that an automatic rotation failed, and lets the next one wait until the log has grown: each try reads all of it.
+    pub(crate) fn put_rotation_off(&mut self, error: &io::Error) {
+        let growth = (self.max_log_size / ROTATION_GROWTH).max(1);
+        self.rotate_from = self.active.end().saturating_add(growth);
+        tracing::warn!(
+            dir = %self.dir().display(), %error, again_at_bytes = self.rotate_from,
+            "the log was not rotated, which is tried again when it has grown"
+        );
     }
 
     /// A reader of this log, which is cheap and may be moved to another thread.
@@ -424,11 +460,6 @@ impl EventWriter {
         let disk = Arc::clone(self.active.history().disk());
         recovery::end_rotation(disk.as_ref(), self.active.paths(), self.active.file())?;
         work()
-    }
-
-    /// Where the log ended after this writer's last append.
-    pub(crate) fn end(&self) -> u64 {
-        self.active.end()
     }
 
     fn paths(&self) -> &Paths {

@@ -236,3 +236,38 @@ fn a_batch_that_was_not_committed_is_nothing_to_readers_and_set_aside_by_the_nex
     assert_eq!(active(&writer.reader()), ["a", "c"]);
     assert_eq!(set_aside(dir.path()), [batch]);
 }
+
+/// Each try of a rotation reads all of the log, so that one that fails is not tried at every append.
+#[test]
+fn a_rotation_that_fails_waits_until_the_log_has_grown() {
+    for is_shared in [false, true] {
+        let dir = tempdir().unwrap();
+        let mut log = Some(EventLog::builder(dir.path()).max_log_size(1_000).open().unwrap());
+        let shared = is_shared.then(|| log.take().unwrap().share());
+        let mut append = || match &shared {
+            Some(shared) => drop(shared.append(&event("a")).unwrap()),
+            None => drop(log.as_mut().unwrap().append(&event("a")).unwrap()),
+        };
+        let size = || fs::metadata(dir.path().join("app.jsonl")).unwrap().len();
+        let blocked = dir.path().join("archive.jsonl.zst");
+        fs::create_dir(&blocked).unwrap();
+        while size() < 1_000 {
+            append();
+        }
+        fs::remove_dir(&blocked).unwrap();
+        let (failed_at, line) = (size(), size() / 22);
+        append();
+        append();
+        assert_eq!(size(), failed_at + 2 * line, "no append failed, and none tried again");
+        append();
+        assert_eq!(size(), 0, "an eighth more");
+        // Then it goes on as ever.
+        for _ in 0..=(1_000 / line) {
+            append();
+        }
+        assert_eq!(size(), 0);
+        if let Some(shared) = &shared {
+            assert!(shared.last_rotation_error().is_none());
+        }
+    }
+}

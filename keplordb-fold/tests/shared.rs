@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::{all, event, types};
 use keplordb_fold::disk::sim::{Fault, FaultKind, OperationKind};
-use keplordb_fold::disk::{Disk, SimDisk};
+use keplordb_fold::disk::{Disk, RealDisk, SimDisk, replace};
 use keplordb_fold::{Event, EventLog, SharedLog, UniqueAppend};
 use tempfile::tempdir;
 
@@ -233,4 +233,58 @@ fn a_write_that_fails_fails_for_all_who_shared_it_and_none_of_them_is_in_the_log
     disk.fail(Fault { at: 0, kind: FaultKind::SyncFails, forever: false });
     assert!(log.append(&event("in doubt")).is_err());
     assert!(log.append(&event("after")).unwrap_err().to_string().contains("open the log anew"));
+}
+
+/// A line of the log is another one: as many events as before, and another state.
+#[test]
+fn a_state_that_was_computed_anew_is_shown_though_it_is_of_as_many_events() {
+    let dir = tempdir().unwrap();
+    let log = shared(dir.path(), 0);
+    log.append(&event("first")).unwrap();
+    log.refresh_all().unwrap();
+    assert_eq!(*log.view::<Vec<String>>("types").unwrap(), ["first"]);
+    let path = dir.path().join("app.jsonl");
+    let replaced = std::fs::read_to_string(&path).unwrap().replace("first", "another");
+    replace(&RealDisk, &path, replaced.as_bytes()).unwrap();
+    log.refresh_all().unwrap();
+    assert_eq!(*log.view::<Vec<String>>("types").unwrap(), ["another"]);
+}
+
+/// It would wait for itself.
+#[test]
+fn a_reducer_that_calls_its_own_log_is_refused() {
+    let dir = tempdir().unwrap();
+    let own: Arc<std::sync::OnceLock<SharedLog>> = Arc::default();
+    let refused = Arc::new(AtomicU64::new(0));
+    let (calls, counted) = (Arc::clone(&own), Arc::clone(&refused));
+    let reducer = move |count: u64, _: &Event| {
+        let Some(log) = calls.get() else { return count };
+        let outcomes = [
+            log.append(&event("from a reducer")).map(drop),
+            log.append_batch(&[event("a"), event("b")]).map(drop),
+            log.refresh_all(),
+            log.rotate(),
+            log.sync(),
+            log.view::<u64>("count").map(drop),
+            log.state_at::<u64>("count", 1).map(drop),
+            log.verify().map(drop),
+        ];
+        assert_eq!(log.views(), ["count"]);
+        for error in outcomes.map(Result::unwrap_err) {
+            assert_eq!(error.kind(), ErrorKind::Deadlock);
+            assert!(error.to_string().contains("when the refresh is over"), "{error}");
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        count + 1
+    };
+    let log = EventLog::builder(dir.path()).view("count", reducer).open().unwrap().share();
+    own.set(log.clone()).unwrap();
+    log.append(&event("a")).unwrap();
+    log.refresh_all().unwrap();
+    log.append(&event("b")).unwrap();
+    log.rotate().unwrap();
+    assert_eq!((*log.view::<u64>("count").unwrap(), refused.load(Ordering::Relaxed)), (2, 16));
+    // When the refresh is over this thread may again, and others always.
+    log.append(&event("c")).unwrap();
+    assert_eq!(all(&log.reader()), ["a", "b", "c"]);
 }

@@ -155,3 +155,27 @@ fn a_crash_leaves_the_archive_as_before_or_as_after() {
     }
     assert_eq!(firsts.len(), 2);
 }
+
+/// A log that had events is not one in which nothing ever was.
+#[test]
+fn a_log_that_was_pruned_to_nothing_is_not_taken_for_a_new_one() {
+    let (disk, names) = fixture();
+    let mut log = open(&disk);
+    log.rotate().unwrap();
+    log.prune(names.len() as u64).unwrap();
+    drop(log);
+    let mut log = open(&disk);
+    assert_eq!(log.reader().first().unwrap().0, names.len() as u64);
+    let event = Event::new("later", json!(1));
+    for (offset, hash) in [(0, ""), (0, "whatever"), (50, "")] {
+        match log.append_if(&event, offset, hash) {
+            Err(crate::ConditionalAppendError::Conflict(conflict)) => {
+                assert_eq!((conflict.expected_offset, conflict.actual_offset), (offset, 0));
+                assert_eq!(conflict.actual_hash, None);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(log.active_log_size().unwrap(), 0);
+    log.append_if_seq(&event, names.len() as u64).unwrap();
+}

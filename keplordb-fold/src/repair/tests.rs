@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use keplordb_disk::{SimDisk, read_all};
+use keplordb_disk::{MemoryDisk, SimDisk, read_all};
 use serde_json::json;
 
 use super::*;
 use crate::event::Event;
 use crate::log::EventLog;
+use crate::test_disk::HookedDisk;
 use crate::verify::Verification;
 
 const DIR: &str = "app";
@@ -372,4 +373,62 @@ fn a_repair_that_is_stopped_anywhere_can_be_repeated() {
     write(&torn, &paths().archive, &archive);
     flip(&torn, &paths().log, 3, 0);
     check_crashes(&torn);
+}
+
+/// Nothing else says how much was pruned, and a guess would give all events other numbers.
+#[test]
+fn an_archive_that_does_not_say_what_was_pruned_is_left_as_it_is() {
+    let (disk, _) = fixture();
+    open(&disk).prune(4).unwrap();
+    let whole = read(&disk, &paths().archive);
+    let head_bytes = whole.windows(4).position(|magic| magic == [0x28, 0xb5, 0x2f, 0xfd]).unwrap();
+    let events = events_from(&disk, 4);
+    for (at, bit) in [(0, 0), (5, 3), (head_bytes - 3, 1)] {
+        flip(&disk, &paths().archive, at, bit);
+        let damaged = disk.fingerprint();
+        let error = try_repair(&disk, DIR).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let text = error.to_string();
+        assert!(text.contains(&format!("put back its first {head_bytes} bytes")), "{text}");
+        assert_eq!(disk.fingerprint(), damaged, "nothing is changed");
+        let file = disk.open(&paths().archive).unwrap();
+        file.write_at(&whole[..head_bytes], 0).unwrap();
+        file.sync().unwrap();
+        repair(&disk);
+        assert_eq!(events_from(&disk, 4), events);
+    }
+}
+
+fn events_from(disk: &SimDisk, sequence: u64) -> Vec<String> {
+    let events = reader(disk).read_seq(sequence).unwrap();
+    events.map(|item| item.unwrap().0.event_type).collect()
+}
+
+/// Also for writers that want no lock: their turn is taken.
+#[test]
+fn nobody_comes_between_while_a_log_is_repaired() {
+    let memory = MemoryDisk::default();
+    let mut log = EventLog::builder(DIR).disk(Arc::new(memory.clone())).open().unwrap();
+    for n in 0..3 {
+        log.append(&Event::new("a", json!(n))).unwrap();
+        log.rotate().unwrap();
+    }
+    drop(log);
+    let archive = memory.open(&paths().archive).unwrap();
+    archive.write_at(b"x", 20).unwrap();
+    let (asked, turns) = (Arc::new(Mutex::new(0)), memory.open_lock(&paths().turn).unwrap());
+    let writers = memory.open_lock(&paths().log).unwrap();
+    let count = Arc::clone(&asked);
+    let hooked = HookedDisk::new(memory.clone(), move |path| {
+        if path != paths().log {
+            assert!(!turns.try_lock().unwrap(), "a writer could take its turn");
+            assert!(!writers.try_lock().unwrap(), "a writer could open the log");
+            *count.lock().unwrap() += 1;
+        }
+    });
+    let disk: Arc<dyn Disk> = Arc::new(hooked);
+    let repaired = repair_on(&disk, Path::new(DIR)).unwrap();
+    assert_eq!(repaired.damaged_generations, [0]);
+    assert!(*asked.lock().unwrap() > 20, "{}", asked.lock().unwrap());
+    assert!(memory.open_lock(&paths().turn).unwrap().try_lock().unwrap(), "given back");
 }

@@ -280,6 +280,31 @@ fn one_bad_line_can_be_passed_over() {
     assert_eq!(untyped.state_at(&log.reader(), 3).unwrap(), folded(&log.events[..2]));
     let error = self::typed("other").refresh(&log.reader()).unwrap_err();
     assert!(matches!(reason(&error), FoldError::BadLine { .. }), "{error}");
+
+    // It is known later too, and where; in the archive as well.
+    let first = log.reader().position_of(2).unwrap().unwrap();
+    let told = |view: &View<u64>| view.passed_over().map(|over| (over.lines, over.sequence, over.position));
+    assert_eq!(told(&untyped), Some((2, 2, first)));
+    log.rotate();
+    log.append_text(b"not JSON either\n");
+    let mut later = view("u").with_options(options);
+    assert_eq!(told(&later), None, "nothing was read yet");
+    later.refresh(&log.reader()).unwrap();
+    assert_eq!(told(&later), Some((3, 2, first)));
+
+    // Repaired, nothing is passed over but what is an event, and nobody needs to.
+    let repaired = crate::repair::repair_on(&log.disk, Path::new(DIR)).unwrap();
+    assert_eq!((repaired.lines_set_aside, repaired.snapshots_set_aside.len()), (3, 2));
+    let mut strict = view("u");
+    assert_eq!(*strict.refresh(&log.reader()).unwrap(), folded(&log.events));
+    assert_eq!(told(&strict), None);
+    let mut strict = self::typed("t");
+    let error = strict.refresh(&log.reader()).unwrap_err();
+    assert!(matches!(reason(&error), FoldError::UnfitEvent { .. }), "{error}");
+    assert!(error.to_string().contains("skip_damaged") && !error.to_string().contains("repair"), "{error}");
+    let mut typed = self::typed("t").with_options(options);
+    typed.refresh(&log.reader()).unwrap();
+    assert_eq!(typed.damaged_lines(), 1);
 }
 
 #[test]
@@ -610,7 +635,7 @@ fn much_at_once_is_folded_in_order_and_once() {
     let mut view = self::view("w");
     let error = view.refresh(&log.reader()).unwrap_err();
     assert_eq!(states(&others)[0], *view.state(), "it stopped there though another went on");
-    assert_eq!(others[2].stands_at().1, 40_000);
+    assert_eq!(others[2].next_position(), log.reader().end_position().unwrap());
     assert!(
         matches!(reason(&error), FoldError::BadLine { generation: 1, offset, .. } if *offset == middle as u64),
         "{error}"
