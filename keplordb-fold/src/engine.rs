@@ -18,8 +18,8 @@ use crate::view_options::ViewOptions;
 /// The state that the events of a store come to by a reducer: derived state for typed columnar events.
 ///
 /// A refresh catches up by the store's tail: from behind the last event that was folded, in the order of sequences, each one once, also
-/// after a restart. The state is kept like that of a [`View`](crate::View), as `<name>.snapshot.json` with the sequence that it has come
-/// to; [`ViewOptions`] say when, and which version its reducer has.
+/// after a restart. The state is kept like that of a [`View`](crate::View), as `<name>.store.json` with the sequence that it has come
+/// to; [`ViewOptions`] say when, and which version its reducer has. So the two may have one name and one directory.
 /// ```
 /// use keplordb::{Schema, Store};
 /// use keplordb_fold::StoreView;
@@ -50,7 +50,9 @@ use crate::view_options::ViewOptions;
 /// - **Deletes.** An event that is deleted before it was folded is not folded. One that is deleted later stays in the state, until
 ///   [`rebuild`](Self::rebuild).
 /// - **Retention.** Events that the store dropped before they were folded are an error, [`FoldError::Pruned`], unless
-///   [`ViewOptions::begin_after_pruned`] says to go on behind them. Once folded, events may go: the state remains.
+///   [`ViewOptions::begin_after_pruned`] says to go on behind them. Once folded, events may go: the state remains. Then its file is all
+///   that is left of them, and no cache any longer: back it up with the store. A refresh never removes it, and one that would begin
+///   anew, such as with another version of the reducer, and cannot, leaves it as it is.
 /// - **Another store.** A snapshot that has come further than the store is not used, and neither is a state in memory: both are computed anew.
 /// - Checkpoints of the past are not kept, and no event is damaged: those two options have no effect.
 pub struct StoreView<E: Schema, S> {
@@ -72,7 +74,7 @@ where
         reducer: impl Fn(S, &E::Row) -> S + Send + Sync + 'static,
         views_dir: &Path,
     ) -> Self {
-        Self { kept: Kept::new(name, views_dir), reducer: Arc::new(reducer) }
+        Self { kept: Kept::of_store(name, views_dir), reducer: Arc::new(reducer) }
     }
 
     /// Folds the events that are new since the last refresh, and returns the state.
@@ -83,8 +85,9 @@ where
     ///
     /// # Errors
     /// [`FoldError::Pruned`] in the error if events were dropped before they were folded; the view stays before them. A
-    /// [`DbError`] in it where the store cannot be read: what was folded until then is kept. `InvalidInput` for a name that cannot be
-    /// a file. Else what writing the snapshot says.
+    /// [`DbError`] in it where the store cannot be read: what was folded until then is kept, unless it began with the first event, as
+    /// without a snapshot that fits: then view and file are as before. `InvalidInput` for a name that cannot be a file. Else what
+    /// writing the snapshot says.
     ///
     /// # Panics
     /// If the reducer does; the view is then as before.
@@ -105,7 +108,14 @@ where
             }
         };
         let (run, failed) = self.fold(store, state, progress, kind);
+        if matches!(kind, Kind::First | Kind::Instead) && failed.is_err() {
+            // Of events that are gone the file may know alone, though this reducer cannot read it.
+            return failed.map(|()| &self.kept.state);
+        }
         self.kept.settle(run)?;
+        if self.kept.is_time_to_save() {
+            self.kept.save()?;
+        }
         failed.map(|()| &self.kept.state)
     }
 
@@ -121,6 +131,8 @@ where
         let (run, failed) = self.fold(store, S::default(), Progress::default(), Kind::Instead);
         failed?;
         self.kept.settle(run)?;
+        // Also where nothing was folded: what was kept before must not be gone on from.
+        self.kept.save()?;
         Ok(&self.kept.state)
     }
 

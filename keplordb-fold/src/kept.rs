@@ -241,6 +241,14 @@ where
         }
     }
 
+    /// Of a store, with a file of its own name: that of a log's view says other things.
+    #[cfg(feature = "engine")]
+    pub(crate) fn of_store(name: &str, views_dir: &Path) -> Self {
+        let mut kept = Self::new(name, views_dir);
+        kept.snapshot_path = views_dir.join(format!("{name}.store.json"));
+        kept
+    }
+
     pub(crate) fn on_disk(&mut self, disk: Arc<dyn Disk>) {
         self.disk = disk;
     }
@@ -363,7 +371,12 @@ where
             if stopped && run.kind == Kind::Instead {
                 return result;
             }
-            self.take(run)?;
+            let anew = matches!(run.kind, Kind::First | Kind::Instead);
+            self.take(run);
+            if anew && !self.is_time_to_save() {
+                // What is there is of no use, and would only be looked at again.
+                snapshot::delete_on(&*self.disk, &self.snapshot_path)?;
+            }
         }
         let here = self.progress.position.generation;
         if !stopped && here < present.generation {
@@ -395,14 +408,14 @@ where
         }
     }
 
-    /// Takes a run that came to its end elsewhere, and writes the file if it is time.
+    /// Takes a run that came to its end elsewhere.
     #[cfg(feature = "engine")]
     pub(crate) fn settle(&mut self, run: Run<S>) -> io::Result<()> {
         if !self.loaded {
             self.disk.create_dir(&self.views_dir).map_err(crate::error::at("create", &self.views_dir))?;
         }
-        self.take(run)?;
-        if self.is_time_to_save() { self.save() } else { Ok(()) }
+        self.take(run);
+        Ok(())
     }
 
     #[cfg(feature = "engine")]
@@ -410,7 +423,7 @@ where
         self.loaded
     }
 
-    fn take(&mut self, run: Run<S>) -> io::Result<()> {
+    fn take(&mut self, run: Run<S>) {
         let anew = matches!(run.kind, Kind::First | Kind::Instead);
         let Run { state: Some(state), progress, folded, unknown, kind, .. } = run else {
             unreachable!("a run whose reducer panicked is not left");
@@ -427,15 +440,10 @@ where
         if anew {
             self.saved_sequence = 0;
             self.unsaved = folded > 0;
-            if !self.is_time_to_save() {
-                // What is there is of no use, and would only be looked at again.
-                snapshot::delete_on(&*self.disk, &self.snapshot_path)?;
-            }
         }
-        Ok(())
     }
 
-    fn is_time_to_save(&self) -> bool {
+    pub(crate) fn is_time_to_save(&self) -> bool {
         self.unsaved
             && match self.options.snapshots {
                 SnapshotPolicy::EachRefresh => true,

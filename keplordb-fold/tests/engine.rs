@@ -6,9 +6,10 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use keplordb::{Schema, Store};
-use keplordb_disk::{RealDisk, read_all, replace};
-use keplordb_fold::{FoldError, SnapshotPolicy, StoreView, ViewOptions};
+use keplordb::{Options, Schema, Store};
+use keplordb_disk::{Disk, RealDisk, read_all, replace};
+use keplordb_fold::{Event, EventLog, FoldError, SnapshotPolicy, StoreView, ViewOptions};
+use serde_json::json;
 
 /// What somebody bought.
 #[derive(Schema)]
@@ -64,7 +65,7 @@ fn a_view_is_the_fold_of_all_events_over_flushes_and_restarts() {
     let store = Store::<Order>::open(dir.path().join("store")).unwrap();
     assert_eq!(*live.refresh(&store).unwrap(), expected(200));
     assert_eq!(*live.rebuild(&store).unwrap(), expected(200));
-    let file = dir.path().join("views/orders.snapshot.json");
+    let file = dir.path().join("views/orders.store.json");
     let before = std::fs::metadata(&file).unwrap().modified().unwrap();
     live.refresh(&store).unwrap();
     view(dir.path()).refresh(&store).unwrap();
@@ -87,7 +88,7 @@ fn a_snapshot_spares_the_fold_and_is_doubted_where_it_must_be() {
     left.insert("ann".to_owned(), vec![6]);
     assert_eq!(*next.refresh(&store).unwrap(), left, "another version begins anew");
     // Any changed byte.
-    let file = dir.path().join("views/orders.snapshot.json");
+    let file = dir.path().join("views/orders.store.json");
     let mut text = read_all(&RealDisk, &file, 1 << 20).unwrap();
     text[20] ^= 1;
     replace(&RealDisk, &file, &text).unwrap();
@@ -133,16 +134,122 @@ fn events_that_were_dropped_unseen_are_an_error_or_passed_over_as_asked() {
     for _ in 0..2 {
         let error = late.refresh(&store).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<FoldError>());
-        assert!(matches!(reason, Some(FoldError::Pruned { .. })), "{error}");
+        assert!(is_pruned(&error), "{error}");
     }
     let options = ViewOptions::default().begin_after_pruned().snapshots(SnapshotPolicy::OnClose);
     let mut late = view(&elsewhere).with_options(options);
     let seen: Vec<u32> = late.refresh(&store).unwrap().values().flatten().copied().collect();
     assert_eq!(seen.len(), 2);
-    assert!(!elsewhere.join("views/orders.snapshot.json").exists());
+    assert!(!elsewhere.join("views/orders.store.json").exists());
     drop(late);
-    assert!(elsewhere.join("views/orders.snapshot.json").exists());
+    assert!(elsewhere.join("views/orders.store.json").exists());
+}
+
+#[test]
+fn what_alone_knows_of_dropped_events_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("views/orders.store.json");
+    let contents = || read_all(&RealDisk, &file, 1 << 20).unwrap();
+    let store = Store::<Order>::open(dir.path().join("store")).unwrap();
+    append(&store, 0, 5);
+    view(dir.path()).refresh(&store).unwrap();
+    store.flush().unwrap();
+    store.gc(1_000_000).unwrap();
+    append(&store, 5, 2);
+    let before = contents();
+
+    // A state that this program cannot read, and another version of the reducer, also where nothing is saved at once.
+    let mut number: StoreView<Order, u64> = StoreView::new("orders", |n, _| n + 1, &dir.path().join("views"));
+    assert!(is_pruned(&number.refresh(&store).unwrap_err()));
+    for policy in [SnapshotPolicy::EachRefresh, SnapshotPolicy::OnClose, SnapshotPolicy::Manual] {
+        let options = ViewOptions::default().version(2).snapshots(policy);
+        let mut next = view(dir.path()).with_options(options);
+        for _ in 0..2 {
+            assert!(is_pruned(&next.refresh(&store).unwrap_err()));
+            assert!(next.state().is_empty() && next.last_sequence().is_none());
+        }
+        next.save_snapshot().unwrap();
+    }
+    assert!(is_pruned(&view(dir.path()).rebuild(&store).unwrap_err()));
+    assert!(contents() == before);
+
+    // A store that is empty, as where a volume is not there.
+    let empty = Store::<Order>::open(dir.path().join("empty")).unwrap();
+    for policy in [SnapshotPolicy::EachRefresh, SnapshotPolicy::OnClose] {
+        let mut view = view(dir.path()).with_options(ViewOptions::default().snapshots(policy));
+        assert!(view.refresh(&empty).unwrap().is_empty());
+        assert!(contents() == before);
+        assert_eq!(*view.refresh(&empty).unwrap(), Cents::new());
+    }
+    assert!(contents() == before);
+    assert_eq!(
+        *view(dir.path()).refresh(&store).unwrap(),
+        expected(7),
+        "and the reducer that made it goes on"
+    );
+    // Who asks for it gets it.
+    assert!(view(dir.path()).rebuild(&empty).unwrap().is_empty());
+    assert!(contents() != before);
+}
+
+#[test]
+fn a_fold_from_the_first_event_that_cannot_end_harms_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("views/orders.store.json");
+    let contents = || read_all(&RealDisk, &file, 1 << 20).unwrap();
+    let unmerged = Options::default().merge_rows(0);
+    let config = Order::default_config(dir.path().join("store"));
+    let store = Store::<Order>::open_with(config, unmerged).unwrap();
+    append(&store, 0, 3_000);
+    store.flush().unwrap();
+    append(&store, 3_000, 1_000);
+    let mut kept = view(dir.path());
+    kept.refresh(&store).unwrap();
+    store.flush().unwrap();
+    let before = contents();
+    let segments = std::fs::read_dir(dir.path().join("store/segments")).unwrap();
+    let newest = segments.map(|entry| entry.unwrap().path()).max().unwrap();
+    let newest = RealDisk.open(&newest).unwrap();
+    let damage = vec![0xaa; usize::try_from(newest.bytes().unwrap()).unwrap() - 512];
+    newest.write_at(&damage, 256).unwrap();
+
+    let mut next = view(dir.path()).with_options(ViewOptions::default().version(2));
+    assert!(next.refresh(&store).is_err());
+    assert!(next.state().is_empty() && contents() == before);
+    assert!(kept.rebuild(&store).is_err());
+    assert!(*kept.state() == expected(4_000) && contents() == before);
+}
+
+fn is_pruned(error: &io::Error) -> bool {
+    let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<FoldError>());
+    matches!(reason, Some(FoldError::Pruned { .. }))
+}
+
+#[test]
+fn it_and_a_view_of_a_log_may_have_one_name_and_one_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::<Order>::open(dir.path().join("store")).unwrap();
+    append(&store, 0, 5);
+    let open = || EventLog::builder(dir.path()).view::<u64>("orders", |count, _| count + 1).open().unwrap();
+    let of_store = || -> StoreView<Order, u64> {
+        StoreView::new("orders", |count, _| count + 1, &dir.path().join("views"))
+    };
+    let mut log = open();
+    for n in 0..3 {
+        log.append(&Event::new("order", json!(n))).unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(*of_store().refresh(&store).unwrap(), 5);
+        log.refresh_all().unwrap();
+        assert_eq!(*log.view::<u64>("orders").unwrap(), 3);
+        drop(log);
+        log = open();
+    }
+    log.rotate().unwrap();
+    assert_eq!(log.prune(3).unwrap().events, 0..3, "a store's view needs nothing of the log");
+    assert!(log.reader().verify().unwrap().is_sound());
+    append(&store, 5, 1);
+    assert_eq!(*of_store().refresh(&store).unwrap(), 6);
 }
 
 #[test]
@@ -154,5 +261,5 @@ fn names_that_lead_elsewhere_are_refused() {
         StoreView::new("../escaped", |n, _| n + 1, &dir.path().join("views"));
     assert_eq!(view.refresh(&store).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     assert_eq!(view.rebuild(&store).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-    assert!(!dir.path().join("escaped.snapshot.json").exists());
+    assert!(!dir.path().join("escaped.store.json").exists());
 }
