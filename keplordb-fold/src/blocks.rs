@@ -26,6 +26,8 @@ pub(crate) struct Blocks {
     /// What is decoded of the archive, and the generation behind that.
     archived: Option<(Ahead, u64)>,
     log: Option<Arc<dyn DiskFile>>,
+    /// Memory for the next block.
+    spare: Vec<u8>,
     is_done: bool,
 }
 
@@ -55,6 +57,7 @@ impl Blocks {
             end,
             archived: None,
             log: None,
+            spare: Vec::new(),
             is_done: from.generation > end.generation,
         };
         if !blocks.is_done {
@@ -74,6 +77,14 @@ impl Blocks {
         let next = self.step();
         self.is_done = !matches!(next, Ok(Some(_)));
         next
+    }
+
+    /// Takes back the text of a block that was made use of, so that the next one is read into the same memory, which is still in the
+    /// processor's cache.
+    pub(crate) fn take_back(&mut self, text: Vec<u8>) {
+        if text.capacity() <= 2 * BLOCK_BYTES {
+            self.spare = text;
+        }
     }
 
     fn step(&mut self) -> io::Result<Option<Block>> {
@@ -132,7 +143,8 @@ impl Blocks {
                 Some(log) => log,
                 log => log.insert(self.directory.disk().open_read(path).map_err(at("open", path))?),
             };
-            let mut text = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(wanted)];
+            let mut text = std::mem::take(&mut self.spare);
+            text.resize(usize::try_from(left).unwrap_or(usize::MAX).min(wanted), 0);
             let read = log.read_at(&mut text, self.at.offset).map_err(at("read", path))?;
             text.truncate(read);
             let whole = whole_lines_bytes(&text);

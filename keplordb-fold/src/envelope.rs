@@ -30,8 +30,7 @@ impl<'a> Envelope<'a> {
         // or leaves data that are no JSON.
         let (rest, actor) = plain_text_at_the_end(rest, ",\"actor\":")?;
         let (rest, id) = plain_text_at_the_end(rest, ",\"id\":")?;
-        let (rest, digits) = rest.split_at_checked(rest.len() - digits_at_the_end(rest))?;
-        let (ts, _) = number(digits)?;
+        let (rest, ts) = number_at_the_end(rest)?;
         let data = rest.strip_suffix(",\"ts\":")?;
         if data.len() > 2 * BRACKETS_MAX
             && memchr::memchr2_iter(b'[', b'{', data.as_bytes()).count() > BRACKETS_MAX
@@ -40,10 +39,6 @@ impl<'a> Envelope<'a> {
         }
         Some(Self { kind, data, ts, id, actor })
     }
-}
-
-fn digits_at_the_end(text: &str) -> usize {
-    text.bytes().rev().take_while(u8::is_ascii_digit).count()
 }
 
 /// A text up to its closing quote, and what follows that. `None` for one that a parser would have to look at.
@@ -80,6 +75,24 @@ pub(crate) fn number(text: &str) -> Option<(u64, &str)> {
     }
     let is_json = digits == 1 || digits > 1 && !text.starts_with('0');
     is_json.then_some((value, text.get(digits..)?))
+}
+
+/// Likewise at the end, and what comes before.
+fn number_at_the_end(text: &str) -> Option<(&str, u64)> {
+    let (mut value, mut power) = (0_u64, Some(1_u64));
+    let mut begin = text.len();
+    for byte in text.bytes().rev() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        value = value.checked_add(power?.checked_mul(u64::from(digit))?)?;
+        power = power?.checked_mul(10);
+        begin -= 1;
+    }
+    let (before, digits) = text.split_at_checked(begin)?;
+    let is_json = digits.len() == 1 || digits.len() > 1 && !digits.starts_with('0');
+    is_json.then_some((before, value))
 }
 
 #[cfg(test)]
@@ -126,6 +139,10 @@ mod tests {
             r#"{"type":"a","data":1,"ts":7.5}"#,
             r#"{"type":"a","data":1,"ts":-7}"#,
             r#"{"type":"a","data":1,"ts":18446744073709551616}"#,
+            r#"{"type":"a","data":1,"ts":20000000000000000000}"#,
+            r#"{"type":"a","data":1,"ts":100000000000000000000}"#,
+            r#"{"type":"a","data":1,"ts":000000000000000000000007}"#,
+            r#"{"type":"a","data":1,"ts":00}"#,
             r#"{"type":"a","data":1,"ts":}"#,
             r#"{"type":"a","data":,"ts":7}"#,
             r#"{"type":"a","data":1,"ts":7,"id":"a","id":"b"}"#,

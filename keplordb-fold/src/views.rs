@@ -196,9 +196,10 @@ impl Pass<'_, '_> {
         let mut spares = Spares::default();
         let mut events = Vec::new();
         while let Some(block) = blocks.next()? {
-            let parsed = demand.parse(block, events, &mut spares);
-            let goes_on;
-            (goes_on, events) = self.fold(parsed, &mut going);
+            let mut parsed = demand.parse(block, events, &mut spares);
+            let goes_on = self.fold(&mut parsed, &mut going);
+            blocks.take_back(parsed.block.text);
+            events = parsed.events;
             if !goes_on {
                 break;
             }
@@ -251,12 +252,13 @@ impl Pass<'_, '_> {
                     }
                 }
                 let Some(next) = ahead.pop_front() else { break };
-                let Ok(parsed) = next.recv() else {
+                let Ok(mut parsed) = next.recv() else {
                     // What an event's own `Deserialize` panicked with is passed on by the scope.
                     break;
                 };
-                let goes_on;
-                (goes_on, used) = self.fold(parsed, &mut going);
+                let goes_on = self.fold(&mut parsed, &mut going);
+                blocks.take_back(parsed.block.text);
+                used = parsed.events;
                 if !goes_on {
                     stopped.store(true, Relaxed);
                     break;
@@ -266,10 +268,10 @@ impl Pass<'_, '_> {
         })
     }
 
-    /// Returns whether anybody wants more, and the events for the next block.
-    fn fold(&mut self, parsed: ParsedBlock, going: &mut [bool]) -> (bool, Vec<Row<Box<Event>>>) {
+    /// Returns whether anybody wants more.
+    fn fold(&mut self, parsed: &mut ParsedBlock, going: &mut [bool]) -> bool {
         let ParsedBlock { block, events, own } = parsed;
-        let source = Source { block: &block, history: self.history, present: self.present };
+        let source = Source { block, history: self.history, present: self.present };
         for ((folding, going), own) in self.foldings.iter_mut().zip(going.iter_mut()).zip(own) {
             if !*going {
                 continue;
@@ -278,12 +280,12 @@ impl Pass<'_, '_> {
                 // It has folded this block before.
                 continue;
             }
-            *going = match own {
+            *going = match own.take() {
                 Some(rows) => folding.fold(source, Parsed::Own(rows)),
-                None => folding.fold(source, Parsed::Events(&events)),
+                None => folding.fold(source, Parsed::Events(events)),
             };
         }
-        (going.contains(&true), events)
+        going.contains(&true)
     }
 }
 
