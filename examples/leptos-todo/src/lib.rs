@@ -8,7 +8,7 @@
 pub mod api;
 pub mod app;
 #[cfg(feature = "hydrate")]
-mod browser;
+pub mod browser;
 #[cfg(feature = "ssr")]
 pub mod server;
 #[cfg(feature = "ssr")]

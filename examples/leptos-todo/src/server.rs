@@ -105,7 +105,11 @@ async fn keep_to_own_pages(mut request: Request, next: Next) -> Response {
     }
     // The way back is where the request says that the form was, with what went wrong behind it. There is one page only.
     request.headers_mut().insert(REFERER, HeaderValue::from_static(HERE));
-    let mut response = next.run(request).await;
+    // A task of its own, so that it is done to its end when the browser goes away meanwhile: a page that is dropped while it is being
+    // rendered has parts that still look for what was dropped with it.
+    let Ok(mut response) = tokio::spawn(next.run(request)).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
     if response.status() == StatusCode::FOUND {
         *response.status_mut() = StatusCode::SEE_OTHER;
         let way = response.headers().get(LOCATION).and_then(|way| way.to_str().ok()?.strip_prefix(HERE));

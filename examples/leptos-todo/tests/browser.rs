@@ -6,15 +6,21 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use fantoccini::elements::Element;
 use fantoccini::error::CmdError;
-use fantoccini::wd::Capabilities;
+use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
 use fantoccini::{Client, ClientBuilder, Locator};
+use http::Method;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use support::{PATIENCE, Server};
 use tempfile::TempDir;
+use url::{ParseError, Url};
+
+/// Between two looks at a page.
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// chromedriver on a free port. Killed when it is dropped.
 struct Driver {
@@ -57,7 +63,10 @@ impl Driver {
             "--window-size=900,1000",
             &format!("--user-data-dir={}", profile.display()),
         ];
-        let Value::Object(capabilities) = json!({"goog:chromeOptions": {"args": args}}) else {
+        let Value::Object(capabilities) = json!({
+            "goog:chromeOptions": {"args": args},
+            "goog:loggingPrefs": {"browser": "SEVERE"},
+        }) else {
             unreachable!()
         };
         let capabilities: Capabilities = capabilities.into_iter().collect();
@@ -79,6 +88,24 @@ fn is_there(program: &str) -> bool {
     found.is_ok_and(|status| status.success())
 }
 
+/// What the browser's console has of programs that failed, and of scripts and styles that were not allowed. An answer that refuses
+/// something, or does not come from a server that was killed, is there, too, and is none.
+async fn mistakes(browser: &Client) -> Vec<Value> {
+    /// A command of chromedriver's own.
+    #[derive(Debug)]
+    struct Log;
+    impl WebDriverCompatibleCommand for Log {
+        fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+            base.join(&format!("session/{}/se/log", session.unwrap_or_default()))
+        }
+        fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+            (Method::POST, Some(json!({"type": "browser"}).to_string()))
+        }
+    }
+    let log = browser.issue_cmd(Log).await.unwrap();
+    log.as_array().unwrap().iter().filter(|entry| entry["source"] != "network").cloned().collect()
+}
+
 /// A window of the browser.
 struct Page<'a>(&'a Client);
 
@@ -96,7 +123,7 @@ impl Page<'_> {
                 return;
             }
             assert!(begin.elapsed() < PATIENCE, "{expression} is {found:?}, not {expected}");
-            tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -118,13 +145,36 @@ impl Page<'_> {
             .await;
     }
 
-    async fn click(&self, selector: &str) -> Result<(), CmdError> {
-        self.0.find(Locator::Css(selector)).await?.click().await
+    /// Does something to an element. The page may put another in its place between finding and doing; then nothing was done.
+    async fn with(&self, selector: &str, action: impl AsyncFn(Element) -> Result<(), CmdError>) {
+        let begin = Instant::now();
+        loop {
+            let done = match self.0.find(Locator::Css(selector)).await {
+                Ok(element) => action(element).await,
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(()) => return,
+                Err(error) if error.is_stale_element_reference() || error.is_no_such_element() => {
+                    assert!(begin.elapsed() < PATIENCE, "{selector}: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => panic!("{selector}: {error}"),
+            }
+        }
+    }
+
+    async fn click(&self, selector: &str) {
+        self.with(selector, async |element| element.click().await).await;
     }
 
     async fn add(&self, text: &str) {
-        self.0.find(Locator::Css("#text")).await.unwrap().send_keys(text).await.unwrap();
-        self.click(".add .primary").await.unwrap();
+        self.with("#text", async |input| {
+            input.clear().await?;
+            input.send_keys(text).await
+        })
+        .await;
+        self.click(".add .primary").await;
     }
 
     /// Makes a mark that is gone when the page is loaded again.
@@ -165,7 +215,9 @@ fn run(pkg: &Path) {
         let profile = TempDir::new().unwrap();
         let browser = driver.browser(profile.path()).await;
         use_the_list(&browser, pkg).await;
+        let mistakes = mistakes(&browser).await;
         browser.close().await.unwrap();
+        assert!(mistakes.is_empty(), "{mistakes:?}");
     });
 }
 
@@ -191,7 +243,7 @@ async fn use_the_list(browser: &Client, pkg: &Path) {
     page.wait("document.getElementById('text').value", json!("")).await;
     page.add("write docs").await;
     page.wait_for_texts(&["buy milk", "write docs"]).await;
-    page.click("#toggle-1").await.unwrap();
+    page.click("#toggle-1").await;
     page.wait_for_ticks(&[true, false]).await;
     page.wait_for_stats(&["2", "1", "0", "50%"]).await;
     page.wait(
@@ -206,7 +258,6 @@ async fn use_the_list(browser: &Client, pkg: &Path) {
     page.wait("document.getElementById('message').textContent", json!("Please write what there is to do."))
         .await;
     let hostile = "<img src=x onerror='window.isHarmed = true'>";
-    page.0.find(Locator::Css("#text")).await.unwrap().clear().await.unwrap();
     page.add(hostile).await;
     page.wait_for_texts(&["buy milk", "write docs", hostile]).await;
     page.wait("document.getElementById('message').textContent", json!("")).await;
@@ -216,7 +267,7 @@ async fn use_the_list(browser: &Client, pkg: &Path) {
     open().await;
     page.wait_for_texts(&["buy milk", "write docs", hostile]).await;
     page.wait_for_ticks(&[true, false, false]).await;
-    page.click("#delete-3").await.unwrap();
+    page.click("#delete-3").await;
     page.wait_for_texts(&["buy milk", "write docs"]).await;
     page.wait_for_stats(&["3", "1", "1", "33%"]).await;
 

@@ -2,8 +2,9 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::Path;
+use std::time::Duration;
 
 use support::{Answer, Server, command};
 use tempfile::TempDir;
@@ -213,6 +214,17 @@ fn many_at_the_same_time_are_all_kept() {
 }
 
 #[test]
+fn browsers_that_go_away_while_a_page_is_made_do_no_harm() {
+    let app = App::start();
+    (0..20).for_each(|n| app.add(&format!("todo {n}")));
+    for n in 0..150 {
+        app.server.leave_after(Duration::from_micros(n * 25));
+    }
+    assert!(app.page().contains("todo 19"));
+    // That the server did not panic is seen when it is dropped.
+}
+
+#[test]
 fn a_killed_server_has_lost_nothing() {
     let App { data, server } = App::start();
     server.form("add_todo", &[("text", "one")]);
@@ -244,7 +256,7 @@ fn a_second_server_on_the_same_folder_says_why_it_does_not_start() {
 fn who_listens_hears_the_version_and_each_new_one() {
     let app = App::start();
     app.add("one");
-    let mut changes = BufReader::new(app.server.send("GET", "/changes", "accept: text/event-stream\r\n", ""));
+    let mut changes = app.server.changes();
     let mut next = || loop {
         let mut line = String::new();
         assert!(changes.read_line(&mut line).unwrap() > 0, "the server has ended the stream");
@@ -265,7 +277,7 @@ fn who_listens_hears_the_version_and_each_new_one() {
 fn a_server_that_is_asked_to_end_does_although_somebody_listens_and_keeps_its_states() {
     let App { data, server } = App::start();
     server.form("add_todo", &[("text", "one")]);
-    let mut changes = BufReader::new(server.send("GET", "/changes", "", ""));
+    let mut changes = server.changes();
     changes.read_line(&mut String::new()).unwrap();
     server.terminate();
     for view in ["todos", "stats"] {

@@ -7,14 +7,17 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tempfile::NamedTempFile;
+
 /// Longer than any answer takes on a slow machine that does other things, too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A server on a free port. Killed when it is dropped.
+/// A server on a free port. Killed when it is dropped; the test fails if it panicked anywhere.
 pub(crate) struct Server {
     process: Child,
     /// Kept open: a server that can no longer print ends.
     output: BufReader<ChildStdout>,
+    mistakes: NamedTempFile,
     /// As `127.0.0.1:49152`.
     pub(crate) address: String,
 }
@@ -22,9 +25,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one and waits until it listens.
     pub(crate) fn start(data: &Path, pkg: &Path) -> Self {
-        let mut process = command(data, pkg).stdout(Stdio::piped()).spawn().unwrap();
+        let mistakes = NamedTempFile::new().unwrap();
+        let mut command = command(data, pkg);
+        command.stdout(Stdio::piped()).stderr(mistakes.reopen().unwrap());
+        let mut process = command.spawn().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
-        let mut server = Self { process, output, address: String::new() };
+        let mut server = Self { process, output, mistakes, address: String::new() };
         loop {
             let mut line = String::new();
             assert!(server.output.read_line(&mut line).unwrap() > 0, "the server ended before it listened");
@@ -57,26 +63,24 @@ impl Server {
         }
     }
 
-    /// Sends a request with these lines in its head, and returns a connection to read the answer from.
-    pub(crate) fn send(&self, method: &str, path: &str, head: &str, body: &str) -> TcpStream {
-        let mut connection = TcpStream::connect(&self.address).unwrap();
-        connection.set_read_timeout(Some(PATIENCE)).unwrap();
-        // With this version an answer has no chunks, and its end is that of the connection.
-        let request = format!(
-            "{method} {path} HTTP/1.0\r\nhost: {}\r\ncontent-length: {}\r\n{head}\r\n{body}",
-            self.address,
-            body.len()
-        );
-        connection.write_all(request.as_bytes()).unwrap();
-        connection
+    /// Opens the stream of changes.
+    pub(crate) fn changes(&self) -> BufReader<TcpStream> {
+        BufReader::new(send(&self.address, "GET", "/changes", "accept: text/event-stream\r\n", ""))
     }
 
     fn request(&self, method: &str, path: &str, head: &str, body: &str) -> Answer {
         let mut answer = String::new();
-        self.send(method, path, head, body).read_to_string(&mut answer).unwrap();
+        send(&self.address, method, path, head, body).read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Answer { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    /// Asks for the page and goes away after a while.
+    pub(crate) fn leave_after(&self, wait: Duration) {
+        let connection = send(&self.address, "GET", "/", "accept: text/html\r\n", "");
+        std::thread::sleep(wait);
+        drop(connection);
     }
 
     /// Fetches as a browser that shows pages does.
@@ -111,6 +115,9 @@ impl Drop for Server {
         // It may have ended already.
         self.process.kill().ok();
         self.process.wait().ok();
+        let mistakes = std::fs::read_to_string(self.mistakes.path()).unwrap_or_default();
+        eprint!("{mistakes}");
+        assert!(std::thread::panicking() || !mistakes.contains("panicked"), "the server panicked");
     }
 }
 
@@ -119,6 +126,19 @@ pub(crate) fn command(data: &Path, pkg: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leptos-todo"));
     command.args(["--addr", "127.0.0.1:0", "--data"]).arg(data).arg("--pkg").arg(pkg);
     command
+}
+
+/// Sends a request with these lines in its head, and returns a connection to read the answer from.
+fn send(address: &str, method: &str, path: &str, head: &str, body: &str) -> TcpStream {
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    let length = body.len();
+    // With this version the answer is not cut into chunks.
+    let request = format!(
+        "{method} {path} HTTP/1.0\r\nhost: {address}\r\ncontent-length: {length}\r\n{head}\r\n{body}"
+    );
+    connection.write_all(request.as_bytes()).unwrap();
+    connection
 }
 
 /// What the server answered.
