@@ -389,3 +389,6 @@ impl Drop for Active {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,8 +19,8 @@ use crate::position::Position;
 /// cache by the fold and again by the parser, which uses it for what comes next: with blocks of 1 MiB folding took twice as long.
 pub(crate) const BLOCK_BYTES: usize = 64 << 10;
 
-/// Limits what bytes that are no lines can make us allocate.
-pub(crate) const LINE_BYTES_MAX: usize = 1 << 30;
+/// Limits what bytes that are no lines can make us allocate; in tests of this crate less, so that they need not.
+pub(crate) const LINE_BYTES_MAX: usize = if cfg!(test) { 8 << 20 } else { 1 << 30 };
 
 /// More decode faster than anybody folds.
 const THREADS_MAX: usize = 4;

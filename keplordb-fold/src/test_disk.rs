@@ -1,4 +1,4 @@
-//! A disk for tests that does something before each question that a reader asks it.
+//! A disk for tests that does something before each question that a reader asks it, and may fail writes.
 
 use std::fmt;
 use std::io;
@@ -11,16 +11,33 @@ use keplordb_disk::{
 
 type Hook = Arc<dyn Fn(&Path) + Send + Sync>;
 
+/// Of a file and the bytes to be written: `None` if that succeeds, else whether they are written all the same.
+type Failure = Arc<dyn Fn(&Path, &[u8]) -> Option<bool> + Send + Sync>;
+
 /// Calls the hook with the file's path before each look for a length, each opening and each read.
 #[derive(Clone)]
 pub(crate) struct HookedDisk {
     disk: MemoryDisk,
     hook: Hook,
+    failure: Failure,
 }
 
 impl HookedDisk {
     pub(crate) fn new(disk: MemoryDisk, hook: impl Fn(&Path) + Send + Sync + 'static) -> Self {
-        Self { disk, hook: Arc::new(hook) }
+        Self { disk, hook: Arc::new(hook), failure: Arc::new(|_, _| None) }
+    }
+
+    /// The same, where writes of opened files fail of which this says so.
+    pub(crate) fn failing_writes(
+        self,
+        failure: impl Fn(&Path, &[u8]) -> Option<bool> + Send + Sync + 'static,
+    ) -> Self {
+        Self { failure: Arc::new(failure), ..self }
+    }
+
+    fn hooked(&self, file: Arc<dyn DiskFile>, path: &Path) -> Arc<dyn DiskFile> {
+        let (hook, failure) = (Arc::clone(&self.hook), Arc::clone(&self.failure));
+        Arc::new(HookedFile { file, path: path.to_owned(), hook, failure })
     }
 }
 
@@ -34,6 +51,7 @@ struct HookedFile {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     hook: Hook,
+    failure: Failure,
 }
 
 impl fmt::Debug for HookedFile {
@@ -52,7 +70,13 @@ impl DiskFile for HookedFile {
         self.file.read_at(target, offset)
     }
     fn write_at(&self, source: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_at(source, offset)
+        let Some(is_written) = (self.failure)(&self.path, source) else {
+            return self.file.write_at(source, offset);
+        };
+        if is_written {
+            self.file.write_at(source, offset)?;
+        }
+        Err(io::Error::other("the test says so"))
     }
     fn truncate(&self, bytes: u64) -> io::Result<()> {
         self.file.truncate(bytes)
@@ -77,12 +101,11 @@ impl Disk for HookedDisk {
         self.disk.create(path)
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.disk.open(path)
+        Ok(self.hooked(self.disk.open(path)?, path))
     }
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         (self.hook)(path);
-        let (file, hook) = (self.disk.open_read(path)?, Arc::clone(&self.hook));
-        Ok(Arc::new(HookedFile { file, path: path.to_owned(), hook }))
+        Ok(self.hooked(self.disk.open_read(path)?, path))
     }
     fn open_append(&self, path: &Path) -> io::Result<Arc<dyn AppendFile>> {
         self.disk.open_append(path)

@@ -769,3 +769,46 @@ fn a_frame_of_any_length_is_read_in_pieces() {
     assert_eq!(count, 100_000);
     assert!(longest < 4 << 20, "{longest}");
 }
+
+/// The limit is 8 MiB in these tests.
+#[test]
+fn a_line_over_the_limit_is_refused_wherever_it_stands() {
+    let disk = MemoryDisk::default();
+    let dir = Path::new("log");
+    let shared = || -> Arc<dyn Disk> { Arc::new(disk.clone()) };
+    let event = |bytes: usize| crate::Event::new("a", serde_json::json!("x".repeat(bytes)));
+    let mut writer = crate::EventWriter::with_disk(shared(), dir, crate::LockMode::Flock).unwrap();
+    let longest = LINE_BYTES_MAX - serde_json::to_string(&event(0)).unwrap().len() - 1;
+    writer.append(&event(longest)).unwrap();
+    let end = writer.active_log_size().unwrap();
+    for refused in [
+        writer.append(&event(longest + 1)),
+        writer.append_unique(&event(longest + 1).with_id("i")).map(|_| unreachable!()),
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains("could not be read back"), "{error}");
+    }
+    assert!(writer.append_batch(&[event(1), event(longest + 1)]).is_err());
+    assert_eq!(writer.active_log_size().unwrap(), end);
+    drop(writer);
+    let reader = EventReader::with_disk(shared(), dir);
+    assert_eq!(reader.read_from(0).unwrap().collect::<io::Result<Vec<_>>>().unwrap().len(), 1);
+
+    // Another program's: in the active log, and archived.
+    let line = serde_json::to_string(&event(3 * LINE_BYTES_MAX)).unwrap() + "\n";
+    put(&disk, &dir.join("app.jsonl"), end, line.as_bytes());
+    let place = Position { generation: 0, offset: end + line.len() as u64 };
+    assert_eq!(reader.history().hash_before(place).unwrap(), None);
+    for is_archived in [false, true] {
+        if is_archived {
+            rotate(&disk, reader.history().paths(), Step::Done);
+        }
+        let reader = EventReader::with_disk(shared(), dir);
+        let items: Vec<_> = reader.read_full().unwrap().collect();
+        assert_eq!(items.len(), 2, "archived: {is_archived}");
+        let error = items.into_iter().nth(1).unwrap().map(drop).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains("a line of over 1 GiB"), "{error}");
+    }
+}
