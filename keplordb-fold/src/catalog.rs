@@ -114,7 +114,9 @@ impl Catalog {
                 }
                 Found::Torn(at) => {
                     let generation = self.next_generation();
-                    let (entries, _) = index::load(disk, paths, 0);
+                    let (mut entries, _) = index::load(disk, paths, 0);
+                    // A repair that was stopped may have hidden the file.
+                    entries.extend(index::load_former(disk, paths));
                     let known = entries.iter().rfind(|entry| entry.generation == generation);
                     return match known {
                         // Only damage makes one look torn that was whole and ends within the file.
@@ -125,6 +127,10 @@ impl Catalog {
                                 paths.index.display()
                             );
                             Err(FoldError::Damaged { file: paths.archive.clone(), offset: at, what }.into())
+                        }
+                        // Or loss of its end.
+                        Some(entry) if entry.at == at => {
+                            check_is_there(disk, paths, entry).map(|()| Some(at))
                         }
                         _ => Ok(Some(at)),
                     };
@@ -182,6 +188,17 @@ impl Catalog {
         let (entries, _) = index::load(disk, paths, self.index_end);
         for entry in entries {
             self.learn_entry(&entry);
+        }
+    }
+
+    /// Takes what was known of the frames that an archive has which was put in the place of another.
+    pub(crate) fn learn_from_former(&mut self, disk: &dyn Disk, paths: &Paths) {
+        for entry in index::load_former(disk, paths) {
+            if let Some((known, facts)) = self.known_mut(entry.generation).zip(entry.facts())
+                && fits(known.frame, &entry, &facts)
+            {
+                known.facts.get_or_insert(facts);
+            }
         }
     }
 

@@ -83,6 +83,12 @@ pub enum FoldError {
         /// The view's snapshot.
         file: PathBuf,
     },
+    /// A view's state cannot be read back from its file.
+    #[error("{} cannot be read back as the state that was written to it, and would be all that is left of what would be pruned: write it so that it can (numbers that are not finite are not kept by JSON), refresh the view and prune again", file.display())]
+    NotReadable {
+        /// The view's snapshot.
+        file: PathBuf,
+    },
     /// A sync failed, so nobody knows what is on disk.
     #[error("a sync of {} failed: events that were not yet synced may be in it or not; open the log anew, which finds out", file.display())]
     Poisoned {
@@ -119,6 +125,7 @@ impl FoldError {
             Self::BadLine { .. }
             | Self::UnfitEvent { .. }
             | Self::Damaged { .. }
+            | Self::NotReadable { .. }
             | Self::PrunedUnknown { .. } => io::ErrorKind::InvalidData,
             Self::InReducer { .. } => io::ErrorKind::Deadlock,
             Self::Pruned { .. } => io::ErrorKind::NotFound,

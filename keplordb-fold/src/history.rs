@@ -315,15 +315,25 @@ impl History {
     /// What goes wrong is told by a warning only, because all of it is found out again from the archive.
     pub(crate) fn note_archived(&self, generation: u64, at: u64, bytes: u64, text: &[u8]) {
         let entry = Entry::new(generation, (at, bytes), &Facts::of_text(text));
-        let noted = index::append(&**self.disk(), self.paths(), &entry).and_then(|()| self.complete_index());
+        let noted = index::append(&**self.disk(), self.paths(), &entry)
+            .and_then(|()| self.complete_index(UNKNOWN_BYTES_MAX));
         if let Err(error) = noted {
             tracing::warn!(%error, "the cache of the archive's frames was not written");
         }
     }
 
-    /// Adds what the cache file lacks of frames, such as those of another program, unless that takes long: then they are looked
-    /// at whenever somebody wants to know their number of events. To be called under the turn lock.
-    pub(crate) fn complete_index(&self) -> io::Result<()> {
+    /// Makes the cache file anew behind an archive that was put in the place of another, however long that takes; what goes wrong is told
+    /// by a warning only. To be called under the turn lock.
+    pub(crate) fn renew_index(&self) {
+        let renewed = self.complete_index(u64::MAX);
+        if let Err(error) = renewed.and_then(|()| index::remove_former(&**self.disk(), self.paths())) {
+            tracing::warn!(%error, "the cache of the archive's frames was not written");
+        }
+    }
+
+    /// Adds what the cache file lacks of frames, such as those of another program, unless more than `unknown_bytes` of them must be
+    /// decoded for that: then they are looked at whenever somebody wants to know their number of events. To be called under the turn lock.
+    fn complete_index(&self, unknown_bytes: u64) -> io::Result<()> {
         let present = self.present()?;
         let (written, _) = index::load(&**self.disk(), self.paths(), 0);
         let range = present.first_generation..present.generation;
@@ -332,17 +342,26 @@ impl History {
         if range.is_empty() || is_complete {
             return Ok(());
         }
+        self.directory.catalog().learn_from_former(&**self.disk(), self.paths());
         let (_, frames) = self.directory.archived(range.start, range.end)?;
         let unknown: u64 =
             frames.iter().filter(|known| known.facts.is_none()).map(|known| known.frame.bytes).sum();
-        if unknown > UNKNOWN_BYTES_MAX {
+        if unknown > unknown_bytes {
             return Ok(());
         }
-        let entries = range.zip(&frames).map(|(generation, known)| {
-            let facts = self.facts(generation)?;
-            Ok(Entry::new(generation, (known.frame.at, known.frame.bytes), &facts))
-        });
-        index::rewrite(&**self.disk(), self.paths(), &entries.collect::<io::Result<Vec<_>>>()?)
+        let mut entries = Vec::with_capacity(frames.len());
+        for (generation, known) in range.zip(&frames) {
+            match self.facts(generation) {
+                Ok(facts) => {
+                    entries.push(Entry::new(generation, (known.frame.at, known.frame.bytes), &facts));
+                }
+                // Damage is for who reads that frame; the others need not be decoded for it again and again.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Err(error) => return Err(error),
+            }
+        }
+        index::rewrite(&**self.disk(), self.paths(), &entries)?;
+        index::remove_former(&**self.disk(), self.paths())
     }
 
     /// Where the last frame of the archive begins if the file ends within it: see [`Directory::torn_frame`].

@@ -147,9 +147,33 @@ pub(crate) fn each(disk: &dyn Disk, path: &Path, from: u64, mut take: impl FnMut
     end
 }
 
-/// Where a repair keeps the file until the archive that it is about is replaced.
+/// Where the file is kept while the archive that it is about is replaced, and until one is made for the new archive.
 pub(crate) fn former(paths: &Paths) -> PathBuf {
     paths.index.with_extension("index.former")
+}
+
+/// Takes the file out of readers' sight, durably: what it says is not so of an archive that is about to be put in place.
+pub(crate) fn hide(disk: &dyn Disk, paths: &Paths) -> io::Result<()> {
+    match disk.rename(&paths.index, &former(paths)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("rename", &paths.index)(error)),
+        _ => disk.sync_dir(&paths.dir).map_err(at("sync", &paths.dir)),
+    }
+}
+
+/// What the file said before it was hidden, if that is so.
+pub(crate) fn load_former(disk: &dyn Disk, paths: &Paths) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    each(disk, &former(paths), 0, |_, entry| entries.extend(entry));
+    entries
+}
+
+/// Removes what [`hide`] kept.
+pub(crate) fn remove_former(disk: &dyn Disk, paths: &Paths) -> io::Result<()> {
+    let path = former(paths);
+    match disk.remove(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", &path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Adds one entry. It need not be durable: what is missing costs time only.

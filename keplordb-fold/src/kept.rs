@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
+use crate::base;
 use crate::checkpoints;
 use crate::directory::Present;
 use crate::error::FoldError;
@@ -265,7 +266,12 @@ where
             });
         } else if !self.is_at_the_end(present) && !continues(history, present, &self.progress)? {
             warn!("the view {:?} does not fit its log any longer, and is computed anew", self.name);
-            self.run = Some(self.anew(present)?);
+            // Where history was pruned what is on disk may be all that there is to go on from.
+            let kept = if present.first_generation > 0 { self.load(history, present)? } else { None };
+            self.run = Some(match kept {
+                Some(found) => Run { kind: Kind::Loaded, ..found },
+                None => self.anew(present)?,
+            });
         }
         Ok(())
     }
@@ -291,8 +297,16 @@ where
         Ok(Run { kind: Kind::Instead, ..Run::of(state, progress) })
     }
 
+    /// The state of the view's file; where history was pruned and that is of no use, of its base.
     fn load(&self, history: &History, present: &Present) -> io::Result<Option<Run<S>>> {
-        let path = &self.snapshot_path;
+        let found = self.load_from(&self.snapshot_path, history, present)?;
+        if found.is_some() || present.first_generation == 0 {
+            return Ok(found);
+        }
+        self.load_from(&base::path_of(&self.views_dir, &self.name), history, present)
+    }
+
+    fn load_from(&self, path: &Path, history: &History, present: &Present) -> io::Result<Option<Run<S>>> {
         let Some(contents) = snapshot::read(&*self.disk, path)? else { return Ok(None) };
         let refused = match snapshot::decode::<S>(&contents) {
             Found::Nothing(why) => why,
@@ -373,8 +387,8 @@ where
             }
             let anew = matches!(run.kind, Kind::First | Kind::Instead);
             self.take(run);
-            if anew && !self.is_time_to_save() {
-                // What is there is of no use, and would only be looked at again.
+            if anew && present.first_generation == 0 && !self.is_time_to_save() {
+                // What is there is of no use, could be computed again, and would only be looked at.
                 snapshot::delete_on(&*self.disk, &self.snapshot_path)?;
             }
         }
@@ -452,6 +466,11 @@ where
                 }
                 SnapshotPolicy::OnClose | SnapshotPolicy::Manual => false,
             }
+    }
+
+    /// Whether a view like this one could go on from a file with these contents.
+    pub(crate) fn can_read(&self, contents: &[u8]) -> bool {
+        matches!(snapshot::decode::<S>(contents), Found::Whole(stored) if stored.reducer == self.options.version)
     }
 
     /// Moves on to the next generation after a rotation, if all of this one was folded, and writes the file.
@@ -619,7 +638,7 @@ fn beginning<S: Default>(options: &ViewOptions, present: &Present) -> io::Result
 
 /// Whether this history is the one that such a state was folded from: the line that ended there still does, in a log that may have
 /// been cut before.
-fn continues(history: &History, present: &Present, progress: &Progress) -> io::Result<bool> {
+pub(crate) fn continues(history: &History, present: &Present, progress: &Progress) -> io::Result<bool> {
     let Position { generation, offset } = progress.position;
     if generation > present.generation || generation < present.first_generation {
         return Ok(false);

@@ -38,9 +38,11 @@
 
 mod active;
 mod ahead;
+mod anchors;
 mod append;
 mod aside;
 mod audit;
+mod base;
 mod blocks;
 mod catalog;
 mod checked;

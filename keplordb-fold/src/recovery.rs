@@ -3,6 +3,7 @@
 //! It never compares the log with the archive's frames: what a rotation had come to is told by its journal, and where there is none
 //! each file is what it is.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use keplordb_disk::{Disk, DiskFile};
@@ -10,6 +11,7 @@ use serde::de::IgnoredAny;
 use xxhash_rust::xxh64::Xxh64;
 
 use crate::aside::set_aside;
+use crate::base;
 use crate::error::at;
 use crate::history::History;
 use crate::journal::Journal;
@@ -72,14 +74,12 @@ pub(crate) fn mend_archive(history: &History) -> io::Result<()> {
 /// Removes what views kept of events behind this place in the active log, which a crash damaged: what was not synced may have been
 /// folded, and not be there any more though later events are.
 ///
-/// Where a part of history was pruned no view could be computed anew, and they are left.
+/// Where a part of history was pruned, only those go whose views can go on from their [bases](crate::base).
 pub(crate) fn forget_views(history: &History, damaged: u64) -> io::Result<()> {
     let (disk, paths) = (history.disk().as_ref(), history.paths());
     // An archive that cannot be read is for readers to tell, and views cannot be computed from it either.
     let Ok(present) = history.present() else { return Ok(()) };
-    if present.first_generation > 0 {
-        return Ok(());
-    }
+    let mut behind = BTreeSet::new();
     for (path, _) in files_of_views(disk, paths)? {
         let Some(contents) = snapshot::read(disk, &path)? else { continue };
         let is_behind = match snapshot::decode::<IgnoredAny>(&contents) {
@@ -91,8 +91,13 @@ pub(crate) fn forget_views(history: &History, damaged: u64) -> io::Result<()> {
             Found::Nothing(_) => false,
         };
         if is_behind {
+            behind.insert(path);
+        }
+    }
+    for path in &behind {
+        if present.first_generation == 0 || base::is_spare(disk, path, &behind)? {
             tracing::warn!(file = %path.display(), "removed, since a crash took events that it is about");
-            disk.remove(&path).map_err(at("remove", &path))?;
+            disk.remove(path).map_err(at("remove", path))?;
             disk.sync_dir(&paths.views).map_err(at("sync", &paths.views))?;
         }
     }

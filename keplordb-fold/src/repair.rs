@@ -5,7 +5,8 @@
 //!    Where the journal is damaged, the archive's last frame goes if its text is what the log begins with.
 //! 2. The archive and the log are read, and it is decided what is to be done about which part. Nothing is changed where nothing is wrong.
 //! 3. What will be taken out is copied to `damaged/`, durably; the views' files that are about events behind the first change too,
-//!    and these are removed, because a view must not go on from a state that its log does not lead to.
+//!    and these are removed, because a view must not go on from a state that its log does not lead to. Where history was pruned the
+//!    states are all that is left of it, so there the files stay, and say where in the changed log their views [go on](crate::anchors).
 //! 4. A new archive is written beside the old one and synced; the index is renamed out of the readers' sight, durably; the new archive
 //!    is put in place, durably.
 //! 5. Lines of the log that are no events are overwritten with newlines, and the log is synced.
@@ -23,7 +24,9 @@ use std::sync::Arc;
 use keplordb_disk::{Disk, DiskFile, RealDisk, put_in_place};
 use serde::de::IgnoredAny;
 
+use crate::anchors::{Anchored, Anchors};
 use crate::aside::set_aside;
+use crate::base;
 use crate::error::{FoldError, at};
 use crate::frames::{Archive, Frame, FrameText, Pruned, compress};
 use crate::history::History;
@@ -61,6 +64,9 @@ pub struct Repaired {
     pub damaged_generations: Vec<u64>,
     /// Files of views that were set aside, because the events that they are about have changed.
     pub snapshots_set_aside: Vec<PathBuf>,
+    /// Files of views that are about events that have changed, and were kept because the beginning of history was pruned, so that no
+    /// view could be computed anew. Their states are those from before the repair: what was taken out is still in them.
+    pub snapshots_kept: Vec<PathBuf>,
     /// Everything that was taken out: files in `damaged/`.
     pub set_aside: Vec<PathBuf>,
     /// What was removed because it was a crash's leftover, or a cache that said what was not so.
@@ -81,7 +87,9 @@ impl Repaired {
 /// - A frame of the archive that cannot be decoded, or not to what its checksum says, makes way for one of what can be read of it. The
 ///   frames behind it keep their generations.
 /// - Snapshots and checkpoints that are about events behind the first change are moved to `damaged/`: their views are computed anew,
-///   and who wants to know the state from before the damage finds it there.
+///   and who wants to know the state from before the damage finds it there. Not so where the beginning of history was
+///   [pruned](crate::EventLog::prune): there the states are the only copy of what it came to, so snapshots and bases stay, and their
+///   views go on behind what they have folded; the files as they were are copied to `damaged/`.
 /// - Caches and journals that are damaged are made anew.
 ///
 /// Without `archive.index`, a last frame whose length is damaged cannot be told from one that another program never finished: it is set
@@ -177,6 +185,8 @@ struct Plan {
     fates: Vec<Fate>,
     /// The generation that begins behind it.
     behind: u64,
+    /// Where views go on, if history was pruned.
+    anchors: Option<Anchors>,
 }
 
 /// A text in which all that is no event was made newlines.
@@ -198,15 +208,17 @@ impl Repair<'_> {
         Tail { disk: self.disk, paths: self.paths, file: self.log }.mend(from.0, from.1)?;
 
         let mut changed = None;
-        let plan = self.plan(&mut changed)?;
+        let mut plan = self.plan(&mut changed)?;
         let behind = plan.as_ref().map_or(0, |plan| plan.behind);
-        let bad_lines = self.bad_lines()?;
+        let mut anchors = plan.as_mut().and_then(|plan| plan.anchors.take());
+        let bad_lines = self.bad_lines(anchors.as_mut())?;
         if let Some(first) = bad_lines.first() {
             changed.get_or_insert(Position { generation: behind, offset: first.start });
         }
         if let Some(changed) = changed {
-            self.set_snapshots_aside(changed)?;
+            self.set_snapshots_aside(changed, anchors.is_some())?;
         }
+        self.anchor_snapshots(changed, anchors)?;
         if let Some(plan) = plan.filter(|plan| !plan.fates.iter().all(|fate| matches!(fate, Fate::Keep(_)))) {
             self.replace_archive(&plan)?;
         }
@@ -301,15 +313,24 @@ impl Repair<'_> {
         let (pruned, from) = pruned_of(&archive, end)?;
         let mut parts = Parts::new(self.disk, self.paths, &archive, (from, end));
         let (mut fates, mut generation) = (Vec::new(), pruned.generations);
+        let mut anchors = (pruned != Pruned::default())
+            .then(|| Anchors::new(self.disk, self.paths, pruned.generations, pruned.events))
+            .transpose()?;
+        let mut passes = |text: &[u8], is_salvaged| match &mut anchors {
+            None => Ok(()),
+            Some(anchors) => anchors.text(text, is_salvaged).and_then(|()| anchors.next_generation()),
+        };
         while let Some(part) = parts.next()? {
             let damage = match part {
                 Part::Frame(frame) => match clean(&archive, frame) {
-                    Ok(Cleaned { lines: 0, first: None, .. }) => {
+                    Ok(Cleaned { lines: 0, first: None, text }) => {
+                        passes(&text, false)?;
                         fates.push(Fate::Keep(frame.at..frame.end()));
                         generation += 1;
                         continue;
                     }
                     Ok(cleaned) => {
+                        passes(&cleaned.text, false)?;
                         self.done.lines_set_aside += cleaned.lines;
                         let offset = cleaned.first.unwrap_or(0);
                         changed.get_or_insert(Position { generation, offset });
@@ -328,12 +349,15 @@ impl Repair<'_> {
                 continue;
             }
             changed.get_or_insert(Position { generation, offset: 0 });
+            if pruned != Pruned::default() {
+                passes(&clean_text(archive.salvage(damage.range.clone())?, true).text, true)?;
+            }
             self.done.damaged_generations.push(generation);
             fates.push(Fate::Salvage(damage.range));
             generation += 1;
         }
         let pruned = (pruned != Pruned::default()).then_some(pruned);
-        Ok(Some(Plan { archive, file, pruned, fates, behind: generation }))
+        Ok(Some(Plan { archive, file, pruned, fates, behind: generation, anchors }))
     }
 
     /// Step 4.
@@ -345,15 +369,6 @@ impl Repair<'_> {
         {
             return recovery::cut_back(disk, self.paths, range.start);
         }
-        let hide_index = || {
-            match disk.rename(&self.paths.index, &index::former(self.paths)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(at("rename", &self.paths.index)(error));
-                }
-                _ => {}
-            }
-            disk.sync_dir(dir).map_err(at("sync", dir))
-        };
         let write = |target: &dyn DiskFile| {
             let mut end = 0;
             let mut put = |bytes: &[u8]| {
@@ -375,14 +390,14 @@ impl Repair<'_> {
                 }
             }
             target.sync()?;
-            hide_index()
+            index::hide(disk, self.paths)
         };
         put_in_place(disk, path, write).map_err(at("write", path))?;
         disk.sync_dir(dir).map_err(at("sync", dir))
     }
 
     /// Step 2 and 3 for the log: its lines that are no events, neighbours joined.
-    fn bad_lines(&mut self) -> io::Result<Vec<Range<u64>>> {
+    fn bad_lines(&mut self, mut anchors: Option<&mut Anchors>) -> io::Result<Vec<Range<u64>>> {
         let mut bad: Vec<Range<u64>> = Vec::new();
         let (mut text, mut begin, mut lines) = (Vec::new(), 0, 0);
         let end = self.log_bytes()?;
@@ -398,6 +413,12 @@ impl Repair<'_> {
                         _ => bad.push(line.at.offset..line.end.offset),
                     }
                 }
+            }
+            if let Some(anchors) = anchors.as_deref_mut().filter(|anchors| !anchors.is_empty()) {
+                let here = bad.iter().filter(|range| range.end > begin);
+                let here = here.map(|range| range.start.saturating_sub(begin)..range.end - begin);
+                fill(&mut text, here);
+                anchors.text(&text, false)?;
             }
             begin += text.len() as u64;
             text = rest;
@@ -422,9 +443,12 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Step 3 for the views' files that are about more than what is before `changed`.
-    fn set_snapshots_aside(&mut self, changed: Position) -> io::Result<()> {
-        for (path, _) in files_of_views(self.disk, self.paths)? {
+    /// Step 3 for the views' files that are about more than what is before `changed`; if history `is_pruned`, for checkpoints only.
+    fn set_snapshots_aside(&mut self, changed: Position, is_pruned: bool) -> io::Result<()> {
+        for (path, is_checkpoint) in files_of_views(self.disk, self.paths)? {
+            if is_pruned && !is_checkpoint {
+                continue;
+            }
             let Some(contents) = snapshot::read(self.disk, &path)? else { continue };
             let is_before = match snapshot::decode::<IgnoredAny>(&contents) {
                 Found::Whole(stored) => stored.progress.position <= changed,
@@ -439,11 +463,33 @@ impl Repair<'_> {
         Ok(())
     }
 
-    fn set_snapshot_aside(&mut self, path: &Path) -> io::Result<()> {
+    /// Step 3 for those that stay.
+    fn anchor_snapshots(&mut self, changed: Option<Position>, anchors: Option<Anchors>) -> io::Result<()> {
+        for Anchored { path, from, contents } in anchors.map(Anchors::end).unwrap_or_default() {
+            let is_behind = changed.is_some_and(|changed| from > changed);
+            match contents {
+                // What a base is about was synced before it was written: if it does not fit, it is the log that has changed.
+                Some(contents) if is_behind || base::is_base(&path) => {
+                    self.copy_aside(&path)?;
+                    snapshot::write(self.disk, &path, &contents)?;
+                }
+                None if is_behind => {}
+                _ => continue,
+            }
+            self.done.snapshots_kept.push(path);
+        }
+        Ok(())
+    }
+
+    fn copy_aside(&mut self, path: &Path) -> io::Result<()> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("snapshot");
         let file = self.disk.open_read(path).map_err(at("open", path))?;
         let bytes = file.bytes().map_err(at("read", path))?;
-        self.set_aside((file.as_ref(), name), 0..bytes)?;
+        self.set_aside((file.as_ref(), name), 0..bytes)
+    }
+
+    fn set_snapshot_aside(&mut self, path: &Path) -> io::Result<()> {
+        self.copy_aside(path)?;
         self.disk.remove(path).map_err(at("remove", path))?;
         self.disk.sync_dir(&self.paths.views).map_err(at("sync", &self.paths.views))?;
         self.done.snapshots_set_aside.push(path.to_owned());
@@ -462,20 +508,19 @@ impl Repair<'_> {
             let concerned = verified.problems.iter().filter(move |problem| problem.kind == kind);
             concerned.map(|problem| problem.file.clone()).collect::<BTreeSet<_>>()
         };
-        let snapshots: Vec<_> = of_kind(ProblemKind::Snapshot).into_iter().collect();
+        let snapshots = of_kind(ProblemKind::Snapshot);
+        let is_whole = history.present().is_ok_and(|present| present.first_generation == 0);
         for path in &snapshots {
-            self.set_snapshot_aside(path)?;
+            if is_whole || base::is_spare(self.disk, path, &snapshots)? {
+                self.set_snapshot_aside(path)?;
+            }
         }
-        let mut remove = verified.leftovers.clone();
-        remove.extend(of_kind(ProblemKind::Index));
-        self.remove(&remove)?;
+        self.remove(&of_kind(ProblemKind::Index).into_iter().collect::<Vec<_>>())?;
         if !self.done.was_sound() {
             history.forget_counts();
         }
-        if let Err(error) = history.complete_index() {
-            tracing::warn!(%error, "the cache of the archive's frames was not written");
-        }
-        Ok(())
+        history.renew_index();
+        self.remove(&verified.leftovers)
     }
 
     fn remove(&mut self, files: &[PathBuf]) -> io::Result<()> {
@@ -533,13 +578,17 @@ fn clean_text(mut text: Vec<u8>, is_missing: bool) -> Cleaned {
             .filter(|line| !is_event(line.bytes))
             .map(|line| line.at.offset..line.end.offset),
     );
-    for range in &bad {
-        let range = usize::try_from(range.start).unwrap_or(usize::MAX)
-            ..usize::try_from(range.end).unwrap_or(usize::MAX);
-        text.get_mut(range).unwrap_or_default().fill(b'\n');
-    }
+    fill(&mut text, bad.iter().cloned());
     let first = bad.iter().map(|range| range.start).chain(first).min();
     Cleaned { text, lines: bad.len() as u64, first }
+}
+
+/// Makes newlines of these ranges.
+fn fill(text: &mut [u8], ranges: impl Iterator<Item = Range<u64>>) {
+    for Range { start, end } in ranges {
+        let range = usize::try_from(start).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
+        text.get_mut(range).unwrap_or_default().fill(b'\n');
+    }
 }
 
 /// Hands on a range of a file piece by piece.

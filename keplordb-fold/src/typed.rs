@@ -308,6 +308,10 @@ where
             |run: &mut _, parsed: Parsed<'_>, rules: Rules<'_, S>| self.fold_beside(run, parsed, rules);
         audit::of(&self.kept, (history, present), self.parser(), fold)
     }
+
+    fn can_read(&self, contents: &[u8]) -> bool {
+        self.kept.can_read(contents)
+    }
 }
 
 impl<E, S> ViewOps for TypedView<E, S>

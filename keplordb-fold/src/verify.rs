@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use keplordb_disk::Disk;
 use serde::de::IgnoredAny;
 
+use crate::base;
 use crate::error::{FoldError, at};
 use crate::event::Event;
 use crate::frames::{Archive, Frame, FrameText};
@@ -563,10 +564,10 @@ impl<'a> Check<'a> {
     }
 }
 
-/// The snapshots and checkpoints of all views, and whether it is one of the latter.
+/// The snapshots, bases and checkpoints of all views, and whether it is one of the latter.
 pub(crate) fn files_of_views(disk: &dyn Disk, paths: &Paths) -> io::Result<Vec<(PathBuf, bool)>> {
     let kind_of = |name: &str| {
-        if name.ends_with(".snapshot.json") {
+        if name.ends_with(".snapshot.json") || base::is_base(Path::new(name)) {
             return Some(false);
         }
         let (_, sequence) = name.strip_suffix(".json")?.rsplit_once(".at-")?;

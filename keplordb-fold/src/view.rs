@@ -111,6 +111,8 @@ pub(crate) trait Sealed: Folding {
     fn lacks(&self) -> Option<PassedOver>;
     /// What compares the states that it keeps with those that a fresh fold comes to; `None` if it keeps none.
     fn audit(&self, history: &History, present: &Present) -> io::Result<Option<Box<dyn Audit + '_>>>;
+    /// Whether a view like this one could go on from a file with these contents.
+    fn can_read(&self, contents: &[u8]) -> bool;
 }
 
 /// Gives a view type the methods that do not depend on its reducer.
@@ -364,6 +366,10 @@ where
         let fold =
             |run: &mut _, parsed: Parsed<'_>, rules: Rules<'_, S>| self.fold_beside(run, &parsed, rules);
         audit::of(&self.kept, (history, present), Parser::Events, fold)
+    }
+
+    fn can_read(&self, contents: &[u8]) -> bool {
+        self.kept.can_read(contents)
     }
 }
 

@@ -454,12 +454,12 @@ impl EventWriter {
     }
 
     /// Does something in a turn, when no rotation is half done.
-    pub(crate) fn in_turn<T>(&mut self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    pub(crate) fn in_turn<T>(&mut self, work: impl FnOnce(&mut Active) -> io::Result<T>) -> io::Result<T> {
         let _turn = self.active.turn()?;
         self.active.look()?;
         let disk = Arc::clone(self.active.history().disk());
         recovery::end_rotation(disk.as_ref(), self.active.paths(), self.active.file())?;
-        work()
+        work(&mut self.active)
     }
 
     fn paths(&self) -> &Paths {

@@ -8,6 +8,8 @@ use serde_json::json;
 
 use super::*;
 use crate::event::Event;
+use crate::options::SyncPolicy;
+use crate::view_options::{SnapshotPolicy, ViewOptions};
 
 const DIR: &str = "app";
 
@@ -178,4 +180,201 @@ fn a_log_that_was_pruned_to_nothing_is_not_taken_for_a_new_one() {
     }
     assert_eq!(log.active_log_size().unwrap(), 0);
     log.append_if_seq(&event, names.len() as u64).unwrap();
+}
+
+/// A log whose appends are synced when somebody asks for it.
+fn open_unsynced(disk: &SimDisk) -> EventLog {
+    let disk = Arc::new(disk.clone());
+    let builder = EventLog::builder(DIR).disk(disk).sync_policy(SyncPolicy::OnDemand);
+    builder.view("types", types).open().unwrap()
+}
+
+#[test]
+fn a_power_cut_that_takes_folded_events_takes_no_pruned_state() {
+    let (disk, mut names) = fixture();
+    let disk = disk.power_cut(0);
+    let mut log = open_unsynced(&disk);
+    // Not synced when the log is pruned.
+    for n in 9..12 {
+        names.push(format!("e{n}"));
+        log.append(&Event::new(&format!("e{n}"), json!(n))).unwrap();
+    }
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let copies = Arc::clone(&moments);
+    disk.after_each(move |_, copy| copies.lock().unwrap().push(copy));
+    log.prune(5).unwrap();
+    for n in 12..15 {
+        names.push(format!("e{n}"));
+        log.append(&Event::new(&format!("e{n}"), json!(n))).unwrap();
+        log.refresh_all().unwrap();
+    }
+    log.rotate().unwrap();
+    let moments = std::mem::take(&mut *moments.lock().unwrap());
+    let mut lengths = std::collections::BTreeSet::new();
+    for (number, killed) in moments.iter().enumerate() {
+        for seed in 0..24 {
+            let mut log = open(&killed.power_cut(seed));
+            let what = format!("operation {number}, seed {seed}");
+            log.refresh_all().unwrap_or_else(|error| panic!("{what}: {error}"));
+            let state = log.view::<Vec<String>>("types").unwrap().clone();
+            let (first, left) = places(&log);
+            assert!(state.len() >= 9 && state.iter().all(|name| names.contains(name)), "{what}");
+            // What was pruned, and what is there; not what a power cut took.
+            let there = left.into_iter().map(|(_, name)| name);
+            let first = usize::try_from(first).unwrap();
+            let expected: Vec<String> = names[..first].iter().cloned().chain(there).collect();
+            assert_eq!(state, expected, "{what}");
+            lengths.insert(state.len());
+            log.append(&Event::new("x", json!(0))).unwrap();
+            log.prune(100).unwrap();
+            log.refresh_all().unwrap();
+            assert_eq!(log.view::<Vec<String>>("types").unwrap().len(), expected.len() + 1, "{what}");
+        }
+    }
+    assert!(lengths.contains(&12) && lengths.contains(&15), "{lengths:?}");
+}
+
+#[test]
+fn a_snapshot_that_is_lost_is_no_state_that_is_lost() {
+    let (disk, mut names) = fixture();
+    open(&disk).prune(8).unwrap();
+    let (snapshot, base) =
+        (Path::new("app/views/types.snapshot.json"), Path::new("app/views/types.base.json"));
+    for contents in [None, Some(&b"nothing that can be read"[..])] {
+        let disk = disk.kill();
+        disk.remove(snapshot).unwrap();
+        if let Some(contents) = contents {
+            snapshot::write(&disk, snapshot, contents).unwrap();
+        }
+        let mut log = open(&disk);
+        log.append(&Event::new("e9", json!(9))).unwrap();
+        log.refresh_all().unwrap();
+        assert_eq!(log.view::<Vec<String>>("types").unwrap()[..9], names);
+        assert_eq!(log.view::<Vec<String>>("types").unwrap().len(), 10);
+    }
+    // Another version of the reducer can use neither; and takes neither away.
+    names.push("e9".to_owned());
+    let before = [snapshot, base].map(|path| read_all(&disk, path, 10_000).unwrap());
+    for manual in [SnapshotPolicy::EachRefresh, SnapshotPolicy::Manual] {
+        for after_pruned in [false, true] {
+            let disk = disk.kill();
+            let mut options = ViewOptions::default().version(2).snapshots(manual);
+            if after_pruned {
+                options = options.begin_after_pruned();
+            }
+            let builder = EventLog::builder(DIR).disk(Arc::new(disk.clone()));
+            let mut log = builder.view_with("types", options, types).open().unwrap();
+            let refreshed = log.refresh_all();
+            assert_eq!(refreshed.is_ok(), after_pruned);
+            let rebuilt = log.rebuild("types");
+            assert_eq!(rebuilt.is_ok(), after_pruned);
+            drop(log);
+            assert_eq!(read_all(&disk, base, 10_000).unwrap(), before[1]);
+            if !after_pruned {
+                assert_eq!(read_all(&disk, snapshot, 10_000).unwrap(), before[0]);
+            }
+            let mut log = open(&disk);
+            log.append(&Event::new("e9", json!(9))).unwrap();
+            log.refresh_all().unwrap();
+            assert_eq!(log.view::<Vec<String>>("types").unwrap(), &names);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_that_does_not_fit_the_log_replaces_no_base() {
+    let (disk, names) = fixture();
+    let mut log = open_unsynced(&disk);
+    log.prune(2).unwrap();
+    let durable = disk.power_cut(0);
+    log.append(&Event::new("lost", json!(9))).unwrap();
+    log.refresh_all().unwrap();
+    let path = Path::new("app/views/types.snapshot.json");
+    let ahead = read_all(&disk, path, 10_000).unwrap();
+    snapshot::write(&durable, path, &ahead).unwrap();
+    // Pruned by a log that does not have the view.
+    let mut other = EventLog::builder(DIR).disk(Arc::new(durable.kill())).open().unwrap();
+    let refused = other.prune(4).unwrap_err().to_string();
+    assert!(refused.contains("types.snapshot.json"), "{refused}");
+    let mut log = open(&durable);
+    log.prune(4).unwrap();
+    assert_eq!(log.view::<Vec<String>>("types").unwrap(), &names);
+    // A base whose snapshot was removed still is a view's.
+    durable.remove(path).unwrap();
+    drop(log);
+    let mut other = EventLog::builder(DIR).disk(Arc::new(durable.kill())).open().unwrap();
+    other.append(&Event::new("e9", json!(9))).unwrap();
+    other.rotate().unwrap();
+    let refused = other.prune(100).unwrap_err().to_string();
+    assert!(refused.contains("types.base.json"), "{refused}");
+    assert_eq!(other.prune(8).unwrap().events, 4..8, "the base was written behind these");
+}
+
+#[test]
+fn a_snapshot_that_is_not_durable_is_kept_by_its_base() {
+    let (disk, names) = fixture();
+    let disk = disk.power_cut(0);
+    // As another process does, but for the last step.
+    let path = Path::new("app/views/types.snapshot.json");
+    let contents = read_all(&disk, path, 10_000).unwrap();
+    let old = snapshot::encode(&vec!["e0"], &snapshot::Progress::default(), 0).unwrap();
+    snapshot::write(&disk, path, &old).unwrap();
+    put_in_place(&disk, path, |file| file.write_at(&contents, 0)).unwrap();
+    let mut other = EventLog::builder(DIR).disk(Arc::new(disk.clone())).open().unwrap();
+    other.prune(6).unwrap();
+    for seed in 0..16 {
+        let mut log = open(&disk.power_cut(seed));
+        log.refresh_all().unwrap();
+        assert_eq!(log.view::<Vec<String>>("types").unwrap(), &names, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_state_that_cannot_be_read_back_is_all_that_is_kept_of_nothing() {
+    let (disk, _) = fixture();
+    let mean = |mean: f64, event: &Event| if event.event_type == "e8" { f64::NAN } else { mean };
+    let builder = EventLog::builder(DIR).disk(Arc::new(disk.clone()));
+    let mut log = builder.view("types", types).view("mean", mean).open().unwrap();
+    let archive = || read_all(&disk, Path::new("app/archive.jsonl.zst"), 10_000).unwrap();
+    let before = archive();
+    let refused = log.prune(4).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+    let text = refused.to_string();
+    assert!(text.contains("mean.snapshot.json") && text.contains("finite"), "{text}");
+    assert_eq!(archive(), before);
+    assert_eq!(log.reader().history().present().unwrap().first_generation, 0);
+}
+
+#[test]
+fn the_index_knows_what_stays_and_is_never_lost() {
+    let (disk, names) = fixture();
+    let disk = disk.kill();
+    let mut log = open(&disk);
+    let facts = |disk: &SimDisk| {
+        let paths = crate::paths::Paths::new(Path::new(DIR));
+        let entries = index::load(disk, &paths, 0).0;
+        entries.iter().map(|entry| (entry.generation, entry.facts().unwrap())).collect::<Vec<_>>()
+    };
+    let before = facts(&disk);
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let copies = Arc::clone(&moments);
+    disk.after_each(move |_, copy| copies.lock().unwrap().push(copy));
+    // Never decoded again: that would fail.
+    let archive = disk.open(Path::new("app/archive.jsonl.zst")).unwrap();
+    let middle = archive.bytes().unwrap() - 12;
+    let mut byte = [0];
+    archive.read_at(&mut byte, middle).unwrap();
+    archive.write_at(&[!byte[0]], middle).unwrap();
+    log.prune(5).unwrap();
+    assert_eq!(facts(&disk), before[2..]);
+    assert_eq!(log.reader().len().unwrap(), 9);
+    assert_eq!(disk.bytes(&Path::new(DIR).join("archive.index.former")).unwrap(), None);
+    for killed in std::mem::take(&mut *moments.lock().unwrap()) {
+        let disk = killed.kill();
+        let mut log = open(&disk);
+        log.rotate().unwrap();
+        let known = facts(&disk);
+        assert!(known[..known.len() - 1] == before[..] || known[..known.len() - 1] == before[2..]);
+        assert_eq!(log.reader().len().unwrap(), names.len() as u64);
+    }
 }

@@ -8,6 +8,7 @@ use keplordb_disk::{MemoryDisk, SimDisk, read_all};
 use serde_json::json;
 
 use super::*;
+use crate::catalog::Catalog;
 use crate::event::Event;
 use crate::log::EventLog;
 use crate::test_disk::HookedDisk;
@@ -61,7 +62,8 @@ fn fixture() -> (SimDisk, Vec<Placed>) {
 
 fn events(disk: &SimDisk) -> Vec<Placed> {
     let reader = reader(disk);
-    let mut blocks = reader.history().read(Position::default()).unwrap();
+    let generation = reader.history().present().unwrap().first_generation;
+    let mut blocks = reader.history().read(Position { generation, offset: 0 }).unwrap();
     let mut events = Vec::new();
     while let Some(block) = blocks.next().unwrap() {
         for line in block.lines() {
@@ -339,6 +341,11 @@ fn check_crashes(damaged: &SimDisk) {
     for (number, killed) in moments {
         let cuts = (0..12).map(|seed| (format!("seed {seed}"), killed.power_cut(seed)));
         for (how, left) in std::iter::once(("killed".to_owned(), killed.kill())).chain(cuts) {
+            // Whoever opens it first takes nothing that a repair would keep.
+            let opened = left.kill();
+            drop(open(&opened));
+            repair(&opened);
+            assert_eq!(events(&opened), expected, "operation {number}, {how}, opened");
             repair(&left);
             assert_eq!(events(&left), expected, "operation {number}, {how}");
             let again = aside(&left);
@@ -368,6 +375,17 @@ fn a_repair_that_is_stopped_anywhere_can_be_repeated() {
     archive.truncate(ends[2] - 5).unwrap();
     archive.sync().unwrap();
     check_crashes(&cut);
+    // The last frame looks as if it was torn, and only the index knows that it was whole.
+    let looks_torn = |at: &usize| {
+        let disk = disk.kill();
+        flip(&disk, &paths().archive, *at, 4);
+        disk.remove(&paths().index).unwrap();
+        matches!(Catalog::default().walk_to(&disk, &paths(), ends[2]), Ok(Some(_)))
+    };
+    let mut last = usize::try_from(ends[1]).unwrap()..usize::try_from(ends[2]).unwrap();
+    let damaged = disk.kill();
+    flip(&damaged, &paths().archive, last.find(looks_torn).unwrap(), 4);
+    check_crashes(&damaged);
     // Another program was stopped while it wrote a frame.
     let torn = disk.kill();
     let text = read(&torn, &paths().log);
@@ -434,4 +452,92 @@ fn nobody_comes_between_while_a_log_is_repaired() {
     assert_eq!(repaired.damaged_generations, [0]);
     assert!(*asked.lock().unwrap() > 20, "{}", asked.lock().unwrap());
     assert!(memory.open_lock(&paths().turn).unwrap().try_lock().unwrap(), "given back");
+}
+
+/// The log of [`fixture`] without its first generation; two views, one of which stands where history was pruned.
+fn pruned_fixture() -> SimDisk {
+    let (disk, _) = fixture();
+    let mut log = open(&disk);
+    assert_eq!(log.prune(4).unwrap().events, 0..4);
+    let path = paths().views.join("types.base.json");
+    let base = read(&disk, &path);
+    let older = snapshot::decode::<Vec<String>>(&base);
+    let Found::Whole(mut older) = older else { panic!("{older:?}") };
+    let place = log.reader().history().position_of(14).unwrap().unwrap();
+    older.state.truncate(14);
+    older.progress.hash = log.reader().history().hash_before(place).unwrap().unwrap();
+    (older.progress.position, older.progress.sequence) = (place, 14);
+    write(&disk, &path, &snapshot::encode(&older.state, &older.progress, 0).unwrap());
+    assert!(verify(&disk).is_sound());
+    disk
+}
+
+/// That the view has lost nothing that it had, and goes on.
+fn check_kept(disk: &SimDisk, what: &str) {
+    let mut log = open(disk);
+    log.refresh_all().unwrap_or_else(|error| panic!("{what}: {error}"));
+    let state = log.view::<Vec<String>>("types").unwrap().clone();
+    let names: BTreeSet<_> = (0..4).flat_map(|g| (0..4).map(move |n| format!("g{g}-{n}"))).collect();
+    let lost: Vec<_> = names.iter().filter(|name| !state.contains(name)).collect();
+    assert!(lost.len() <= 1 && state.len() >= 15, "{what}: {lost:?}");
+    log.append(&Event::new("next", json!(1))).unwrap();
+    log.rotate().unwrap();
+    let all = log.view::<Vec<String>>("types").unwrap();
+    assert_eq!((all[..state.len()].to_vec(), all.len()), (state.clone(), state.len() + 1), "{what}");
+    assert_eq!(all.last().unwrap(), "next", "{what}");
+    drop(log);
+    assert!(verify(disk).is_sound(), "{what}: {:?}", verify(disk).problems);
+    // Also from its other file.
+    disk.remove(&paths().views.join("types.snapshot.json")).unwrap();
+    let mut log = open(disk);
+    log.refresh_all().unwrap_or_else(|error| panic!("{what}, from its base: {error}"));
+    assert!(log.view::<Vec<String>>("types").unwrap().len() >= 15, "{what}, from its base");
+}
+
+#[test]
+fn what_pruned_events_came_to_outlives_every_flip() {
+    let disk = pruned_fixture();
+    let (mut kept, mut log_lines) = (0, 0);
+    let first = Catalog::default().walk_to(&disk, &paths(), 1);
+    assert!(first.is_err(), "the archive begins with what was pruned");
+    let head = Pruned { generations: 1, events: 4 }.to_frame().unwrap().len();
+    for (path, from, bits) in [(&paths().archive, head, &[0, 2, 7][..]), (&paths().log, 0, &[0, 3, 7])] {
+        for at in from..read(&disk, path).len() {
+            for bit in bits {
+                let disk = disk.kill();
+                flip(&disk, path, at, *bit);
+                let repaired = repair(&disk);
+                let what = format!("{}, byte {at}, bit {bit}", path.display());
+                kept += u32::from(!repaired.snapshots_kept.is_empty());
+                log_lines += repaired.lines_set_aside;
+                check_kept(&disk, &what);
+            }
+        }
+    }
+    assert!(kept > 300 && log_lines > 100, "{kept}, {log_lines}");
+}
+
+#[test]
+fn a_repair_of_a_pruned_log_that_is_stopped_anywhere_can_be_repeated() {
+    let disk = pruned_fixture();
+    flip(&disk, &paths().archive, read(&disk, &paths().archive).len() - 20, 1);
+    flip(&disk, &paths().log, 3, 0);
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let copies = Arc::clone(&moments);
+    disk.after_each(move |number, copy| copies.lock().unwrap().push((number, copy)));
+    let repaired = repair(&disk);
+    assert_eq!((repaired.lines_set_aside, repaired.damaged_generations), (1, vec![2]));
+    assert!(repaired.snapshots_set_aside.is_empty());
+    assert_eq!(repaired.snapshots_kept.len(), 2);
+    let expected = events(&disk);
+    let moments = std::mem::take(&mut *moments.lock().unwrap());
+    assert!(moments.len() > 20, "{}", moments.len());
+    for (number, killed) in moments {
+        let cuts = (0..12).map(|seed| (format!("seed {seed}"), killed.power_cut(seed)));
+        for (how, left) in std::iter::once(("killed".to_owned(), killed.kill())).chain(cuts) {
+            repair(&left);
+            assert_eq!(events(&left), expected, "operation {number}, {how}");
+            check_kept(&left, &format!("operation {number}, {how}"));
+        }
+    }
 }
