@@ -6,12 +6,15 @@
 //! synced, that it did. What it noted is the beginning of what a later opening looks through.
 //!
 //! ```text
-//! app.session    open <offset> <hash>, doubt <offset> <hash> or closed <hash>, filled with spaces to 63 bytes, '\n'
+//! app.session    byte 0     open <offset> <hash> or closed <hash>, filled with spaces to 63 bytes, '\n'
+//!                byte 4096  doubt <offset> <hash>, likewise; only behind a failed sync
 //! ```
 //! The hash is that of what it stands behind. `doubt` is for after a failed sync: the system then may show bytes that are not on the disk
 //! and that no other sync writes, so they must be written again.
 //!
-//! Only overwritten in place. One that is torn says `closed`: it is written only when all of the log is synced.
+//! Only overwritten in place. The first mark, where it is torn, says `closed`: it is written only when all of the log is synced. Doubt comes
+//! when it is not, and in a hurry, without a sync; so it stands apart, where it tears nothing, and torn it says nothing: then the
+//! power has failed, and what the system shows is what is on the disk.
 
 use std::io;
 use std::sync::Arc;
@@ -25,6 +28,9 @@ use crate::turn::make;
 
 /// Within one sector, so that as a rule it is written whole.
 const MARK_BYTES: usize = 64;
+
+/// Where doubt is noted: in no sector that the first mark has a part of.
+const DOUBT_AT: u64 = 4096;
 
 /// What the last writer left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +58,7 @@ impl Session {
 
     /// What the last writer left; `None` if it closed, or there was none.
     pub(crate) fn unfinished(&self) -> io::Result<Option<Unfinished>> {
-        let mut mark = [0; MARK_BYTES];
-        let read = self.file.read_at(&mut mark, 0).map_err(at("read", &self.paths.session))?;
-        Ok(mark.get(..read).and_then(parse))
+        read_marks(self.file.as_ref(), &self.paths)
     }
 
     /// As [`unfinished`](Self::unfinished), for those who only look.
@@ -63,33 +67,49 @@ impl Session {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(at("open", &paths.session))?,
         };
-        let mut mark = [0; MARK_BYTES];
-        let read = file.read_at(&mut mark, 0).map_err(at("read", &paths.session))?;
-        Ok(mark.get(..read).and_then(parse))
+        read_marks(file.as_ref(), paths)
     }
 
     /// A writer begins to append behind `offset`: durable on return, so that nothing is written before it is.
     pub(crate) fn begin(&self, offset: u64) -> io::Result<()> {
-        self.write(&format!("open {offset}"))?;
+        // What was doubtful was looked at. If the doubt comes back by a power cut, it costs another look.
+        if self.file.bytes().map_err(at("read", &self.paths.session))? > MARK_BYTES as u64 {
+            self.file.truncate(MARK_BYTES as u64).map_err(at("cut", &self.paths.session))?;
+        }
+        self.write(&format!("open {offset}"), 0)?;
         self.file.sync().map_err(at("sync", &self.paths.session))?;
         self.disk.sync_dir(&self.paths.dir).map_err(at("sync", &self.paths.dir))
     }
 
     /// A sync failed; what lies before `offset` was synced earlier.
     pub(crate) fn doubt(&self, offset: u64) -> io::Result<()> {
-        self.write(&format!("doubt {offset}"))
+        let doubt = format!("doubt {offset}");
+        // On a full disk in place of the first mark, rather than not at all.
+        self.write(&doubt, DOUBT_AT).or_else(|_| self.write(&doubt, 0))
     }
 
     /// A writer ended, and all of the log is synced. A power cut may undo it, which costs the next opening a look.
     pub(crate) fn end(&self) -> io::Result<()> {
-        self.write("closed")
+        self.write("closed", 0)
     }
 
-    fn write(&self, what: &str) -> io::Result<()> {
+    fn write(&self, what: &str, offset: u64) -> io::Result<()> {
         let marked = format!("{what} {}", line_hash(what.as_bytes()));
         let mark = format!("{marked:<width$}\n", width = MARK_BYTES - 1);
-        self.file.write_at(mark.as_bytes(), 0).map_err(at("write", &self.paths.session))
+        self.file.write_at(mark.as_bytes(), offset).map_err(at("write", &self.paths.session))
     }
+}
+
+/// Doubt, else the first mark.
+fn read_marks(file: &dyn DiskFile, paths: &Paths) -> io::Result<Option<Unfinished>> {
+    for offset in [DOUBT_AT, 0] {
+        let mut mark = [0; MARK_BYTES];
+        let read = file.read_at(&mut mark, offset).map_err(at("read", &paths.session))?;
+        if let Some(unfinished) = mark.get(..read).and_then(parse) {
+            return Ok(Some(unfinished));
+        }
+    }
+    Ok(None)
 }
 
 fn parse(mark: &[u8]) -> Option<Unfinished> {
@@ -133,7 +153,14 @@ mod tests {
         assert_eq!(unfinished(disk.power_cut(0)), open(u64::MAX));
         session.doubt(9).unwrap();
         assert_eq!(unfinished(disk.kill()), Some(Unfinished { from: 9, is_doubtful: true }));
+        for seed in 0..100 {
+            // Whatever becomes of the doubt, it takes nothing away of what is known for sure.
+            let left = unfinished(disk.power_cut(seed));
+            let doubt = Some(Unfinished { from: 9, is_doubtful: true });
+            assert!(left == doubt || left == open(u64::MAX), "seed {seed}: {left:?}");
+        }
         session.begin(u64::MAX).unwrap();
+        assert_eq!(unfinished(disk.kill()), open(u64::MAX), "the doubt is over");
         session.end().unwrap();
         assert_eq!(unfinished(disk.kill()), None);
         for seed in 0..30 {
