@@ -82,11 +82,11 @@ impl EventLog {
     ///     log.append(&Event::new("tick", json!(n)))?;
     ///     log.rotate()?;
     /// }
-    /// let mut exported = Vec::new();
-    /// log.reader().export(2, ExportFormat::Lines, &mut exported)?;
-    /// assert_eq!(exported.split(|byte| *byte == b'\n').count(), 3); // two lines, and what is behind the last newline
+    /// let mut lines = Vec::new();
+    /// let exported = log.reader().export(2, ExportFormat::Lines, &mut lines)?;
+    /// assert_eq!(lines.split(|byte| *byte == b'\n').count(), 3); // two lines, and what is behind the last newline
     ///
-    /// let pruned = log.prune(2)?;
+    /// let pruned = log.prune(exported.events.end)?; // what went out, whatever was archived meanwhile
     /// assert_eq!(pruned.events, 0..2);
     /// assert!(log.views_dir().join("count.base.json").exists());
     /// assert_eq!(log.read_full()?.count(), 1);
@@ -183,7 +183,7 @@ fn portion(history: &History, before: u64) -> io::Result<Portion> {
 }
 
 /// Prunes a log of these views.
-fn prune(
+pub(crate) fn prune(
     writer: &mut EventWriter,
     history: &History,
     views: &mut HashMap<String, Box<dyn ViewOps>>,

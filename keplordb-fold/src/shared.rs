@@ -20,6 +20,7 @@ use crate::error::FoldError;
 use crate::event::Event;
 use crate::group::Group;
 use crate::log::EventLog;
+use crate::prune::{Portion, prune};
 use crate::reader::EventReader;
 use crate::registry::{Moment, Registry, mismatch};
 use crate::snapshot::PassedOver;
@@ -291,6 +292,39 @@ impl SharedLog {
             *self.inner.last_rotation_error.lock() = None;
         }
         rotated
+    }
+
+    /// Removes the oldest generations from the archive: as [`EventLog::prune`]. Appends of other threads wait while the archive is written
+    /// anew; views are read meanwhile.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use keplordb_fold::{Event, EventLog};
+    /// use serde_json::json;
+    ///
+    /// let log = EventLog::builder(dir.path()).view::<u64>("count", |count, _| count + 1).open()?.share();
+    /// log.append(&Event::new("tick", json!(1)))?;
+    /// log.rotate()?;
+    /// assert_eq!(log.prune(1)?.events, 0..1);
+    /// assert_eq!(*log.view::<u64>("count")?, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`EventLog::prune`], and [`FoldError::InReducer`].
+    ///
+    /// # Panics
+    /// If a view's reducer does; nothing is pruned.
+    pub fn prune(&self, before: u64) -> io::Result<Portion> {
+        let mut registry = self.registry()?;
+        let history = self.inner.reader.history();
+        // Most of it is folded while others append.
+        let refreshed = registry.refresh_all(history);
+        let mut writer = self.inner.writer.lock();
+        let pruned = refreshed.and_then(|()| prune(&mut writer, history, &mut registry.views, before));
+        drop(writer);
+        self.publish(&registry);
+        pruned
     }
 
     /// Why the last automatic rotation failed, if none succeeded since.

@@ -200,6 +200,36 @@ fn what_one_thread_at_a_time_does_is_done_here_too() {
 }
 
 #[test]
+fn a_log_is_pruned_while_others_append_and_the_views_keep_all() {
+    let dir = tempdir().unwrap();
+    let log = shared(dir.path(), 1_000);
+    let mut pruned = 0;
+    thread::scope(|scope| {
+        let appenders: Vec<_> = (0..3)
+            .map(|thread| {
+                let log = log.clone();
+                scope.spawn(move || {
+                    for n in 0..60 {
+                        log.append(&event(&format!("t{thread}_{n}"))).unwrap();
+                    }
+                })
+            })
+            .collect();
+        while !appenders.iter().all(thread::ScopedJoinHandle::is_finished) {
+            let portion = log.prune(u64::MAX).unwrap();
+            assert!(portion.events.is_empty() || portion.events.start == pruned, "{portion:?}");
+            pruned = pruned.max(portion.events.end);
+        }
+    });
+    log.rotate().unwrap();
+    assert_eq!(log.prune(u64::MAX).unwrap().events, pruned..180);
+    let state = log.view::<Vec<String>>("types").unwrap();
+    assert_eq!((state.len(), state.iter().collect::<BTreeSet<_>>().len()), (180, 180));
+    assert!(all(&log.reader()).is_empty());
+    assert!(log.reader().verify().unwrap().is_sound());
+}
+
+#[test]
 fn the_last_handle_gives_the_lock_back() {
     let dir = tempdir().unwrap();
     let log = SharedLog::open(dir.path()).unwrap();
@@ -268,6 +298,7 @@ fn a_reducer_that_calls_its_own_log_is_refused() {
             log.view::<u64>("count").map(drop),
             log.state_at::<u64>("count", 1).map(drop),
             log.verify().map(drop),
+            log.prune(1).map(drop),
         ];
         assert_eq!(log.views(), ["count"]);
         for error in outcomes.map(Result::unwrap_err) {
@@ -283,7 +314,7 @@ fn a_reducer_that_calls_its_own_log_is_refused() {
     log.refresh_all().unwrap();
     log.append(&event("b")).unwrap();
     log.rotate().unwrap();
-    assert_eq!((*log.view::<u64>("count").unwrap(), refused.load(Ordering::Relaxed)), (2, 16));
+    assert_eq!((*log.view::<u64>("count").unwrap(), refused.load(Ordering::Relaxed)), (2, 18));
     // When the refresh is over this thread may again, and others always.
     log.append(&event("c")).unwrap();
     assert_eq!(all(&log.reader()), ["a", "b", "c"]);
