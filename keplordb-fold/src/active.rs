@@ -22,6 +22,10 @@ use crate::turn::{Turn, Turns, lock_log, make};
 /// How often an append is tried that another program's unfinished line came before.
 const GLUED_TRIES: usize = 3;
 
+/// The session's mark is moved on when so much more is synced: what lies before it is never taken for what a crash left. It costs a sync.
+/// In tests of this crate it is moved often.
+const MARK_DISTANCE_BYTES: u64 = if cfg!(test) { 1 << 10 } else { 4 << 20 };
+
 /// The active log of one writer.
 #[derive(Debug)]
 pub(crate) struct Active {
@@ -36,6 +40,8 @@ pub(crate) struct Active {
     turns: Turns,
     session: Session,
     in_session: bool,
+    /// Where the mark of the session is.
+    marked: u64,
     /// Where the log ended when this writer last looked, behind a newline.
     end: u64,
     /// Up to where it was when it was last synced.
@@ -71,6 +77,7 @@ impl Active {
             turns: Turns::open(disk.as_ref(), paths, mode)?,
             session: Session::open(disk, paths)?,
             in_session: false,
+            marked: 0,
             end: 0,
             synced: 0,
             unsynced_events: 0,
@@ -95,7 +102,7 @@ impl Active {
                 active.file.sync().map_err(at("sync", &paths.log))?;
                 // All of that is looked at, and durable.
                 active.session.begin(active.end)?;
-                (active.in_session, active.synced) = (true, active.end);
+                (active.in_session, active.marked, active.synced) = (true, active.end, active.end);
             }
             None => active.end = active.tail().mend(u64::MAX, Cause::Others)?,
         }
@@ -250,7 +257,7 @@ impl Active {
         if emptied.is_err() {
             return Err(self.poison());
         }
-        (self.end, self.synced) = (0, 0);
+        (self.end, self.synced, self.marked) = (0, 0, 0);
         // If it cannot be asked for, the next look is a longer one.
         self.archive_bytes = self.archive_bytes().ok().flatten();
         (self.unsynced_events, self.unsynced_bytes) = (0, 0);
@@ -292,7 +299,7 @@ impl Active {
             self.sync_file()?;
             self.session.begin(self.end)?;
         }
-        self.in_session = true;
+        (self.in_session, self.marked) = (true, self.end);
         Ok(())
     }
 
@@ -359,7 +366,27 @@ impl Active {
     fn count(&mut self, events: u64, lines: &[u8]) -> io::Result<()> {
         self.unsynced_events += events;
         self.unsynced_bytes += lines.len() as u64;
-        if self.policy.is_due(self.unsynced_events, self.unsynced_bytes) { self.sync_file() } else { Ok(()) }
+        if self.policy.is_due(self.unsynced_events, self.unsynced_bytes) {
+            self.sync_file()?;
+            self.advance_mark();
+        }
+        Ok(())
+    }
+
+    /// Moves the session's mark on, if it is time. Where there may be other writers it is theirs too, and stays.
+    fn advance_mark(&mut self) {
+        let is_time = self.end.saturating_sub(self.marked) >= MARK_DISTANCE_BYTES;
+        if !is_time || !self.in_session || self.mode != LockMode::Flock {
+            return;
+        }
+        match self.session.advance(self.end) {
+            Ok(()) => self.marked = self.end,
+            Err(error) => {
+                // What was appended is durable. The next append begins a session, or fails by what this failed by.
+                tracing::warn!(%error, "where the log is known to be synced was not noted");
+                self.in_session = false;
+            }
+        }
     }
 
     fn sync_file(&mut self) -> io::Result<()> {

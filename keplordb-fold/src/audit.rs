@@ -3,6 +3,7 @@
 //! All views go in one pass. It changes nothing: what is wrong is told as a [`Problem`].
 
 use std::io;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -62,16 +63,22 @@ where
     let mut keepings = kept.keepings(history, present)?;
     keepings.sort_by_key(|keeping| keeping.sequence);
     let mut keepings = keepings.into_iter();
-    let begin = if present.first_sequence == 0 {
-        Some(kept.beginning(present)?)
+    let (begin, oldest) = if present.first_sequence == 0 {
+        (Some(kept.beginning(present)?), None)
     } else {
-        keepings.find_map(|keeping| kept.open(keeping, history, present).transpose()).transpose()?
+        let mut oldest = None;
+        let open = |keeping: Keeping<S>| {
+            oldest = Some(keeping.file.clone());
+            kept.open(keeping, history, present).transpose()
+        };
+        (keepings.find_map(open).transpose()?, oldest)
     };
     let Some((state, progress)) = begin else { return Ok(None) };
     let mut keepings: Vec<_> = keepings.collect();
-    let Some(last) = keepings.last().map(|keeping| keeping.sequence) else { return Ok(None) };
+    let last = keepings.last().map_or(0, |keeping| keeping.sequence);
     keepings.reverse();
-    let mut comparison = Comparison { kept, keepings, problems: Vec::new(), fitting: 0 };
+    let oldest = oldest.map(|file| (file, progress.sequence));
+    let mut comparison = Comparison { kept, keepings, oldest, problems: Vec::new(), fitting: 0 };
     comparison.pass(&state, &progress);
     Ok(Some(Box::new(Fresh { run: Run::of(state, progress), last, comparison, parser, fold })))
 }
@@ -89,6 +96,8 @@ struct Comparison<'a, S> {
     kept: &'a Kept<S>,
     /// The next one at the end.
     keepings: Vec<Keeping<S>>,
+    /// What is believed where history was pruned: the file of the state that the fold began with, and how many events it is of.
+    oldest: Option<(PathBuf, u64)>,
     problems: Vec<Problem>,
     fitting: u64,
 }
@@ -104,18 +113,25 @@ where
             let (file, is_in_memory) = (keeping.file.clone(), keeping.is_in_memory);
             // One that cannot be read is not used either.
             let Some(state) = self.kept.state_of(keeping) else { continue };
-            let found = match (serde_json::to_value(&state), serde_json::to_value(fresh)) {
-                (Ok(state), Ok(fresh)) if state == fresh => {
-                    self.fitting += 1;
-                    continue;
-                }
-                (Ok(state), Ok(fresh)) => difference(&state, &fresh),
-                (Err(error), _) | (_, Err(error)) => format!("it cannot be JSON: {error}"),
+            let Some(found) = difference_of(&state, fresh) else {
+                self.fitting += 1;
+                continue;
             };
             let whose = if is_in_memory { "in memory" } else { "that is kept" };
-            let what = format!("the state {whose} is not what the events come to: {found}");
+            let (kind, what) = match &self.oldest {
+                None => {
+                    (ProblemKind::State, format!("the state {whose} is not what the events come to: {found}"))
+                }
+                Some((oldest, events)) => {
+                    let oldest = oldest.display();
+                    let what = format!(
+                        "the state {whose} does not follow from that of {oldest} after {events} events: {found}"
+                    );
+                    (ProblemKind::PrunedState, what)
+                }
+            };
             self.problems.push(Problem {
-                kind: ProblemKind::State,
+                kind,
                 file,
                 generation: None,
                 offset: 0,
@@ -157,8 +173,9 @@ where
     F: Fn(&mut Run<S>, Parsed<'_>, Rules<'_, S>) -> bool,
 {
     fn report(&mut self, report: &mut Verification) {
-        let Comparison { keepings, problems, fitting, .. } = &mut self.comparison;
+        let Comparison { keepings, oldest, problems, fitting, .. } = &mut self.comparison;
         report.states += *fitting;
+        report.states_not_compared += (keepings.len() + usize::from(oldest.is_some())) as u64;
         problems.drain(..).for_each(|problem| report.add(problem));
         if let (Some(next), Some(error)) = (keepings.pop(), self.run.error()) {
             let what = format!("a fresh fold does not come that far: {error}");
@@ -171,6 +188,21 @@ where
                 what,
             });
         }
+    }
+}
+
+/// How two states differ, if they do. Their texts may be the same though a tree of JSON values has no room for their numbers, and
+/// the other way round where a map has no order.
+fn difference_of<S: Serialize>(kept: &S, fresh: &S) -> Option<String> {
+    match (serde_json::to_vec(kept), serde_json::to_vec(fresh)) {
+        (Ok(kept), Ok(fresh)) if kept == fresh => return None,
+        (Err(error), _) | (_, Err(error)) => return Some(format!("it cannot be JSON: {error}")),
+        _ => {}
+    }
+    match (serde_json::to_value(kept), serde_json::to_value(fresh)) {
+        (Ok(kept), Ok(fresh)) if kept == fresh => None,
+        (Ok(kept), Ok(fresh)) => Some(difference(&kept, &fresh)),
+        _ => Some("they differ".to_owned()),
     }
 }
 
@@ -208,7 +240,7 @@ fn short(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
     use std::sync::Arc;
 
     use keplordb_disk::{Disk, MemoryDisk};
@@ -315,13 +347,21 @@ mod tests {
         let what = "the state that is kept is not what the events come to: it has 7, and they come to 6";
         assert_eq!(told(&log), [("app/views/count.at-6.json".into(), 6, what.to_owned())]);
         log.prune(4).unwrap();
-        assert_eq!(
-            told(&log).len(),
-            3,
-            "those of event 8 do not follow from that of event 6, which is the oldest now"
-        );
+        let verified = log.verify().unwrap();
+        // Which of them is right nobody can tell; the one that is not is believed here.
+        assert_eq!((verified.states, verified.states_not_compared, verified.problem_count), (0, 1, 4));
+        for problem in verified.problems {
+            assert_eq!((problem.kind, problem.sequence), (ProblemKind::PrunedState, Some(8)));
+            let text = problem.to_string();
+            assert!(
+                text.contains("does not follow from that of app/views/count.at-6.json after 6 events"),
+                "{text}"
+            );
+            assert!(text.contains("one of the two is wrong") && !text.contains("rebuild"), "{text}");
+        }
         plant(&disk, Path::new("app/views/count.at-6.json"), 6);
-        assert_eq!(log.verify().unwrap().states, 3);
+        let verified = log.verify().unwrap();
+        assert_eq!((verified.states, verified.states_not_compared, verified.problem_count), (4, 1, 0));
     }
 
     #[test]
@@ -336,6 +376,39 @@ mod tests {
         let kinds: Vec<_> = verified.problems.iter().map(|problem| problem.kind).collect();
         assert_eq!(kinds, [ProblemKind::Line, ProblemKind::State], "{:?}", verified.problems);
         assert!(verified.problems[1].what.starts_with("a fresh fold does not come that far: app/app.jsonl"));
+        assert_eq!((verified.states, verified.states_not_compared), (0, 2));
+    }
+
+    #[test]
+    fn states_that_no_tree_of_json_can_hold_are_compared_too() {
+        let disk = MemoryDisk::default();
+        let open = |each: u128| {
+            let builder = EventLog::builder("app").disk(Arc::new(disk.clone()));
+            builder.view::<u128>("sum", move |sum, _| sum + each).open().unwrap()
+        };
+        let mut log = open(u128::MAX / 4);
+        append(&mut log, 3);
+        log.refresh_all().unwrap();
+        let verified = log.verify().unwrap();
+        assert_eq!((verified.states, verified.problem_count), (2, 0), "{:?}", verified.problems);
+        drop(log);
+        let log = open(u128::MAX / 4 - 1);
+        let what = "the state that is kept is not what the events come to: they differ";
+        assert_eq!(told(&log), [("app/views/sum.snapshot.json".into(), 3, what.to_owned())]);
+    }
+
+    #[test]
+    fn a_map_without_order_is_the_same_in_any() {
+        let disk = MemoryDisk::default();
+        let builder = EventLog::builder("app").disk(Arc::new(disk.clone()));
+        let reducer = |mut seen: std::collections::HashMap<String, u64>, event: &Event| {
+            *seen.entry(event.data.to_string()).or_default() += 1;
+            seen
+        };
+        let mut log = builder.view("seen", reducer).open().unwrap();
+        append(&mut log, 50);
+        log.refresh_all().unwrap();
+        assert_eq!((log.verify().unwrap().states, log.verify().unwrap().problem_count), (2, 0));
     }
 
     #[test]

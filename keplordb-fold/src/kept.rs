@@ -536,21 +536,23 @@ where
         newest.map_or_else(|| self.beginning(present), Ok)
     }
 
-    /// All states that it would go on from: that in memory, that of its file, and those of the past.
+    /// All states that it may go on from: that in memory, those of its file and its base, and those of the past.
     pub(crate) fn keepings(&self, history: &History, present: &Present) -> io::Result<Vec<Keeping<S>>> {
         check_view_name(&self.name)?;
-        let keeping = |(state, progress): (S, Progress), is_in_memory| Keeping {
+        let keeping = |(state, progress): (S, Progress), file: &Path, is_in_memory| Keeping {
             sequence: progress.sequence,
-            file: self.snapshot_path.clone(),
+            file: file.to_owned(),
             is_in_memory,
             state: Some((state, progress)),
         };
         let mut keepings = Vec::new();
         if self.loaded {
-            keepings.push(keeping((self.state.clone(), self.progress.clone()), true));
+            keepings.push(keeping((self.state.clone(), self.progress.clone()), &self.snapshot_path, true));
         }
-        if let Some(run) = self.load(history, present)? {
-            keepings.push(keeping(run.end()?, false));
+        for file in [&self.snapshot_path, &base::path_of(&self.views_dir, &self.name)] {
+            if let Some(run) = self.load_from(file, history, present)? {
+                keepings.push(keeping(run.end()?, file, false));
+            }
         }
         let past = checkpoints::list(&**history.disk(), &self.views_dir, &self.name)?;
         let of_past = |(sequence, file)| Keeping { sequence, file, is_in_memory: false, state: None };

@@ -193,8 +193,9 @@ impl EventLog {
         if !self.writer.is_to_be_rotated() {
             return;
         }
+        self.writer.try_rotation();
         if let Err(error) = self.rotate() {
-            self.writer.put_rotation_off(&error);
+            self.writer.tell_failed_rotation(&error);
             self.last_rotation_error = Some(error);
         }
     }
@@ -268,7 +269,8 @@ impl EventLog {
     ///
     /// A state that differs is a [`ProblemKind::State`](crate::ProblemKind::State): somebody changed the file, or the reducer was changed
     /// and kept its [version](ViewOptions::version). [`rebuild`](Self::rebuild) the view. Where history was pruned the oldest
-    /// state that is kept is believed, and the others must follow from it.
+    /// state that is kept is believed, and the others must follow from it: if one does not, a
+    /// [`ProblemKind::PrunedState`](crate::ProblemKind::PrunedState), either is wrong, and no rebuild can help.
     ///
     /// States are compared as JSON. One that is not always the same JSON, such as a `HashSet`, differs from itself: take a
     /// `BTreeSet`.

@@ -2,8 +2,8 @@
 //!
 //! A power cut may leave any part of what was written since the last sync, holes too, and a batch that was not committed. To look
 //! for that in the whole log at each opening would be slow, and wrong: what is damaged among events that were synced is no crash's
-//! doing, and to be told. So before its first append a writer notes, durably, where the log ended; and when it closes and all is
-//! synced, that it did. What it noted is the beginning of what a later opening looks through.
+//! doing, and to be told. So before its first append a writer notes, durably, where the log ended; again whenever some megabytes
+//! more are synced; and when it closes and all is synced, that it did. What it noted is the beginning of what a later opening looks through.
 //!
 //! ```text
 //! app.session    byte 0     open <offset> <hash> or closed <hash>, filled with spaces to 63 bytes, '\n'
@@ -79,6 +79,13 @@ impl Session {
         self.write(&format!("open {offset}"), 0)?;
         self.file.sync().map_err(at("sync", &self.paths.session))?;
         self.disk.sync_dir(&self.paths.dir).map_err(at("sync", &self.paths.dir))
+    }
+
+    /// All before `offset` is synced, so that a later opening need not look there. Durable on return; while it is under way nothing
+    /// is unsynced, so that it may be torn.
+    pub(crate) fn advance(&self, offset: u64) -> io::Result<()> {
+        self.write(&format!("open {offset}"), 0)?;
+        self.file.sync().map_err(at("sync", &self.paths.session))
     }
 
     /// A sync failed; what lies before `offset` was synced earlier.

@@ -268,9 +268,16 @@ impl SharedLog {
     }
 
     fn rotate_if_large(&self) {
-        // Whoever was quicker has done it.
-        if let Err(error) = self.rotate_when(EventWriter::is_to_be_rotated) {
-            self.inner.writer.lock().put_rotation_off(&error);
+        {
+            // Whoever was quicker is at it, or has done it.
+            let mut writer = self.inner.writer.lock();
+            if !writer.is_to_be_rotated() {
+                return;
+            }
+            writer.try_rotation();
+        }
+        if let Err(error) = self.rotate_when(EventWriter::is_large) {
+            self.inner.writer.lock().tell_failed_rotation(&error);
             *self.inner.last_rotation_error.lock() = Some(Arc::new(error));
         }
     }

@@ -52,6 +52,9 @@ pub struct Verification {
     /// How many states of views, on disk and in memory, are what a fresh fold comes to. Only who knows the reducers compares them:
     /// [`EventLog::verify`](crate::EventLog::verify).
     pub states: u64,
+    /// How many were not compared: those behind damage that a fresh fold does not get past, and where history was pruned the oldest of
+    /// each view, which the others are compared with.
+    pub states_not_compared: u64,
     /// At the end of the active log: a line or a batch that is not finished. A writer is at it, or the next one mends it.
     pub unfinished_bytes: u64,
     /// Whether a rotation is not finished. A writer is at it, or the next one ends it.
@@ -114,6 +117,8 @@ pub enum ProblemKind {
     Snapshot,
     /// The state of a view is not what its reducer makes of the events: it was changed, or the reducer was and kept its version.
     State,
+    /// The state of a view does not follow from an older one, and what that was folded from was pruned: one of them is wrong.
+    PrunedState,
 }
 
 impl ProblemKind {
@@ -124,6 +129,9 @@ impl ProblemKind {
             Self::Files | Self::Journal => "repair() keeps what can be read and sets the rest aside",
             Self::Index => "it is only a cache: remove it, or let repair() make it anew",
             Self::Snapshot => "it is only a cache: the view is computed anew when it is refreshed",
+            Self::PrunedState => {
+                "one of the two is wrong, and the events that could tell which were pruned: compare with a copy before either is removed"
+            }
             Self::State => "rebuild() the view, and give its reducer another version if that was changed",
         }
     }

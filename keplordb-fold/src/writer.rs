@@ -404,16 +404,25 @@ impl EventWriter {
         Ok(Before::Archived(version))
     }
 
-    /// Whether the log has reached its largest size, and a rotation was not tried just before.
-    pub(crate) fn is_to_be_rotated(&self) -> bool {
-        let end = self.active.end();
-        self.max_log_size > 0 && end >= self.max_log_size && end >= self.rotate_from
+    /// Whether the log has reached its largest size.
+    pub(crate) fn is_large(&self) -> bool {
+        self.max_log_size > 0 && self.active.end() >= self.max_log_size
     }
 
-    /// Tells that an automatic rotation failed, and lets the next one wait until the log has grown: each try reads all of it.
-    pub(crate) fn put_rotation_off(&mut self, error: &io::Error) {
+    /// Whether it has, and a rotation was not tried just before.
+    pub(crate) fn is_to_be_rotated(&self) -> bool {
+        self.is_large() && self.active.end() >= self.rotate_from
+    }
+
+    /// To be called before an automatic rotation: should it fail, or a reducer panic in it, the next one waits until the log has
+    /// grown, since each try reads all of it.
+    pub(crate) fn try_rotation(&mut self) {
         let growth = (self.max_log_size / ROTATION_GROWTH).max(1);
         self.rotate_from = self.active.end().saturating_add(growth);
+    }
+
+    /// Tells that it failed.
+    pub(crate) fn tell_failed_rotation(&self, error: &io::Error) {
         tracing::warn!(
             dir = %self.dir().display(), %error, again_at_bytes = self.rotate_from,
             "the log was not rotated, which is tried again when it has grown"

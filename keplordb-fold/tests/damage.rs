@@ -271,3 +271,29 @@ fn a_rotation_that_fails_waits_until_the_log_has_grown() {
         }
     }
 }
+
+/// Whoever appends gets his answer once; the panic does not come with every append.
+#[test]
+fn a_reducer_that_panics_in_a_rotation_is_not_called_at_every_append() {
+    for is_shared in [false, true] {
+        let dir = tempdir().unwrap();
+        let reducer = |count: u64, _: &keplordb_fold::Event| {
+            if count < 5 { count + 1 } else { panic!("as the test says") }
+        };
+        let builder = EventLog::builder(dir.path()).max_log_size(1_000).view("count", reducer);
+        let mut log = Some(builder.open().unwrap());
+        let shared = is_shared.then(|| log.take().unwrap().share());
+        let mut append = || {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match &shared {
+                Some(shared) => drop(shared.append(&event("a")).unwrap()),
+                None => drop(log.as_mut().unwrap().append(&event("a")).unwrap()),
+            }))
+            .is_err()
+        };
+        let panicked = (0..100).filter(|_| append()).count();
+        let reader = EventReader::new(dir.path());
+        assert_eq!(reader.len().unwrap(), 100, "each is appended");
+        let times = (100 * 46 - 1_000) / 125;
+        assert!((2..=times).contains(&panicked), "{panicked} of at most {times}");
+    }
+}

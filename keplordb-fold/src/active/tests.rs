@@ -126,3 +126,89 @@ fn what_was_taken_back_stays_away() {
         assert_eq!(after_cut(&disk, seed), [A, B].concat(), "seed {seed}");
     }
 }
+
+/// Two faults at once: a byte of an event that was synced long ago, which looks like a batch that was being committed, and a torn end.
+/// They take the line and the end, and nothing between.
+#[test]
+fn an_old_fault_and_a_torn_end_take_nothing_between() {
+    let disk = durable();
+    let mut active = open(&disk);
+    for _ in 0..300 {
+        active.append(B, 1).unwrap();
+    }
+    let (end, file) = (active.end(), disk.open(Path::new("app/app.jsonl")).unwrap());
+    file.write_at(b"z", A.len() as u64).unwrap();
+    file.write_at(&B[..9], end).unwrap();
+    file.sync().unwrap();
+    let left = disk.power_cut(0);
+    drop(open(&left));
+    let mut expected = [A, &B.repeat(300)].concat();
+    expected[A.len()] = b'z';
+    assert!(log(&left) == expected, "{} of {} bytes", log(&left).len(), expected.len());
+}
+
+/// The mark moves on while events come, and a power cut at any operation takes none that was acknowledged, and leaves no damage.
+#[test]
+fn every_moment_while_the_mark_moves_may_be_the_last() {
+    let disk = durable();
+    let moments = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let acknowledged = Arc::new(std::sync::atomic::AtomicUsize::new(A.len()));
+    let mut active = open(&disk);
+    let (copies, known) = (Arc::clone(&moments), Arc::clone(&acknowledged));
+    disk.after_each(move |_, copy| {
+        copies.lock().push((copy, known.load(std::sync::atomic::Ordering::Relaxed)));
+    });
+    for n in 0..60 {
+        if n % 5 == 4 {
+            active.append_batch(B.repeat(10), 10).unwrap();
+        } else {
+            active.append(B, 1).unwrap();
+        }
+        acknowledged.store(usize::try_from(active.end()).unwrap(), std::sync::atomic::Ordering::Relaxed);
+    }
+    let moved = disk.trace().iter().filter(|operation| operation.path.ends_with("app.session")).count();
+    assert!(moved > 5, "{moved}");
+    let all = [A, &B.repeat(168)].concat();
+    let moments = std::mem::take(&mut *moments.lock());
+    for (copy, acknowledged) in moments {
+        for seed in 0..8 {
+            let left = after_cut(&copy, seed);
+            let events: Vec<u8> = left
+                .split_inclusive(|byte| *byte == b'\n')
+                .filter(|line| line.len() > 1)
+                .flatten()
+                .copied()
+                .collect();
+            assert!(
+                events.len() >= acknowledged && all.starts_with(&events),
+                "seed {seed}: {} bytes",
+                events.len()
+            );
+        }
+    }
+}
+
+/// What the mark could not be moved by costs no event.
+#[test]
+fn a_mark_that_could_not_be_moved_is_made_anew() {
+    let memory = MemoryDisk::default();
+    let writes = Arc::new(parking_lot::Mutex::new(0));
+    let count = Arc::clone(&writes);
+    let disk = HookedDisk::new(memory.clone(), |_| ()).failing_writes(move |path, _| {
+        let mut writes = count.lock();
+        *writes += usize::from(path.ends_with("app.session"));
+        // The first begins the session.
+        (path.ends_with("app.session") && *writes == 2).then_some(false)
+    });
+    let mut active = open(&disk);
+    let mut appended = 0;
+    while *writes.lock() < 2 {
+        active.append(B, 1).unwrap();
+        appended += 1;
+    }
+    // What the mark says now is not known, so there must be one before anything else is written.
+    assert!(appended > 10 && !active.in_session);
+    active.append(B, 1).unwrap();
+    assert!(*writes.lock() == 3 && active.in_session);
+    assert_eq!(log(&memory), B.repeat(appended + 1));
+}
