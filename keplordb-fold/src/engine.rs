@@ -5,12 +5,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use keplordb::{DbError, Schema, Start, Store};
+use keplordb::{DbError, Schema, Start, Store, Trace};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use crate::error::FoldError;
+use crate::hash::line_hash;
 use crate::kept::{Kept, Kind, Run};
 use crate::snapshot::Progress;
 use crate::view_options::ViewOptions;
@@ -53,7 +54,10 @@ use crate::view_options::ViewOptions;
 ///   [`ViewOptions::begin_after_pruned`] says to go on behind them. Once folded, events may go: the state remains. Then its file is all
 ///   that is left of them, and no cache any longer: back it up with the store. A refresh never removes it, and one that would begin
 ///   anew, such as with another version of the reducer, and cannot, leaves it as it is.
-/// - **Another store.** A snapshot that has come further than the store is not used, and neither is a state in memory: both are computed anew.
+/// - **Another store.** The snapshot says which event was folded last, by its sequence, id and time. If the store never had it, neither the
+///   snapshot nor a state in memory is gone on from, and the state is computed anew: so with another store, with this one put back from
+///   an older backup, and with one whose last events a power cut took that were not synced. Has that store dropped events, it is
+///   [`FoldError::Pruned`], and the file stays. What cannot be told is another store in which that very sequence was deleted or dropped.
 /// - Checkpoints of the past are not kept, and no event is damaged: those two options have no effect.
 pub struct StoreView<E: Schema, S> {
     kept: Kept<S>,
@@ -93,17 +97,20 @@ where
     /// If the reducer does; the view is then as before.
     pub fn refresh(&mut self, store: &Store<E>) -> io::Result<&S> {
         let stored = self.kept.stored()?;
-        // Behind the last event that was ever appended.
-        let end = store.tail(Start::Now).position();
-        let fits = |progress: &Progress| last_of(progress).is_none_or(|last| last <= end);
+        let last = stored.as_ref().map_or(&self.kept.progress, |stored| &stored.progress).position.offset;
         let (state, progress, kind) = match stored {
-            Some(stored) if fits(&stored.progress) => (stored.state, stored.progress, Kind::Loaded),
-            None if self.kept.is_loaded() && fits(&self.kept.progress) => {
+            Some(stored) if continues(store, &stored.progress)? => {
+                (stored.state, stored.progress, Kind::Loaded)
+            }
+            None if self.kept.is_loaded() && self.goes_on_in(store)? => {
                 (self.kept.state.clone(), self.kept.progress.clone(), Kind::On)
             }
             None if !self.kept.is_loaded() => (S::default(), Progress::default(), Kind::First),
             _ => {
-                warn!("the view {:?} has come further than its store, and is computed anew", self.kept.name);
+                warn!(
+                    "the view {:?} has folded event {}, which this store never had, and is computed anew",
+                    self.kept.name, last
+                );
                 (S::default(), Progress::default(), Kind::Instead)
             }
         };
@@ -117,6 +124,13 @@ where
             self.kept.save()?;
         }
         failed.map(|()| &self.kept.state)
+    }
+
+    /// Whether the state in memory is of this store. A refresh that finds nothing new asks nothing more.
+    fn goes_on_in(&self, store: &Store<E>) -> io::Result<bool> {
+        let progress = &self.kept.progress;
+        let end = store.tail(Start::Now).position();
+        Ok(progress.sequence == end + 1 || continues(store, progress)?)
     }
 
     /// Computes the state from the first event on that the store has, whatever is kept, and writes the snapshot anew.
@@ -152,12 +166,13 @@ where
         };
         let mut tail = store.tail(start);
         let mut folded = 0;
-        let ended = loop {
+        let mut ended = loop {
             match tail.try_next() {
                 Ok(Some(row)) => {
                     state = (self.reducer)(state, &row);
                     folded += 1;
                     progress.sequence = tail.position() + 1;
+                    progress.position.offset = tail.given().unwrap_or_default();
                 }
                 Ok(None) => break Ok(()),
                 Err(DbError::Gap { .. }) if self.kept.options.after_pruned => {}
@@ -165,6 +180,13 @@ where
                 Err(error) => break Err(io::Error::other(error)),
             }
         };
+        if folded > 0 {
+            match hash_of(store, progress.position.offset) {
+                Ok(hash) => progress.hash = hash.unwrap_or_default(),
+                // Without it nothing could be told later, but that the number was given.
+                Err(error) => (progress.hash, ended) = (String::new(), ended.and(Err(error))),
+            }
+        }
         (Run::ended(state, progress, folded, kind), ended)
     }
 
@@ -201,7 +223,7 @@ where
 
     /// The sequence of the last event that was folded; none before the first.
     pub fn last_sequence(&self) -> Option<u64> {
-        last_of(&self.kept.progress)
+        Some(self.kept.progress.position.offset).filter(|sequence| *sequence > 0)
     }
 
     /// Writes the state to disk if it changed since that was last done, whatever the policy; durable when it returns.
@@ -213,9 +235,36 @@ where
     }
 }
 
-/// The sequence of the last event of such a progress; none if there was none.
+/// What such a progress goes on behind; none at the beginning. No event up to there is to be folded any more, while the last that was
+/// may be an earlier one: its sequence is the `offset`, and the `hash` is that of its time and id.
 fn last_of(progress: &Progress) -> Option<u64> {
     progress.sequence.checked_sub(1)
+}
+
+/// Whether the events of such a progress are those of this store: the last one is there, or was.
+fn continues<E: Schema>(store: &Store<E>, progress: &Progress) -> io::Result<bool> {
+    let Some(passed) = last_of(progress) else { return Ok(true) };
+    let sequence = progress.position.offset;
+    if passed > store.tail(Start::Now).position() {
+        return Ok(false);
+    }
+    let trace = store.trace(sequence).map_err(io::Error::other)?;
+    Ok(match hash_of_trace(&trace) {
+        Some(hash) => progress.hash.is_empty() || progress.hash == hash,
+        None => trace == Trace::Gone,
+    })
+}
+
+/// The hash of the event with this sequence, if it is there.
+fn hash_of<E: Schema>(store: &Store<E>, sequence: u64) -> io::Result<Option<String>> {
+    Ok(hash_of_trace(&store.trace(sequence).map_err(io::Error::other)?))
+}
+
+fn hash_of_trace(trace: &Trace) -> Option<String> {
+    match trace {
+        Trace::Live { id, ts_ns } => Some(line_hash(format!("{ts_ns} {id}").as_bytes())),
+        _ => None,
+    }
 }
 
 impl<E: Schema, S: fmt::Debug> fmt::Debug for StoreView<E, S> {

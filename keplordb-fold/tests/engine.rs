@@ -6,7 +6,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use keplordb::{Options, Schema, Store};
+use keplordb::{Budget, Options, Schema, Store};
 use keplordb_disk::{Disk, RealDisk, read_all, replace};
 use keplordb_fold::{Event, EventLog, FoldError, SnapshotPolicy, StoreView, ViewOptions};
 use serde_json::json;
@@ -250,6 +250,83 @@ fn it_and_a_view_of_a_log_may_have_one_name_and_one_directory() {
     assert!(log.reader().verify().unwrap().is_sound());
     append(&store, 5, 1);
     assert_eq!(*of_store().refresh(&store).unwrap(), 6);
+}
+
+#[test]
+fn the_state_of_another_store_is_not_gone_on_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name: &str| Store::<Order>::open(dir.path().join(name)).unwrap();
+    let store = open("store");
+    append(&store, 0, 10);
+    store.checkpoint(dir.path().join("backup")).unwrap();
+    store.checkpoint(dir.path().join("merged")).unwrap();
+    append(&store, 10, 40);
+    let mut live = view(dir.path());
+    assert_eq!(*live.refresh(&store).unwrap(), expected(50));
+    let contents = read_all(&RealDisk, &dir.path().join("views/orders.store.json"), 1 << 20).unwrap();
+    let put_back = || replace(&RealDisk, &dir.path().join("views/orders.store.json"), &contents).unwrap();
+
+    // An older backup: the number that comes next in it is far beyond, with or without events of its own.
+    let backup = open("backup");
+    assert_eq!(*view(dir.path()).refresh(&backup).unwrap(), expected(10));
+    put_back();
+    let merged = open("merged");
+    append(&merged, 10, 100);
+    merged.flush().unwrap();
+    merged.compact(Budget::UNLIMITED).unwrap();
+    assert_eq!(*view(dir.path()).refresh(&merged).unwrap(), expected(110));
+    put_back();
+    // Made anew in its place, with more events.
+    let anew = open("anew");
+    append(&anew, 100, 60);
+    let of_anew = view(&dir.path().join("elsewhere")).refresh(&anew).unwrap().clone();
+    assert_eq!(*view(dir.path()).refresh(&anew).unwrap(), of_anew);
+    assert_eq!(*live.refresh(&anew).unwrap(), of_anew, "in memory");
+    // And one that lacks the beginning.
+    put_back();
+    anew.flush().unwrap();
+    anew.gc(1_000_000).unwrap();
+    append(&anew, 0, 5);
+    append(&backup, 0, 5);
+    backup.flush().unwrap();
+    backup.gc(1_000_000).unwrap();
+    assert!(is_pruned(&view(dir.path()).refresh(&backup).unwrap_err()));
+    assert_eq!(*view(dir.path()).refresh(&store).unwrap(), expected(50), "its own still goes on");
+}
+
+#[test]
+fn its_own_store_is_gone_on_from_whatever_becomes_of_the_last_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut count = 0;
+    let mut ids = Vec::new();
+    for round in 0..4_u32 {
+        let store = Store::<Order>::open(dir.path().join("store")).unwrap();
+        append(&store, count, 7);
+        count += 7;
+        let mut first = view(dir.path());
+        assert_eq!(*first.refresh(&store).unwrap(), expected(count));
+        let last = store.query(Order::filter()).rows().unwrap();
+        let last = last.into_iter().find(|row| Some(row.sequence()) == first.last_sequence()).unwrap();
+        assert_eq!(last.cents(), count - 1);
+        ids.push(last.id().to_owned());
+        if round > 0 {
+            store.delete(&[&*ids[ids.len() - 1]]).unwrap();
+            assert_eq!(*view(dir.path()).refresh(&store).unwrap(), expected(count));
+            store.flush().unwrap();
+            store.compact(Budget::UNLIMITED).unwrap();
+        }
+        assert_eq!(*view(dir.path()).refresh(&store).unwrap(), expected(count));
+        if round == 3 {
+            store.flush().unwrap();
+            store.gc(1_000_000).unwrap();
+            assert_eq!(*first.refresh(&store).unwrap(), expected(count));
+        }
+        store.close().unwrap();
+        let store = Store::<Order>::open(dir.path().join("store")).unwrap();
+        assert_eq!(*view(dir.path()).refresh(&store).unwrap(), expected(count), "round {round}");
+        assert_eq!(*first.refresh(&store).unwrap(), expected(count));
+        store.close().unwrap();
+    }
 }
 
 #[test]

@@ -163,6 +163,7 @@ pub use read::event_row::EventRow;
 pub use read::explain::Explain;
 pub use read::query::{Cursor, RollupKey, RollupValue, Totals};
 pub use read::row::RowView;
+pub use read::trace::Trace;
 pub use reader::{RawReader, Reader};
 pub use schema::{MAX_COUNTERS, MAX_DIMS, MAX_LABELS, MAX_NAME_BYTES, TableSchema};
 pub use step::Step;

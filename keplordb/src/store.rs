@@ -20,6 +20,7 @@ use crate::read::query::{RollupKey, RollupValue, Totals};
 use crate::read::rollup::RollupRow;
 use crate::read::row::RowView;
 use crate::read::source::Source;
+use crate::read::trace::Trace;
 use crate::schema::TableSchema;
 use crate::sums::Sums;
 use crate::values::Values;
@@ -236,6 +237,41 @@ impl<S: Schema> Store<S> {
     /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
     pub fn get(&self, id: &str) -> Result<Option<S::Row>> {
         get::<S>(self.core.source(), id)
+    }
+
+    /// What became of the event with this sequence: by it, who keeps how far he has followed the store, and what came there, can tell
+    /// later whether this is still the same store, rather than another one or an older copy of it.
+    ///
+    /// Where an event is gone, what is left tells: numbers of rows and of what was dropped, deleted rows that are not yet purged.
+    /// Where all rows near a restart are purged, [`Trace::Gone`] may be said of a number that was passed over, never the reverse.
+    /// ```
+    /// use keplordb::{Schema, Start, Store, Trace};
+    ///
+    /// #[derive(Schema)]
+    /// #[keplordb(id = 1)]
+    /// pub struct Visit {
+    ///     #[dim]
+    ///     pub page: String,
+    /// }
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = Store::<Visit>::open(dir.path().join("visits"))?;
+    /// store.append(Visit::new(7).id("a").page("/"))?;
+    /// let mut tail = store.tail(Start::Beginning);
+    /// tail.try_next()?;
+    /// let last = tail.given().unwrap();
+    /// assert_eq!(store.trace(last)?, Trace::Live { id: "a".to_owned(), ts_ns: 7 });
+    /// store.delete(&["a"])?;
+    /// assert_eq!(store.trace(last)?, Trace::Gone);
+    /// assert_eq!(store.trace(last + 1)?, Trace::Never);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    /// Cost: as one event of a [`Tail`](crate::Tail); of an event that is gone also the numbers of the rows of a segment around it.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
+    pub fn trace(&self, sequence: u64) -> Result<Trace> {
+        self.core.source().trace(sequence)
     }
 
     /// Count and sums per UTC day and combination of the `rollup` dims, for the days from `from_day` to `to_day`, both

@@ -83,6 +83,7 @@ pub struct Tail<'a, S: Schema> {
     deletes: u64,
     /// All rows with a sequence up to here were given, or do not match.
     position: u64,
+    given: Option<u64>,
 }
 
 impl<S: Schema> fmt::Debug for Tail<'_, S> {
@@ -115,13 +116,18 @@ impl<'a, S: Schema> Tail<'a, S> {
             Start::Now => Follow::beginning(source, source.sequences().next()),
         };
         let position = follow.position.saturating_sub(1);
-        Self { source, filter, follow, ahead: VecDeque::new(), deletes: 0, position }
+        Self { source, filter, follow, ahead: VecDeque::new(), deletes: 0, position, given: None }
     }
 
     /// What to go on behind, by [`Start::After`]: the sequence of the last event that was given, or a later one up to which
     /// no event matches.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// The sequence of the last event that this tail has given; none before the first. See [`Store::trace`].
+    pub fn given(&self) -> Option<u64> {
+        self.given
     }
 
     /// The next event, if there is one now.
@@ -145,6 +151,7 @@ impl<'a, S: Schema> Tail<'a, S> {
         }
         let Some((sequence, row)) = self.ahead.pop_front() else { return Ok(None) };
         self.position = sequence;
+        self.given = Some(sequence);
         self.pass_what_does_not_match();
         Ok(Some(row))
     }

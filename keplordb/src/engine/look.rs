@@ -17,6 +17,7 @@ use crate::config::{EngineConfig, MapMode};
 use crate::error::{DbError, Result};
 use crate::format::manifest::{Manifest, OldFile};
 use crate::schema::TableSchema;
+use crate::state::sequences::RUN_GAP;
 use crate::state::version::SegmentEntry;
 use crate::storage::directory::{Directory, Listing};
 use crate::storage::manifest;
@@ -28,10 +29,6 @@ use keplordb_log::planted::{self, Bug};
 
 /// The first sequence ever.
 pub(super) const FIRST_SEQUENCE: u64 = 1;
-/// What each run of an engine skips, so that no number that was lost with an unsynced tail is given again: a run would have
-/// to lose more appends than this. The first append of a run writes its start into the manifest, or a run that lost all
-/// its appends would leave no trace of the numbers they had.
-const SEQUENCE_GAP: u64 = 1 << 32;
 
 /// All that looking found.
 pub(super) struct Found {
@@ -338,7 +335,7 @@ impl Found {
         let wals = self.wals.iter().map(|wal| wal.next_sequence);
         let deleted = self.tombstones.iter().flat_map(|found| &found.tombstones).map(|row| row.sequence + 1);
         let next = segments.chain(wals).chain(deleted).fold(self.manifest.next_sequence, u64::max);
-        if is_new { next } else { next + SEQUENCE_GAP }
+        if is_new { next } else { next + RUN_GAP }
     }
 
     pub(super) fn next_generation(&self) -> u64 {

@@ -43,6 +43,7 @@ pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
 mod text_rows;
+pub(crate) mod trace;
 
 /// What every query is given beside its view.
 #[derive(Clone)]

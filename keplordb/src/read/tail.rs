@@ -143,7 +143,7 @@ impl<'v> First<'v> {
 /// Blocks are in the order of their sequences. A segment is in the order of time: its chunks' extremes rule most of it out
 /// where events came in time, else its rows are looked through, so that following a segment whose times are mixed costs as
 /// many scans of its sequences as it has rows over `limit`.
-fn by_sequence(
+pub(super) fn by_sequence(
     view: &View,
     predicate: &Predicate<'_>,
     (from, until): (u64, u64),

@@ -26,6 +26,11 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
+/// What each run of an engine skips, so that no number that was lost with an unsynced tail is given again: a run would have
+/// to lose more appends than this. The first append of a run writes its start into the manifest, or a run that lost all
+/// its appends would leave no trace of the numbers they had.
+pub(crate) const RUN_GAP: u64 = 1 << 32;
+
 /// In a lane: no append is under way.
 const IDLE: u64 = u64::MAX;
 
