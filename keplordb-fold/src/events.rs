@@ -2,10 +2,13 @@
 
 use std::io;
 
+use memchr::memrchr;
+
 use crate::blocks::Blocks;
 use crate::error::FoldError;
 use crate::event::Event;
-use crate::lines::{Block, Line, Lines};
+use crate::hash::line_hash;
+use crate::lines::{Block, Line, Lines, without_newline};
 use crate::paths::Paths;
 use crate::position::Position;
 
@@ -15,12 +18,22 @@ pub(crate) struct LineReader {
     block: Block,
     /// How much of the block was taken.
     taken: usize,
+    /// Of the last line that was taken of the blocks before.
+    hash: Option<String>,
 }
 
 impl LineReader {
     pub(crate) fn new(blocks: Blocks) -> Self {
         let block = Block { at: Position::default(), text: Vec::new() };
-        Self { blocks, block, taken: 0 }
+        Self { blocks, block, taken: 0, hash: None }
+    }
+
+    /// The hash of the line that was taken last; none before the first.
+    pub(crate) fn hash_of_last(&self) -> Option<String> {
+        let taken = self.block.text.get(..self.taken).and_then(<[u8]>::split_last);
+        let Some((_, line)) = taken else { return self.hash.clone() };
+        let begin = memrchr(b'\n', line).map_or(0, |newline| newline + 1);
+        Some(line_hash(without_newline(line.get(begin..)?)))
     }
 
     /// What `take` makes of the next line; nothing at the end.
@@ -36,7 +49,11 @@ impl LineReader {
                 return Ok(Some(take(&line)));
             }
             match self.blocks.next()? {
-                Some(block) => (self.block, self.taken) = (block, 0),
+                Some(block) => {
+                    // The next one may have empty lines only.
+                    self.hash = self.hash_of_last();
+                    (self.block, self.taken) = (block, 0);
+                }
                 None => return Ok(None),
             }
         }

@@ -259,6 +259,7 @@ where
         self.run = None;
         check_view_name(&self.name)?;
         self.disk = Arc::clone(history.disk());
+        pass_pruned(present, &mut self.progress);
         if !self.loaded {
             self.run = Some(match self.load(history, present)? {
                 Some(found) => Run { kind: Kind::Loaded, ..found },
@@ -308,7 +309,11 @@ where
 
     fn load_from(&self, path: &Path, history: &History, present: &Present) -> io::Result<Option<Run<S>>> {
         let Some(contents) = snapshot::read(&*self.disk, path)? else { return Ok(None) };
-        let refused = match snapshot::decode::<S>(&contents) {
+        let mut found = snapshot::decode::<S>(&contents);
+        if let Found::Whole(stored) = &mut found {
+            pass_pruned(present, &mut stored.progress);
+        }
+        let refused = match found {
             Found::Nothing(why) => why,
             Found::Whole(stored) if stored.reducer != self.options.version => {
                 Some("another version of its reducer made it")
@@ -636,6 +641,15 @@ fn beginning<S: Default>(options: &ViewOptions, present: &Present) -> io::Result
     let position = Position { generation: present.first_generation, offset: 0 };
     let sequence = present.first_sequence;
     Ok((S::default(), Progress { position, sequence, ..Progress::default() }))
+}
+
+/// Goes on with the first generation that is left, if what was pruned is just what such a state was folded from.
+fn pass_pruned(present: &Present, progress: &mut Progress) {
+    if progress.position.generation < present.first_generation && progress.sequence == present.first_sequence
+    {
+        progress.position = Position { generation: present.first_generation, offset: 0 };
+        progress.hash.clear();
+    }
 }
 
 /// Whether this history is the one that such a state was folded from: the line that ended there still does, in a log that may have

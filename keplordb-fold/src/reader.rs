@@ -483,7 +483,9 @@ impl EventReader {
     /// `Position::default()` is the beginning of history, [`end_position`](Self::end_position) is now.
     ///
     /// # Errors
-    /// As [`seq_of`](Self::seq_of), and what the operating system says when the directory is to be watched.
+    /// As [`seq_of`](Self::seq_of): `first` of [`Pruned`](crate::FoldError::Pruned) tells whether events were missed. If it is the sequence
+    /// of the last one that was told plus one, only the generation of that one is gone, and [`first`](Self::first) is where to go on.
+    /// `InvalidInput` also if no event ends there, as where a power cut took what was told before it was synced. And what the operating system says when the directory is to be watched.
     ///
     /// ```
     /// use keplordb_fold::{EventReader, Position, Update};

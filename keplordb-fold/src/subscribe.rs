@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use keplordb_disk::Watch;
 use serde::Deserialize;
 
-use crate::error::at;
+use crate::error::{FoldError, at};
 use crate::event::Event;
 use crate::events::{LineReader, event_of};
 use crate::history::History;
@@ -60,6 +60,8 @@ pub struct Subscription {
     watch: Box<dyn Watch>,
     lines: Option<Reading>,
     position: Position,
+    /// Of the line that ends there; empty at the beginning of a text.
+    hash: String,
     sequence: u64,
     has_caught_up: bool,
     types: Vec<String>,
@@ -86,12 +88,18 @@ impl fmt::Debug for Subscription {
 impl Subscription {
     pub(crate) fn new(history: &History, from: Position) -> io::Result<Self> {
         let sequence = history.sequence_of(from)?;
+        let hash = match history.hash_before(from)? {
+            Some(hash) => hash,
+            None if from.offset == 0 => String::new(),
+            None => return Err(was_cut(from)),
+        };
         let dir = &history.paths().dir;
         Ok(Self {
             watch: history.disk().watch(dir).map_err(at("watch", dir))?,
             history: history.clone(),
             lines: None,
             position: from,
+            hash,
             sequence,
             has_caught_up: false,
             types: Vec::new(),
@@ -141,7 +149,10 @@ impl Subscription {
     ///
     /// # Errors
     /// `InvalidData` with [`FoldError::BadLine`](crate::FoldError::BadLine) for a line that is no event: the next call goes on behind
-    /// it. Any other error leaves the subscription where it is, and the next call tries again.
+    /// it. `InvalidInput` with [`FoldError::Invalid`](crate::FoldError::Invalid) if the event that was told last is not in the log any
+    /// more: a power cut may take one that a reader has seen before it was synced, and other events come in its place. `NotFound` with
+    /// [`FoldError::Pruned`](crate::FoldError::Pruned) if events were pruned before they were told. Any other error leaves the subscription
+    /// where it is, and the next call tries again.
     ///
     /// ```
     /// # use keplordb_fold::{EventReader, Position, Update};
@@ -177,14 +188,10 @@ impl Subscription {
 
     /// The next event that is wanted and there.
     fn read(&mut self) -> io::Result<Option<Update>> {
-        let reading = match &mut self.lines {
-            Some(reading) => reading,
-            none => {
-                let active = self.history.present()?.generation;
-                let lines = LineReader::new(self.history.read(self.position)?);
-                none.insert(Reading { lines, active })
-            }
-        };
+        if self.lines.is_none() {
+            self.lines = self.begin()?;
+        }
+        let Some(reading) = &mut self.lines else { return Ok(None) };
         let active = reading.active;
         loop {
             let wanted = |line: &Line<'_>| {
@@ -194,13 +201,16 @@ impl Subscription {
             };
             let (event, next) = match reading.lines.next_as(wanted) {
                 Ok(Some(line)) => line,
-                Ok(None) => {
+                ended => {
+                    if let Some(hash) = reading.lines.hash_of_last() {
+                        self.hash = hash;
+                    }
                     self.lines = None;
-                    return Ok(None);
-                }
-                Err(error) => {
-                    self.lines = None;
-                    return Err(error);
+                    if ended.is_ok() && self.position.generation < active {
+                        // All before was told; so pruning it does no harm.
+                        self.go_to(Position { generation: active, offset: 0 });
+                    }
+                    return ended.map(|_| None);
                 }
             };
             let sequence = self.sequence;
@@ -212,7 +222,38 @@ impl Subscription {
         }
     }
 
-    /// Behind the last event that was told or passed over.
+    /// Begins to read what came since; nothing if nothing did.
+    fn begin(&mut self) -> io::Result<Option<Reading>> {
+        let present = self.history.present()?;
+        if self.position.generation < present.first_generation && self.sequence == present.first_sequence {
+            // What was pruned, and no more, was told.
+            self.go_to(Position { generation: present.first_generation, offset: 0 });
+        }
+        let Position { generation, offset } = self.position;
+        if (generation, offset) == (present.generation, present.log_bytes) {
+            return Ok(None);
+        }
+        if (present.first_generation..present.generation).contains(&generation)
+            && offset > 0
+            && offset == self.history.facts(generation)?.text_bytes
+        {
+            // A frame that would be decoded to find nothing.
+            self.go_to(Position { generation: generation + 1, offset: 0 });
+        }
+        let offset = self.position.offset;
+        let blocks = self.history.read(self.position)?;
+        if offset > 0 && self.history.hash_before(self.position)?.as_ref() != Some(&self.hash) {
+            return Err(was_cut(self.position));
+        }
+        Ok(Some(Reading { lines: LineReader::new(blocks), active: present.generation }))
+    }
+
+    fn go_to(&mut self, position: Position) {
+        self.position = position;
+        self.hash.clear();
+    }
+
+    /// Behind the last event that was told or passed over, or the beginning of the active log, if it was rotated since.
     ///
     /// ```
     /// # use keplordb_fold::{EventReader, Position};
@@ -228,6 +269,14 @@ impl Subscription {
     pub fn position(&self) -> Position {
         self.position
     }
+}
+
+/// For a place where no line ends any more, or another one: to go on there would tell half a line and miss the ones before it.
+fn was_cut(position: Position) -> io::Error {
+    let value = format!("generation {} byte {}", position.generation, position.offset);
+    let why = "the event that ended there is gone, as after a power cut that took what was not yet synced: subscribe again, from a \
+               position that is read from the log now";
+    FoldError::Invalid { what: "a position of the log", value, why }.into()
 }
 
 /// Whether a line is one of these types and by one of these actors, as far as can be told: what is no event is told as such.

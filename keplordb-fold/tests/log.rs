@@ -11,8 +11,8 @@ use std::time::Duration;
 use common::{all, event, types};
 use keplordb_fold::disk::{Disk, MemoryDisk};
 use keplordb_fold::{
-    Event, EventLog, EventLogBuilder, LockMode, ReduceFn, SyncPolicy, UniqueAppend, ViewOptions, WaitResult,
-    snapshot,
+    Event, EventLog, EventLogBuilder, FoldError, LockMode, Position, ReduceFn, Subscription, SyncPolicy,
+    UniqueAppend, View, ViewOptions, WaitResult, snapshot,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -314,4 +314,46 @@ fn the_lock_mode_and_the_policy_are_the_builders() {
     first.sync().unwrap();
     assert_eq!(all(&first.reader()), ["a", "b", "c"]);
     assert!(fs::exists(dir.path().join("app.lock")).unwrap());
+}
+
+#[test]
+fn pruning_what_was_read_disturbs_nobody() {
+    let dir = tempdir().unwrap();
+    let mut log = EventLog::open(dir.path()).unwrap();
+    let reader = log.reader();
+    let elsewhere = tempdir().unwrap();
+    let view = || View::<u64>::new("count", count, elsewhere.path());
+    let mut kept = view();
+    append(&mut log, 3);
+    let mut idle = reader.subscribe(Position::default()).unwrap();
+    let told =
+        |updates: &mut Subscription| std::iter::from_fn(|| updates.next(Duration::ZERO).unwrap()).count();
+    assert_eq!(told(&mut idle), 4);
+    kept.refresh(&reader).unwrap();
+    // Idle meanwhile, and with a look in between.
+    let mut looking = reader.subscribe(idle.position()).unwrap();
+    let end = looking.position();
+    log.rotate().unwrap();
+    assert_eq!(told(&mut looking), 1);
+    assert_eq!(looking.position(), Position { generation: 1, offset: 0 });
+    assert_eq!(log.prune(3).unwrap().events, 0..3);
+    // Of a position alone nobody knows whether more came before the end of its generation; the error tells.
+    let error = reader.subscribe(end).unwrap_err();
+    let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<FoldError>());
+    assert!(matches!(reason, Some(FoldError::Pruned { first: 3 })), "{error}");
+
+    assert_eq!((told(&mut idle), told(&mut looking)), (0, 0));
+    append(&mut log, 2);
+    assert_eq!((told(&mut idle), told(&mut looking)), (2, 2));
+    assert_eq!(*kept.refresh(&reader).unwrap(), 5);
+
+    // Whoever missed one is told.
+    let mut late = reader.subscribe(reader.position_of(4).unwrap().unwrap()).unwrap();
+    let mut behind = view();
+    behind.refresh(&reader).unwrap();
+    append(&mut log, 1);
+    log.rotate().unwrap();
+    log.prune(6).unwrap();
+    assert_eq!(late.next(Duration::ZERO).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(behind.refresh(&reader).unwrap_err().kind(), ErrorKind::NotFound);
 }

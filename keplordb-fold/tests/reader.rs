@@ -447,3 +447,58 @@ fn a_position_that_the_log_has_not_come_to_is_refused() {
     replace(&RealDisk, &dir.path().join("app.jsonl"), lines(0..1).as_bytes()).unwrap();
     assert_eq!(kind_of(updates.next(Duration::ZERO)), ErrorKind::InvalidInput);
 }
+
+/// A power cut takes events that were told before they were synced, and others come in their place.
+#[test]
+fn a_subscription_does_not_go_on_in_another_event() {
+    for rotated in [false, true] {
+        let (dir, reader) = with_log(&lines(0..3));
+        let log = dir.path().join("app.jsonl");
+        let mut updates = reader.subscribe(Position::default()).unwrap();
+        while updates.next(Duration::ZERO).unwrap().is_some() {}
+        let told = updates.position();
+        let mut kept = reader.subscribe(told).unwrap();
+        assert_eq!(kept.next(Duration::ZERO).unwrap(), Some(Update::CaughtUp));
+
+        // Longer lines: the position is within one of them. And as long ones: another event ends there.
+        for (text, where_it_is_told) in [
+            (lines(0..2) + &line(1_000_000) + "\n" + &line(7) + "\n", true),
+            (lines(0..2) + &lines(4..8), false),
+        ] {
+            replace(&RealDisk, &log, text.as_bytes()).unwrap();
+            if rotated {
+                rotate(dir.path());
+            }
+            for subscription in [&mut updates, &mut kept] {
+                for _ in 0..2 {
+                    let error = subscription.next(Duration::ZERO).unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+                    assert!(error.to_string().contains("subscribe again"), "{error}");
+                }
+                assert_eq!(subscription.position(), told);
+            }
+            let again = reader.subscribe(told);
+            assert_eq!(
+                again.is_err_and(|error| error.to_string().contains("subscribe again")),
+                where_it_is_told
+            );
+            if rotated {
+                RealDisk.remove(&dir.path().join("archive.jsonl.zst")).unwrap();
+            }
+        }
+    }
+}
+
+/// Empty lines, of which there may be more than are read at once, are no events; what was told last is still known behind them.
+#[test]
+fn a_subscription_goes_on_behind_empty_lines() {
+    let (dir, reader) = with_log(&lines(0..2));
+    let mut updates = reader.subscribe(Position::default()).unwrap();
+    for n in 2..5 {
+        write(&dir.path().join("app.jsonl"), &vec![b'\n'; 3 << 20]);
+        let before: Vec<_> = std::iter::from_fn(|| updates.next(Duration::ZERO).unwrap()).collect();
+        assert_eq!(events_of(before).last().copied(), (n == 2).then_some(1));
+        write(&dir.path().join("app.jsonl"), lines(n..n + 1).as_bytes());
+        assert_eq!(events_of(vec![updates.next(Duration::ZERO).unwrap().unwrap()]), [n as u64]);
+    }
+}
