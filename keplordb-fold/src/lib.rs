@@ -1,7 +1,7 @@
 //! Your application's state is a fold over an event log: `state = events.fold(reducer)`.
 //!
 //! Events are lines of JSON in a directory that a person can read. Reducers give them meaning, views keep the state that they
-//! come to, snapshots spare the replay and are only caches, and an archive of zstd frames keeps all history.
+//! come to, snapshots spare the replay and are only caches (until history is pruned), and an archive of zstd frames keeps all of it.
 //!
 //! ```
 //! use keplordb_fold::{Event, EventLog};
