@@ -44,7 +44,7 @@ pub async fn get_stats() -> Result<Stats, TodoError> {
 /// Adds a to-do. On disk when it returns, with the version of the list.
 ///
 /// # Errors
-/// Those of [`clean_text`](crate::state::clean_text); [`TodoError::ListFull`]; as [`get_todos`].
+/// Those of [`clean_text`](crate::state::clean_text); [`TodoError::ListFull`]; [`TodoError::NotShown`]; as [`get_todos`].
 #[server(endpoint = "add_todo")]
 pub async fn add_todo(
     /// What is to be done.
@@ -56,7 +56,7 @@ pub async fn add_todo(
 /// Ticks a to-do, or takes the tick away. On disk when it returns, with the version of the list.
 ///
 /// # Errors
-/// [`TodoError::NotThere`]; as [`get_todos`].
+/// [`TodoError::NotThere`]; [`TodoError::NotShown`]; as [`get_todos`].
 #[server(endpoint = "toggle_todo")]
 pub async fn toggle_todo(
     /// Which.
@@ -68,7 +68,7 @@ pub async fn toggle_todo(
 /// Deletes a to-do; one that is not there is as good as deleted. On disk when it returns, with the version of the list.
 ///
 /// # Errors
-/// As [`get_todos`].
+/// [`TodoError::NotShown`]; as [`get_todos`].
 #[server(endpoint = "delete_todo")]
 pub async fn delete_todo(
     /// Which.

@@ -1,9 +1,14 @@
 //! The application: its one route, and the page that is there.
 
+use std::time::Duration;
+
 use leptos::prelude::*;
 use leptos_router::components::{Route, Router, Routes};
 use leptos_router::{SsrMode, path};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::state::TodoError;
 use crate::stats::StatsPanel;
 use crate::todo_list::TodoList;
 
@@ -31,6 +36,21 @@ impl Version {
             self.0.set(version);
         }
     }
+}
+
+/// After what time something that could not be fetched is fetched again.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Fetches again, in the browser, what did not come, until it does.
+pub(crate) fn retry<T>(fetched: Resource<Result<T, TodoError>>)
+where
+    T: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    Effect::new(move || {
+        if matches!(fetched.get(), Some(Err(_))) {
+            set_timeout(move || fetched.refetch(), PAUSE);
+        }
+    });
 }
 
 /// What stands in the body of the document.

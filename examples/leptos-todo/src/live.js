@@ -5,10 +5,11 @@
   const root = document.documentElement;
   let source = null;
   let pending = Promise.resolve();
+  let wanted = root.dataset.version;
 
   const replace = async () => {
     const response = await fetch("/", { headers: { accept: "text/html" } });
-    if (!response.ok) return;
+    if (!response.ok) throw new Error(`the page was answered ${response.status}`);
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const focused = document.activeElement?.id;
     for (const id of ["todos", "stats"]) {
@@ -19,13 +20,14 @@
     if (focused) document.getElementById(focused)?.focus();
   };
 
-  const hear = (version) => {
-    if (version === root.dataset.version) return;
+  const catchUp = () => {
+    if (wanted === root.dataset.version) return;
     if ("program" in root.dataset) {
-      root.dataset.version = root.dataset.news = version;
+      // It fetches, and tries again, by itself.
+      root.dataset.version = root.dataset.news = wanted;
       window.dispatchEvent(new Event("todos-changed"));
     } else {
-      pending = pending.then(() => version === root.dataset.version || replace()).catch(console.warn);
+      pending = pending.then(() => wanted === root.dataset.version || replace()).catch(console.warn);
     }
   };
 
@@ -37,14 +39,26 @@
       source = null;
     } else if (!source || source.readyState === EventSource.CLOSED) {
       source = new EventSource("/changes");
-      source.onmessage = (event) => hear(event.data);
+      source.onmessage = (event) => {
+        wanted = event.data;
+        catchUp();
+      };
     }
   };
   document.addEventListener("visibilitychange", listen);
-  // A browser gives up where the server refused; try again.
-  setInterval(listen, 5000);
-  listen();
 
-  // What went wrong before this page should not be told again when it is reloaded.
-  if (!("program" in root.dataset) && location.search) history.replaceState(null, "", location.pathname);
+  // What went wrong before this page should not be told again when it is reloaded. A program reads it from the address first.
+  const forget = () => {
+    const isRead = !("program" in root.dataset) || "alive" in root.dataset;
+    if (isRead && location.search) history.replaceState(null, "", location.pathname);
+  };
+
+  // A browser gives up where the server refused, and a page may not have come; try again.
+  setInterval(() => {
+    listen();
+    catchUp();
+    forget();
+  }, 5000);
+  listen();
+  forget();
 })();

@@ -1,10 +1,12 @@
-//! The server: `leptos-todo [--addr 127.0.0.1:3000] [--data ./data] [--pkg ./pkg]`.
+//! The server: `leptos-todo [--addr 127.0.0.1:3000] [--host NAME]… [--data ./data] [--pkg ./pkg]`.
 
 use std::env;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use leptos_todo::guard::Names;
 use leptos_todo::server::{Program, router};
 use leptos_todo::store::Store;
 use tokio::net::TcpListener;
@@ -13,14 +15,20 @@ use tokio::sync::oneshot;
 const HELP: &str = "\
 A to-do list in the browser whose only storage is an event log.
 
-leptos-todo [--addr ADDRESS] [--data FOLDER] [--pkg FOLDER]
+leptos-todo [--addr ADDRESS] [--host NAME]... [--data FOLDER] [--pkg FOLDER]
 
 --addr ADDRESS  where to listen (LEPTOS_TODO_ADDR, else 127.0.0.1:3000); port 0 takes a free one
+--host NAME     a name by which the server is called besides localhost and its address; may be given again
+                (LEPTOS_TODO_HOST, names with commas between)
 --data FOLDER   where the log is (LEPTOS_TODO_DATA, else ./data); created if it is not there
 --pkg FOLDER    where `bundle` put the program for the browser (LEPTOS_TODO_PKG, else ./pkg)";
 
+/// How long requests may still take when the server is asked to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 struct Settings {
     addr: String,
+    hosts: Vec<String>,
     data: PathBuf,
     pkg: PathBuf,
 }
@@ -52,6 +60,7 @@ fn settings(mut args: impl Iterator<Item = String>) -> Result<Option<Settings>, 
     let default = |name: &str, value: &str| env::var(name).unwrap_or_else(|_| value.to_owned());
     let mut settings = Settings {
         addr: default("LEPTOS_TODO_ADDR", "127.0.0.1:3000"),
+        hosts: Vec::new(),
         data: default("LEPTOS_TODO_DATA", "data").into(),
         pkg: default("LEPTOS_TODO_PKG", "pkg").into(),
     };
@@ -62,15 +71,20 @@ fn settings(mut args: impl Iterator<Item = String>) -> Result<Option<Settings>, 
         let mut value = || args.next().ok_or_else(|| format!("{name} needs a value"));
         match name.as_str() {
             "--addr" => settings.addr = value()?,
+            "--host" => settings.hosts.push(value()?),
             "--data" => settings.data = value()?.into(),
             "--pkg" => settings.pkg = value()?.into(),
             _ => return Err(format!("{name} is not known")),
         }
     }
+    if settings.hosts.is_empty() {
+        let names = default("LEPTOS_TODO_HOST", "");
+        settings.hosts = names.split(',').map(|name| name.trim().to_owned()).collect();
+    }
     Ok(Some(settings))
 }
 
-async fn serve(Settings { addr, data, pkg }: Settings) -> Result<(), Box<dyn Error>> {
+async fn serve(Settings { addr, hosts, data, pkg }: Settings) -> Result<(), Box<dyn Error>> {
     let store = Store::open(&data)
         .map_err(|error| format!("the log in {} was not opened: {error}", data.display()))?;
     let program = Program::read(&pkg);
@@ -97,11 +111,15 @@ async fn serve(Settings { addr, data, pkg }: Settings) -> Result<(), Box<dyn Err
             is_ending.send(()).ok();
         }
     };
-    let server = axum::serve(listener, router(store, program)).with_graceful_shutdown(end);
+    let server = axum::serve(listener, router(store, program, Names::new(hosts))).with_graceful_shutdown(end);
     tokio::select! {
         done = server.into_future() => done?,
-        // Who asks twice does not want to wait for slow requests. The log needs no closing.
-        () = async { ending.await.ok(); asked_to_end().await } => {}
+        // Who asks twice does not want to wait for slow requests, and a request that never comes to its end must not keep the server.
+        // The log needs no closing.
+        () = async {
+            ending.await.ok();
+            tokio::time::timeout(PATIENCE, asked_to_end()).await.ok();
+        } => {}
     }
     Ok(())
 }

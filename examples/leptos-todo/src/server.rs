@@ -2,13 +2,14 @@
 
 use std::convert::Infallible;
 use std::path::Path;
+use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, REFERER, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::{Next, from_fn};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -16,14 +17,21 @@ use futures::Stream;
 use futures::stream::unfold;
 use leptos::config::LeptosOptions;
 use leptos::prelude::provide_context;
-use leptos_axum::{LeptosRoutes, generate_route_list};
+use leptos::server_fn::error::SERVER_FN_ERROR_HEADER;
+use leptos_axum::{LeptosRoutes, generate_route_list, render_app_async_with_context};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::app::App;
+use crate::guard::Names;
 use crate::shell::shell;
+use crate::state::TodoError;
 use crate::store::Store;
 
 /// The largest request: a text of the greatest length, each byte of it as `%xx`, and room for the rest.
 const REQUEST_BYTES_MAX: usize = 16 << 10;
+
+/// How many windows may listen for changes at a time: each keeps a connection, and the log needs files, too.
+const LISTENERS_MAX: usize = 256;
 
 /// The name of the files that the program `bundle` writes.
 pub const PROGRAM: &str = "leptos_todo";
@@ -47,21 +55,18 @@ impl Program {
 }
 
 /// Everything the server answers: the page, the five functions at `/api/…`, each change at `/changes`, and the files of the page.
-pub fn router(store: Store, program: Option<Program>) -> Router {
+pub fn router(store: Store, program: Option<Program>, names: Names) -> Router {
     let options = LeptosOptions::builder().output_name(PROGRAM).site_pkg_dir("pkg").build();
     let changes = store.clone();
+    let places = Arc::new(Semaphore::new(LISTENERS_MAX));
     let shown = program.is_some().then(|| options.clone());
+    let context = move || provide_context(store.clone());
+    let page = move || shell(shown.clone());
     let mut router = Router::new()
-        .leptos_routes_with_context(
-            &options,
-            generate_route_list(App),
-            move || provide_context(store.clone()),
-            move || shell(shown.clone()),
-        )
-        .route(
-            "/changes",
-            get(move || async move { Sse::new(versions(&changes)).keep_alive(KeepAlive::default()) }),
-        )
+        .leptos_routes_with_context(&options, generate_route_list(App), context.clone(), page.clone())
+        // Of a page that is not there the application says so.
+        .fallback(render_app_async_with_context(context, page))
+        .route("/changes", get(move || async move { listen(&changes, places) }))
         .route("/style.css", get(async || file("text/css; charset=utf-8", include_str!("style.css"))))
         .route("/live.js", get(async || file("text/javascript; charset=utf-8", include_str!("live.js"))))
         .route("/icon.svg", get(async || file("image/svg+xml", include_str!("icon.svg"))));
@@ -76,18 +81,30 @@ pub fn router(store: Store, program: Option<Program>) -> Router {
     router
         .with_state(options)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
-        .layer(from_fn(keep_to_own_pages))
+        .layer(from_fn_with_state(names, keep_to_own_pages))
 }
 
-/// Each version of the list from the present one on, until the server ends.
-fn versions(store: &Store) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+/// The stream of changes, if there is a place.
+fn listen(store: &Store, places: Arc<Semaphore>) -> Response {
+    match places.try_acquire_owned() {
+        Ok(place) => Sse::new(versions(store, place)).keep_alive(KeepAlive::default()).into_response(),
+        // Pages ask again.
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "Too many listen for changes.\n").into_response(),
+    }
+}
+
+/// Each version of the list from the present one on, until the server ends. Keeps its place until then.
+fn versions(
+    store: &Store,
+    place: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
     let mut versions = store.versions();
     // So that the present one counts as new.
     versions.mark_changed();
-    unfold(versions, async |mut versions| {
+    unfold((versions, place), async |(mut versions, place)| {
         versions.changed().await.ok()?;
         let version = (*versions.borrow_and_update())?;
-        Some((Ok(Event::default().data(version.to_string())), versions))
+        Some((Ok(Event::default().data(version.to_string())), (versions, place)))
     })
 }
 
@@ -96,12 +113,10 @@ fn file(kind: &'static str, content: impl IntoResponse) -> Response {
     ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], content).into_response()
 }
 
-/// Refuses changes that pages of other servers ask for, and answers forms with the way back to the list.
-async fn keep_to_own_pages(mut request: Request, next: Next) -> Response {
-    let is_change = request.method() != Method::GET && request.method() != Method::HEAD;
-    if is_change && !is_from_own_page(request.headers()) {
-        return (StatusCode::FORBIDDEN, "Changes are accepted from this server's own page only.\n")
-            .into_response();
+/// Refuses what pages of other servers ask for, answers forms with the way back to the list, and programs with whose mistake it was.
+async fn keep_to_own_pages(State(names): State<Names>, mut request: Request, next: Next) -> Response {
+    if let Err(refusal) = names.check(&request) {
+        return refusal.into_response();
     }
     // The way back is where the request says that the form was, with what went wrong behind it. There is one page only.
     request.headers_mut().insert(REFERER, HeaderValue::from_static(HERE));
@@ -118,15 +133,30 @@ async fn keep_to_own_pages(mut request: Request, next: Next) -> Response {
         let way = way.and_then(|way| HeaderValue::from_str(way).ok());
         response.headers_mut().insert(LOCATION, way.unwrap_or(HeaderValue::from_static("/")));
     }
+    if response.status() == StatusCode::INTERNAL_SERVER_ERROR
+        && response.headers().contains_key(SERVER_FN_ERROR_HEADER)
+    {
+        response = with_status_of_error(response).await;
+    }
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-/// Browsers say from where a request comes; what says nothing is no browser.
-fn is_from_own_page(headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    if let Some(origin) = text("origin") {
-        return origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == text("host"));
+/// What a function refused: the same answer, with a status that says whether to ask again.
+async fn with_status_of_error(response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    // It was made of an error here, and is as long as that is.
+    let Ok(body) = to_bytes(body, usize::MAX).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    if let Ok(error) = serde_json::from_slice(&body) {
+        head.status = match error {
+            TodoError::NoText | TodoError::TextTooLong => StatusCode::UNPROCESSABLE_ENTITY,
+            TodoError::ListFull => StatusCode::CONFLICT,
+            TodoError::NotThere => StatusCode::NOT_FOUND,
+            TodoError::Request(_) => StatusCode::BAD_REQUEST,
+            TodoError::Storage | TodoError::NotShown => StatusCode::INTERNAL_SERVER_ERROR,
+        };
     }
-    text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"))
+    Response::from_parts(head, Body::from(body))
 }

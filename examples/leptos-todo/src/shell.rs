@@ -13,7 +13,8 @@ use crate::store::Store;
 /// Renders the page. With `options` it brings the program that takes it over in the browser; without, it works by forms, and `live.js`
 /// keeps it up to date.
 pub(crate) fn shell(options: Option<LeptosOptions>) -> impl IntoView {
-    let version = expect_context::<Store>().todos().map_or(0, |todos| todos.version);
+    // Before the page looks at anything, so that it is at least as new as it says.
+    let version = expect_context::<Store>().version();
     let program = options.is_some().then_some("");
     allow_only_own_scripts();
     view! {

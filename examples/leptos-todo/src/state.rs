@@ -152,9 +152,12 @@ pub enum TodoError {
     ListFull,
     /// It was deleted meanwhile, or never was.
     NotThere,
-    /// The log could not be read or written.
+    /// The log could not be read or written: nothing was changed.
     Storage,
-    /// The request was not understood, or did not arrive; says why.
+    /// It was changed, but the list does not show it.
+    NotShown,
+    /// The request was not understood, or did not arrive. Why is for programs: a page would show as the server's word what somebody
+    /// wrote into its address.
     Request(String),
 }
 
@@ -170,7 +173,13 @@ impl fmt::Display for TodoError {
             Self::Storage => {
                 write!(formatter, "The change could not be saved. The server's output says why.")
             }
-            Self::Request(why) => write!(formatter, "The request failed: {why}."),
+            Self::NotShown => write!(
+                formatter,
+                "The change is saved, but cannot be shown. Do not send it again; the server's output says why."
+            ),
+            Self::Request(_) => {
+                write!(formatter, "The request failed: it was not understood, or no answer came.")
+            }
         }
     }
 }

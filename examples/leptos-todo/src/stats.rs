@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use crate::api::get_stats;
-use crate::app::Version;
+use crate::app::{Version, retry};
 use crate::state::Stats;
 
 /// The numbers below the list, fetched again for each new version.
@@ -11,6 +11,7 @@ use crate::state::Stats;
 pub fn StatsPanel() -> impl IntoView {
     let version = Version::of_page();
     let fetched = Resource::new(move || version.get(), |_| get_stats());
+    retry(fetched);
     view! {
         <section id="stats" aria-label="Statistics">
             <Transition fallback=|| view! { <p class="hint">"Counting…"</p> }>

@@ -3,13 +3,12 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use keplordb_fold::{Event, EventLog, SharedLog, SnapshotPolicy, ViewOptions};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::spawn_blocking;
 
 use crate::state::{TODOS_MAX, Tally, TodoError, TodoEvent, Todos, clean_text, fold_stats, fold_todos};
@@ -26,9 +25,9 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     log: SharedLog,
-    /// The last number that was given. Only this process writes the log, which is locked.
-    last_id: AtomicU64,
-    /// The version of the list; `None` once the server is about to end.
+    /// Who changes something has it from the look at the list until the change is in it, so that what was looked for is still so.
+    turn: Arc<Mutex<()>>,
+    /// The version of the list that all views have; `None` once the server is about to end.
     version: watch::Sender<Option<u64>>,
 }
 
@@ -53,7 +52,7 @@ impl Store {
         log.view::<Tally>("stats")?;
         let todos = log.view::<Todos>("todos")?;
         let version = watch::Sender::new(Some(todos.version));
-        Ok(Self { inner: Arc::new(Inner { log, last_id: AtomicU64::new(todos.last_id), version }) })
+        Ok(Self { inner: Arc::new(Inner { log, turn: Arc::default(), version }) })
     }
 
     /// The list as of the last change. Reads memory, never the disk.
@@ -78,12 +77,16 @@ impl Store {
     /// As [`add_todo`](crate::api::add_todo).
     pub async fn add(&self, text: &str) -> Result<u64, TodoError> {
         let text = clean_text(text)?;
-        if self.todos()?.todos.len() >= TODOS_MAX {
-            return Err(TodoError::ListFull);
-        }
         let created_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let id = self.inner.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        self.change(TodoEvent::TodoAdded { id, text, created_at }).await
+        self.change(move |todos| {
+            if todos.todos.len() >= TODOS_MAX {
+                return Err(TodoError::ListFull);
+            }
+            // There are more numbers than to-dos, unless somebody wrote the last one into the log.
+            let id = todos.last_id.checked_add(1).ok_or(TodoError::ListFull)?;
+            Ok(Some(TodoEvent::TodoAdded { id, text, created_at }))
+        })
+        .await
     }
 
     /// Ticks a to-do, or takes the tick away; on disk when it returns. Returns the version of the list.
@@ -91,10 +94,11 @@ impl Store {
     /// # Errors
     /// As [`toggle_todo`](crate::api::toggle_todo).
     pub async fn toggle(&self, id: u64) -> Result<u64, TodoError> {
-        if !self.todos()?.todos.contains_key(&id) {
-            return Err(TodoError::NotThere);
-        }
-        self.change(TodoEvent::TodoToggled { id }).await
+        self.change(move |todos| {
+            let is_there = todos.todos.contains_key(&id);
+            is_there.then_some(Some(TodoEvent::TodoToggled { id })).ok_or(TodoError::NotThere)
+        })
+        .await
     }
 
     /// Deletes a to-do, on disk when it returns; does nothing if it is not there. Returns the version of the list.
@@ -102,20 +106,30 @@ impl Store {
     /// # Errors
     /// As [`delete_todo`](crate::api::delete_todo).
     pub async fn delete(&self, id: u64) -> Result<u64, TodoError> {
-        let todos = self.todos()?;
-        if !todos.todos.contains_key(&id) {
-            return Ok(todos.version);
-        }
-        self.change(TodoEvent::TodoDeleted { id }).await
+        self.change(move |todos| Ok(todos.todos.contains_key(&id).then_some(TodoEvent::TodoDeleted { id })))
+            .await
     }
-    /// Appends an event and folds it: by the time it returns the change is on disk and in the views. Who was told of it by
-    /// [`versions`](Self::versions) sees it, too.
-    async fn change(&self, event: TodoEvent) -> Result<u64, TodoError> {
+
+    /// Appends the event that is wanted, if one is, and folds it: by the time it returns the change is on disk and in the views. Who was
+    /// told of it by [`versions`](Self::versions) sees it, too.
+    async fn change(
+        &self,
+        wanted: impl FnOnce(&Todos) -> Result<Option<TodoEvent>, TodoError> + Send + 'static,
+    ) -> Result<u64, TodoError> {
         let inner = Arc::clone(&self.inner);
+        let turn = Arc::clone(&inner.turn).lock_owned().await;
         // It waits for the disk, which threads that serve others must not.
-        let done = spawn_blocking(move || inner.change(&event)).await;
+        let done = spawn_blocking(move || {
+            let _turn = turn;
+            inner.change(wanted)
+        });
         // The first error would be a panic there.
-        done.map_err(|error| storage(&error))?.map_err(|error| storage(&error))
+        done.await.map_err(|error| storage(&error))?
+    }
+
+    /// The version of the list that every look from now on has at least; 0 when the server is about to end.
+    pub fn version(&self) -> u64 {
+        self.inner.version.borrow().unwrap_or_default()
     }
 
     /// The version of the list, and each one that follows; `None` when the server is about to end.
@@ -130,12 +144,31 @@ impl Store {
 }
 
 impl Inner {
-    fn change(&self, event: &TodoEvent) -> io::Result<u64> {
+    fn change(
+        &self,
+        wanted: impl FnOnce(&Todos) -> Result<Option<TodoEvent>, TodoError>,
+    ) -> Result<u64, TodoError> {
+        // Nothing is accepted that nobody would see, and who sent it would send again.
+        let version = self.show().map_err(|error| storage(&error))?;
+        let todos = self.log.view::<Todos>("todos").map_err(|error| storage(&error))?;
+        let Some(event) = wanted(&todos)? else { return Ok(version) };
+        self.append(&event).map_err(|error| storage(&error))?;
+        self.show().map_err(|error| {
+            storage(&error);
+            TodoError::NotShown
+        })
+    }
+
+    fn append(&self, event: &TodoEvent) -> io::Result<()> {
         self.log.append(&to_line(event)?)?;
+        Ok(())
+    }
+
+    /// Folds what is new, and tells the version once all views have it.
+    fn show(&self) -> io::Result<u64> {
         self.log.refresh_all()?;
         let version = self.log.view::<Todos>("todos")?.version;
         self.version.send_if_modified(|told| {
-            // Another change may have been told first.
             let is_news = told.is_some_and(|told| told < version);
             if is_news {
                 *told = Some(version);

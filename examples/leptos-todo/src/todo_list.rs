@@ -5,7 +5,7 @@ use leptos::html;
 use leptos::prelude::*;
 
 use crate::api::{AddTodo, DeleteTodo, ToggleTodo, get_todos};
-use crate::app::Version;
+use crate::app::{Version, retry};
 use crate::state::{TEXT_CHARS_MAX, Todo, TodoError};
 use crate::todo_item::TodoItem;
 
@@ -83,6 +83,7 @@ pub fn TodoList() -> impl IntoView {
 fn Todos(toggle: ServerAction<ToggleTodo>, delete: ServerAction<DeleteTodo>) -> impl IntoView {
     let version = Version::of_page();
     let fetched = Resource::new(move || version.get(), |_| get_todos());
+    retry(fetched);
     view! {
         <Transition fallback=|| view! { <p class="hint">"Loading…"</p> }>
             {Suspend::new(async move {

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -179,7 +179,11 @@ impl Page<'_> {
 
     /// Makes a mark that is gone when the page is loaded again.
     async fn mark(&self) {
-        self.0.execute("window.isSamePage = true", vec![]).await.unwrap();
+        self.execute("window.isSamePage = true").await;
+    }
+
+    async fn execute(&self, script: &str) {
+        self.0.execute(script, vec![]).await.unwrap();
     }
 
     async fn is_same_page(&self) -> bool {
@@ -198,15 +202,21 @@ fn the_browsers_program_takes_the_page_over() {
     if pkg.join("leptos_todo_bg.wasm").exists() {
         run(&pkg);
     } else {
-        println!("SKIPPED: there is no program for the browser (cargo run -p bundle)");
+        skipped("there is no program for the browser (cargo run -p bundle)");
     }
+}
+
+/// Says so where it is seen: what `println!` writes is kept back of tests that pass.
+fn skipped(why: &str) {
+    let mut output = std::io::stderr().lock();
+    writeln!(output, "SKIPPED: {why}").unwrap();
 }
 
 fn run(pkg: &Path) {
     let driver = match Driver::start() {
         Ok(driver) => driver,
         Err(why) => {
-            println!("SKIPPED: {why}");
+            skipped(&why);
             return;
         }
     };
@@ -282,12 +292,34 @@ async fn use_the_list(browser: &Client, pkg: &Path) {
     browser.switch_to_window(first).await.unwrap();
     page.add("seen at once").await;
     page.wait_for_texts(&["buy milk", "write docs", "seen at once"]).await;
-    browser.switch_to_window(second).await.unwrap();
+    browser.switch_to_window(second.clone()).await.unwrap();
     page.wait_for_texts(&["buy milk", "write docs", "seen at once"]).await;
     page.wait_for_stats(&["4", "1", "1", "25%"]).await;
     assert!(page.is_same_page().await, "it was not loaded again");
-    // And by whoever does it.
+    // And by whoever does it; in a tab of the same window, too.
+    let tab = browser.new_window(true).await.unwrap().handle;
+    browser.switch_to_window(tab).await.unwrap();
+    open().await;
+    page.mark().await;
+    page.wait_for_ticks(&[true, false, false]).await;
     server.form("toggle_todo", &[("id", "2")]);
+    page.wait_for_ticks(&[true, true, false]).await;
+    assert!(page.is_same_page().await, "it was not loaded again");
+    browser.close_window().await.unwrap();
+    browser.switch_to_window(second).await.unwrap();
+    page.wait_for_ticks(&[true, true, false]).await;
+    assert!(page.is_same_page().await, "it was not loaded again");
+
+    // What does not come at once comes later.
+    page.execute(
+        "const fetch = window.fetch;
+         window.fetch = () => { window.fetch = fetch; return Promise.reject(new TypeError('lost')); }",
+    )
+    .await;
+    server.form("toggle_todo", &[("id", "1")]);
+    page.wait_for_ticks(&[false, true, false]).await;
+    page.wait_for_stats(&["4", "1", "1", "25%"]).await;
+    server.form("toggle_todo", &[("id", "1")]);
     page.wait_for_ticks(&[true, true, false]).await;
     assert!(page.is_same_page().await, "it was not loaded again");
 

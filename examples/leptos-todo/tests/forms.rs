@@ -4,9 +4,9 @@ mod support;
 
 use std::io::BufRead;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use support::{Answer, Server, command};
+use support::{Answer, PATIENCE, Server, command};
 use tempfile::TempDir;
 
 struct App {
@@ -119,11 +119,12 @@ fn what_cannot_be_is_refused_with_a_message_and_leaves_no_event() {
 }
 
 #[test]
-fn a_message_that_somebody_wrote_into_the_address_is_text() {
+fn a_message_that_somebody_wrote_into_the_address_is_not_shown() {
     let app = App::start();
     // {"Request":"<img src=x>"}
     let page = app.server.get("/?__path=/api/add_todo&__err=eyJSZXF1ZXN0IjoiPGltZyBzcmM9eD4ifQ==");
-    assert!(page.body.contains("The request failed: &lt;img src=x&gt;."), "{}", page.body);
+    assert!(page.body.contains("The request failed: it was not understood"), "{}", page.body);
+    assert!(!page.body.contains("src=x"), "it is not the server's word: {}", page.body);
     let page = app.server.get("/?__path=/api/add_todo&__err=rubbish");
     assert_eq!(page.status, 200);
 }
@@ -152,6 +153,92 @@ fn forms_of_other_servers_change_nothing() {
     assert!(app.events().is_empty());
 }
 
+/// A page of evil.example whose name means this server by now sends what its browser takes for its own.
+#[test]
+fn who_calls_the_server_by_a_foreign_name_gets_and_changes_nothing() {
+    let app = App::start();
+    app.add("secret");
+    let port = app.server.address.split_once(':').unwrap().1;
+    let evil = format!("evil.example:{port}");
+    let head = format!(
+        "origin: http://{evil}\r\nsec-fetch-site: same-origin\r\naccept: application/json\r\n\
+         content-type: application/x-www-form-urlencoded\r\n"
+    );
+    for (method, path, body) in [
+        ("POST", "/api/delete_todo", "id=1"),
+        ("POST", "/api/get_todos", ""),
+        ("GET", "/", ""),
+        ("GET", "/nowhere", ""),
+        ("GET", "/changes", ""),
+    ] {
+        let answer = app.server.request_by(&evil, method, path, &head, body);
+        assert_eq!(answer.status, 421, "{method} {path}");
+        assert!(!answer.body.contains("secret"), "{}", answer.body);
+    }
+    assert_eq!(app.events(), ["todo_added"]);
+    for own in [&format!("localhost:{port}"), &format!("[::1]:{port}"), "127.0.0.1"] {
+        assert_eq!(app.server.request_by(own, "GET", "/", "accept: text/html\r\n", "").status, 200, "{own}");
+    }
+}
+
+#[test]
+fn a_server_has_the_names_that_it_was_given() {
+    let data = TempDir::new().unwrap();
+    let names = ["--host", "todos.example", "--host", "other.example"];
+    let server = Server::start_with(data.path(), Path::new("no program"), &names);
+    let add = |host: &str, origin: &str| {
+        let head =
+            format!("origin: {origin}\r\ncontent-type: application/x-www-form-urlencoded\r\naccept: */*\r\n");
+        server.request_by(host, "POST", "/api/add_todo", &head, "text=one").status
+    };
+    assert_eq!(add("todos.example", "https://todos.example"), 200);
+    assert_eq!(add("OTHER.example:80", "http://OTHER.example:80"), 200);
+    assert_eq!(add(&server.address, "https://todos.example"), 200, "a server before it may say its address");
+    assert_eq!(add("evil.example", "http://evil.example"), 421);
+    assert_eq!(add("todos.example", "http://evil.example"), 403);
+}
+
+#[test]
+fn pages_of_other_servers_cannot_listen() {
+    let app = App::start();
+    let head = "sec-fetch-site: cross-site\r\n";
+    assert_eq!(app.server.request_by(&app.server.address, "GET", "/changes", head, "").status, 403);
+}
+
+/// A to-do as the log has it.
+fn added(id: u64) -> String {
+    let data = serde_json::json!({"id": id, "text": "one of many", "created_at": 1});
+    format!("{}\n", serde_json::json!({"type": "todo_added", "data": data, "ts": 1}))
+}
+
+/// An event that the views cannot take.
+const UNFIT: &str = "{\"type\":\"todo_toggled\",\"data\":{\"id\":\"one\"},\"ts\":1}\n";
+
+#[test]
+fn nothing_is_accepted_while_it_cannot_be_shown() {
+    let app = App::start();
+    app.add("one");
+    let log = app.data.path().join("app.jsonl");
+    let mut lines = std::fs::read_to_string(&log).unwrap();
+    lines.push_str(UNFIT);
+    std::fs::write(&log, &lines).unwrap();
+    for _ in 0..2 {
+        let message = app.message(&app.server.form("add_todo", &[("text", "two")]));
+        assert!(message.starts_with("The change could not be saved."), "{message}");
+    }
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), lines, "what is not accepted is not in the log");
+}
+
+#[test]
+fn a_log_without_a_number_left_takes_no_more() {
+    let data = TempDir::new().unwrap();
+    std::fs::write(data.path().join("app.jsonl"), added(u64::MAX)).unwrap();
+    let app = App { server: Server::start(data.path(), Path::new("no program")), data };
+    let message = app.message(&app.server.form("add_todo", &[("text", "one more")]));
+    assert!(message.starts_with("The list is full"), "{message}");
+    assert_eq!(app.events().len(), 1);
+}
+
 #[test]
 fn a_request_that_is_too_large_changes_nothing() {
     let app = App::start();
@@ -170,8 +257,34 @@ fn programs_get_json() {
     let stats: serde_json::Value = serde_json::from_str(&app.server.call("get_stats", "").body).unwrap();
     assert_eq!(stats, serde_json::json!({"created": 1, "completed": 0, "deleted": 0}));
     let refused = app.server.call("add_todo", "text=");
-    assert_eq!((refused.status, refused.body.as_str()), (500, "\"NoText\""));
-    assert_eq!(app.server.get("/nowhere").status, 404);
+    assert_eq!((refused.status, refused.body.as_str()), (422, "\"NoText\""));
+}
+
+#[test]
+fn programs_are_told_whose_mistake_it_was() {
+    let app = App::start();
+    for (function, body, status) in [
+        ("add_todo", "text=", 422),
+        ("add_todo", &format!("text={}", "x".repeat(501)), 422),
+        ("toggle_todo", "id=7", 404),
+        ("toggle_todo", "id=-1", 400),
+        ("toggle_todo", "", 400),
+        ("add_todo", &format!("text={}", "x".repeat(100_000)), 400),
+        ("delete_todo", "id=7", 200),
+    ] {
+        assert_eq!(app.server.call(function, body).status, status, "{function} {body:.20}");
+    }
+    std::fs::write(app.data.path().join("app.jsonl"), UNFIT).unwrap();
+    assert_eq!(app.server.call("add_todo", "text=one").status, 500);
+}
+
+#[test]
+fn a_page_that_is_not_there_says_so_and_has_a_way_back() {
+    let app = App::start();
+    let page = app.server.get("/nowhere");
+    assert_eq!(page.status, 404);
+    assert!(page.body.contains("Nothing here") && page.body.contains("href=\"/\""), "{}", page.body);
+    assert!(page.header("content-security-policy").is_some(), "{}", page.head);
 }
 
 #[test]
@@ -211,6 +324,60 @@ fn many_at_the_same_time_are_all_kept() {
         }
     }
     assert_eq!(app.stats(), ["80", "0", "0", "0%"]);
+}
+
+#[test]
+fn many_at_the_same_time_do_not_fill_the_list_above_its_limit() {
+    let data = TempDir::new().unwrap();
+    let lines: Vec<_> = (1..=995).map(added).collect();
+    std::fs::write(data.path().join("app.jsonl"), lines.concat()).unwrap();
+    let app = App { server: Server::start(data.path(), Path::new("no program")), data };
+    let mut answers = std::thread::scope(|scope| {
+        let add = || app.server.call("add_todo", "text=one+more").status;
+        let threads: Vec<_> = (0..32).map(|_| scope.spawn(add)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    answers.sort_unstable();
+    assert_eq!(answers[..6], [200, 200, 200, 200, 200, 409]);
+    assert_eq!(answers[31], 409);
+    assert_eq!(app.events().len(), 1_000);
+}
+
+#[test]
+fn a_page_is_never_older_than_it_says() {
+    let app = App::start();
+    std::thread::scope(|scope| {
+        let adding = scope.spawn(|| (0..80).for_each(|n| app.add(&format!("todo {n}"))));
+        while !adding.is_finished() {
+            let page = app.page();
+            let (_, version) = page.split_once("data-version=\"").unwrap();
+            let version: u64 = version.split_once('"').unwrap().0.parse().unwrap();
+            let created: u64 = numbers(&page)[0].parse().unwrap();
+            // Each version is one that was added.
+            assert!(created >= version, "version {version}, {created} created");
+        }
+    });
+}
+
+#[test]
+fn only_so_many_may_listen_at_a_time() {
+    let app = App::start();
+    let status = || {
+        let mut changes = app.server.changes();
+        let mut line = String::new();
+        changes.read_line(&mut line).unwrap();
+        (line.split(' ').nth(1).unwrap().to_owned(), changes)
+    };
+    let mut listening: Vec<_> = (0..256).map(|_| status()).collect();
+    assert!(listening.iter().all(|(status, _)| status == "200"));
+    assert_eq!(status().0, "503");
+    // Who goes leaves the place to another.
+    listening.pop();
+    let begin = Instant::now();
+    while status().0 != "200" {
+        assert!(begin.elapsed() < PATIENCE, "the place is not given back");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
@@ -285,4 +452,17 @@ fn a_server_that_is_asked_to_end_does_although_somebody_listens_and_keeps_its_st
         let snapshot: serde_json::Value = serde_json::from_slice(&std::fs::read(snapshot).unwrap()).unwrap();
         assert!(snapshot["state"].is_object(), "{view}: {snapshot}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_request_that_never_comes_to_its_end_does_not_keep_the_server() {
+    let App { data, server } = App::start();
+    server.form("add_todo", &[("text", "one")]);
+    let connection = server.begin_request();
+    // So that the server has it.
+    server.get("/");
+    server.terminate();
+    drop(connection);
+    assert!(data.path().join("views/todos.snapshot.json").exists());
 }

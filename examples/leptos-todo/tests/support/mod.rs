@@ -25,9 +25,14 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one and waits until it listens.
     pub(crate) fn start(data: &Path, pkg: &Path) -> Self {
+        Self::start_with(data, pkg, &[])
+    }
+
+    /// Starts one with further arguments.
+    pub(crate) fn start_with(data: &Path, pkg: &Path, arguments: &[&str]) -> Self {
         let mistakes = NamedTempFile::new().unwrap();
         let mut command = command(data, pkg);
-        command.stdout(Stdio::piped()).stderr(mistakes.reopen().unwrap());
+        command.args(arguments).stdout(Stdio::piped()).stderr(mistakes.reopen().unwrap());
         let mut process = command.spawn().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
         let mut server = Self { process, output, mistakes, address: String::new() };
@@ -65,12 +70,24 @@ impl Server {
 
     /// Opens the stream of changes.
     pub(crate) fn changes(&self) -> BufReader<TcpStream> {
-        BufReader::new(send(&self.address, "GET", "/changes", "accept: text/event-stream\r\n", ""))
+        BufReader::new(send(
+            &self.address,
+            &self.address,
+            "GET",
+            "/changes",
+            "accept: text/event-stream\r\n",
+            "",
+        ))
     }
 
     fn request(&self, method: &str, path: &str, head: &str, body: &str) -> Answer {
+        self.request_by(&self.address, method, path, head, body)
+    }
+
+    /// Asks by a name of the server.
+    pub(crate) fn request_by(&self, host: &str, method: &str, path: &str, head: &str, body: &str) -> Answer {
         let mut answer = String::new();
-        send(&self.address, method, path, head, body).read_to_string(&mut answer).unwrap();
+        send(&self.address, host, method, path, head, body).read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Answer { status, head: head.to_owned(), body: body.to_owned() }
@@ -78,9 +95,16 @@ impl Server {
 
     /// Asks for the page and goes away after a while.
     pub(crate) fn leave_after(&self, wait: Duration) {
-        let connection = send(&self.address, "GET", "/", "accept: text/html\r\n", "");
+        let connection = send(&self.address, &self.address, "GET", "/", "accept: text/html\r\n", "");
         std::thread::sleep(wait);
         drop(connection);
+    }
+
+    /// Sends the begin of a request, whose rest never comes.
+    pub(crate) fn begin_request(&self) -> TcpStream {
+        let mut connection = TcpStream::connect(&self.address).unwrap();
+        connection.write_all(b"GET / HTTP/1.1\r\nhost: ").unwrap();
+        connection
     }
 
     /// Fetches as a browser that shows pages does.
@@ -129,14 +153,13 @@ pub(crate) fn command(data: &Path, pkg: &Path) -> Command {
 }
 
 /// Sends a request with these lines in its head, and returns a connection to read the answer from.
-fn send(address: &str, method: &str, path: &str, head: &str, body: &str) -> TcpStream {
+fn send(address: &str, host: &str, method: &str, path: &str, head: &str, body: &str) -> TcpStream {
     let mut connection = TcpStream::connect(address).unwrap();
     connection.set_read_timeout(Some(PATIENCE)).unwrap();
     let length = body.len();
     // With this version the answer is not cut into chunks.
-    let request = format!(
-        "{method} {path} HTTP/1.0\r\nhost: {address}\r\ncontent-length: {length}\r\n{head}\r\n{body}"
-    );
+    let request =
+        format!("{method} {path} HTTP/1.0\r\nhost: {host}\r\ncontent-length: {length}\r\n{head}\r\n{body}");
     connection.write_all(request.as_bytes()).unwrap();
     connection
 }
