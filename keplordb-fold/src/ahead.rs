@@ -12,15 +12,13 @@ use crate::catalog::Known;
 use crate::error::FoldError;
 use crate::frames::{Archive, FrameText};
 use crate::index::Facts;
+pub(crate) use crate::lines::LINE_BYTES_MAX;
 use crate::lines::{Block, whole_lines_bytes};
 use crate::position::Position;
 
 /// A block has about this much, unless one line has more. Parsed, it takes ten times as much, and is to be found in the processor's
 /// cache by the fold and again by the parser, which uses it for what comes next: with blocks of 1 MiB folding took twice as long.
 pub(crate) const BLOCK_BYTES: usize = 64 << 10;
-
-/// Limits what bytes that are no lines can make us allocate; in tests of this crate less, so that they need not.
-pub(crate) const LINE_BYTES_MAX: usize = if cfg!(test) { 8 << 20 } else { 1 << 30 };
 
 /// More decode faster than anybody folds.
 const THREADS_MAX: usize = 4;

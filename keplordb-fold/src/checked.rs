@@ -7,6 +7,10 @@ use xxhash_rust::xxh64::xxh64;
 /// What begins the last key. No string of ours contains it, so its last occurrence is the key.
 const KEY: &str = ",\"check\":\"";
 
+/// No number of a generation, an event or a byte comes near it, so that whoever adds a few of them need not fear an overflow. A file
+/// that has a higher one is damaged, whatever its checksum says.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
+
 /// The line of this object, with its newline: `{"a":1}` becomes `{"a":1,"check":"0123456789abcdef"}`.
 ///
 /// # Panics

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh64::Xxh64;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
-use crate::checked::{seal, unseal};
+use crate::checked::{NUMBER_MAX, seal, unseal};
 use crate::error::{FoldError, at};
 
 /// The level that the format is used with: JSON lines become a fifth to a tenth.
@@ -162,7 +162,11 @@ impl Archive {
             if let Some(found) = memmem::find(&piece, &MAGIC) {
                 return Ok(Some(at + found as u64));
             }
-            at += (piece.len() as u64).saturating_sub(overlap).max(1);
+            if piece.len() < MAGIC.len() {
+                // The file ends, maybe before the range does.
+                break;
+            }
+            at += piece.len() as u64 - overlap;
         }
         Ok(None)
     }
@@ -208,8 +212,9 @@ impl Archive {
         let parsed = rest.split_first_chunk().and_then(|(bytes, rest)| {
             let bytes = u32::from_le_bytes(*bytes);
             let content = rest.get(..usize::try_from(bytes).ok()?)?;
-            let pruned = serde_json::from_str(&unseal(content)?).ok()?;
-            Some((pruned, 8 + u64::from(bytes)))
+            let pruned: Pruned = serde_json::from_str(&unseal(content)?).ok()?;
+            let is_possible = pruned.generations.max(pruned.events) <= NUMBER_MAX;
+            is_possible.then_some((pruned, 8 + u64::from(bytes)))
         });
         // A guess would give all events behind it wrong numbers.
         parsed
@@ -599,6 +604,20 @@ mod tests {
         let mut read = Vec::new();
         while decoded.read(&mut read, 1000).unwrap() > 0 {}
         assert_eq!(read, text(3));
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_and_a_range_beyond_the_end_are_told() {
+        for pruned in
+            [Pruned { generations: u64::MAX, events: 1 }, Pruned { generations: 1, events: u64::MAX }]
+        {
+            let archive = archive(&pruned.to_frame().unwrap());
+            let error = archive.pruned(archive.bytes().unwrap()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+        // As where a pruned archive was put in the place of a long one.
+        let archive = archive(&text(3));
+        assert_eq!(archive.find_magic(0..1 << 60).unwrap(), None);
     }
 
     #[test]

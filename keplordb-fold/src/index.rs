@@ -10,15 +10,18 @@ use keplordb_disk::{Disk, replace};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh64::xxh64;
 
-use crate::checked::{seal, unseal};
+use crate::checked::{NUMBER_MAX, seal, unseal};
 use crate::error::at;
 use crate::frames::{Archive, Frame, FrameText};
-use crate::lines::{Lines, whole_lines_bytes};
+use crate::lines::{LINE_BYTES_MAX, Lines, TOO_LONG, whole_lines_bytes, whole_lines_bytes_behind};
 use crate::paths::Paths;
 use crate::position::Position;
 
 /// How much of the file is read at once.
 const READ_BYTES: usize = 1 << 20;
+
+/// No frame has as many events, and no archive as many frames that these together could not be counted.
+const EVENTS_MAX: u64 = 1 << 40;
 
 /// How much of a frame is decoded at once to learn its facts.
 const DECODE_BYTES: usize = 1 << 20;
@@ -53,8 +56,11 @@ impl Facts {
     pub(crate) fn of_frame(archive: &Archive, frame: Frame) -> io::Result<Self> {
         let mut decoded = FrameText::new(archive, frame)?;
         let (mut facts, mut piece) = (Self::of_nothing(), Vec::new());
-        while decoded.read(&mut piece, DECODE_BYTES)? > 0 {
-            let rest = piece.split_off(whole_lines_bytes(&piece));
+        while let read @ 1.. = decoded.read(&mut piece, DECODE_BYTES)? {
+            let rest = piece.split_off(whole_lines_bytes_behind(&piece, piece.len() - read));
+            if rest.len() > LINE_BYTES_MAX {
+                return Err(archive.damaged(frame.at, TOO_LONG));
+            }
             facts.add_lines(&piece);
             piece = rest;
         }
@@ -113,6 +119,11 @@ impl Entry {
         Some(Facts { text_bytes, events, first_ts, max_ts, hash: u64::from_str_radix(&self.hash, 16).ok()? })
     }
 
+    /// Whether its numbers can be added up, as those of a frame can.
+    fn is_possible(&self) -> bool {
+        self.at.max(self.bytes).max(self.text_bytes) <= NUMBER_MAX && self.events <= EVENTS_MAX
+    }
+
     fn to_line(&self) -> io::Result<String> {
         Ok(seal(&serde_json::to_string(self)?))
     }
@@ -140,7 +151,8 @@ pub(crate) fn each(disk: &dyn Disk, path: &Path, from: u64, mut take: impl FnMut
             break;
         }
         for line in Lines::new(text, Position { generation: 0, offset: end }) {
-            take(line.at.offset, unseal(line.bytes).and_then(|line| serde_json::from_str(&line).ok()));
+            let entry = unseal(line.bytes).and_then(|line| serde_json::from_str(&line).ok());
+            take(line.at.offset, entry.filter(Entry::is_possible));
         }
         end += whole as u64;
     }
@@ -228,6 +240,38 @@ mod tests {
             panic!("there is a frame");
         };
         assert_eq!(Facts::of_frame(&archive, frame).unwrap(), facts);
+    }
+
+    #[test]
+    fn numbers_that_could_not_be_added_up_are_of_no_entry() {
+        let (disk, paths) = (MemoryDisk::default(), Paths::new(Path::new("app")));
+        disk.create_dir(&paths.dir).unwrap();
+        let entry = Entry::new(3, (0, 10), &Facts::of_text(TEXT));
+        rewrite(&disk, &paths, std::slice::from_ref(&entry)).unwrap();
+        assert!(load(&disk, &paths, 0).0 == std::slice::from_ref(&entry));
+        for wrong in [
+            Entry { events: u64::MAX, ..entry.clone() },
+            Entry { text_bytes: u64::MAX, ..entry.clone() },
+            Entry { at: u64::MAX, ..entry.clone() },
+            Entry { bytes: 1 << 63, ..entry },
+        ] {
+            rewrite(&disk, &paths, &[wrong]).unwrap();
+            assert_eq!(load(&disk, &paths, 0).0, []);
+        }
+    }
+
+    #[test]
+    fn a_frame_without_lines_takes_little_memory() {
+        let disk = MemoryDisk::default();
+        let file = disk.create(Path::new("archive")).unwrap();
+        file.write_at(&compress(&vec![b'x'; LINE_BYTES_MAX + 2 * DECODE_BYTES]).unwrap(), 0).unwrap();
+        let archive = Archive::new(file, Path::new("archive"));
+        let Some(Found::Frame(frame)) = Walk::new(&archive, 0, archive.bytes().unwrap()).next().unwrap()
+        else {
+            panic!("there is a frame");
+        };
+        let error = Facts::of_frame(&archive, frame).unwrap_err();
+        assert!(error.to_string().contains("a line of over 1 GiB"), "{error}");
     }
 
     #[test]

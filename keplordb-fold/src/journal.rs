@@ -8,7 +8,7 @@ use std::io;
 use keplordb_disk::{Disk, read_all, replace};
 use serde::{Deserialize, Serialize};
 
-use crate::checked::{seal, unseal};
+use crate::checked::{NUMBER_MAX, seal, unseal};
 use crate::error::{FoldError, at};
 use crate::paths::Paths;
 
@@ -56,7 +56,8 @@ impl Journal {
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         // The newline is not part of what is sealed, but without it the line is not whole.
         let line = bytes.strip_suffix(b"\n")?;
-        serde_json::from_str(&unseal(line)?).ok()
+        let journal: Self = serde_json::from_str(&unseal(line)?).ok()?;
+        (journal.generation <= NUMBER_MAX).then_some(journal)
     }
 
     /// Makes it durable. After an error it may be there or not.
@@ -110,6 +111,8 @@ mod tests {
             }
             assert_eq!(Journal::parse(&bytes[..at]), None, "cut at {at}");
         }
+        let beyond = Journal { generation: u64::MAX, ..journal };
+        assert_eq!(Journal::parse(seal(&serde_json::to_string(&beyond).unwrap()).as_bytes()), None);
         disk.open(&paths.journal).unwrap().truncate(3).unwrap();
         assert_eq!(Journal::read(&disk, &paths).unwrap_err().kind(), io::ErrorKind::InvalidData);
 

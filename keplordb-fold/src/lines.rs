@@ -13,6 +13,12 @@ pub(crate) const UNCOMMITTED: u8 = b'#';
 /// nothing.
 pub(crate) const UNCOMMITTED_LINE: &[u8] = b"#\"type\":";
 
+/// Limits what bytes that are no lines can make us allocate; in tests of this crate less, so that they need not.
+pub(crate) const LINE_BYTES_MAX: usize = if cfg!(test) { 8 << 20 } else { 1 << 30 };
+
+/// What is said of a longer one.
+pub(crate) const TOO_LONG: &str = "there is a line of over 1 GiB, which nobody can read";
+
 /// A line, and where it lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Line<'a> {
@@ -84,6 +90,14 @@ pub(crate) fn without_newline(line: &[u8]) -> &[u8] {
 /// How many bytes of this text are whole lines: up to its last newline.
 pub(crate) fn whole_lines_bytes(text: &[u8]) -> usize {
     memrchr(b'\n', text).map_or(0, |newline| newline + 1)
+}
+
+/// The same of a text whose first `searched` bytes have no newline, so that who reads a long line bit by bit does not search it each time.
+pub(crate) fn whole_lines_bytes_behind(text: &[u8], searched: usize) -> usize {
+    match whole_lines_bytes(text.get(searched..).unwrap_or_default()) {
+        0 => 0,
+        whole => searched + whole,
+    }
 }
 
 /// How many bytes of this text, which begins with a line, come before a batch that is not committed: all of them, as a rule.

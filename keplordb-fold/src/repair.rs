@@ -32,7 +32,7 @@ use crate::frames::{Archive, Frame, FrameText, Pruned, compress};
 use crate::history::History;
 use crate::index;
 use crate::journal::Journal;
-use crate::lines::{Lines, whole_lines_bytes};
+use crate::lines::{LINE_BYTES_MAX, Lines, TOO_LONG, whole_lines_bytes, whole_lines_bytes_behind};
 use crate::options::LockMode;
 use crate::parts::{Part, Parts, damage_in};
 use crate::paths::Paths;
@@ -403,8 +403,9 @@ impl Repair<'_> {
         let end = self.log_bytes()?;
         let path = &self.paths.log;
         copy(self.log, 0..end, &mut |piece| {
+            let before = text.len();
             text.extend_from_slice(piece);
-            let rest = text.split_off(whole_lines_bytes(&text));
+            let rest = text.split_off(whole_lines_bytes_behind(&text, before));
             for line in Lines::new(&text, Position { generation: 0, offset: begin }) {
                 if !is_event(line.bytes) {
                     lines += 1;
@@ -553,7 +554,13 @@ fn pruned_of(archive: &Archive, end: u64) -> io::Result<(Pruned, u64)> {
 /// The text of a frame, cleaned.
 fn clean(archive: &Archive, frame: Frame) -> io::Result<Cleaned> {
     let (mut decoded, mut text) = (FrameText::new(archive, frame)?, Vec::new());
-    while decoded.read(&mut text, usize::try_from(READ_BYTES).unwrap_or(usize::MAX))? > 0 {}
+    let mut line_begin = 0;
+    while let read @ 1.. = decoded.read(&mut text, usize::try_from(READ_BYTES).unwrap_or(usize::MAX))? {
+        line_begin = whole_lines_bytes_behind(&text, text.len() - read).max(line_begin);
+        if text.len() - line_begin > LINE_BYTES_MAX {
+            return Err(archive.damaged(frame.at, TOO_LONG));
+        }
+    }
     Ok(clean_text(text, false))
 }
 

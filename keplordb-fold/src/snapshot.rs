@@ -29,6 +29,7 @@ use keplordb_disk::{Disk, RealDisk, put_in_place, read_all};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::checked::NUMBER_MAX;
 use crate::error::at;
 use crate::hash::line_hash;
 use crate::position::Position;
@@ -292,7 +293,7 @@ pub(crate) fn decode<S: DeserializeOwned>(text: &[u8]) -> Found<S> {
             max_ts: Some(max_ts),
             reducer: Some(reducer),
             checksum: Some(checksum),
-        } if is_vouched_for(text, &checksum) => {
+        } if is_vouched_for(text, &checksum) && offset.max(generation).max(sequence) <= NUMBER_MAX => {
             let position = Position { generation, offset };
             let passed_over = passed_over.map(PassedOverKeys::value);
             let progress = Progress { position, hash, sequence, passed_over, max_ts };
@@ -403,6 +404,18 @@ mod tests {
         let progress = Progress { passed_over, ..progress() };
         let text = encode(&1, &progress, 7).unwrap();
         assert_eq!(decode(&text), Found::Whole(Stored { state: 1, progress, reducer: 7 }));
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_no_progress() {
+        for progress in [
+            Progress { sequence: u64::MAX, ..progress() },
+            Progress { position: Position { generation: u64::MAX, offset: 0 }, ..progress() },
+            Progress { position: Position { generation: 0, offset: u64::MAX }, ..progress() },
+        ] {
+            let text = encode(&1_u64, &progress, 0).unwrap();
+            assert!(matches!(decode::<u64>(&text), Found::Nothing(Some(_))));
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::hash::line_hash;
 use crate::history::History;
 use crate::index::{self, Entry, Facts};
 use crate::journal::Journal;
-use crate::lines::{Line, Lines, UNCOMMITTED_LINE, whole_lines_bytes};
+use crate::lines::{LINE_BYTES_MAX, Line, Lines, TOO_LONG, UNCOMMITTED_LINE, whole_lines_bytes_behind};
 use crate::parts::{Damage, Part, Parts, damage_in};
 use crate::paths::Paths;
 use crate::position::Position;
@@ -378,13 +378,17 @@ impl<'a> Check<'a> {
         self.begins(place);
         let (mut facts, mut text) = (Facts::of_nothing(), Vec::new());
         loop {
+            let before = text.len();
             let read = decoded.read(&mut text, READ_BYTES);
-            let rest = text.split_off(whole_lines_bytes(&text));
+            let rest = text.split_off(whole_lines_bytes_behind(&text, before));
             facts.add_lines(&text);
             self.lines(&text, &mut place, archive.path());
             text = rest;
             if read? == 0 {
                 break;
+            }
+            if text.len() > LINE_BYTES_MAX {
+                return Err(archive.damaged(frame.at, TOO_LONG));
             }
         }
         if !text.is_empty() {
@@ -417,12 +421,16 @@ impl<'a> Check<'a> {
                 break;
             }
             read_to += read as u64;
-            let rest = text.split_off(whole_lines_bytes(&text));
+            let rest = text.split_off(whole_lines_bytes_behind(&text, before));
             let committed = crate::lines::committed_bytes(&text);
             let is_committed = committed == text.len();
             text.truncate(committed);
             self.lines(&text, &mut place, path);
             text = rest;
+            if text.len() > LINE_BYTES_MAX {
+                self.problem(ProblemKind::Line, path, Some(place.generation), place.offset, TOO_LONG);
+                break;
+            }
             if !is_committed {
                 if Session::look(self.disk, self.paths)?.is_none() {
                     let what = format!(
