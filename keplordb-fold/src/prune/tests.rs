@@ -378,3 +378,24 @@ fn the_index_knows_what_stays_and_is_never_lost() {
         assert_eq!(log.reader().len().unwrap(), names.len() as u64);
     }
 }
+
+#[test]
+fn a_snapshot_of_events_that_a_crash_took_out_of_the_middle_makes_way_for_the_base() {
+    let (disk, mut names) = fixture();
+    open(&disk).prune(100).unwrap();
+    let mut log = open_unsynced(&disk);
+    for n in 9..12 {
+        log.append(&Event::new(&format!("e{n}"), json!(n))).unwrap();
+    }
+    log.refresh_all().unwrap();
+    let left = disk.kill();
+    let begin = usize::try_from(places(&log).1[2].0.offset).unwrap();
+    let path = Path::new("app/app.jsonl");
+    let bytes = read_all(&left, path, 10_000).unwrap();
+    assert!(bytes[begin..].starts_with(b"{\"type\":\"e10\""));
+    left.open(path).unwrap().write_at(&[0; 6], begin as u64 + 9).unwrap();
+    let mut log = open(&left);
+    log.refresh_all().unwrap();
+    names.extend(["e9", "e11"].map(str::to_owned));
+    assert_eq!(log.view::<Vec<String>>("types").unwrap(), &names);
+}

@@ -541,3 +541,82 @@ fn a_repair_of_a_pruned_log_that_is_stopped_anywhere_can_be_repeated() {
         }
     }
 }
+
+#[test]
+fn a_view_that_stands_in_a_damaged_generation_goes_on_behind_what_is_left() {
+    let disk = pruned_fixture();
+    let log = open(&disk);
+    let before = read(&disk, &paths().archive).len();
+    let place = log.reader().history().position_of(10).unwrap().unwrap();
+    assert_eq!(place.generation, 2);
+    let hash = log.reader().history().hash_before(place).unwrap().unwrap();
+    drop(log);
+    let names: Vec<String> = (0..10).map(|n| format!("n{n}")).collect();
+    let progress =
+        snapshot::Progress { position: place, hash, sequence: 10, ..snapshot::Progress::default() };
+    snapshot::write(
+        &disk,
+        &paths().views.join("late.snapshot.json"),
+        &snapshot::encode(&names, &progress, 0).unwrap(),
+    )
+    .unwrap();
+    assert!(verify(&disk).is_sound());
+    let (mut kept, from) = (0, usize::try_from(fs_entries(&disk)[0]).unwrap());
+    for at in from..before {
+        let disk = disk.kill();
+        flip(&disk, &paths().archive, at, 3);
+        kept +=
+            u32::from(repair(&disk).snapshots_kept.iter().any(|path| path.ends_with("late.snapshot.json")));
+        let builder = EventLog::builder(DIR).disk(Arc::new(disk.clone()));
+        let mut log = builder.view("late", types).open().unwrap();
+        log.refresh_all().unwrap_or_else(|error| panic!("byte {at}: {error}"));
+        let state = log.view::<Vec<String>>("late").unwrap();
+        assert_eq!(state[..10], names, "byte {at}");
+        assert!(
+            state.ends_with(&["g3-0", "g3-1", "g3-2", "g3-3"].map(str::to_owned)),
+            "byte {at}: {state:?}"
+        );
+        assert!(state.len() <= 16, "byte {at}: {state:?}");
+    }
+    assert!(kept > 50, "{kept}");
+}
+
+#[test]
+fn states_of_pruned_events_wait_for_a_log_that_lost_its_end() {
+    let disk = pruned_fixture();
+    let text = read(&disk, &paths().log);
+    let files = ["types.snapshot.json", "types.base.json"].map(|name| paths().views.join(name));
+    let before = files.each_ref().map(|path| read(&disk, path));
+    for bytes in [0, 1, 60, 110] {
+        let disk = disk.kill();
+        write(&disk, &paths().log, &text[..bytes]);
+        try_repair(&disk, DIR).unwrap();
+        let after = files.each_ref().map(|path| disk.bytes(path).unwrap().map(|_| read(&disk, path)));
+        if bytes < 110 {
+            assert_eq!(after, before.clone().map(Some), "{bytes} bytes");
+        } else {
+            // The base fits still, so the view has that.
+            assert_eq!(after, [None, Some(before[1].clone())], "{bytes} bytes");
+            assert!(aside(&disk).contains(&before[0]));
+        }
+        write(&disk, &paths().log, &text);
+        check_kept(&disk, &format!("{bytes} bytes"));
+    }
+}
+
+#[test]
+fn a_view_in_memory_goes_on_behind_a_repair_of_a_pruned_log() {
+    let disk = pruned_fixture();
+    let reader = reader(&disk);
+    let mut view: crate::View<Vec<String>> = crate::View::new("types", types, &paths().views);
+    let before = view.refresh(&reader).unwrap().clone();
+    assert_eq!(before.len(), 16);
+    let last = read(&disk, &paths().log).len() - 30;
+    flip(&disk, &paths().log, last, 7);
+    assert_eq!(repair(&disk).lines_set_aside, 1);
+    let mut log = open(&disk);
+    log.append(&Event::new("next", json!(1))).unwrap();
+    drop(log);
+    let after = view.refresh(&reader).unwrap();
+    assert_eq!((&after[..16], &*after[16]), (&before[..], "next"));
+}
