@@ -1,6 +1,7 @@
 //! Snapshots: files that keep the state a view came to, so that nothing needs to be folded twice.
 //!
-//! They are caches. A file that cannot be read, or that does not fit the log, is as good as none: the view is computed anew.
+//! They are caches, as long as nothing was [pruned](crate::EventLog::prune). A file that cannot be read, or that does not fit the log, is as
+//! good as none: the view is computed anew, or, where it cannot be, goes on from `<name>.base.json`, the snapshot that pruning kept.
 //!
 //! ```text
 //! $ cat views/todos.snapshot.json

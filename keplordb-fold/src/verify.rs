@@ -128,7 +128,9 @@ impl ProblemKind {
             Self::Frame => "repair() keeps what can be read and sets the frame aside",
             Self::Files | Self::Journal => "repair() keeps what can be read and sets the rest aside",
             Self::Index => "it is only a cache: remove it, or let repair() make it anew",
-            Self::Snapshot => "it is only a cache: the view is computed anew when it is refreshed",
+            Self::Snapshot => {
+                "its view is computed anew when it is refreshed, or goes on from its base where history was pruned"
+            }
             Self::PrunedState => {
                 "one of the two is wrong, and the events that could tell which were pruned: compare with a copy before either is removed"
             }

@@ -28,7 +28,8 @@ use crate::views::{self, Folding, Parsed, Parser};
 ///
 /// The file is `<name>.snapshot.json` in the directory of views, see [`snapshot`](crate::snapshot). It is a cache: where it is missing,
 /// was changed, belongs to another version of the reducer, or does not fit the log, the state is computed from the first event
-/// on. Where it is of an earlier generation of the log, the view goes on in the archive and misses nothing.
+/// on; where history was [pruned](crate::EventLog::prune), from what the same reducer had come to then. Where it is of an earlier generation
+/// of the log, the view goes on in the archive and misses nothing.
 ///
 /// The state is harmed by nothing: a refresh that meets a damaged line leaves it at the last good event before that; one whose
 /// reducer panics, as it was.
