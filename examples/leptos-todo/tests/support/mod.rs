@@ -70,14 +70,13 @@ impl Server {
 
     /// Opens the stream of changes.
     pub(crate) fn changes(&self) -> BufReader<TcpStream> {
-        BufReader::new(send(
-            &self.address,
-            &self.address,
-            "GET",
-            "/changes",
-            "accept: text/event-stream\r\n",
-            "",
-        ))
+        self.changes_from("same-origin")
+    }
+
+    /// Opens the stream of changes as a page of this site, or of another, would.
+    pub(crate) fn changes_from(&self, site: &str) -> BufReader<TcpStream> {
+        let head = format!("accept: text/event-stream\r\nsec-fetch-site: {site}\r\n");
+        BufReader::new(send(&self.address, &self.address, "GET", "/changes", &head, ""))
     }
 
     fn request(&self, method: &str, path: &str, head: &str, body: &str) -> Answer {
