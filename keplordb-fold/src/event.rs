@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::parsed_value;
+
 /// How many levels of arrays and objects an event's data may have: the parser reads 127, of which the line itself is one.
 const LEVELS_MAX: usize = 126;
 
@@ -29,7 +31,9 @@ pub struct Event {
     /// What happened: `todo_added`.
     #[serde(rename = "type")]
     pub event_type: String,
-    /// The particulars: any JSON. Reducers give it meaning, the log has none for it.
+    /// The particulars: any JSON. Reducers give it meaning, the log has none for it: an object is an object whatever its keys are called,
+    /// also where `serde_json`'s own values take some keys for something else.
+    #[serde(deserialize_with = "parsed_value::value")]
     pub data: Value,
     /// When, in whole seconds since the Unix epoch.
     pub ts: u64,
@@ -40,7 +44,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
     /// Anything else that belongs to it: a request, a cause.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "parsed_value::option")]
     pub meta: Option<Value>,
 }
 

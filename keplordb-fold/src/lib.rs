@@ -64,7 +64,10 @@ mod kept;
 mod line_key;
 mod lines;
 mod log;
+#[cfg(test)]
+mod one_reading;
 mod options;
+mod parsed_value;
 mod parts;
 mod paths;
 mod plain_value;

@@ -5,17 +5,17 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::LazyLock;
 
 use foldhash::fast::RandomState;
 use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
 
 use crate::envelope::Envelope;
 use crate::event::Event;
 use crate::line_key::{Key, Seen};
-use crate::plain_value::{self, keep_first, keep_first_of_array, set_text};
+use crate::parsed_value::{ARE_NUMBERS_PLAIN, Fill, Made};
+use crate::plain_value::{self, set_text};
 use crate::rows::{Reading, Row};
 
 /// More types than these share their used events.
@@ -60,11 +60,11 @@ impl Spares {
             None => self.of_other_types.pop(),
         };
         let filled = match (envelope, spare) {
-            (Some(envelope), spare) if *CAN_REFILL => {
+            (Some(envelope), spare) if *ARE_NUMBERS_PLAIN => {
                 let mut event = spare.unwrap_or_else(empty);
                 fill_plain(&mut event, &envelope).map(|()| event)
             }
-            (None, Some(mut event)) if *CAN_REFILL => fill(&mut event, line).map(|()| event),
+            (None, Some(mut event)) if *ARE_NUMBERS_PLAIN => fill(&mut event, line).map(|()| event),
             _ => serde_json::from_str(line).map(Box::new),
         };
         // What is no event for the one way may be one for the other: an array is.
@@ -74,10 +74,6 @@ impl Spares {
         }
     }
 }
-
-/// Whether numbers come as numbers: a program may have switched on a feature of `serde_json` by which they come as maps that only it
-/// can read.
-static CAN_REFILL: LazyLock<bool> = LazyLock::new(|| serde_json::from_str::<Value>("1e999").is_err());
 
 fn empty() -> Box<Event> {
     Box::new(Event { event_type: String::new(), data: Value::Null, ts: 0, id: None, actor: None, meta: None })
@@ -130,7 +126,7 @@ impl<'de> Visitor<'de> for EventFiller<'_> {
                 Key::Ts => event.ts = map.next_value()?,
                 Key::Id => map.next_value_seed(FillOption(&mut event.id))?,
                 Key::Actor => map.next_value_seed(FillOption(&mut event.actor))?,
-                Key::Meta => event.meta = map.next_value()?,
+                Key::Meta => event.meta = map.next_value::<Option<Made>>()?.map(|Made(meta)| meta),
                 Key::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -201,141 +197,6 @@ impl<'de> Visitor<'de> for FillOption<'_> {
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_str(FillText(self.0.get_or_insert_default()))
-    }
-}
-
-/// Makes a value another.
-struct Fill<'a>(&'a mut Value);
-
-impl<'de> DeserializeSeed<'de> for Fill<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Fill<'_> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("any valid JSON value")
-    }
-
-    fn visit_bool<R: Error>(self, value: bool) -> Result<(), R> {
-        *self.0 = Value::Bool(value);
-        Ok(())
-    }
-
-    fn visit_i64<R: Error>(self, value: i64) -> Result<(), R> {
-        *self.0 = value.into();
-        Ok(())
-    }
-
-    fn visit_u64<R: Error>(self, value: u64) -> Result<(), R> {
-        *self.0 = value.into();
-        Ok(())
-    }
-
-    fn visit_f64<R: Error>(self, value: f64) -> Result<(), R> {
-        *self.0 = value.into();
-        Ok(())
-    }
-
-    fn visit_unit<R: Error>(self) -> Result<(), R> {
-        *self.0 = Value::Null;
-        Ok(())
-    }
-
-    fn visit_str<R: Error>(self, text: &str) -> Result<(), R> {
-        match self.0 {
-            Value::String(target) => set_text(target, text),
-            target => *target = Value::String(text.to_owned()),
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Value::Array(values) = self.0 else {
-            let mut values = Vec::new();
-            while let Some(value) = seq.next_element()? {
-                values.push(value);
-            }
-            *self.0 = Value::Array(values);
-            return Ok(());
-        };
-        let mut filled = 0;
-        while let Some(value) = values.get_mut(filled) {
-            if seq.next_element_seed(Fill(value))?.is_none() {
-                break;
-            }
-            filled += 1;
-        }
-        if filled < values.len() {
-            keep_first_of_array(values, filled);
-            return Ok(());
-        }
-        while let Some(value) = seq.next_element()? {
-            values.push(value);
-        }
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        if !self.0.is_object() {
-            *self.0 = Value::Object(Map::new());
-        }
-        let Value::Object(values) = self.0 else { return Ok(()) };
-        // The keys of a log that one program wrote come in the same order time and again: that of the map.
-        let mut filled = 0;
-        let mut other_key = None;
-        for (expected, value) in values.iter_mut() {
-            match map.next_key_seed(SameKey(expected))? {
-                Some(SeenKey::Same) => map.next_value_seed(Fill(value))?,
-                Some(SeenKey::Other(key)) => {
-                    other_key = Some(key);
-                    break;
-                }
-                None => break,
-            }
-            filled += 1;
-        }
-        keep_first(values, filled);
-        if let Some(key) = other_key {
-            values.insert(key, map.next_value()?);
-        }
-        while let Some((key, value)) = map.next_entry()? {
-            values.insert(key, value);
-        }
-        Ok(())
-    }
-}
-
-/// Reads a key without making it where it is the expected one.
-struct SameKey<'a>(&'a str);
-
-enum SeenKey {
-    Same,
-    Other(String),
-}
-
-impl<'de> DeserializeSeed<'de> for SameKey<'_> {
-    type Value = SeenKey;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<SeenKey, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for SameKey<'_> {
-    type Value = SeenKey;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a key")
-    }
-
-    fn visit_str<R: Error>(self, key: &str) -> Result<SeenKey, R> {
-        Ok(if key == self.0 { SeenKey::Same } else { SeenKey::Other(key.to_owned()) })
     }
 }
 

@@ -325,6 +325,21 @@ mod tests {
     }
 
     #[test]
+    fn an_event_whose_keys_mean_something_to_a_parser_outlives_a_crash() {
+        for key in ["$serde_json::private::RawValue", "$serde_json::private::Number"] {
+            for value in ["1", "\"[1]\"", "\"no JSON\""] {
+                let object = format!("{{\"{key}\":{value}}}");
+                let text = format!(
+                    "{A}{{\"type\":\"a\",\"data\":{object},\"ts\":1}}\n\
+                     {{\"type\":\"a\",\"data\":[{object}],\"ts\":1,\"meta\":{object}}}\n{A}"
+                );
+                let (left, aside) = mended(text.as_bytes(), 0, Cause::Crash);
+                assert_eq!((String::from_utf8(left).unwrap(), aside), (text, Vec::new()));
+            }
+        }
+    }
+
+    #[test]
     fn a_remark_of_another_program_hides_nothing() {
         let remark = "# a remark\n";
         let text = [A, remark, A].concat();

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use crate::envelope::Envelope;
 use crate::event::Event;
 use crate::line_key::{Key, Seen};
+use crate::parsed_value::{self, Made};
 use crate::rows::Reading;
 
 /// What stands beside an event's data.
@@ -33,7 +34,7 @@ pub(crate) struct More {
     pub(crate) id: Option<String>,
     #[serde(default)]
     pub(crate) actor: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "parsed_value::option")]
     pub(crate) meta: Option<Value>,
 }
 
@@ -163,14 +164,17 @@ fn read_oddly<E: DeserializeOwned>(
             Err(error) => bad(error),
         };
     }
-    let Skimmed { kind, data, ts } = match serde_json::from_str(line) {
+    let Skimmed { kind, data, ts, .. } = match serde_json::from_str(line) {
         Ok(skimmed) => skimmed,
         Err(error) => return bad(error),
     };
     if is_empty_object(data.get()) {
         let bare = MapDeserializer::<_, value::Error>::new(std::iter::once(("type", &*kind)));
         if let Ok(event) = E::deserialize(bare) {
-            let more = if with_more { serde_json::from_str(line).ok() } else { None };
+            let more = match with_more.then(|| serde_json::from_str(line)).transpose() {
+                Ok(more) => more,
+                Err(error) => return bad(error),
+            };
             return (ts, Reading::Event((event, Beside { ts, more })));
         }
     }
@@ -183,7 +187,7 @@ fn is_empty_object(data: &str) -> bool {
         .is_some_and(|inside| inside.trim().is_empty())
 }
 
-/// A line as an [`Event`] would read it, without its data.
+/// A line as an [`Event`] would read it, of which little matters.
 #[derive(Deserialize)]
 struct Skimmed<'a> {
     #[serde(rename = "type", borrow)]
@@ -191,6 +195,12 @@ struct Skimmed<'a> {
     #[serde(borrow)]
     data: &'a RawValue,
     ts: u64,
+    #[serde(default, rename = "id")]
+    _id: Option<AnyText>,
+    #[serde(default, rename = "actor")]
+    _actor: Option<AnyText>,
+    #[serde(default, rename = "meta")]
+    _meta: Option<IgnoredAny>,
 }
 
 /// Gives the event, or `None` for one of an unknown type, and what stands beside it.
@@ -247,7 +257,9 @@ impl<'de, A: MapAccess<'de>> LineMap<A> {
             (Key::Ts, _) => self.beside.ts = self.map.next_value()?,
             (Key::Id, Some(more)) => more.id = self.map.next_value()?,
             (Key::Actor, Some(more)) => more.actor = self.map.next_value()?,
-            (Key::Meta, Some(more)) => more.meta = self.map.next_value()?,
+            (Key::Meta, Some(more)) => {
+                more.meta = self.map.next_value::<Option<Made>>()?.map(|Made(meta)| meta);
+            }
             (Key::Id | Key::Actor, None) => {
                 self.map.next_value::<Option<AnyText>>()?;
             }
