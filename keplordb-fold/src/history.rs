@@ -25,6 +25,8 @@ use crate::position::Position;
 /// Where counting events has come to, so that it goes on there. None of this ever changes, but for the log being mended.
 #[derive(Debug, Default)]
 struct Counted {
+    /// What had been taken out of the log before: the names in `damaged/`.
+    taken_out: Vec<String>,
     /// A generation, and the sequence of its first event.
     first: Option<(u64, u64)>,
     /// The generation that was the active log's.
@@ -217,11 +219,35 @@ impl History {
         Ok((Position { generation, offset }, first + events))
     }
 
+    /// Forgets what was counted if another process has taken something out of the log since: bytes that a repair or a mend takes out are
+    /// set aside first. One that is counted in the moment between the two stays so until the next time.
+    fn forget_what_was_mended(&self) -> io::Result<()> {
+        let dir = &self.paths().damaged;
+        let taken_out: Vec<String> = match self.disk().list(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            listed => listed.map_err(at("list", dir))?.into_iter().map(|entry| entry.name).collect(),
+        };
+        let mut counted = self.counted.lock();
+        if counted.taken_out != taken_out {
+            *counted = Counted { taken_out, ..Counted::default() };
+        }
+        Ok(())
+    }
+
+    /// Whether a line ends there in the active log. Not so, a mark there is of a log that was cut and has grown again.
+    fn ends_a_line(&self, offset: u64) -> io::Result<bool> {
+        let path = &self.paths().log;
+        let log = self.disk().open_read(path).map_err(at("open", path))?;
+        let mut byte = [0];
+        Ok(log.read_at(&mut byte, offset - 1).map_err(at("read", path))? == 1 && byte == *b"\n")
+    }
+
     /// The sequence of the first event of a generation, or of what follows if it has none.
     ///
     /// # Errors
     /// `Pruned`, or as [`facts`](Self::facts).
     pub(crate) fn first_sequence_of(&self, generation: u64) -> io::Result<u64> {
+        self.forget_what_was_mended()?;
         let present = self.present()?;
         if generation < present.first_generation {
             return Err(FoldError::Pruned { first: present.first_sequence }.into());
@@ -242,21 +268,25 @@ impl History {
     /// Counts the events of a generation as long as `wants` says so of where one begins and of how many came before it. Returns
     /// where the last one that was counted ends, and how many there are up to there.
     fn count(&self, generation: u64, wants: impl Fn(u64, u64) -> bool) -> io::Result<(u64, u64)> {
+        self.forget_what_was_mended()?;
         let present = self.present()?;
         let is_active = present.generation == generation;
-        let (mut offset, mut events) = if is_active {
+        let (mut offset, mut events) = (0, 0);
+        if is_active {
+            let last = self.counted.lock().marks.last().copied();
+            let is_cut = match last {
+                Some((offset, _)) => offset > present.log_bytes || !self.ends_a_line(offset)?,
+                None => false,
+            };
             let mut counted = self.counted.lock();
-            // A mark behind the end is of a log that somebody cut.
-            if counted.generation != generation
-                || counted.marks.last().is_some_and(|(offset, _)| *offset > present.log_bytes)
-            {
+            if counted.generation != generation || is_cut {
                 (counted.generation, counted.marks) = (generation, Vec::new());
             }
             let usable = counted.marks.partition_point(|(offset, events)| wants(offset - 1, events - 1));
-            usable.checked_sub(1).and_then(|last| counted.marks.get(last).copied()).unwrap_or((0, 0))
-        } else {
-            (0, 0)
-        };
+            if let Some(mark) = usable.checked_sub(1).and_then(|last| counted.marks.get(last)) {
+                (offset, events) = *mark;
+            }
+        }
         let mut blocks = self.read_within(Position { generation, offset })?;
         'blocks: while let Some(block) = blocks.next()? {
             for line in block.lines() {

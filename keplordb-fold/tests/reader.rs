@@ -502,3 +502,29 @@ fn a_subscription_goes_on_behind_empty_lines() {
         assert_eq!(events_of(vec![updates.next(Duration::ZERO).unwrap().unwrap()]), [n as u64]);
     }
 }
+
+/// A reader has counted a log when somebody else repairs it.
+#[test]
+fn what_a_repair_takes_out_is_counted_no_longer() {
+    let (dir, reader) = with_log(&(lines(0..3) + "no event\n" + &lines(3..5)));
+    assert_eq!(reader.len().unwrap(), 6);
+    assert_eq!(keplordb_fold::repair(dir.path()).unwrap().lines_set_aside, 1);
+    let anew = EventReader::new(dir.path());
+    assert_eq!(reader.len().unwrap(), 5);
+    for sequence in 0..6 {
+        assert_eq!(reader.position_of(sequence).unwrap(), anew.position_of(sequence).unwrap());
+    }
+    assert_eq!(reader.seq_of(reader.end_position().unwrap()).unwrap(), 5);
+}
+
+/// What was counted may be cut off, as the rest of a short write is, and other lines come.
+#[test]
+fn a_log_that_was_cut_and_has_grown_is_counted_anew() {
+    let (dir, reader) = with_log(&lines(0..4));
+    assert_eq!(reader.len().unwrap(), 4);
+    let long = Event { data: json!("x".repeat(500)), ..serde_json::from_str(&line(2)).unwrap() };
+    let other = lines(0..2) + &serde_json::to_string(&long).unwrap() + "\n";
+    put(&dir.path().join("app.jsonl"), other.as_bytes());
+    assert_eq!(reader.len().unwrap(), 3);
+    assert_eq!(reader.position_of(3).unwrap(), Some(reader.end_position().unwrap()));
+}
