@@ -38,6 +38,9 @@ const HEADER_BYTES_MAX: u64 = 18;
 /// Longest block as it is stored.
 const BLOCK_BYTES_MAX: u64 = 128 << 10;
 
+/// Longest block as it is decoded.
+const BLOCK_TEXT_BYTES_MAX: usize = 128 << 10;
+
 /// Limits what a damaged header can make us allocate: 2^27 bytes, what `zstd` itself allows unless told otherwise. Our frames
 /// need 2 MiB.
 const WINDOW_LOG_MAX: u32 = 27;
@@ -49,8 +52,10 @@ const WALK_BYTES: u64 = 16 << 10;
 /// How much of a frame is read at once while decoding.
 const READ_BYTES: u64 = 256 << 10;
 
-/// How much is decoded at once of a frame that is damaged: little, because with an error the last piece may be lost.
-const SALVAGE_BYTES: usize = 128 << 10;
+/// The header that a damaged frame is decoded with, because its blocks do not need their own: no length, no checksum, and the longest
+/// window that [`WINDOW_LOG_MAX`] allows, so that nothing is refused but a block that cannot be decoded.
+const SALVAGE_HEADER: [u8; 2] = [0x00, 17 << 3];
+const _: () = assert!((SALVAGE_HEADER[1] >> 3) as u32 + 10 == WINDOW_LOG_MAX, "a window of 2^(10 + n) bytes");
 
 /// Limits what a damaged frame can make us hold in memory. All of the frame is set aside as it is.
 const SALVAGED_BYTES_MAX: usize = 1 << 30;
@@ -177,22 +182,31 @@ impl Archive {
         Ok(head.strip_prefix(&MAGIC).is_some_and(|rest| matches!(Header::parse(rest), Parsed::Whole(_))))
     }
 
-    /// What can be decoded of a frame that is damaged, up to where that is so; also if only its magic is.
+    /// What can be decoded of a frame that is damaged: all blocks before the first one that cannot be, whatever its magic, length or
+    /// checksum say.
     pub(crate) fn salvage(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
-        let bytes = range.end - range.start;
-        let frame = Frame { at: range.start, bytes, text_bytes: None, checksum: None };
-        let mut decoded = FrameText::new(self, frame)?;
-        decoded.compressed = self.read(range.start, READ_BYTES.min(bytes))?;
-        decoded.next_at += decoded.compressed.len() as u64;
-        if let Some(magic) = decoded.compressed.first_chunk_mut() {
-            *magic = MAGIC;
+        let head = self.read(range.start, HEADER_BYTES_MAX.min(range.end - range.start))?;
+        let Some(header) = salvaged_header(&head) else { return Ok(Vec::new()) };
+        let mut decoder = decoder()?;
+        let (mut text, mut block) = (Vec::new(), Vec::with_capacity(BLOCK_TEXT_BYTES_MAX));
+        let mut compressed = [&MAGIC[..], &SALVAGE_HEADER].concat();
+        let mut at = range.start + MAGIC.len() as u64 + header.bytes;
+        loop {
+            // Byte by byte: a call that fails gives nothing of what it decoded before, so none is to have more than one block.
+            for byte in compressed.chunks(1) {
+                block.clear();
+                let wants = decoder.run(&mut InBuffer::around(byte), &mut OutBuffer::around(&mut block));
+                text.extend_from_slice(&block);
+                if text.len() >= SALVAGED_BYTES_MAX || !wants.is_ok_and(|wants| wants > 0) {
+                    return Ok(text);
+                }
+            }
+            compressed = self.read(at, READ_BYTES.min(range.end.saturating_sub(at)))?;
+            if compressed.is_empty() {
+                return Ok(text);
+            }
+            at += compressed.len() as u64;
         }
-        let mut text = Vec::new();
-        // Whatever it fails with, what was decoded before is there.
-        while text.len() < SALVAGED_BYTES_MAX
-            && decoded.read(&mut text, SALVAGE_BYTES).is_ok_and(|read| read > 0)
-        {}
-        Ok(text)
     }
 
     /// How long the frame is that says what was pruned, if that much can be told: it ends where the first other one begins.
@@ -221,6 +235,23 @@ impl Archive {
             .filter(|_| *magic == PRUNED_MAGIC)
             .ok_or_else(|| self.damaged(0, "it does not say how much history was pruned"))
     }
+}
+
+/// The header of a damaged frame, as far as its blocks need it. Of its descriptor the bits are left out that say nothing of its length:
+/// whether there is a checksum, and what no frame has.
+fn salvaged_header(head: &[u8]) -> Option<Header> {
+    let mut header = head.get(MAGIC.len()..)?.to_vec();
+    *header.first_mut()? &= 0xf0;
+    match Header::parse(&header) {
+        Parsed::Whole(header) => Some(header),
+        Parsed::Short | Parsed::Wrong => None,
+    }
+}
+
+fn decoder() -> io::Result<Decoder<'static>> {
+    let mut decoder = Decoder::new()?;
+    decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
+    Ok(decoder)
 }
 
 fn is_skippable([first, rest @ ..]: [u8; 4]) -> bool {
@@ -419,12 +450,10 @@ pub(crate) struct FrameText {
 
 impl FrameText {
     pub(crate) fn new(archive: &Archive, frame: Frame) -> io::Result<Self> {
-        let mut decoder = Decoder::new()?;
-        decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
         Ok(Self {
             archive: archive.clone(),
             frame,
-            decoder,
+            decoder: decoder()?,
             compressed: Vec::new(),
             taken: 0,
             next_at: frame.at,
@@ -665,6 +694,72 @@ mod tests {
             }
         }
         assert!(found > bytes.len() * 7, "{found} flips were found");
+    }
+
+    fn salvage(frame: &[u8]) -> Vec<u8> {
+        archive(frame).salvage(0..frame.len() as u64).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_damaged_of_a_frame_is_salvaged() {
+        for lines in [1, 4, 3_000, 35_000] {
+            let text = text(lines);
+            for frame in [compress(&text).unwrap(), foreign(&text)] {
+                assert!(salvage(&frame) == text, "{lines} lines");
+                // Its magic, its length and its checksum; which bits say how long the header is nobody can know without them.
+                let has_checksum = frame[4] & 0x04 != 0;
+                let checksum = if has_checksum { frame.len() - 4 } else { frame.len() }..frame.len();
+                let Parsed::Whole(header) = Header::parse(&frame[4..]) else { panic!("{lines} lines") };
+                let header = 5..4 + usize::try_from(header.bytes).unwrap();
+                for at in (0..4).chain(header).chain(checksum) {
+                    for bit in 0..8 {
+                        let mut flipped = frame.clone();
+                        flipped[at] ^= 1 << bit;
+                        assert!(salvage(&flipped) == text, "{lines} lines, byte {at}, bit {bit}");
+                    }
+                }
+                for bit in 0..4 {
+                    let mut flipped = frame.clone();
+                    flipped[4] ^= 1 << bit;
+                    assert!(salvage(&flipped) == text, "{lines} lines, bit {bit} of the descriptor");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_block_takes_none_before_it() {
+        let text = text(35_000);
+        assert!(text.len() > 1 << 20);
+        let frame = compress(&text).unwrap();
+        let blocks = block_ends(&frame);
+        let ends: Vec<usize> = blocks.iter().map(|end| salvage(&frame[..*end]).len()).collect();
+        assert!(ends.windows(2).all(|ends| (1..=128 << 10).contains(&(ends[1] - ends[0]))), "{ends:?}");
+        assert!(ends[0] <= 128 << 10 && ends.last() == Some(&text.len()), "{ends:?}");
+        for (n, block) in blocks.windows(2).enumerate() {
+            // Of the kind that no block is of; a literal or a sequence that is another; the file's end.
+            let (mut reserved, mut other) = (frame.clone(), frame.clone());
+            reserved[block[0]] |= 3 << 1;
+            other[usize::midpoint(block[0], block[1])] ^= 0x10;
+            for damaged in [&reserved, &other, &frame[..block[1] - 1]] {
+                let salvaged = salvage(damaged);
+                assert!(salvaged.get(..ends[n]) == Some(&text[..ends[n]]), "block {}", n + 1);
+            }
+        }
+    }
+
+    /// Where the blocks of a frame end.
+    fn block_ends(frame: &[u8]) -> Vec<usize> {
+        let Parsed::Whole(header) = Header::parse(&frame[4..]) else { panic!("no header") };
+        let (mut at, mut ends) = (4 + usize::try_from(header.bytes).unwrap(), Vec::new());
+        loop {
+            let block = u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], 0]);
+            at += 3 + if block >> 1 & 3 == 1 { 1 } else { usize::try_from(block >> 3).unwrap() };
+            ends.push(at);
+            if block & 1 == 1 {
+                return ends;
+            }
+        }
     }
 
     #[test]

@@ -60,7 +60,8 @@ pub struct Repaired {
     /// sequence now, by as much.
     pub lines_set_aside: u64,
     /// Generations whose frame could not be decoded as it was written. What could be is in a new frame: the events from its
-    /// beginning up to the damage, or all lines that are events where only the checksum tells that one was changed.
+    /// beginning up to the first block (128 KiB of text at most) that cannot be decoded, or all lines that are events where only the
+    /// checksum tells that something was changed.
     pub damaged_generations: Vec<u64>,
     /// Files of views that were set aside, because the events that they are about have changed.
     pub snapshots_set_aside: Vec<PathBuf>,
