@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::de::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,6 +10,9 @@ use crate::parsed_value;
 
 /// How many levels of arrays and objects an event's data may have: the parser reads 127, of which the line itself is one.
 const LEVELS_MAX: usize = 126;
+
+/// Why a line is no event that is not UTF-8.
+pub(crate) const NO_TEXT: &str = "it is not UTF-8";
 
 /// Something that happened: a line of the log.
 ///
@@ -56,6 +60,15 @@ impl Event {
     pub fn new(event_type: &str, data: Value) -> Self {
         let ts = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock stands after 1970").as_secs();
         Self { event_type: event_type.to_owned(), data, ts, id: None, actor: None, meta: None }
+    }
+
+    /// The event that a line is, by the rules that all have who read one. Only text is JSON: a parser of bytes does not look at those
+    /// that it passes over, in the values of unknown keys.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub(crate) fn of_line(line: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_str(str::from_utf8(line).map_err(|_| serde_json::Error::custom(NO_TEXT))?)
     }
 
     /// Whether a parser could read it back.

@@ -65,7 +65,7 @@ impl LineReader {
 /// # Errors
 /// `BadLine` if it is none.
 pub(crate) fn event_of(line: &Line<'_>, paths: &Paths, active: u64) -> io::Result<Event> {
-    serde_json::from_slice(line.bytes).map_err(|error| {
+    Event::of_line(line.bytes).map_err(|error| {
         let Position { generation, offset } = line.at;
         let file = if generation < active { &paths.archive } else { &paths.log };
         FoldError::BadLine { file: file.clone(), generation, offset, why: error.to_string() }.into()

@@ -83,6 +83,7 @@ mod rotation;
 mod rows;
 mod session;
 mod shared;
+mod skimmed;
 pub mod snapshot;
 mod subscribe;
 mod tail;

@@ -6,10 +6,14 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::event::Event;
+use crate::event::{Event, NO_TEXT};
+use crate::lines::Block;
 use crate::parsed_value::Made;
+use crate::position::Position;
 use crate::refill::Spares;
-use crate::rows::{Place, Reading, Row};
+use crate::rows::{self, Place, Reading, Row};
+use crate::skimmed;
+use crate::tail::is_event;
 use crate::typed_line::{Beside, read_typed};
 
 /// Keys by which `serde_json`'s own values mean something else, and those that stand in for them where these are to read: the next in
@@ -221,6 +225,18 @@ fn line() -> impl Strategy<Value = String> {
     })
 }
 
+/// Lines of which some have a byte that no text has there.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let odd = (any::<Index>(), select(vec![0xff, 0xfc, 0xc3, 0x80]));
+    (line(), prop::option::weighted(0.3, odd)).prop_map(|(line, odd)| {
+        let mut bytes = line.into_bytes();
+        if let Some((at, byte)) = odd {
+            bytes.insert(at.index(bytes.len() + 1), byte);
+        }
+        bytes
+    })
+}
+
 fn spare(event: &Event) -> Spares {
     let place = Place { start: 0, bytes: 0, end: 0, ts: 0 };
     let mut spares = Spares::default();
@@ -229,14 +245,18 @@ fn spare(event: &Event) -> Spares {
 }
 
 /// What a line is, or why it is no event. Text, as that tells 0 from -0 and one order from another.
-fn with_spares(mut spares: Spares, line: &str) -> Result<String, String> {
-    match spares.read(line) {
-        (ts, Reading::Event(event)) => {
-            assert_eq!(ts, event.ts, "{line}");
+fn with_spares(mut spares: Spares, line: &[u8]) -> Result<String, String> {
+    let block = Block { at: Position::default(), text: [line, b"\n"].concat() };
+    let mut rows = Vec::new();
+    rows::parse(&block, &mut rows, |line| spares.read(line));
+    assert_eq!(rows.len(), 1, "{}", line.escape_ascii());
+    match rows.pop().map(|row| (row.place.ts, row.reading)) {
+        Some((ts, Reading::Event(event))) => {
+            assert_eq!(ts, event.ts, "{}", line.escape_ascii());
             Ok(serde_json::to_string(&event).unwrap())
         }
-        (0, Reading::Bad(why)) => Err(why.into()),
-        (ts, reading) => panic!("{line}: {ts}, {reading:?}"),
+        Some((0, Reading::Bad(why))) => Err(why.into()),
+        read => panic!("{}: {read:?}", line.escape_ascii()),
     }
 }
 
@@ -246,18 +266,32 @@ fn as_one<T: Serialize + DeserializeOwned>(line: &str) -> Result<String, String>
         .map_err(|error| error.to_string())
 }
 
-fn check_events(line: &str, used: &Event) {
-    let expected = match as_one::<own::Event>(&disguised(line)) {
-        Ok(event) => Ok(undisguised(&event)),
-        Err(why) => Err(undisguised(&why)),
-    };
-    assert_eq!(as_one::<Event>(line), expected, "{line}");
-    let bytes = serde_json::from_slice::<Event>(line.as_bytes()).is_ok();
-    assert_eq!(bytes, expected.is_ok(), "{line}");
+fn check_events(line: &[u8], used: &Event) {
+    let shown = line.escape_ascii();
+    let expected = str::from_utf8(line).map_err(|_| NO_TEXT.to_owned()).and_then(|line| {
+        let expected = match as_one::<own::Event>(&disguised(line)) {
+            Ok(event) => Ok(undisguised(&event)),
+            Err(why) => Err(undisguised(&why)),
+        };
+        assert_eq!(as_one::<Event>(line), expected, "{line}");
+        expected
+    });
+    let of_line = Event::of_line(line).map(|event| serde_json::to_string(&event).unwrap());
+    assert_eq!(of_line.map_err(|error| error.to_string()), expected, "{shown}");
+    assert_eq!(is_event(line), expected.is_ok(), "{shown}");
+    let skimmed = skimmed::Skimmed::of_line(line);
+    assert!(skimmed.is_some() || expected.is_err(), "{shown}");
+    if let (Some(skimmed), Ok(event)) = (skimmed, Event::of_line(line)) {
+        assert_eq!(skimmed.event_type, event.event_type, "{shown}");
+        assert_eq!(
+            (skimmed.id.as_deref(), skimmed.actor.as_deref()),
+            (event.id.as_deref(), event.actor.as_deref())
+        );
+    }
     for spares in
         [Spares::default(), spare(used), spare(&Event { event_type: "a".to_owned(), ..used.clone() })]
     {
-        assert_eq!(with_spares(spares, line), expected, "{line} in the place of {used:?}");
+        assert_eq!(with_spares(spares, line), expected, "{shown} in the place of {used:?}");
     }
 }
 
@@ -334,13 +368,27 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
-    fn a_line_is_the_same_event_for_all_who_read_it(line in line(), used in used()) {
+    fn a_line_is_the_same_event_for_all_who_read_it(line in bytes(), used in used()) {
         check_events(&line, &used);
     }
 
     #[test]
     fn a_line_is_the_same_event_of_a_type_as_by_its_own_deserialize(line in line()) {
         check_typed(&line);
+    }
+}
+
+#[test]
+fn a_line_that_is_not_text_is_no_event_whatever_the_value_that_is_not() {
+    let used = Event::new("t", json!(1));
+    for value in [&b"\"M\xfcnchen\""[..], b"{\"a\":[\"\xff\"]}", b"[{\"\xc3\":1}]", b"\"\xed\xa0\x80\""] {
+        for key in ["other", "data", "meta", "id"] {
+            let before = format!("{{\"type\":\"t\",\"ts\":1,\"{key}\":");
+            let data = if key == "data" { "" } else { ",\"data\":0" };
+            let line = [before.as_bytes(), value, data.as_bytes(), b"}"].concat();
+            check_events(&line, &used);
+            assert!(Event::of_line(&line).is_err(), "{}", line.escape_ascii());
+        }
     }
 }
 
@@ -363,7 +411,7 @@ fn an_object_is_an_object_whatever_its_keys() {
                     format!("{{\"type\":\"t\",\"data\":{data},\"ts\":1,\"meta\":{data}}}"),
                     format!("[\"t\",{data},1]"),
                 ] {
-                    check_events(&line, &used);
+                    check_events(line.as_bytes(), &used);
                     assert!(serde_json::from_str::<Event>(&line).is_ok(), "{line}");
                     check_typed(&line);
                 }

@@ -1,5 +1,6 @@
 //! Rows: the lines of a block, parsed. Once for all views that take the same.
 
+use crate::event::NO_TEXT;
 use crate::lines::Block;
 
 /// A short line: for as many rows as a block may have room is made at once.
@@ -64,7 +65,7 @@ pub(crate) fn parse<T>(
         };
         let (ts, reading) = match text {
             Some(text) => read(text),
-            None => (0, Reading::Bad("it is not UTF-8".into())),
+            None => (0, Reading::Bad(NO_TEXT.into())),
         };
         rows.push(Row { place: Place { start, bytes: line.bytes.len(), end: line.end.offset, ts }, reading });
     }

@@ -1,12 +1,10 @@
 //! Following a log: what is there, then what comes, across rotations.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
 use keplordb_disk::Watch;
-use serde::Deserialize;
 
 use crate::error::{FoldError, at};
 use crate::event::Event;
@@ -14,6 +12,7 @@ use crate::events::{LineReader, event_of};
 use crate::history::History;
 use crate::lines::Line;
 use crate::position::Position;
+use crate::skimmed::Skimmed;
 
 /// What a [`Subscription`] tells.
 #[derive(Debug, Clone, PartialEq)]
@@ -279,22 +278,16 @@ fn was_cut(position: Position) -> io::Error {
     FoldError::Invalid { what: "a position of the log", value, why }.into()
 }
 
-/// Whether a line is one of these types and by one of these actors, as far as can be told: what is no event is told as such.
+/// Whether a line is one of these types and by one of these actors. What is no event is wanted too, to be told as such, as far as that is
+/// seen without making its data.
 fn wants(types: &[String], actors: &[String], line: &Line<'_>) -> bool {
-    #[derive(Deserialize)]
-    struct Head<'a> {
-        #[serde(rename = "type", borrow)]
-        event_type: Cow<'a, str>,
-        #[serde(default, borrow)]
-        actor: Option<Cow<'a, str>>,
-    }
     if types.is_empty() && actors.is_empty() {
         return true;
     }
-    serde_json::from_slice(line.bytes).map_or(true, |head: Head<'_>| {
-        let is_type = types.is_empty() || types.iter().any(|wanted| *wanted == head.event_type);
+    Skimmed::of_line(line.bytes).is_none_or(|Skimmed { event_type, actor, .. }| {
+        let is_type = types.is_empty() || types.iter().any(|wanted| *wanted == event_type);
         let is_actor =
-            actors.is_empty() || head.actor.is_some_and(|actor| actors.iter().any(|wanted| *wanted == actor));
+            actors.is_empty() || actor.is_some_and(|actor| actors.iter().any(|wanted| *wanted == actor));
         is_type && is_actor
     })
 }

@@ -235,7 +235,7 @@ impl Tail<'_> {
 
 /// Whether the line is an event, by the rules that readers have.
 pub(crate) fn is_event(line: &[u8]) -> bool {
-    serde_json::from_slice::<Event>(line).is_ok()
+    Event::of_line(line).is_ok()
 }
 
 /// Whether a batch begins here that was not committed. Of one that was being written when the power failed there may be holes.

@@ -4,10 +4,9 @@ use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 
-use serde::Deserialize;
-
 use crate::history::History;
 use crate::position::Position;
+use crate::skimmed::Skimmed;
 
 /// The ids among the last so many events, and where they stand.
 #[derive(Debug)]
@@ -19,12 +18,6 @@ pub(crate) struct Window {
     places: HashMap<String, Position>,
     /// Behind the last event that is in the window; `None` before anything was read.
     upto: Option<Position>,
-}
-
-#[derive(Deserialize)]
-struct Id<'a> {
-    #[serde(borrow, default)]
-    id: Option<Cow<'a, str>>,
 }
 
 impl Window {
@@ -51,7 +44,7 @@ impl Window {
         while let Some(block) = blocks.next()? {
             for line in block.lines() {
                 // A line that is no event has no id.
-                let id = serde_json::from_slice(line.bytes).ok().and_then(|Id { id }| id);
+                let id = Skimmed::of_line(line.bytes).and_then(|skimmed| skimmed.id);
                 self.push(id.map(Cow::into_owned), line.at);
                 upto = line.end;
             }

@@ -458,7 +458,7 @@ impl<'a> Check<'a> {
     }
 
     fn line(&mut self, line: &Line<'_>, file: &Path) {
-        match serde_json::from_slice::<Event>(line.bytes) {
+        match Event::of_line(line.bytes) {
             Ok(_) => self.report.events += 1,
             Err(error) => {
                 let Position { generation, offset } = line.at;

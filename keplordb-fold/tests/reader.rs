@@ -412,6 +412,27 @@ fn a_subscription_tells_what_was_asked_for() {
 }
 
 #[test]
+fn a_subscription_passes_over_events_that_are_written_as_arrays_and_no_line_that_is_none() {
+    let (_dir, reader) = with_log(
+        "[\"a\",{},1]\n[\"b\",{},2,null,\"ann\"]\n[\"b\",{},3,\"id\",\"bob\",{}]\n{\"type\":\"other\"}\n[\"a\",{}]\n",
+    );
+    let told = |mut updates: keplordb_fold::Subscription| {
+        std::iter::from_fn(|| match updates.next(Duration::ZERO) {
+            Ok(Some(Update::Event { event, .. })) => Some(Ok(event.ts)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error.kind())),
+        })
+        .collect::<Vec<_>>()
+    };
+    let bad = Err(ErrorKind::InvalidData);
+    let subscribe = || reader.subscribe(Position::default()).unwrap();
+    assert_eq!(told(subscribe()), [Ok(1), Ok(2), Ok(3), bad, bad]);
+    assert_eq!(told(subscribe().of_types(["b"])), [Ok(2), Ok(3), bad, bad]);
+    assert_eq!(told(subscribe().by_actors(["ann"])), [Ok(2), bad, bad]);
+    assert_eq!(told(subscribe().of_types(["c"])), [bad, bad]);
+}
+
+#[test]
 fn a_bad_line_does_not_stop_a_subscription() {
     let (_dir, reader) = with_log(&format!("{}\nno event\n{}\n", line(0), line(2)));
     let mut updates = reader.subscribe(Position::default()).unwrap().of_types(["t0", "t2"]);

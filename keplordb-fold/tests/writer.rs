@@ -255,6 +255,18 @@ fn an_event_is_appended_once_for_its_id_within_the_window() {
 }
 
 #[test]
+fn a_line_that_is_no_event_takes_no_id() {
+    let (dir, mut writer) = writer();
+    let bytes = b"{\"id\":\"1\"}\n{\"type\":\"a\",\"data\":1,\"ts\":1,\"id\":\"2\",\"by\":\"\xff\"}\n";
+    fs::write(dir.path().join("app.jsonl"), bytes).unwrap();
+    for id in ["1", "2"] {
+        let unique = event("unique").with_id(id);
+        assert!(matches!(writer.append_unique(&unique).unwrap(), UniqueAppend::Appended(_)), "{id}");
+        assert!(matches!(writer.append_unique(&unique).unwrap(), UniqueAppend::Duplicate { .. }), "{id}");
+    }
+}
+
+#[test]
 fn a_batch_stands_in_its_order_and_answers_for_each() {
     let (_dir, mut writer) = writer();
     assert_eq!(writer.append_batch(&[]).unwrap(), []);

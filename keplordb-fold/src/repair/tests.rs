@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use keplordb_disk::{MemoryDisk, SimDisk, read_all};
 use serde_json::json;
@@ -329,6 +330,33 @@ fn lines_that_are_no_events_leave_the_others_where_they_are() {
     assert_eq!(left[18].0, Position { generation: 6, offset: first.len() as u64 + 11 });
     assert_eq!(left.len(), 21);
     check_views(&disk);
+}
+
+/// Readers and views agree on it, so that what a view cannot get past is found and taken out.
+#[test]
+fn a_line_that_is_not_text_is_no_event_for_anybody() {
+    for value in [&b"\"M\xfcnchen\""[..], b"{\"in\":[\"\xff\"]}"] {
+        let (disk, before) = fixture();
+        let line = [b"{\"type\":\"a\",\"data\":1,\"ts\":1,\"host\":", value, b"}\n"].concat();
+        disk.open_append(&paths().log).unwrap().append(&line).unwrap();
+        let end = reader(&disk).position_of(16).unwrap().unwrap();
+        let errors = [
+            open(&disk).refresh_all().unwrap_err(),
+            reader(&disk).read_full().unwrap().find_map(Result::err).unwrap(),
+            reader(&disk).subscribe(end).unwrap().next(Duration::ZERO).unwrap_err(),
+            reader(&disk).subscribe(end).unwrap().of_types(["b"]).next(Duration::ZERO).unwrap_err(),
+        ];
+        for error in errors {
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+            assert!(matches!(inner, Some(FoldError::BadLine { .. })), "{error}");
+        }
+        let verified = verify(&disk);
+        assert_eq!((verified.events, verified.problem_count), (16, 1));
+        assert_eq!(repair(&disk).lines_set_aside, 1);
+        assert!(aside(&disk).contains(&line));
+        assert_eq!(events(&disk), before);
+        check_views(&disk);
+    }
 }
 
 /// Stops the repair at each of its operations, and repairs what that left.
