@@ -76,6 +76,9 @@ impl Blocks {
         }
         let next = self.step();
         self.is_done = !matches!(next, Ok(Some(_)));
+        if next.is_err() {
+            self.directory.catalog().doubt();
+        }
         next
     }
 

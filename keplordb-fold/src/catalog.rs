@@ -1,7 +1,8 @@
 //! Which frames the archive has: walked once, remembered, and followed as the archive grows.
 //!
 //! What the cache file says is taken where it fits to the archive's bytes. A file that was put in the archive's place, by
-//! pruning, is noticed by its length and by what it says was pruned.
+//! pruning, is noticed by its length and by what it says was pruned,
+//! or when a frame of the one before could not be read.
 
 use std::io;
 
@@ -31,6 +32,7 @@ pub(crate) struct Catalog {
     index_end: u64,
     /// The length of the file when it was last looked at.
     file_bytes: u64,
+    is_doubtful: bool,
 }
 
 impl Catalog {
@@ -79,9 +81,15 @@ impl Catalog {
         Ok(count.map(|count| self.pruned.generations + count as u64))
     }
 
+    /// Is told that reading a frame failed: the next look opens the archive anew, as one that is sound may be put in its place, and may
+    /// have the same length.
+    pub(crate) fn doubt(&mut self) {
+        self.is_doubtful = true;
+    }
+
     /// Whether the file that is open still is the archive, and has what is known of it.
     fn is_same_file(&self, disk: &dyn Disk, paths: &Paths) -> io::Result<bool> {
-        let Some(archive) = &self.archive else { return Ok(false) };
+        let Some(archive) = self.archive.as_ref().filter(|_| !self.is_doubtful) else { return Ok(false) };
         let open = archive.bytes()?;
         let named = match disk.open_read(&paths.archive) {
             Ok(file) => Archive::new(file, &paths.archive),

@@ -334,7 +334,8 @@ impl History {
         if let Some(facts) = known.facts {
             return Ok(facts);
         }
-        let facts = Facts::of_frame(&archive, known.frame)?;
+        let facts =
+            Facts::of_frame(&archive, known.frame).inspect_err(|_| self.directory.catalog().doubt())?;
         self.directory.catalog().learn(generation, known.frame, facts);
         Ok(facts)
     }

@@ -359,6 +359,45 @@ fn a_line_that_is_not_text_is_no_event_for_anybody() {
     }
 }
 
+/// A reader of another process has the archive open, whose place a sound one takes that is as long.
+#[test]
+fn a_reader_notices_that_a_damaged_archive_was_put_right() {
+    let (disk, before) = fixture();
+    let ends = fs_entries(&disk);
+    let sound = read(&disk, &paths().archive);
+    for with_index in [true, false] {
+        for by_repair in [true, false] {
+            let disk = disk.kill();
+            if !with_index {
+                disk.remove(&paths().index).unwrap();
+            }
+            let reader = reader(&disk);
+            assert_eq!(reader.history().present().unwrap().generation, 3);
+            // Only its checksum, so that what is repaired is what it was.
+            let file = disk.open(&paths().archive).unwrap();
+            let at = ends[1] - 1;
+            file.write_at(&[sound[usize::try_from(at).unwrap()] ^ 1], at).unwrap();
+            file.sync().unwrap();
+            // What the index says of it need not be decoded.
+            let error = if with_index || by_repair {
+                reader.read_full().unwrap().find_map(Result::err).unwrap()
+            } else {
+                reader.len().unwrap_err()
+            };
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+            if by_repair {
+                assert_eq!(repair(&disk).damaged_generations, [1]);
+            } else {
+                keplordb_disk::replace(&disk, &paths().archive, &sound).unwrap();
+            }
+            assert_eq!(disk.bytes(&paths().archive).unwrap(), Some(sound.len() as u64));
+            assert_eq!(reader.len().unwrap(), 16);
+            let read = reader.read_full().unwrap().map(|item| item.unwrap().0.event_type);
+            assert!(read.eq(before.iter().map(|(_, name)| name.clone())), "{with_index}, {by_repair}");
+        }
+    }
+}
+
 /// Stops the repair at each of its operations, and repairs what that left.
 fn check_crashes(damaged: &SimDisk) {
     let moments = Arc::new(Mutex::new(Vec::new()));
