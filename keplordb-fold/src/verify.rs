@@ -185,9 +185,10 @@ impl EventReader {
 }
 
 /// What is to be found at a place of the log, for a snapshot to fit.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Wanted {
     file: PathBuf,
+    is_checkpoint: bool,
     hash: String,
     /// How many events come before it, where the snapshot says.
     sequence: Option<u64>,
@@ -247,7 +248,7 @@ impl<'a> Check<'a> {
         for n in 0.. {
             let extent = self.extent(&mut contradiction)?;
             self.archive(extent.archive_bytes)?;
-            let before = (self.report.clone(), self.sequence);
+            let before = (self.report.clone(), self.sequence, self.wanted.clone());
             self.log(&extent)?;
             // A rotation meanwhile has made a frame of the log that was being read.
             match extent.generation {
@@ -258,7 +259,7 @@ impl<'a> Check<'a> {
                 let busy = io::Error::new(io::ErrorKind::ResourceBusy, "it is rotated without pause");
                 return Err(at("verify", &self.paths.log)(busy));
             }
-            (self.report, self.sequence) = before;
+            (self.report, self.sequence, self.wanted) = before;
         }
         self.index();
         self.strangers();
@@ -508,13 +509,13 @@ impl<'a> Check<'a> {
             match snapshot::decode::<IgnoredAny>(&contents) {
                 Found::Whole(stored) => {
                     let Progress { position, hash, sequence, .. } = stored.progress;
-                    let wanted = Wanted { file, hash, sequence: Some(sequence) };
+                    let wanted = Wanted { file, is_checkpoint, hash, sequence: Some(sequence) };
                     self.wanted.entry(position).or_default().push(wanted);
                 }
                 // It may be of any generation where there is an archive, and is then not used.
                 Found::Plain(plain) if self.bytes(&self.paths.archive)?.is_none() => {
                     let position = Position { generation: 0, offset: plain.offset };
-                    let wanted = Wanted { file, hash: plain.hash, sequence: None };
+                    let wanted = Wanted { file, is_checkpoint, hash: plain.hash, sequence: None };
                     self.wanted.entry(position).or_default().push(wanted);
                 }
                 Found::Plain(_) => {}
@@ -537,8 +538,7 @@ impl<'a> Check<'a> {
     fn strangers(&mut self) {
         for (Position { generation, offset }, all) in std::mem::take(&mut self.wanted) {
             for wanted in all {
-                let name = wanted.file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                if generation < self.first_generation && name.contains(".at-") {
+                if generation < self.first_generation && wanted.is_checkpoint {
                     self.report.leftovers.push(wanted.file);
                     continue;
                 }

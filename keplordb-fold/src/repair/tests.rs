@@ -398,6 +398,44 @@ fn a_reader_notices_that_a_damaged_archive_was_put_right() {
     }
 }
 
+/// Of snapshots that it has looked at: what was said of them is said of the log as it was read.
+#[test]
+fn a_verification_beside_a_rotation_forgets_no_snapshot() {
+    let mut rotated = 0;
+    for moment in 1..20 {
+        let memory = MemoryDisk::default();
+        let builder = || EventLog::builder(DIR).disk(Arc::new(memory.clone()));
+        let mut log = builder().view("types", types).open().unwrap();
+        log.append(&Event::new("a", json!(1))).unwrap();
+        log.refresh_all().unwrap();
+        drop(log);
+        let fitting = read_all(&memory, &paths().views.join("types.snapshot.json"), u64::MAX).unwrap();
+        let Found::Whole(mut misfit) = snapshot::decode::<Vec<String>>(&fitting) else {
+            panic!("no snapshot")
+        };
+        misfit.progress.hash = "0".repeat(16);
+        let misfit = snapshot::encode(&misfit.state, &misfit.progress, 0).unwrap();
+        snapshot::write(&memory, &paths().views.join("misfit.snapshot.json"), &misfit).unwrap();
+        let asked = Arc::new(Mutex::new(0));
+        let (count, others) = (Arc::clone(&asked), memory.clone());
+        let hooked = HookedDisk::new(memory.clone(), move |path| {
+            let mut asked = count.lock().unwrap();
+            *asked += u32::from(path == paths().log);
+            if path == paths().log && *asked == moment {
+                EventLog::builder(DIR).disk(Arc::new(others.clone())).open().unwrap().rotate().unwrap();
+            }
+        });
+        let verified = EventReader::with_disk(Arc::new(hooked), Path::new(DIR)).verify().unwrap();
+        let problems: Vec<_> =
+            verified.problems.iter().map(|problem| (problem.kind, &problem.file)).collect();
+        let misfit = paths().views.join("misfit.snapshot.json");
+        assert_eq!(problems, [(ProblemKind::Snapshot, &misfit)], "moment {moment}");
+        assert_eq!((verified.events, verified.snapshots), (1, 1), "moment {moment}");
+        rotated += u32::from(*asked.lock().unwrap() >= moment);
+    }
+    assert!((3..19).contains(&rotated), "{rotated}");
+}
+
 /// Stops the repair at each of its operations, and repairs what that left.
 fn check_crashes(damaged: &SimDisk) {
     let moments = Arc::new(Mutex::new(Vec::new()));
@@ -649,6 +687,33 @@ fn a_view_that_stands_in_a_damaged_generation_goes_on_behind_what_is_left() {
         assert!(state.len() <= 16, "byte {at}: {state:?}");
     }
     assert!(kept > 50, "{kept}");
+}
+
+/// Checkpoints of generations that were pruned are of no use; states that a view may go on from once its log is put back are.
+#[test]
+fn a_view_called_like_a_checkpoint_keeps_its_files() {
+    let disk = pruned_fixture();
+    let position = Position { generation: 0, offset: 60 };
+    let progress = snapshot::Progress {
+        position,
+        hash: "0123456789abcdef".to_owned(),
+        sequence: 2,
+        ..snapshot::Progress::default()
+    };
+    let contents = snapshot::encode(&["g0-0", "g0-1"], &progress, 0).unwrap();
+    let names = ["kpi.at-close.snapshot.json", "kpi.at-close.base.json", "kpi.at-close.at-2.json"];
+    let [snapshot, base, checkpoint] = names.map(|name| paths().views.join(name));
+    for path in [&snapshot, &base, &checkpoint] {
+        write(&disk, path, &contents);
+    }
+    let verified = verify(&disk);
+    assert_eq!(verified.leftovers, std::slice::from_ref(&checkpoint));
+    let mut concerned: Vec<_> =
+        verified.problems.iter().map(|problem| (problem.kind, &problem.file)).collect();
+    concerned.sort_by_key(|(_, file)| (*file).clone());
+    assert_eq!(concerned, [(ProblemKind::Snapshot, &base), (ProblemKind::Snapshot, &snapshot)]);
+    assert_eq!(try_repair(&disk, DIR).unwrap().removed, [checkpoint]);
+    assert_eq!([&snapshot, &base].map(|path| read(&disk, path)), [contents.clone(), contents]);
 }
 
 #[test]
