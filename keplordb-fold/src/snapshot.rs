@@ -166,6 +166,11 @@ impl PassedOverKeys {
         Self { lines, sequence, generation, offset }
     }
 
+    fn is_possible(&self) -> bool {
+        let Self { lines, sequence, generation, offset } = *self;
+        lines.max(sequence).max(generation).max(offset) <= NUMBER_MAX
+    }
+
     fn value(self) -> PassedOver {
         let Self { lines, sequence, generation, offset } = self;
         PassedOver { lines, sequence, position: Position { generation, offset } }
@@ -294,7 +299,10 @@ pub(crate) fn decode<S: DeserializeOwned>(text: &[u8]) -> Found<S> {
             max_ts: Some(max_ts),
             reducer: Some(reducer),
             checksum: Some(checksum),
-        } if is_vouched_for(text, &checksum) && offset.max(generation).max(sequence) <= NUMBER_MAX => {
+        } if is_vouched_for(text, &checksum)
+            && offset.max(generation).max(sequence) <= NUMBER_MAX
+            && passed_over.as_ref().is_none_or(PassedOverKeys::is_possible) =>
+        {
             let position = Position { generation, offset };
             let passed_over = passed_over.map(PassedOverKeys::value);
             let progress = Progress { position, hash, sequence, passed_over, max_ts };
@@ -401,7 +409,7 @@ mod tests {
         let text = encode(&state, &progress(), 7).unwrap();
         assert_eq!(decode(&text), Found::Whole(Stored { state, progress: progress(), reducer: 7 }));
         let position = Position { generation: 1, offset: 99 };
-        let passed_over = Some(PassedOver { lines: u64::MAX, sequence: 17, position });
+        let passed_over = Some(PassedOver { lines: NUMBER_MAX, sequence: 17, position });
         let progress = Progress { passed_over, ..progress() };
         let text = encode(&1, &progress, 7).unwrap();
         assert_eq!(decode(&text), Found::Whole(Stored { state: 1, progress, reducer: 7 }));
@@ -409,7 +417,20 @@ mod tests {
 
     #[test]
     fn numbers_that_cannot_be_are_no_progress() {
+        let position = Position { generation: 1, offset: 99 };
+        let passed_over = PassedOver { lines: 2, sequence: 17, position };
+        let having_passed = |passed_over| Progress { passed_over: Some(passed_over), ..progress() };
         for progress in [
+            having_passed(PassedOver { lines: u64::MAX, ..passed_over }),
+            having_passed(PassedOver { sequence: u64::MAX, ..passed_over }),
+            having_passed(PassedOver {
+                position: Position { generation: u64::MAX, offset: 0 },
+                ..passed_over
+            }),
+            having_passed(PassedOver {
+                position: Position { generation: 0, offset: u64::MAX },
+                ..passed_over
+            }),
             Progress { sequence: u64::MAX, ..progress() },
             Progress { position: Position { generation: u64::MAX, offset: 0 }, ..progress() },
             Progress { position: Position { generation: 0, offset: u64::MAX }, ..progress() },
