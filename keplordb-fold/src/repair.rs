@@ -48,6 +48,9 @@ use crate::verify::{ProblemKind, files_of_views};
 /// How much is read, decoded or copied at once.
 const READ_BYTES: u64 = 1 << 20;
 
+/// How many files are told one by one that something was set aside in; of a log that is nothing but damage the others are only counted.
+const SET_ASIDE_MAX: usize = 1000;
+
 /// What the active log and the archive are called in `damaged/`.
 const LOG: &str = "app.jsonl";
 const ARCHIVE: &str = "archive.jsonl.zst";
@@ -68,8 +71,10 @@ pub struct Repaired {
     /// Files of views that are about events that have changed, and were kept because the beginning of history was pruned, so that no
     /// view could be computed anew. Their states are those from before the repair: what was taken out is still in them.
     pub snapshots_kept: Vec<PathBuf>,
-    /// Everything that was taken out: files in `damaged/`.
+    /// What was taken out: files in `damaged/`, in the order in which they were written; the first 1,000.
     pub set_aside: Vec<PathBuf>,
+    /// How many they are.
+    pub set_aside_count: u64,
     /// What was removed because it was a crash's leftover, or a cache that said what was not so.
     pub removed: Vec<PathBuf>,
 }
@@ -106,7 +111,7 @@ impl Repaired {
 /// [`LockMode::Flock`] is refused, and one with [`LockMode::None`] waits, its opening and its appends alike.
 ///
 /// Cost: reads and parses all of history; where the archive is damaged, also writes it anew, which needs as much room beside it. Memory:
-/// the longest damaged generation, twice.
+/// the longest archived generation, twice if it is damaged.
 /// ```
 /// # let dir = tempfile::tempdir()?;
 /// use std::io::Write;
@@ -238,7 +243,10 @@ impl Repair<'_> {
 
     fn set_aside(&mut self, (file, name): (&dyn DiskFile, &str), range: Range<u64>) -> io::Result<()> {
         let kept = set_aside(self.disk, self.paths, (file, name), range)?;
-        self.done.set_aside.push(kept);
+        self.done.set_aside_count += 1;
+        if self.done.set_aside.len() < SET_ASIDE_MAX {
+            self.done.set_aside.push(kept);
+        }
         Ok(())
     }
 

@@ -359,6 +359,20 @@ fn a_line_that_is_not_text_is_no_event_for_anybody() {
     }
 }
 
+/// Of a log that is nothing but damage.
+#[test]
+fn what_was_set_aside_is_named_up_to_a_limit_and_counted_beyond() {
+    let (disk, before) = fixture();
+    let event = "{\"type\":\"a\",\"data\":1,\"ts\":1}\n";
+    let appender = disk.open_append(&paths().log).unwrap();
+    appender.append(format!("no event\n{event}").repeat(SET_ASIDE_MAX + 5).as_bytes()).unwrap();
+    let repaired = repair(&disk);
+    let expected = SET_ASIDE_MAX as u64 + 5;
+    assert_eq!((repaired.lines_set_aside, repaired.set_aside.len()), (expected, SET_ASIDE_MAX));
+    assert_eq!((repaired.set_aside_count, aside(&disk).len() as u64), (expected, expected));
+    assert_eq!(events(&disk).len(), before.len() + SET_ASIDE_MAX + 5);
+}
+
 /// A reader of another process has the archive open, whose place a sound one takes that is as long.
 #[test]
 fn a_reader_notices_that_a_damaged_archive_was_put_right() {
