@@ -1,7 +1,7 @@
 //! `verify`: reads everything that a log has, and says what is damaged.
 //!
 //! It changes nothing, takes no lock, and goes on behind what it finds. Beside a writer it judges what was there when it looked: a
-//! line that is being written, or a rotation that is under way, is no damage.
+//! line that is being written, or a rotation that is under way, is no damage. Where history is pruned meanwhile it begins again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -34,7 +34,7 @@ const READ_BYTES: usize = 1 << 20;
 /// How many problems are told one by one; of a log that is nothing but damage the others are only counted.
 const PROBLEMS_MAX: usize = 1000;
 
-/// How often the log is read again because a rotation emptied it meanwhile.
+/// How often the log is read again because a rotation emptied it meanwhile, or all of it because history was pruned.
 const TRIES: usize = 100;
 
 /// What [`EventReader::verify`] found.
@@ -180,7 +180,13 @@ impl EventReader {
     /// # Errors
     /// `NotFound` without an active log; else what a file operation says. Damage is no error.
     pub fn verify(&self) -> io::Result<Verification> {
-        Check::new(self.history()).run()
+        for _ in 0..TRIES {
+            if let Some(verified) = Check::new(self.history()).run()? {
+                return Ok(verified);
+            }
+        }
+        let busy = io::Error::new(io::ErrorKind::ResourceBusy, "it is pruned without pause");
+        Err(at("verify", &self.history().paths().archive)(busy))
     }
 }
 
@@ -241,7 +247,10 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn run(mut self) -> io::Result<Verification> {
+    /// `None` if history was pruned meanwhile: then what was opened may not be what was looked at before.
+    fn run(mut self) -> io::Result<Option<Verification>> {
+        let first_generation = || self.history.present().ok().map(|present| present.first_generation);
+        let began_with = first_generation();
         self.snapshots()?;
         self.leftovers()?;
         let mut contradiction = None;
@@ -262,11 +271,14 @@ impl<'a> Check<'a> {
             (self.report, self.sequence, self.wanted) = before;
         }
         self.index();
+        if first_generation() != began_with {
+            return Ok(None);
+        }
         self.strangers();
         if let Some((file, offset, what)) = contradiction.filter(|_| self.report.is_sound()) {
             self.problem(ProblemKind::Files, &file, None, offset, what);
         }
-        Ok(self.report)
+        Ok(Some(self.report))
     }
 
     /// The generation behind the archive's frames that were read.
