@@ -9,20 +9,22 @@ use std::io;
 use std::path::PathBuf;
 
 use keplordb_disk::Disk;
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 
 use crate::base;
 use crate::hash::line_hash;
 use crate::lines::Lines;
 use crate::paths::Paths;
 use crate::position::Position;
-use crate::snapshot::{self, Found, Stored};
+use crate::snapshot::{self, Found, Progress};
 use crate::verify::files_of_views;
 
 /// A file of a view.
 struct File {
     path: PathBuf,
-    stored: Stored<Box<RawValue>>,
+    contents: Vec<u8>,
+    progress: Progress,
+    reducer: u64,
 }
 
 /// What a file is to be.
@@ -50,8 +52,10 @@ impl Anchors {
         let mut files: BTreeMap<Position, Vec<File>> = BTreeMap::new();
         for (path, _) in files_of_views(disk, paths)? {
             let Some(contents) = base::other(&path).and(snapshot::read(disk, &path)?) else { continue };
-            if let Found::Whole(stored) = snapshot::decode(&contents) {
-                files.entry(stored.progress.position).or_default().push(File { path, stored });
+            if let Found::Whole(stored) = snapshot::decode::<IgnoredAny>(&contents) {
+                let (progress, reducer) = (stored.progress, stored.reducer);
+                let files = files.entry(progress.position).or_default();
+                files.push(File { path, contents, progress, reducer });
             }
         }
         let at = Position { generation, offset: 0 };
@@ -107,19 +111,20 @@ impl Anchors {
     /// Says of the files that were about `from` where their views go on here: behind the last line, as what is behind that was taken out.
     fn settle(&mut self, from: Position, is_salvaged: bool) -> io::Result<()> {
         let (offset, hash) = &self.last;
-        for File { path, mut stored } in self.files.remove(&from).unwrap_or_default() {
-            let fits = stored.progress.hash == *hash || *offset < self.at.offset || is_salvaged;
+        for File { path, contents, progress, reducer } in self.files.remove(&from).unwrap_or_default() {
+            let fits = progress.hash == *hash || *offset < self.at.offset || is_salvaged;
             if !fits && !base::is_base(&path) {
                 // It did not before either.
                 continue;
             }
-            let before = stored.progress.clone();
-            stored.progress.position = Position { offset: *offset, ..self.at };
-            stored.progress.hash.clone_from(hash);
-            stored.progress.sequence = self.sequence;
-            let contents = (stored.progress != before)
-                .then(|| snapshot::encode(&stored.state, &stored.progress, stored.reducer))
-                .transpose()?;
+            let position = Position { offset: *offset, ..self.at };
+            let there = Progress { position, hash: hash.clone(), sequence: self.sequence, ..progress };
+            let contents = if there == progress {
+                None
+            } else {
+                let Some(moved) = snapshot::moved(&contents, &there, reducer)? else { continue };
+                Some(moved)
+            };
             self.anchored.push(Anchored { path, from, contents });
         }
         Ok(())

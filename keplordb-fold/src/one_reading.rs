@@ -419,3 +419,17 @@ fn an_object_is_an_object_whatever_its_keys() {
         }
     }
 }
+
+/// A value in a state, or in a type of a program's own, is read by `serde_json` itself: what its features make of an object is then for
+/// the program to choose. (Here, in tests, it is on.)
+#[test]
+fn no_program_gets_the_feature_by_which_an_object_is_read_as_something_else() {
+    let manifest = include_str!("../Cargo.toml");
+    let (_, rest) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let (own, for_tests) = rest.split_once("\n[dev-dependencies]\n").unwrap();
+    let features = |text: &str| {
+        let line = text.lines().find(|line| line.starts_with("serde_json")).unwrap();
+        ["raw_value", "arbitrary_precision"].map(|feature| line.contains(feature))
+    };
+    assert_eq!((features(own), features(for_tests)), ([false; 2], [true, false]));
+}

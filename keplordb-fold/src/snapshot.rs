@@ -251,8 +251,23 @@ struct ReadKeys<S> {
 
 /// The bytes of a file for this state.
 pub(crate) fn encode<S: Serialize>(state: &S, progress: &Progress, reducer: u64) -> io::Result<Vec<u8>> {
+    object(state, progress, reducer).map(with_checksum)
+}
+
+/// The bytes of this file for another place: the text of its state stays. `None` if it is not laid out as [`encode`] does it.
+pub(crate) fn moved(contents: &[u8], progress: &Progress, reducer: u64) -> io::Result<Option<Vec<u8>>> {
+    // The last one is never within the state: behind it are numbers and a hash.
+    let behind_state = |text: &[u8]| memchr::memmem::rfind(text, b",\n  \"offset\": ");
+    let elsewhere = object(&(), progress, reducer)?;
+    let state = behind_state(contents).and_then(|end| contents.get(..end));
+    let state = state.filter(|text| text.starts_with(b"{\n  \"state\": "));
+    let keys = behind_state(&elsewhere).and_then(|begin| elsewhere.get(begin..));
+    Ok(state.zip(keys).map(|(state, keys)| with_checksum([state, keys].concat())))
+}
+
+fn object<S: Serialize>(state: &S, progress: &Progress, reducer: u64) -> io::Result<Vec<u8>> {
     let Progress { position, hash, sequence, passed_over, max_ts } = progress;
-    let keys = Keys {
+    to_pretty(&Keys {
         state,
         offset: position.offset,
         hash,
@@ -261,14 +276,16 @@ pub(crate) fn encode<S: Serialize>(state: &S, progress: &Progress, reducer: u64)
         passed_over: passed_over.map(PassedOverKeys::of),
         max_ts: *max_ts,
         reducer,
-    };
-    let mut text = to_pretty(&keys)?;
-    // The object is opened again at its end: "\n}" makes way for one more key, which vouches for what stands before it.
+    })
+}
+
+/// The object is opened again at its end: "\n}" makes way for one more key, which vouches for what stands before it.
+fn with_checksum(mut text: Vec<u8>) -> Vec<u8> {
     text.truncate(text.len() - 2);
     text.extend_from_slice(b",\n");
     let checksum = line_hash(&text);
     text.extend_from_slice(checksum_line(&checksum).as_bytes());
-    Ok(text)
+    text
 }
 
 /// What these bytes are. Never an error: whatever they are, a view can be computed without them.
@@ -384,6 +401,8 @@ fn dir_of(path: &Path) -> &Path {
 mod tests {
     use std::collections::BTreeMap;
 
+    use serde_json::json;
+
     use super::*;
 
     fn progress() -> Progress {
@@ -413,6 +432,31 @@ mod tests {
         let progress = Progress { passed_over, ..progress() };
         let text = encode(&1, &progress, 7).unwrap();
         assert_eq!(decode(&text), Found::Whole(Stored { state: 1, progress, reducer: 7 }));
+    }
+
+    #[test]
+    fn a_file_that_is_moved_is_what_would_be_written_there() {
+        let elsewhere = Progress {
+            position: Position { generation: 3, offset: 7 },
+            hash: "0000000000000001".to_owned(),
+            passed_over: Some(PassedOver { lines: 1, sequence: 2, position: Position::default() }),
+            ..progress()
+        };
+        let key = ",\n  \"offset\": 1".to_owned();
+        for state in [json!(null), json!(1.5), json!({ key.clone(): [key, {"offset": {"offset": {}}}] })] {
+            let contents = encode(&state, &progress(), 4).unwrap();
+            let expected = encode(&state, &elsewhere, 5).unwrap();
+            assert_eq!(moved(&contents, &elsewhere, 5).unwrap(), Some(expected), "{state}");
+        }
+        // Digits that no tree of values holds.
+        let text = String::from_utf8(encode(&1, &progress(), 0).unwrap()).unwrap();
+        let digits = "1.000000000000000000000000000000000000001";
+        let text = text.replace("\"state\": 1", &format!("\"state\": {digits}"));
+        let text = moved(text.as_bytes(), &elsewhere, 0).unwrap().unwrap();
+        assert!(String::from_utf8(text).unwrap().contains(digits));
+        for text in ["", "{}", "{\n  \"state\": 1\n}", ",\n  \"offset\": 1"] {
+            assert_eq!(moved(text.as_bytes(), &elsewhere, 0).unwrap(), None, "{text}");
+        }
     }
 
     #[test]

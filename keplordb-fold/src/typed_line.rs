@@ -4,6 +4,7 @@
 //! is one that the type does not know, and checks that the line is an event at all, by the rules of [`Event`].
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -11,7 +12,6 @@ use serde::Deserialize;
 use serde::de::value::{self, MapAccessDeserializer, MapDeserializer, StrDeserializer};
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::envelope::Envelope;
 use crate::event::Event;
@@ -164,11 +164,11 @@ fn read_oddly<E: DeserializeOwned>(
             Err(error) => bad(error),
         };
     }
-    let Skimmed { kind, data, ts, .. } = match serde_json::from_str(line) {
+    let Skimmed { kind, ts, .. } = match serde_json::from_str(line) {
         Ok(skimmed) => skimmed,
         Err(error) => return bad(error),
     };
-    if is_empty_object(data.get()) {
+    if has_empty_object(line) {
         let bare = MapDeserializer::<_, value::Error>::new(std::iter::once(("type", &*kind)));
         if let Ok(event) = E::deserialize(bare) {
             let more = match with_more.then(|| serde_json::from_str(line)).transpose() {
@@ -187,13 +187,23 @@ fn is_empty_object(data: &str) -> bool {
         .is_some_and(|inside| inside.trim().is_empty())
 }
 
+/// Whether the data of an event's line are an object without keys.
+fn has_empty_object(line: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Data {
+        // Whether a key's value is one or not: the key is there.
+        data: BTreeMap<String, u8>,
+    }
+    serde_json::from_str(line).is_ok_and(|Data { data }| data.is_empty())
+}
+
 /// A line as an [`Event`] would read it, of which little matters.
 #[derive(Deserialize)]
 struct Skimmed<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
-    #[serde(borrow)]
-    data: &'a RawValue,
+    #[serde(rename = "data")]
+    _data: IgnoredAny,
     ts: u64,
     #[serde(default, rename = "id")]
     _id: Option<AnyText>,
