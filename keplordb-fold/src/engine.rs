@@ -54,10 +54,13 @@ use crate::view_options::ViewOptions;
 ///   [`ViewOptions::begin_after_pruned`] says to go on behind them. Once folded, events may go: the state remains. Then its file is all
 ///   that is left of them, and no cache any longer: back it up with the store. A refresh never removes it, and one that would begin
 ///   anew, such as with another version of the reducer, and cannot, leaves it as it is.
+/// - **Power cuts.** Events that were folded are synced before their state is kept, also with [`Sync::Os`](keplordb::Sync::Os), so a
+///   power cut takes none of them out of the store.
 /// - **Another store.** The snapshot says which event was folded last, by its sequence, id and time. If the store never had it, neither the
-///   snapshot nor a state in memory is gone on from, and the state is computed anew: so with another store, with this one put back from
-///   an older backup, and with one whose last events a power cut took that were not synced. Has that store dropped events, it is
-///   [`FoldError::Pruned`], and the file stays. What cannot be told is another store in which that very sequence was deleted or dropped.
+///   snapshot nor a state in memory is gone on from, and the state is computed anew: so with another store, and with this one put back from
+///   an older backup. Has that store dropped events, it is [`FoldError::Pruned`], and the file stays. What cannot be told is another
+///   store in which that very sequence was deleted or dropped, or an older backup that was opened and written to at least once before the
+///   view is refreshed with it, and has no event of the run that the folded one was of: [`rebuild`](Self::rebuild) after putting back a backup.
 /// - Checkpoints of the past are not kept, and no event is damaged: those two options have no effect.
 pub struct StoreView<E: Schema, S> {
     kept: Kept<S>,
@@ -87,11 +90,14 @@ where
     /// [`ViewOptions::snapshots`] says otherwise. Which events are there is said at [`keplordb::Tail`]: those on disk, of which
     /// none with a lower sequence can come later.
     ///
+    /// Cost: looks up the event that was folded last, and reads those behind it; [syncs](Store::sync) the store if there are any, which
+    /// costs nothing where all was synced.
+    ///
     /// # Errors
     /// [`FoldError::Pruned`] in the error if events were dropped before they were folded; the view stays before them. A
     /// [`DbError`] in it where the store cannot be read: what was folded until then is kept, unless it began with the first event, as
-    /// without a snapshot that fits: then view and file are as before. `InvalidInput` for a name that cannot be a file. Else what
-    /// writing the snapshot says.
+    /// without a snapshot that fits: then view and file are as before. Or where it cannot be synced: then they are so too. `InvalidInput`
+    /// for a name that cannot be a file. Else what writing the snapshot says.
     ///
     /// # Panics
     /// If the reducer does; the view is then as before.
@@ -102,7 +108,7 @@ where
             Some(stored) if continues(store, &stored.progress)? => {
                 (stored.state, stored.progress, Kind::Loaded)
             }
-            None if self.kept.is_loaded() && self.goes_on_in(store)? => {
+            None if self.kept.is_loaded() && continues(store, &self.kept.progress)? => {
                 (self.kept.state.clone(), self.kept.progress.clone(), Kind::On)
             }
             None if !self.kept.is_loaded() => (S::default(), Progress::default(), Kind::First),
@@ -114,7 +120,7 @@ where
                 (S::default(), Progress::default(), Kind::Instead)
             }
         };
-        let (run, failed) = self.fold(store, state, progress, kind);
+        let (run, failed) = self.fold(store, state, progress, kind)?;
         if matches!(kind, Kind::First | Kind::Instead) && failed.is_err() {
             // Of events that are gone the file may know alone, though this reducer cannot read it.
             return failed.map(|()| &self.kept.state);
@@ -126,13 +132,6 @@ where
         failed.map(|()| &self.kept.state)
     }
 
-    /// Whether the state in memory is of this store. A refresh that finds nothing new asks nothing more.
-    fn goes_on_in(&self, store: &Store<E>) -> io::Result<bool> {
-        let progress = &self.kept.progress;
-        let end = store.tail(Start::Now).position();
-        Ok(progress.sequence == end + 1 || continues(store, progress)?)
-    }
-
     /// Computes the state from the first event on that the store has, whatever is kept, and writes the snapshot anew.
     ///
     /// # Errors
@@ -142,7 +141,7 @@ where
     /// If the reducer does; likewise.
     pub fn rebuild(&mut self, store: &Store<E>) -> io::Result<&S> {
         self.kept.stored()?;
-        let (run, failed) = self.fold(store, S::default(), Progress::default(), Kind::Instead);
+        let (run, failed) = self.fold(store, S::default(), Progress::default(), Kind::Instead)?;
         failed?;
         self.kept.settle(run)?;
         // Also where nothing was folded: what was kept before must not be gone on from.
@@ -150,14 +149,17 @@ where
         Ok(&self.kept.state)
     }
 
-    /// Folds what comes behind this progress. Returns what it came to, and why it stopped.
+    /// Folds what comes behind this progress. Returns what it came to, of which no power cut takes anything, and why it stopped.
+    ///
+    /// # Errors
+    /// If that is not so.
     fn fold(
         &self,
         store: &Store<E>,
         mut state: S,
         mut progress: Progress,
         kind: Kind,
-    ) -> (Run<S>, io::Result<()>) {
+    ) -> io::Result<(Run<S>, io::Result<()>)> {
         let start = match last_of(&progress) {
             Some(last) => Start::After(last),
             None if self.kept.options.after_pruned => Start::Beginning,
@@ -181,13 +183,15 @@ where
             }
         };
         if folded > 0 {
+            // What is kept must not be ahead of the store: where all events of a run were lost, nothing tells that they ever were.
+            store.sync().map_err(io::Error::other)?;
             match hash_of(store, progress.position.offset) {
                 Ok(hash) => progress.hash = hash.unwrap_or_default(),
                 // Without it nothing could be told later, but that the number was given.
                 Err(error) => (progress.hash, ended) = (String::new(), ended.and(Err(error))),
             }
         }
-        (Run::ended(state, progress, folded, kind), ended)
+        Ok((Run::ended(state, progress, folded, kind), ended))
     }
 
     /// The state in memory. Reads nothing: before the first refresh it is the default.

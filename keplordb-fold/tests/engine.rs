@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
-use keplordb::{Budget, Options, Schema, Store};
-use keplordb_disk::{Disk, RealDisk, read_all, replace};
+use keplordb::{Budget, Options, Schema, Store, Sync};
+use keplordb_disk::{Disk, RealDisk, SimDisk, read_all, replace};
 use keplordb_fold::{Event, EventLog, FoldError, SnapshotPolicy, StoreView, ViewOptions};
 use serde_json::json;
 
@@ -292,6 +293,57 @@ fn the_state_of_another_store_is_not_gone_on_from() {
     backup.gc(1_000_000).unwrap();
     assert!(is_pruned(&view(dir.path()).refresh(&backup).unwrap_err()));
     assert_eq!(*view(dir.path()).refresh(&store).unwrap(), expected(50), "its own still goes on");
+}
+
+#[test]
+fn the_state_of_a_store_with_as_many_events_is_not_taken_for_ones_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name: &str| Store::<Order>::open(dir.path().join(name)).unwrap();
+    let (store, other) = (open("store"), open("other"));
+    append(&store, 100, 50);
+    append(&other, 0, 50);
+    let mut live = view(dir.path());
+    live.refresh(&store).unwrap();
+    assert_eq!(*live.refresh(&other).unwrap(), expected(50));
+    append(&other, 50, 1);
+    assert_eq!(*live.refresh(&other).unwrap(), expected(51));
+    assert_eq!(*view(dir.path()).refresh(&other).unwrap(), expected(51));
+}
+
+#[test]
+fn no_event_is_in_a_state_that_a_power_cut_took_out_of_the_store() {
+    let open = |disk: &SimDisk| {
+        let options = Options::default().sync(Sync::Os).disk(Arc::new(disk.clone()));
+        Store::<Order>::open_with(Order::default_config("store".into()), options).unwrap()
+    };
+    for policy in [SnapshotPolicy::EachRefresh, SnapshotPolicy::OnClose] {
+        for first in [0, 10] {
+            let dir = tempfile::tempdir().unwrap();
+            let disk = SimDisk::default();
+            let store = open(&disk);
+            append(&store, 0, first);
+            store.close().unwrap();
+            // A run of its own, none of whose events need be left.
+            let store = open(&disk);
+            append(&store, first, 5);
+            let mut live = view(dir.path()).with_options(ViewOptions::default().snapshots(policy));
+            assert_eq!(*live.refresh(&store).unwrap(), expected(first + 5));
+            append(&store, first + 5, 2);
+            drop(live);
+            let file = dir.path().join("views/orders.store.json");
+            let contents = read_all(&RealDisk, &file, 1 << 20).unwrap();
+            for seed in 0..20 {
+                let cut = disk.power_cut(seed);
+                let store = open(&cut);
+                append(&store, 1_000, 3);
+                replace(&RealDisk, &file, &contents).unwrap();
+                let state = view(dir.path()).refresh(&store).unwrap().clone();
+                let afresh = view(&dir.path().join(format!("{seed}"))).refresh(&store).unwrap().clone();
+                assert_eq!(state, afresh, "{policy:?}, {first} events before, seed {seed}");
+                assert!(state.values().map(Vec::len).sum::<usize>() >= first as usize + 8);
+            }
+        }
+    }
 }
 
 #[test]
