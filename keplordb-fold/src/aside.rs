@@ -4,7 +4,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use keplordb_disk::{Disk, DiskFile, put_in_place};
 use xxhash_rust::xxh64::Xxh64;
@@ -57,4 +57,12 @@ pub(crate) fn set_aside(
         "set damaged bytes aside"
     );
     Ok(target)
+}
+
+/// Copies a file of a view, likewise.
+pub(crate) fn copy_aside(disk: &dyn Disk, paths: &Paths, path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("snapshot");
+    let file = disk.open_read(path).map_err(at("open", path))?;
+    let bytes = file.bytes().map_err(at("read", path))?;
+    set_aside(disk, paths, (file.as_ref(), name), 0..bytes)
 }

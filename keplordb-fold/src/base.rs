@@ -68,6 +68,12 @@ pub(crate) fn is_spare(disk: &dyn Disk, path: &Path, doubtful: &BTreeSet<PathBuf
     Ok(!doubtful.contains(&other) && reducer_of(&other)? == Some(reducer))
 }
 
+/// Whether this is the snapshot of a view that has no base: it began behind what was pruned, and can do so again.
+pub(crate) fn is_alone(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    let Some(base) = other(path).filter(|other| is_base(other)) else { return Ok(false) };
+    Ok(disk.bytes(&base).map_err(at("look for", &base))?.is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

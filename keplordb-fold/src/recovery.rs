@@ -10,7 +10,7 @@ use keplordb_disk::{Disk, DiskFile};
 use serde::de::IgnoredAny;
 use xxhash_rust::xxh64::Xxh64;
 
-use crate::aside::set_aside;
+use crate::aside::{copy_aside, set_aside};
 use crate::base;
 use crate::error::at;
 use crate::history::History;
@@ -74,7 +74,8 @@ pub(crate) fn mend_archive(history: &History) -> io::Result<()> {
 /// Removes what views kept of events behind this place in the active log, which a crash damaged: what was not synced may have been
 /// folded, and not be there any more though later events are.
 ///
-/// Where a part of history was pruned, only those go whose views can go on from their [bases](crate::base).
+/// Where a part of history was pruned, only those go whose views can go on from their [bases](crate::base), or have none: these
+/// began behind what was pruned, unless somebody took the base away, so they are copied to `damaged/` before.
 pub(crate) fn forget_views(history: &History, damaged: u64) -> io::Result<()> {
     let (disk, paths) = (history.disk().as_ref(), history.paths());
     // An archive that cannot be read is for readers to tell, and views cannot be computed from it either.
@@ -95,11 +96,15 @@ pub(crate) fn forget_views(history: &History, damaged: u64) -> io::Result<()> {
         }
     }
     for path in &behind {
-        if present.first_generation == 0 || base::is_spare(disk, path, &behind)? {
-            tracing::warn!(file = %path.display(), "removed, since a crash took events that it is about");
-            disk.remove(path).map_err(at("remove", path))?;
-            disk.sync_dir(&paths.views).map_err(at("sync", &paths.views))?;
+        if present.first_generation > 0 && !base::is_spare(disk, path, &behind)? {
+            if !base::is_alone(disk, path)? {
+                continue;
+            }
+            copy_aside(disk, paths, path)?;
         }
+        tracing::warn!(file = %path.display(), "removed, since a crash took events that it is about");
+        disk.remove(path).map_err(at("remove", path))?;
+        disk.sync_dir(&paths.views).map_err(at("sync", &paths.views))?;
     }
     Ok(())
 }

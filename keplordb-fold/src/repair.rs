@@ -25,7 +25,7 @@ use keplordb_disk::{Disk, DiskFile, RealDisk, put_in_place};
 use serde::de::IgnoredAny;
 
 use crate::anchors::{Anchored, Anchors};
-use crate::aside::set_aside;
+use crate::aside::{copy_aside, set_aside};
 use crate::base;
 use crate::error::{FoldError, at};
 use crate::frames::{Archive, Frame, FrameText, Pruned, compress};
@@ -243,11 +243,15 @@ impl Repair<'_> {
 
     fn set_aside(&mut self, (file, name): (&dyn DiskFile, &str), range: Range<u64>) -> io::Result<()> {
         let kept = set_aside(self.disk, self.paths, (file, name), range)?;
+        self.note_aside(kept);
+        Ok(())
+    }
+
+    fn note_aside(&mut self, kept: PathBuf) {
         self.done.set_aside_count += 1;
         if self.done.set_aside.len() < SET_ASIDE_MAX {
             self.done.set_aside.push(kept);
         }
-        Ok(())
     }
 
     /// Step 1 for the journal.
@@ -492,10 +496,9 @@ impl Repair<'_> {
     }
 
     fn copy_aside(&mut self, path: &Path) -> io::Result<()> {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("snapshot");
-        let file = self.disk.open_read(path).map_err(at("open", path))?;
-        let bytes = file.bytes().map_err(at("read", path))?;
-        self.set_aside((file.as_ref(), name), 0..bytes)
+        let kept = copy_aside(self.disk, self.paths, path)?;
+        self.note_aside(kept);
+        Ok(())
     }
 
     fn set_snapshot_aside(&mut self, path: &Path) -> io::Result<()> {
@@ -521,7 +524,7 @@ impl Repair<'_> {
         let snapshots = of_kind(ProblemKind::Snapshot);
         let is_whole = history.present().is_ok_and(|present| present.first_generation == 0);
         for path in &snapshots {
-            if is_whole || base::is_spare(self.disk, path, &snapshots)? {
+            if is_whole || base::is_spare(self.disk, path, &snapshots)? || base::is_alone(self.disk, path)? {
                 self.set_snapshot_aside(path)?;
             }
         }

@@ -1,6 +1,7 @@
 //! Pruning: what stays keeps its numbers and places, whatever moment a crash comes at; and nothing goes that a view still needs.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use keplordb_disk::{Disk, MemoryDisk, SimDisk, read_all};
@@ -9,7 +10,9 @@ use serde_json::json;
 use super::*;
 use crate::event::Event;
 use crate::options::SyncPolicy;
-use crate::view_options::{SnapshotPolicy, ViewOptions};
+use crate::repair::repair_on;
+use crate::test_disk::HookedDisk;
+use crate::view_options::{Checkpoints, SnapshotPolicy, ViewOptions};
 
 const DIR: &str = "app";
 
@@ -398,4 +401,92 @@ fn a_snapshot_of_events_that_a_crash_took_out_of_the_middle_makes_way_for_the_ba
     log.refresh_all().unwrap();
     names.extend(["e9", "e11"].map(str::to_owned));
     assert_eq!(log.view::<Vec<String>>("types").unwrap(), &names);
+}
+
+#[test]
+fn a_view_that_began_behind_what_was_pruned_has_no_events_that_a_crash_took() {
+    let (disk, names) = fixture();
+    open(&disk).prune(4).unwrap();
+    let with_new = |disk: &SimDisk| {
+        let builder = EventLog::builder(DIR).disk(Arc::new(disk.clone())).sync_policy(SyncPolicy::OnDemand);
+        let options = ViewOptions::default().begin_after_pruned();
+        builder.view("types", types).view_with("new", options, types).open().unwrap()
+    };
+    let mut log = with_new(&disk);
+    for n in 9..14 {
+        log.append(&Event::new(&format!("e{n}"), json!(n))).unwrap();
+    }
+    log.refresh_all().unwrap();
+    assert_eq!(disk.bytes(Path::new("app/views/new.base.json")).unwrap(), None);
+    let snapshot = read_all(&disk, Path::new("app/views/new.snapshot.json"), 10_000).unwrap();
+    let (mut holes, mut kept) = (0, 0);
+    for seed in 0..200 {
+        for repairs_first in [false, true] {
+            let cut = disk.power_cut(seed);
+            if repairs_first {
+                repair_on(&(Arc::new(cut.clone()) as Arc<dyn Disk>), Path::new(DIR)).unwrap();
+            }
+            let mut log = with_new(&cut);
+            log.refresh_all().unwrap();
+            let (_, left) = places(&log);
+            let left: Vec<String> = left.into_iter().map(|(_, name)| name).collect();
+            let what = format!("seed {seed}, repaired: {repairs_first}");
+            assert_eq!(log.view::<Vec<String>>("new").unwrap(), &left, "{what}");
+            assert_eq!(
+                log.view::<Vec<String>>("types").unwrap()[..],
+                [&names[..4], &left].concat(),
+                "{what}"
+            );
+            holes += u32::from(left.len() < 10 && left.last().is_some_and(|name| name == "e13"));
+            let aside = cut.list(Path::new("app/damaged")).unwrap_or_default();
+            let aside = aside.iter().find(|entry| entry.name.starts_with("new.snapshot.json"));
+            if let Some(entry) = aside {
+                let path = Path::new("app/damaged").join(&entry.name);
+                assert_eq!(read_all(&cut, &path, 10_000).unwrap(), snapshot, "{what}");
+                kept += 1;
+            }
+        }
+    }
+    assert!(holes > 20 && kept > 20, "{holes} {kept}");
+}
+
+#[test]
+fn a_verify_beside_it_finds_no_damage() {
+    let checkpoints = || ViewOptions::default().checkpoints(Checkpoints::every(1));
+    let mut replaced = 0;
+    for at in 1.. {
+        let disk = MemoryDisk::default();
+        let open = |disk: &MemoryDisk| {
+            let builder = EventLog::builder(DIR).disk(Arc::new(disk.clone()));
+            builder.view_with("types", checkpoints(), types).open().unwrap()
+        };
+        let mut log = open(&disk);
+        for n in 0..9 {
+            log.append(&Event::new(&format!("e{n}"), json!(n))).unwrap();
+            if n % 2 == 1 {
+                log.rotate().unwrap();
+            }
+        }
+        log.refresh_all().unwrap();
+        let (asked, log) = (AtomicU64::new(0), Mutex::new(log));
+        let asked = Arc::new(asked);
+        let questions = Arc::clone(&asked);
+        let hooked = HookedDisk::new(disk.clone(), move |_| {
+            if questions.fetch_add(1, Ordering::SeqCst) + 1 == at {
+                log.lock().unwrap().prune(5).unwrap();
+            }
+        });
+        let reader = EventReader::with_disk(Arc::new(hooked), Path::new(DIR));
+        let verified = reader.verify().unwrap();
+        assert!(verified.is_sound(), "question {at}: {:?}", verified.problems);
+        assert!(verified.leftovers.is_empty(), "question {at}: {:?}", verified.leftovers);
+        let (events, generations) = (verified.events, verified.generations);
+        assert!([(9, 5), (5, 3)].contains(&(events, generations)), "question {at}: {verified:?}");
+        replaced += u32::from(events == 5);
+        if asked.load(Ordering::SeqCst) < at {
+            assert_eq!(events, 9);
+            break;
+        }
+    }
+    assert!(replaced > 10, "{replaced}");
 }
