@@ -448,6 +448,11 @@ mod tests {
             let expected = encode(&state, &elsewhere, 5).unwrap();
             assert_eq!(moved(&contents, &elsewhere, 5).unwrap(), Some(expected), "{state}");
         }
+        // A state that writes itself down as it likes.
+        let raw = ["{\"a\":0", "\"offset\": 1}"].join(",\n  ");
+        let state = serde_json::value::RawValue::from_string(raw).unwrap();
+        let contents = encode(&state, &progress(), 4).unwrap();
+        assert_eq!(moved(&contents, &elsewhere, 4).unwrap(), Some(encode(&state, &elsewhere, 4).unwrap()));
         // Digits that no tree of values holds.
         let text = String::from_utf8(encode(&1, &progress(), 0).unwrap()).unwrap();
         let digits = "1.000000000000000000000000000000000000001";
