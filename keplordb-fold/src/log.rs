@@ -300,7 +300,7 @@ impl EventLog {
     /// ```
     ///
     /// # Errors
-    /// As [`EventReader::verify`]; [`FoldError::Pruned`] if another writer pruned history while it was folded: verify again.
+    /// As [`EventReader::verify`]; [`FoldError::Pruned`](crate::FoldError::Pruned) if another writer pruned history while it was folded: verify again.
     ///
     /// # Panics
     /// If a reducer does.
