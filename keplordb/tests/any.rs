@@ -262,10 +262,17 @@ fn check_totals(totals: &keplordb::any::AnyTotals, names: &Names, right: &[&Plai
 /// Count, metric and counters.
 type Sums = (u64, i128, Vec<i128>);
 
+/// By several choices of dims, one after the other: what a segment keeps of one must not answer another.
 fn check_rollups(store: &AnyStore, names: &Names, all: &[&Plain], pick: Index) {
-    // Some of the dims, from the last on.
-    let by: Vec<&str> =
-        names.dims.iter().rev().take(pick.index(names.dims.len() + 1)).map(String::as_str).collect();
+    let dims: Vec<&str> = names.dims.iter().map(String::as_str).collect();
+    let last = dims.iter().rev().take(pick.index(dims.len() + 1)).copied().collect();
+    let first = dims.iter().take(1).copied().collect();
+    for by in [last, first, dims.iter().skip(1).copied().collect(), dims] {
+        check_rollups_by(store, names, all, &by);
+    }
+}
+
+fn check_rollups_by(store: &AnyStore, names: &Names, all: &[&Plain], by: &[&str]) {
     let mut right: BTreeMap<(i64, Vec<String>), Sums> = BTreeMap::new();
     for row in all.iter().filter(|row| row.ts_ns >= -DAY_NS) {
         let key =

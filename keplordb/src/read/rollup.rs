@@ -160,7 +160,7 @@ fn segment_rollups<'s>(
     {
         return Ok(stored);
     }
-    let computed = entry.segment.computed_rollups(|| compute(entry, open, rollup_dims))?;
+    let computed = entry.segment.computed_rollups(rollup_dims, || compute(entry, open, rollup_dims))?;
     Ok(Rollups::new(computed))
 }
 

@@ -49,9 +49,17 @@ pub(crate) struct Segment {
     verified: Vec<AtomicBool>,
     /// So that two readers do not verify the same section twice.
     verifying: Mutex<()>,
-    computed_rollups: OnceLock<Vec<u8>>,
+    computed_rollups: OnceLock<Box<ComputedRollups>>,
     /// Of the ids, once their index was opened: 64 bytes, by which look-ups pass a segment over without touching its file.
     id_bounds: OnceLock<ids::Bounds>,
+}
+
+/// Day rollups by some dims, and those by others that were asked for after them: few, so a list does.
+#[derive(Debug)]
+struct ComputedRollups {
+    dims: Vec<usize>,
+    bytes: Vec<u8>,
+    next: OnceLock<Box<ComputedRollups>>,
 }
 
 impl Segment {
@@ -152,13 +160,25 @@ impl Segment {
         Ok(OpenSegment { segment: self, mapping: Guard::from_inner(mapping) })
     }
 
-    /// Day rollups for dims other than the stored ones: made by the first who asks, kept while the segment is open.
-    pub(crate) fn computed_rollups(&self, make: impl FnOnce() -> Result<Vec<u8>>) -> Result<&[u8]> {
-        if let Some(computed) = self.computed_rollups.get() {
-            return Ok(computed);
+    /// Day rollups for dims other than the stored ones: made by the first who asks for these, kept while the segment is open.
+    pub(crate) fn computed_rollups(
+        &self,
+        dims: &[usize],
+        make: impl Fn() -> Result<Vec<u8>>,
+    ) -> Result<&[u8]> {
+        let mut place = &self.computed_rollups;
+        loop {
+            match place.get() {
+                Some(known) if known.dims == dims => return Ok(&known.bytes),
+                Some(other) => place = &other.next,
+                // Whoever comes first has the place.
+                None => {
+                    let bytes = make()?;
+                    let computed = ComputedRollups { dims: dims.to_vec(), bytes, next: OnceLock::new() };
+                    place.get_or_init(|| Box::new(computed));
+                }
+            }
         }
-        let computed = make()?;
-        Ok(self.computed_rollups.get_or_init(|| computed))
     }
 
     fn mode(&self) -> MapMode {
