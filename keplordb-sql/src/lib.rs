@@ -1,0 +1,2 @@
+//! KeplorDB's tables in SQL, Arrow and Parquet.
+#![deny(missing_docs)]
