@@ -31,17 +31,23 @@
 mod answer;
 mod columns;
 mod event;
+mod filter;
+mod groups;
 mod query;
 mod reader;
 mod row;
+mod snapshot;
 mod value;
 
 pub use answer::{AnyRollup, AnyTotals, ColumnTotals};
 pub use columns::{Column, Kind, Role};
 pub use event::AnyEvent;
+pub use filter::{AnyFilter, Test};
+pub use groups::{AnyAggregate, AnyGroupValue, AnyGrouped, AnyGroups};
 pub use query::AnyQuery;
 pub use reader::AnyReader;
 pub use row::{AnyRow, AnyRowView};
+pub use snapshot::AnySnapshot;
 pub use value::Value;
 
 use std::path::Path;
@@ -53,6 +59,7 @@ use crate::engine::{
     VerifyReport,
 };
 use crate::error::Result;
+use crate::read::moment::Asked;
 use crate::schema::TableSchema;
 use crate::store::Ids;
 use columns::Columns;
@@ -189,7 +196,32 @@ impl AnyStore {
 
     /// A question about the table's events; nothing happens before it is asked for rows or totals.
     pub fn query(&self) -> AnyQuery<'_> {
-        AnyQuery::new(self.core.source(), &self.columns)
+        AnyQuery::new(self.present(), &self.columns)
+    }
+
+    /// Which events a query looks at: those whose column passes the test. See [`AnyFilter`].
+    ///
+    /// # Errors
+    /// [`UnknownColumn`](crate::DbError::UnknownColumn) names the columns that there are; [`Invalid`](crate::DbError::Invalid) for
+    /// a test that the column has not: of a text for numbers, of a number for texts, of flags for anything else.
+    pub fn filter(&self, column: &str, test: Test) -> Result<AnyFilter> {
+        AnyFilter::new(&self.columns, column, test)
+    }
+
+    /// The table as it is now, to be asked whenever and from wherever: what changes later changes nothing of it. See
+    /// [`AnySnapshot`].
+    ///
+    /// What was acknowledged before the call is in it, what is appended after it is not, and of two appends of which one began
+    /// when the other had returned the later is never there without the earlier.
+    ///
+    /// Cost: a look at what is in memory of each segment and block; nothing is read and no row copied.
+    pub fn snapshot(&self) -> AnySnapshot {
+        AnySnapshot::new(self.core.source().moment(), &self.columns)
+    }
+
+    /// What its queries are put to.
+    fn present(&self) -> Asked<'_> {
+        Asked::Present(self.core.source())
     }
 
     /// The newest live event with this id; `None` when there is none, and for the empty id.
@@ -197,7 +229,7 @@ impl AnyStore {
     /// # Errors
     /// [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
     pub fn get(&self, id: &str) -> Result<Option<AnyRow>> {
-        query::get(self.core.source(), &self.columns, id)
+        query::get(self.present(), &self.columns, id)
     }
 
     /// Count and sums per UTC day and combination of any dims, for the days from `from_day` to `to_day`, both inclusive and in
@@ -211,7 +243,7 @@ impl AnyStore {
     /// [`UnknownColumn`](crate::DbError::UnknownColumn); [`Invalid`](crate::DbError::Invalid) for a column that is no dim, or that stands
     /// there twice; [`Corrupt`](crate::DbError::Corrupt) or [`Io`](crate::DbError::Io) when a segment cannot be read.
     pub fn rollups(&self, from_day: i64, to_day: i64, by: &[(&str, Option<&str>)]) -> Result<Vec<AnyRollup>> {
-        query::rollups(self.core.source(), &self.columns, from_day, to_day, by)
+        query::rollups(self.present(), &self.columns, from_day, to_day, by)
     }
 
     /// Deletes every event with one of these ids and returns how many of the ids were there.

@@ -150,6 +150,11 @@ impl Bucket {
     pub const fn filled(self) -> Self {
         Self { fill: true, ..self }
     }
+
+    /// The spans of one that [`check`] has let pass.
+    pub(crate) fn spans(self) -> Buckets {
+        Buckets::new(self.width_ns, self.offset_ns, self.fill)
+    }
 }
 
 /// A column to group by: a dim or the status.
@@ -282,7 +287,7 @@ impl<'a, S: Schema, K: GroupKeys<S>, B> Grouped<'a, S, K, B> {
         let bucket = self.bucket;
         let ask = GroupQuery {
             keys: self.keys.columns(),
-            buckets: bucket.map(|bucket| Buckets::new(bucket.width_ns, bucket.offset_ns, bucket.fill)),
+            buckets: bucket.map(Bucket::spans),
             aggregates: aggregates.specs(),
             order: GroupOrder::ByKey,
             limit: usize::MAX,
@@ -391,24 +396,24 @@ impl<S: Schema, K: GroupKeys<S>, B, A: Aggregates<S>> Selected<'_, S, K, B, A> {
     }
 
     fn ask(&self) -> Result<(group::Groups, Explain)> {
-        self.check()?;
+        check(&self.ask, self.bucket)?;
         self.query.group(&self.ask)
     }
+}
 
-    /// What the types let pass.
-    fn check(&self) -> Result<()> {
-        if self.bucket.is_some_and(|bucket| bucket.width_ns < 1) {
-            return Err(DbError::invalid("bucket", "it must be at least one nanosecond wide"));
-        }
-        for spec in &self.ask.aggregates {
-            if let group::Aggregate::Quantile(_, q) = spec
-                && !(0.0..=1.0).contains(q)
-            {
-                return Err(DbError::invalid("quantile", format!("{q} is not from 0 to 1")));
-            }
-        }
-        Ok(())
+/// Refuses what the types let pass.
+pub(crate) fn check(ask: &GroupQuery, bucket: Option<Bucket>) -> Result<()> {
+    if bucket.is_some_and(|bucket| bucket.width_ns < 1) {
+        return Err(DbError::invalid("bucket", "it must be at least one nanosecond wide"));
     }
+    for spec in &ask.aggregates {
+        if let group::Aggregate::Quantile(_, q) = spec
+            && !(0.0..=1.0).contains(q)
+        {
+            return Err(DbError::invalid("quantile", format!("{q} is not from 0 to 1")));
+        }
+    }
+    Ok(())
 }
 
 impl<S: Schema, A: Aggregates<S>> Selected<'_, S, (), (), A> {
@@ -417,7 +422,7 @@ impl<S: Schema, A: Aggregates<S>> Selected<'_, S, (), (), A> {
     /// # Errors
     /// As [`fetch`](Self::fetch).
     pub fn one(&self) -> Result<A::Values> {
-        self.check()?;
+        check(&self.ask, self.bucket)?;
         let ask = GroupQuery { limit: usize::MAX, offset: 0, ..self.ask.clone() };
         Ok(A::values(self.query.group(&ask)?.0.values(0)))
     }

@@ -1,9 +1,11 @@
 //! A table's columns by name: what each holds and where it stands.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::value::Value;
 use crate::error::{DbError, Result};
+use crate::expr::{KeyColumn, NumberColumn};
 use crate::schema::{BUILT_IN_NAMES, Shape, TableSchema};
 
 /// What a column is for.
@@ -78,6 +80,31 @@ pub(super) enum Slot {
     Label(usize),
 }
 
+impl Slot {
+    /// What it is among the columns of integers. The status is none: it is a key.
+    pub(super) fn number(self) -> Option<NumberColumn> {
+        match self {
+            Self::TsNs => Some(NumberColumn::Time),
+            Self::Metric => Some(NumberColumn::Metric),
+            Self::LatencyMs => Some(NumberColumn::Latency),
+            Self::LatencyDetailMs => Some(NumberColumn::LatencyDetail),
+            Self::Flags => Some(NumberColumn::Flags),
+            Self::Sequence => Some(NumberColumn::Sequence),
+            Self::Counter(counter) => Some(NumberColumn::Counter(counter)),
+            Self::Id | Self::Status | Self::Dim(_) | Self::Label(_) => None,
+        }
+    }
+
+    /// What it is among the columns of keys.
+    fn key(self) -> Option<KeyColumn> {
+        match self {
+            Self::Status => Some(KeyColumn::Status),
+            Self::Dim(dim) => Some(KeyColumn::Dim(dim)),
+            _ => None,
+        }
+    }
+}
+
 /// The slots and kinds of [`BUILT_IN_NAMES`], in their order.
 const BUILT_INS: [(Slot, Kind); BUILT_IN_NAMES.len()] = [
     (Slot::TsNs, Kind::I64),
@@ -97,6 +124,11 @@ pub(super) struct Columns {
     all: Vec<Column>,
     by_name: HashMap<String, usize, foldhash::fast::RandomState>,
     shape: Shape,
+}
+
+/// Whether two tables have the same columns.
+pub(super) fn is_same(one: &Arc<Columns>, other: &Arc<Columns>) -> bool {
+    Arc::ptr_eq(one, other) || one == other
 }
 
 impl Columns {
@@ -150,11 +182,29 @@ impl Columns {
         if let Slot::Dim(dim) = self.named(name)?.slot {
             return Ok(dim);
         }
-        let dims = match self.names_of(|role| role == Role::Dim) {
+        Err(DbError::invalid(name, format!("is no dim; {}", self.dims_in_words())))
+    }
+
+    /// The key column with this name: a dim or the status.
+    pub(super) fn key(&self, name: &str) -> Result<KeyColumn> {
+        self.named(name)?.slot.key().ok_or_else(|| {
+            let why = format!("events are grouped by dims and the status; {}", self.dims_in_words());
+            DbError::invalid(name, why)
+        })
+    }
+
+    /// The column of integers with this name.
+    pub(super) fn number(&self, name: &str) -> Result<NumberColumn> {
+        let not_summed =
+            || DbError::invalid(name, "it holds texts or the status, which are counted and not added up");
+        self.named(name)?.slot.number().ok_or_else(not_summed)
+    }
+
+    fn dims_in_words(&self) -> String {
+        match self.names_of(|role| role == Role::Dim) {
             none if none.is_empty() => "the table has none".to_owned(),
             dims => format!("the dims are {dims}"),
-        };
-        Err(DbError::invalid(name, format!("is no dim; {dims}")))
+        }
     }
 
     fn names_of(&self, wanted: fn(Role) -> bool) -> String {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::columns::{Columns, Slot};
+use super::columns::{Columns, Slot, is_same};
 use super::value::Value;
 use crate::error::{DbError, Result};
 use crate::event::{EventFlags, RowRef};
@@ -89,7 +89,7 @@ impl AnyEvent {
 
     /// Refuses events that were made for other columns.
     pub(super) fn check_is_of(&self, columns: &Arc<Columns>) -> Result<()> {
-        if Arc::ptr_eq(&self.columns, columns) || self.columns == *columns {
+        if is_same(&self.columns, columns) {
             return Ok(());
         }
         Err(DbError::invalid(

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use super::answer::{AnyRollup, AnyTotals};
 use super::columns::Columns;
+use super::filter::AnyFilter;
+use super::groups::AnyGrouped;
 use super::row::{AnyRow, AnyRowView};
 use crate::error::{DbError, Result};
 use crate::filter::{Cursor, Predicate, inclusive};
 use crate::page::{Page, PageCursor};
 use crate::raw::RESERVED_ROWS;
-use crate::read::explain::Tally;
+use crate::read::explain::Explain;
+use crate::read::group::{GroupQuery, Groups};
+use crate::read::moment::Asked;
 use crate::read::row::RowView;
 use crate::read::select::Order;
-use crate::read::source::Source;
 use crate::step::{self, Step};
 use crate::sums::Sums;
 
@@ -22,8 +25,9 @@ use crate::sums::Sums;
 #[derive(Debug, Clone)]
 #[must_use = "a query does nothing before it is asked for rows or totals"]
 pub struct AnyQuery<'a> {
-    source: &'a Source,
-    columns: &'a Arc<Columns>,
+    pub(super) asked: Asked<'a>,
+    pub(super) columns: &'a Arc<Columns>,
+    filter: Option<AnyFilter>,
     from_ts_ns: i64,
     to_ts_ns: i64,
     status_min: u16,
@@ -34,13 +38,15 @@ pub struct AnyQuery<'a> {
     is_empty: bool,
     order: Order,
     limit: usize,
+    by_scan: bool,
 }
 
 impl<'a> AnyQuery<'a> {
-    pub(super) fn new(source: &'a Source, columns: &'a Arc<Columns>) -> Self {
+    pub(super) fn new(asked: Asked<'a>, columns: &'a Arc<Columns>) -> Self {
         Self {
-            source,
+            asked,
             columns,
+            filter: None,
             from_ts_ns: i64::MIN,
             to_ts_ns: i64::MAX,
             status_min: 0,
@@ -49,7 +55,18 @@ impl<'a> AnyQuery<'a> {
             is_empty: false,
             order: Order::NewestFirst,
             limit: usize::MAX,
+            by_scan: false,
         }
+    }
+
+    /// Only events that this filter matches too. One that was made for a table of other columns makes every answer of the
+    /// query [`Invalid`](DbError::Invalid).
+    pub fn filter(mut self, filter: &AnyFilter) -> Self {
+        self.filter = Some(match self.filter {
+            Some(known) => known & filter,
+            None => filter.clone(),
+        });
+        self
     }
 
     /// Only events with exactly this value in a dim. Events that are older than the dim have the empty text in it.
@@ -118,10 +135,18 @@ impl<'a> AnyQuery<'a> {
         self
     }
 
+    /// Answers totals and groups by looking at every row in the range of times; as
+    /// [`Query::by_scan`](crate::Query::by_scan).
+    pub fn by_scan(mut self) -> Self {
+        self.by_scan = true;
+        self
+    }
+
     /// The rows, owned: all values of each are copied. [`each`](Self::each) reads only what is asked for.
     ///
     /// # Errors
-    /// [`Corrupt`](DbError::Corrupt) or [`Io`](DbError::Io) when a segment cannot be read.
+    /// [`Corrupt`](DbError::Corrupt) or [`Io`](DbError::Io) when a segment cannot be read; [`Invalid`](DbError::Invalid) for a
+    /// filter of another table's columns, or of more than 256 levels.
     pub fn rows(&self) -> Result<Vec<AnyRow>> {
         let mut rows = Vec::with_capacity(self.limit.min(RESERVED_ROWS));
         self.each(|row| {
@@ -137,23 +162,20 @@ impl<'a> AnyQuery<'a> {
     /// # Errors
     /// As [`rows`](Self::rows); an error of the function ends the query and is returned.
     pub fn each(&self, mut each: impl FnMut(&AnyRowView<'_>) -> Result<()>) -> Result<()> {
-        match self.predicate() {
-            Some(predicate) => self.source.recent(&predicate, self.limit, self.order, &mut |row| {
-                each(&AnyRowView::new(self.columns, row))
-            }),
-            None => Ok(()),
-        }
+        let Some(predicate) = self.predicate()? else { return Ok(()) };
+        self.asked
+            .recent(&predicate, self.limit, self.order, &mut |row| each(&AnyRowView::new(self.columns, row)))
     }
 
     /// The next `limit` rows in the order of the query, behind the cursor that came with the page before; the first ones without
     /// a cursor. The query's own limit plays no part. As [`Query::page`](crate::Query::page).
     ///
     /// # Errors
-    /// As [`Query::page`](crate::Query::page).
+    /// As [`Query::page`](crate::Query::page), and [`rows`](Self::rows).
     pub fn page(&self, limit: usize, cursor: Option<PageCursor>) -> Result<Page<AnyRow>> {
         let mut rows = Vec::new();
-        let predicate = self.predicate();
-        let next = self.source.page(predicate.as_ref(), limit, self.order, cursor, &mut |row| {
+        let predicate = self.predicate()?;
+        let next = self.asked.page(predicate.as_ref(), limit, self.order, cursor, &mut |row| {
             rows.push(AnyRowView::new(self.columns, row).to_row(self.columns)?);
             Ok(())
         })?;
@@ -164,41 +186,77 @@ impl<'a> AnyQuery<'a> {
     /// [`Query::scan`](crate::Query::scan), but the row is not copied.
     ///
     /// # Errors
-    /// As [`Query::scan`](crate::Query::scan).
+    /// As [`Query::scan`](crate::Query::scan), and [`rows`](Self::rows).
     pub fn scan<T: Step>(&self, mut each: impl FnMut(&AnyRowView<'_>) -> T) -> Result<()> {
-        let Some(predicate) = self.predicate() else { return Ok(()) };
+        let Some(predicate) = self.predicate()? else { return Ok(()) };
         step::until_break(|stop| {
             let mut each = |row: &RowView<'_>| stop.unless(each(&AnyRowView::new(self.columns, row)));
-            self.source.scan(&predicate, self.limit, self.order, &mut each)
+            self.asked.scan(&predicate, self.limit, self.order, &mut each)
         })
     }
 
     /// Count, sums and extremes of all events that match; order and limit play no part.
     ///
     /// # Errors
-    /// [`Corrupt`](DbError::Corrupt) or [`Io`](DbError::Io) when a segment cannot be read.
+    /// As [`rows`](Self::rows).
     pub fn totals(&self) -> Result<AnyTotals> {
-        let sums = match self.predicate() {
-            Some(predicate) => self.source.aggregate(&predicate, &mut Tally::default())?,
-            None => Sums::empty(self.columns.shape()),
-        };
-        Ok(AnyTotals::new(self.columns, sums))
+        Ok(AnyTotals::new(self.columns, self.sums(&mut Explain::default())?))
     }
 
-    fn predicate(&self) -> Option<Predicate<'_>> {
-        let Self { from_ts_ns, to_ts_ns, status_min, status_max, .. } = *self;
-        if self.is_empty || from_ts_ns > to_ts_ns || status_min > status_max {
-            return None;
+    /// What decides [`totals`](Self::totals): asks for them, and says how each segment was answered. Costs as much.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub fn explain(&self) -> Result<Explain> {
+        let mut tally = Explain::default();
+        self.sums(&mut tally)?;
+        Ok(tally)
+    }
+
+    /// Groups by the values of these dims, or of the status; of none, all events are one group. Order and limit of rows play no
+    /// part. See [`AnyGrouped`].
+    ///
+    /// # Errors
+    /// [`UnknownColumn`](DbError::UnknownColumn); [`Invalid`](DbError::Invalid) for a column that is neither a dim nor the status.
+    pub fn group_by(self, keys: &[&str]) -> Result<AnyGrouped<'a>> {
+        AnyGrouped::new(self, keys)
+    }
+
+    pub(super) fn group(&self, ask: &GroupQuery) -> Result<(Groups, Explain)> {
+        let mut tally = Explain::default();
+        // One that no row can match is asked all the same: the engine knows what the answer of no rows is.
+        let predicate = self.predicate()?.unwrap_or_else(Predicate::none);
+        let groups = self.asked.group(&predicate, ask, &mut tally)?;
+        Ok((groups, tally))
+    }
+
+    fn sums(&self, tally: &mut Explain) -> Result<Sums> {
+        match self.predicate()? {
+            Some(predicate) => self.asked.aggregate(&predicate, tally),
+            None => Ok(Sums::empty(self.columns.shape())),
         }
-        let dims = self.dims.iter().map(|(dim, value)| (*dim, value.as_str())).collect();
-        Some(Predicate { from_ts_ns, to_ts_ns, status_min, status_max, dims, ..Predicate::all() })
+    }
+
+    /// `None` when no row can match.
+    pub(super) fn predicate(&self) -> Result<Option<Predicate<'_>>> {
+        let predicate = match &self.filter {
+            Some(filter) => Predicate::of(filter.root_for(self.columns)?)?,
+            None => Some(Predicate::all()),
+        };
+        let Some(mut predicate) = predicate else { return Ok(None) };
+        predicate.between(self.from_ts_ns, self.to_ts_ns);
+        predicate.status_min = predicate.status_min.max(self.status_min);
+        predicate.status_max = predicate.status_max.min(self.status_max);
+        predicate.dims.extend(self.dims.iter().map(|(dim, value)| (*dim, value.as_str())));
+        predicate.by_scan = self.by_scan;
+        Ok((!self.is_empty && predicate.is_possible()).then_some(predicate))
     }
 }
 
 /// The newest live row of an id.
-pub(super) fn get(source: &Source, columns: &Arc<Columns>, id: &str) -> Result<Option<AnyRow>> {
+pub(super) fn get(asked: Asked<'_>, columns: &Arc<Columns>, id: &str) -> Result<Option<AnyRow>> {
     let mut found = None;
-    source.newest_of_id(id, &mut |row| {
+    asked.newest_of_id(id, &mut |row| {
         found = Some(AnyRowView::new(columns, row).to_row(columns)?);
         Ok(())
     })?;
@@ -207,7 +265,7 @@ pub(super) fn get(source: &Source, columns: &Arc<Columns>, id: &str) -> Result<O
 
 /// Rollups by dims and the values that they must have.
 pub(super) fn rollups(
-    source: &Source,
+    asked: Asked<'_>,
     columns: &Arc<Columns>,
     from_day: i64,
     to_day: i64,
@@ -222,6 +280,6 @@ pub(super) fn rollups(
         dims.push(dim);
     }
     let wanted: Vec<Option<&str>> = by.iter().map(|(_, value)| *value).collect();
-    let rows = source.rollups_by(from_day, to_day, &dims, &wanted)?;
+    let rows = asked.rollups_by(from_day, to_day, &dims, &wanted)?;
     Ok(rows.into_iter().map(|row| AnyRollup::new(columns, row)).collect())
 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use super::answer::AnyRollup;
 use super::columns::{Column, Columns};
+use super::filter::{AnyFilter, Test};
 use super::query::{self, AnyQuery};
 use super::row::AnyRow;
+use super::snapshot::AnySnapshot;
 use crate::config::{EngineConfig, Options};
 use crate::engine::{Follower, Refreshed};
 use crate::error::Result;
+use crate::read::moment::Asked;
 use crate::schema::TableSchema;
 
 /// A table of any columns that an engine writes meanwhile, in this process or another one: [`Reader`](crate::Reader) by
@@ -89,7 +92,32 @@ impl AnyReader {
 
     /// A question about the table's events; nothing happens before it is asked for rows or totals.
     pub fn query(&self) -> AnyQuery<'_> {
-        AnyQuery::new(self.follower.source(), &self.columns)
+        AnyQuery::new(self.present(), &self.columns)
+    }
+
+    /// Which events a query looks at: those whose column passes the test. See [`AnyFilter`].
+    ///
+    /// # Errors
+    /// [`UnknownColumn`](crate::DbError::UnknownColumn) names the columns that there are; [`Invalid`](crate::DbError::Invalid) for
+    /// a test that the column has not: of a text for numbers, of a number for texts, of flags for anything else.
+    pub fn filter(&self, column: &str, test: Test) -> Result<AnyFilter> {
+        AnyFilter::new(&self.columns, column, test)
+    }
+
+    /// The table as it is now, to be asked whenever and from wherever: what changes later changes nothing of it. See
+    /// [`AnySnapshot`].
+    ///
+    /// What was acknowledged before the call is in it, what is appended after it is not, and of two appends of which one began
+    /// when the other had returned the later is never there without the earlier.
+    ///
+    /// Cost: a look at what is in memory of each segment and block; nothing is read and no row copied.
+    pub fn snapshot(&self) -> AnySnapshot {
+        AnySnapshot::new(self.follower.source().moment(), &self.columns)
+    }
+
+    /// What its queries are put to.
+    fn present(&self) -> Asked<'_> {
+        Asked::Present(self.follower.source())
     }
 
     /// The newest live event with this id; `None` when there is none, and for the empty id.
@@ -97,7 +125,7 @@ impl AnyReader {
     /// # Errors
     /// As [`Reader::get`](crate::Reader::get).
     pub fn get(&self, id: &str) -> Result<Option<AnyRow>> {
-        query::get(self.follower.source(), &self.columns, id)
+        query::get(self.present(), &self.columns, id)
     }
 
     /// Count and sums per UTC day and combination of any dims; as [`AnyStore::rollups`](crate::any::AnyStore::rollups).
@@ -105,6 +133,6 @@ impl AnyReader {
     /// # Errors
     /// As [`AnyStore::rollups`](crate::any::AnyStore::rollups).
     pub fn rollups(&self, from_day: i64, to_day: i64, by: &[(&str, Option<&str>)]) -> Result<Vec<AnyRollup>> {
-        query::rollups(self.follower.source(), &self.columns, from_day, to_day, by)
+        query::rollups(self.present(), &self.columns, from_day, to_day, by)
     }
 }

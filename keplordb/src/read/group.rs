@@ -74,17 +74,21 @@ pub(crate) struct GroupQuery {
 
 /// One aggregate of one group.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum GroupValue {
-    /// Of rows, or of distinct values.
+    /// How many rows, or distinct values.
     Count(u64),
+    /// The sum, exact.
     Sum(i128),
-    /// `None` of no rows.
+    /// The smallest or the largest number; `None` of no rows.
     Number(Option<i64>),
-    /// `None` of no rows.
+    /// The mean, divided once from an exact sum; `None` of no rows.
     Mean(Option<f64>),
-    /// `None` of no rows; if it is not exact, within 1 %.
+    /// The quantile.
     Quantile {
+        /// `None` of no rows; if it is not exact, within 1 % of the true one.
         value: Option<i64>,
+        /// Whether it is the true one.
         is_exact: bool,
     },
 }

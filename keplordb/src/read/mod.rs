@@ -29,6 +29,8 @@ pub(crate) mod distinct;
 pub(crate) mod event_row;
 pub(crate) mod explain;
 pub(crate) mod group;
+pub(crate) mod moment;
+mod pages;
 pub(crate) mod plan;
 pub(crate) mod point;
 pub mod query;

@@ -11,7 +11,9 @@ use super::aggregate::aggregate;
 use super::column_set::ColumnSet;
 use super::explain::Tally;
 use super::group::{GroupQuery, Groups, group};
-use super::point::{RowKey, newest_of_id};
+use super::moment::Moment;
+use super::pages::PageQuery;
+use super::point::newest_of_id;
 use super::recent::{Stretch, recent};
 use super::rollup::{RollupRow, rollups};
 use super::row::RowView;
@@ -100,6 +102,23 @@ impl Source {
         View::new(self.version.load_full(), settled)
     }
 
+    /// The table as it is now, to be asked later: what was acknowledged before the call is in it, what begins after it is not.
+    ///
+    /// Cost: what a view costs, and a look at each segment's facts; nothing is read.
+    pub(crate) fn moment(&self) -> Moment {
+        loop {
+            // Before the view, as in `scan`.
+            let below = self.sequences.next();
+            if let Some(view) = self.view().only_below(below) {
+                let (schema, context) = (self.schema.clone(), self.context.clone());
+                return Moment { schema, context, view, below };
+            }
+            // A segment with rows that came after the look at the numbers was shown before the one at the version, or whoever
+            // shows it has yet to say up to which number: both are over in no time.
+            std::thread::yield_now();
+        }
+    }
+
     pub(crate) fn aggregate(&self, predicate: &Predicate<'_>, tally: &mut Tally) -> Result<Sums> {
         aggregate(&self.view(), predicate, &self.context, tally)
     }
@@ -140,34 +159,14 @@ impl Source {
         cursor: Option<PageCursor>,
         each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
     ) -> Result<Option<PageCursor>> {
-        let (newest_first, table) = (order == Order::NewestFirst, self.schema.id());
-        if limit == 0 {
-            return Err(DbError::invalid("the page's limit", "pages of 0 rows never come to an end"));
-        }
-        if let Some(cursor) = &cursor {
-            cursor.check(newest_first, table, self.sequences.next())?;
-        }
+        let page = PageQuery { limit, order, cursor, table: self.schema.id() };
+        page.check(self.sequences.next())?;
         let Some(predicate) = predicate else { return Ok(None) };
         // What was settled stays so: only the first page has to know what is.
         let view = if cursor.is_some() { self.view() } else { self.settled_view() };
         // No row lies between the two; a reader of the table knows of no higher number than those of rows.
-        let first_below = || view.settled().min(view.numbers_below());
-        let below = cursor.map_or_else(first_below, |cursor| cursor.below);
-        let after = cursor.map(|cursor| RowKey { ts: cursor.ts, sequence: cursor.sequence });
-        let (mut left, mut last, mut has_more) = (limit, None, false);
-        // One row more than the page has says whether there is a next one.
-        let stretch = Stretch { order, limit: limit.saturating_add(1), after, below };
-        recent(&view, predicate, stretch, &self.context, &mut |row| {
-            has_more = left == 0;
-            if has_more {
-                return Ok(());
-            }
-            left -= 1;
-            last = Some((row.ts_ns(), row.sequence()));
-            each(row)
-        })?;
-        let cursor = |(ts, sequence)| PageCursor { newest_first, table, ts, sequence, below };
-        Ok(last.filter(|_| has_more).map(cursor))
+        let first_below = if cursor.is_some() { 0 } else { view.settled().min(view.numbers_below()) };
+        page.of(&view, first_below, predicate, &self.context, each)
     }
 
     pub(crate) fn group(
@@ -212,17 +211,6 @@ impl Source {
             let why = format!("{} values for {slots} rollup dims", wanted.len());
             return Err(DbError::invalid("dims", why));
         }
-        self.rollups_by(from_day, to_day, &self.rollup_dims, wanted)
-    }
-
-    /// Rollups by any dims of the table; quickest by those that segments carry.
-    pub(crate) fn rollups_by(
-        &self,
-        from_day: i64,
-        to_day: i64,
-        dims: &[usize],
-        wanted: &[Option<&str>],
-    ) -> Result<Vec<RollupRow>> {
-        rollups(&self.view(), from_day, to_day, dims, wanted, &self.context)
+        rollups(&self.view(), from_day, to_day, &self.rollup_dims, wanted, &self.context)
     }
 }

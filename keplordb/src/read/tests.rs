@@ -149,6 +149,8 @@ struct Table {
     rows: Vec<Row>,
     view: View,
     memtables: Vec<MemtableEntry>,
+    /// Rows in memory with this sequence or a higher one are not in the view, as if they were deleted.
+    below: u64,
     rollup_dims: Vec<usize>,
     habits: Habits,
 }
@@ -171,11 +173,13 @@ impl Table {
             rows: Vec::new(),
             view: View::new(Arc::default(), u64::MAX),
             memtables: Vec::new(),
+            below: u64::MAX,
             rollup_dims,
             habits,
         };
         let mut version = Version::default();
         let mut sequence = random.below(1000);
+        let first_sequence = sequence;
         for number in 0..random.below(5) {
             let shape = if random.one_in(3) { OLD_SHAPE } else { SHAPE };
             let rows = random.pick(&[1, 40, 255, 256, 257, 700, 1500, 3000]);
@@ -193,6 +197,7 @@ impl Table {
             version.segments.push(SegmentEntry { segment, deleted });
             table.rows.extend(rows);
         }
+        let in_segments = sequence;
         for generation in 0..random.below(3) {
             let shape = if random.one_in(3) { OLD_SHAPE } else { SHAPE };
             let memtable = Memtable::new(generation, shape);
@@ -216,7 +221,20 @@ impl Table {
             version.memtables.push(MemtableEntry { memtable: Arc::new(memtable), sealed: false, deleted });
         }
         table.memtables.clone_from(&version.memtables);
-        table.view = View::new(Arc::new(version), u64::MAX);
+        let version = Arc::new(version.counted());
+        if random.one_in(3) {
+            let in_memory = usize::try_from(sequence - in_segments).unwrap();
+            let below = in_segments + 1 + random.below::<u64>(in_memory + 2);
+            table.rows.iter_mut().for_each(|row| row.deleted |= row.sequence >= below);
+            table.below = below;
+        }
+        if in_segments > first_sequence {
+            let too_low = View::new(Arc::clone(&version), u64::MAX).only_below(in_segments);
+            assert!(too_low.is_none(), "a segment has the row {in_segments}");
+        }
+        table.view =
+            View::new(version, u64::MAX).only_below(table.below).expect("segments have lower numbers");
+        assert_eq!(table.view.live_rows(), table.live().count() as u64);
         table
     }
 
@@ -544,6 +562,7 @@ fn totals_are_those_of_the_matching_rows_however_they_are_found() {
 /// The totals of the memtables alone.
 fn aggregate_of_memory(table: &Table, predicate: &Predicate<'_>, context: &ReadContext) -> Sums {
     let view = View::new(Arc::new(Version::new(Vec::new(), table.memtables.clone())), u64::MAX);
+    let view = view.only_below(table.below).expect("it has no segments");
     aggregate(&view, predicate, context, &mut Tally::default()).unwrap()
 }
 

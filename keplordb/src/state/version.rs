@@ -178,6 +178,14 @@ pub(crate) struct MemtableView {
     synced_below: u64,
 }
 
+impl MemtableView {
+    /// Rows that are not deleted. Deleted ones are in the blocks, which are taken later.
+    fn live_rows(&self) -> u64 {
+        let rows: u64 = self.blocks.iter().map(|block| block.rows() as u64).sum();
+        rows - self.deleted.as_ref().map_or(0, |deleted| deleted.len())
+    }
+}
+
 impl View {
     /// `settled` was asked for before the version was loaded; the blocks are taken here, after it. So a row below it that
     /// was in a memtable of that moment is in one of this version, or in the segment that took its place.
@@ -191,6 +199,50 @@ impl View {
             })
             .collect();
         Self { version, memtables, settled }
+    }
+
+    /// The view without rows with numbers from `below` on, which count as deleted in it; `None` where a segment has such rows.
+    pub(crate) fn only_below(mut self, below: u64) -> Option<Self> {
+        let mut with_rows = self.segments().iter().filter(|entry| entry.segment.header().rows > 0);
+        if with_rows.any(|entry| entry.segment.header().facts.sequence_max >= below) {
+            return None;
+        }
+        for memtable in &mut self.memtables {
+            let later = memtable.blocks.iter().flat_map(|block| {
+                // They ascend, as all sequences of a shard do.
+                let sequences = block.sequence();
+                &sequences[sequences.partition_point(|sequence| *sequence < below)..]
+            });
+            let mut later = later.copied().peekable();
+            if later.peek().is_some() {
+                let mut deleted = memtable.deleted.as_deref().cloned().unwrap_or_default();
+                deleted.extend(later);
+                memtable.deleted = Some(Arc::new(deleted));
+            }
+        }
+        Some(self)
+    }
+
+    /// Rows that are not deleted.
+    pub(crate) fn live_rows(&self) -> u64 {
+        let in_memory = self.memtables.iter().map(MemtableView::live_rows);
+        self.version.of_segments.live_rows + in_memory.sum::<u64>()
+    }
+
+    /// Whether a row is deleted.
+    pub(crate) fn has_deletes(&self) -> bool {
+        self.segments().iter().any(|entry| entry.deleted.is_some())
+            || self.memtables.iter().any(|memtable| memtable.deleted.is_some())
+    }
+
+    /// Smallest and largest time of all rows, deleted ones too; `None` without rows.
+    pub(crate) fn times(&self) -> Option<(i64, i64)> {
+        let blocks = self.memtables.iter().flat_map(|memtable| memtable.blocks.iter());
+        let times = blocks.filter(|block| block.rows() > 0).map(|block| {
+            let summary = block.summary();
+            Some((summary.ts_min, summary.ts_max))
+        });
+        times.fold(self.version.of_segments.times, widest)
     }
 
     /// The number below which no row will come any more; in a table that another process writes, below which all are that were

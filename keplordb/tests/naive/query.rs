@@ -33,6 +33,7 @@ pub(crate) enum Number {
     Metric,
     Latency,
     LatencyDetail,
+    Flags,
     Counter(usize),
 }
 
@@ -59,6 +60,7 @@ impl Row {
             Number::Metric => self.metric,
             Number::Latency => self.latency_ms.into(),
             Number::LatencyDetail => self.latency_detail_ms.into(),
+            Number::Flags => self.flags.into(),
             Number::Counter(place) => self.counters.get(place).copied().unwrap_or(0).into(),
         }
     }

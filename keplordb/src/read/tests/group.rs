@@ -249,6 +249,7 @@ fn plain_segment(rows: i64) -> Table {
         rows,
         view: View::new(Arc::new(version), u64::MAX),
         memtables: Vec::new(),
+        below: u64::MAX,
         rollup_dims: Vec::new(),
         habits: Habits::random(&mut Random(1)),
     }
