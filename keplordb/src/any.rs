@@ -29,6 +29,7 @@
 //! ```
 
 mod answer;
+mod batches;
 mod columns;
 mod event;
 mod filter;
@@ -40,6 +41,7 @@ mod snapshot;
 mod value;
 
 pub use answer::{AnyRollup, AnyTotals, ColumnTotals};
+pub use batches::{ColumnBatch, ColumnValues, KeyValues, TextValues};
 pub use columns::{Column, Kind, Role};
 pub use event::AnyEvent;
 pub use filter::{AnyFilter, Test};

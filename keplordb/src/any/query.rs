@@ -36,8 +36,8 @@ pub struct AnyQuery<'a> {
     dims: Vec<(usize, String)>,
     /// Whether conditions contradict each other.
     is_empty: bool,
-    order: Order,
-    limit: usize,
+    pub(super) order: Order,
+    pub(super) limit: usize,
     by_scan: bool,
 }
 

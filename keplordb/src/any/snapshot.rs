@@ -122,9 +122,7 @@ impl AnySnapshot {
 
     /// How many parts it has that can be read side by side: the segments, then the blocks in memory.
     pub fn parts(&self) -> usize {
-        let view = self.moment.view();
-        view.segments().len()
-            + view.memtables().iter().map(|memtable| memtable.blocks.iter().count()).sum::<usize>()
+        self.moment.parts()
     }
 
     fn asked(&self) -> Asked<'_> {

@@ -823,6 +823,16 @@ fn first_where(codes: Range<u32>, reached: impl Fn(u32) -> bool) -> u32 {
 }
 
 impl<'a> Dictionary<'a> {
+    /// How many values there are.
+    pub(crate) fn values(&self) -> u32 {
+        self.values
+    }
+
+    /// Bytes of all values.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// The code of a value that some row has: a binary search.
     pub(crate) fn code_of(&self, value: &str) -> Option<u32> {
         let wanted = Wanted::new(value.as_bytes());
@@ -865,6 +875,13 @@ impl<'a> Dictionary<'a> {
             // Equal so far, or so near to the end of all texts that there are not as many bytes.
             _ => self.text.get(start..end).unwrap_or_default().cmp(wanted.text),
         }
+    }
+
+    /// Brings values into the processor's cache, all at a time: who asks for one after the other waits for each.
+    pub(crate) fn touch(&self, codes: impl Iterator<Item = u32>) {
+        let starts = codes.filter_map(|code| self.start_of(code));
+        let seen = starts.fold(0, |seen, start| seen ^ self.text.get(start).copied().unwrap_or(0));
+        std::hint::black_box(seen);
     }
 
     /// The value of a code; "" if there is no such code.

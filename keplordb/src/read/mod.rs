@@ -7,8 +7,8 @@
 //!    have. Every skip is a proof; doubt never skips.
 //! 2. `aggregate`: sums that the segment already has, in the order of their cost: totals, running sums, value sums;
 //!    then the rows of the rarest value; then chunks, by masks.
-//! 3. `recent` merges the ends of the segments, opened only when their time has come; `point` asks the hash indexes;
-//!    `rollup` adds up what segments carry per day.
+//! 3. `recent` merges the ends of the segments, opened only when their time has come, and gives rows or, through `gather`,
+//!    columns of many; `point` asks the hash indexes; `rollup` adds up what segments carry per day.
 //!
 //! Deleted rows are taken out everywhere: masked where rows are looked at, subtracted where sums answer.
 
@@ -21,6 +21,7 @@ use crate::kernels::Kernels;
 use crate::schema::Shape;
 
 pub(crate) mod aggregate;
+pub(crate) mod batch;
 pub(crate) mod codes;
 mod column;
 pub(crate) mod column_set;
@@ -28,6 +29,7 @@ pub(crate) mod condition;
 pub(crate) mod distinct;
 pub(crate) mod event_row;
 pub(crate) mod explain;
+pub(crate) mod gather;
 pub(crate) mod group;
 pub(crate) mod moment;
 mod pages;

@@ -4,7 +4,9 @@ use std::fmt;
 
 use super::ReadContext;
 use super::aggregate::aggregate;
+use super::batch::ColumnBatch;
 use super::explain::Tally;
+use super::gather::{Gather, gather, gather_part, parts};
 use super::group::{GroupQuery, Groups, group};
 use super::pages::PageQuery;
 use super::point::newest_of_id;
@@ -44,6 +46,23 @@ impl Moment {
     /// The number below which those of all rows are.
     pub(crate) fn below(&self) -> u64 {
         self.below
+    }
+
+    /// How many parts it has: what [`gather_part`](Self::gather_part) reads side by side.
+    pub(crate) fn parts(&self) -> usize {
+        parts(&self.view)
+    }
+
+    /// Columns of the rows of one part, in the order in which they lie there; at most `limit` rows.
+    pub(crate) fn gather_part(
+        &self,
+        part: usize,
+        predicate: &Predicate<'_>,
+        limit: usize,
+        what: Gather<'_>,
+        each: &mut dyn FnMut(ColumnBatch) -> Result<()>,
+    ) -> Result<()> {
+        gather_part(&self.view, part, predicate, limit, what, &self.context, each)
     }
 }
 
@@ -110,6 +129,23 @@ impl Asked<'_> {
         match self {
             Self::Present(source) => source.scan(predicate, limit, order, each),
             Self::Moment(_) => self.recent(predicate, limit, order, each),
+        }
+    }
+
+    /// As [`scan`](Self::scan), by columns.
+    pub(crate) fn gather(
+        &self,
+        predicate: &Predicate<'_>,
+        limit: usize,
+        order: Order,
+        what: Gather<'_>,
+        each: &mut dyn FnMut(ColumnBatch) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Present(source) => source.gather(predicate, limit, order, what, each),
+            Self::Moment(Moment { view, context, .. }) => {
+                gather(view, predicate, Stretch::first(limit, order), what, context, each)
+            }
         }
     }
 

@@ -3,6 +3,9 @@
 //! A segment waits in a heap under the best key that any of its rows could have, and is opened when that is on top: one
 //! that lies beyond the last row returned is never touched. So does a block in memory, and is sorted then. Only rows that
 //! are returned are looked at in full.
+//!
+//! Rows are given one by one, or by their columns: then those of a source that follow each other, with none of another
+//! source in between, are given at once.
 
 use std::cell::OnceCell;
 use std::cmp::Ordering;
@@ -10,6 +13,7 @@ use std::collections::BinaryHeap;
 
 use super::ReadContext;
 use super::column::OrderedColumn;
+use super::gather::{Gatherer, SegmentColumns};
 use super::plan::{self, Outlook};
 use super::point::{RowKey, place_of};
 use super::row::{RowView, SegmentRows};
@@ -56,6 +60,14 @@ impl Stretch {
     }
 }
 
+/// To whom rows are given.
+pub(super) enum Taker<'t, 'g> {
+    /// One by one.
+    Rows(&'t mut dyn FnMut(&RowView<'_>) -> Result<()>),
+    /// By their columns.
+    Columns(&'t mut Gatherer<'g>),
+}
+
 /// Gives matching rows of a view to `each`, in the order asked for; an error of `each` ends it.
 ///
 /// **Memory**, besides the view's own: the columns of the segments whose times meet the place where it is, and of at most
@@ -63,27 +75,38 @@ impl Stretch {
 pub(crate) fn recent(
     view: &View,
     predicate: &Predicate<'_>,
-    mut stretch: Stretch,
+    stretch: Stretch,
     context: &ReadContext,
     each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
+) -> Result<()> {
+    give_in_order(view, predicate, stretch, context, &mut Taker::Rows(each))
+}
+
+/// As [`recent`], for whoever takes the rows.
+pub(super) fn give_in_order(
+    view: &View,
+    predicate: &Predicate<'_>,
+    mut stretch: Stretch,
+    context: &ReadContext,
+    taker: &mut Taker<'_, '_>,
 ) -> Result<()> {
     let mut passed = vec![false; view.segments().len()];
     while stretch.limit > 0 {
         let Some(narrow) = stretch.narrow(predicate) else { break };
-        let Some(rest) = merge(view, &narrow, stretch, &mut passed, context, each)? else { break };
+        let Some(rest) = merge(view, &narrow, stretch, &mut passed, context, taker)? else { break };
         stretch = rest;
     }
     Ok(())
 }
 
-/// As [`recent`], until enough segments are passed: then what is left to give. What is `passed` has nothing to give any more.
+/// As [`give_in_order`], until enough segments are passed: then what is left to give. What is `passed` has nothing to give any more.
 fn merge(
     view: &View,
     predicate: &Predicate<'_>,
     stretch: Stretch,
     passed: &mut [bool],
     context: &ReadContext,
-    each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
+    taker: &mut Taker<'_, '_>,
 ) -> Result<Option<Stretch>> {
     let Stretch { order, mut limit, mut after, below } = stretch;
     // No row between these two times comes before this.
@@ -124,7 +147,7 @@ fn merge(
             Next::Row(number, _) => {
                 let walk = walks[number].as_mut().expect("a row comes from a walk that has begun");
                 let mut run = Run { head, limit, until: heads.peek().map(|other| other.rank) };
-                let next = walk.give(&mut run, number, context, each)?;
+                let next = walk.give(&mut run, number, context, taker)?;
                 (limit, after) = (run.limit, Some(run.head.rank.key(order)));
                 next
             }
@@ -132,11 +155,12 @@ fn merge(
                 let walk = BlockWalk::begin(blocks[number], &Stretch { limit, ..stretch });
                 block_walks[number].insert(walk).next(number)
             }
-            Next::BlockRow(number, row) => {
+            Next::BlockRow(number, _) => {
                 let walk = block_walks[number].as_mut().expect("a row comes from a walk that has begun");
-                each(&RowView::of_block(walk.block, row as usize))?;
-                (limit, after) = (limit - 1, Some(head.rank.key(order)));
-                walk.next(number)
+                let mut run = Run { head, limit, until: heads.peek().map(|other| other.rank) };
+                let next = walk.give(&mut run, number, taker)?;
+                (limit, after) = (run.limit, Some(run.head.rank.key(order)));
+                next
             }
         };
         if limit == 0 {
@@ -240,10 +264,16 @@ struct SegmentWalk<'s> {
     sequence: OrderedColumn<'s>,
     /// Rows from this sequence on are passed over.
     below: u64,
+    /// Whether all rows have sequences below that.
+    is_below: bool,
     /// Opened when the first row is returned.
     rows: Option<SegmentRows<'s>>,
     /// How many rows were returned.
     given: usize,
+    /// Opened when the first rows are given by their columns.
+    columns: Option<SegmentColumns<'s>>,
+    /// Rows that are given at once; memory to work with.
+    taken: Vec<u32>,
 }
 
 /// Rows of one source that follow each other.
@@ -281,24 +311,56 @@ impl<'s> SegmentWalk<'s> {
         }
         let walk = Walk::new(selection, order);
         let (time, sequence) = (OrderedColumn::new(time), OrderedColumn::new(sequence));
-        Ok(Some(Self { open, walk, order, time, sequence, below: stretch.below, rows: None, given: 0 }))
+        Ok(Some(Self {
+            open,
+            walk,
+            order,
+            time,
+            sequence,
+            below: stretch.below,
+            is_below: entry.segment.header().facts.sequence_max < stretch.below,
+            rows: None,
+            given: 0,
+            columns: None,
+            taken: Vec::new(),
+        }))
     }
 
     fn next(&mut self, segment: usize, context: &ReadContext) -> Option<Head> {
         loop {
             let row = self.walk.next(context.kernels)?;
-            let (ts, sequence) = (self.time.get(row as usize), self.sequence.get(row as usize) as u64);
-            if sequence < self.below {
-                return Some(Head {
-                    rank: Rank::of(self.order, ts, sequence),
-                    next: Next::Row(segment, row),
-                });
+            if self.is_below || (self.sequence.get(row as usize) as u64) < self.below {
+                return Some(self.head(segment, row));
             }
         }
     }
 
+    #[inline]
+    fn head(&mut self, segment: usize, row: u32) -> Head {
+        Head { rank: self.rank(row), next: Next::Row(segment, row) }
+    }
+
+    #[inline]
+    fn rank(&mut self, row: u32) -> Rank {
+        let (ts, sequence) = (self.time.get(row as usize), self.sequence.get(row as usize) as u64);
+        Rank::of(self.order, ts, sequence)
+    }
+
     /// Gives the run's first row, and those that follow as long as no other source has one that comes before; what it offers next.
     fn give(
+        &mut self,
+        run: &mut Run,
+        segment: usize,
+        context: &ReadContext,
+        taker: &mut Taker<'_, '_>,
+    ) -> Result<Option<Head>> {
+        match taker {
+            Taker::Rows(each) => self.give_rows(run, segment, context, *each),
+            Taker::Columns(gatherer) => self.give_columns(run, segment, context, gatherer),
+        }
+    }
+
+    fn give_rows(
         &mut self,
         run: &mut Run,
         segment: usize,
@@ -328,6 +390,73 @@ impl<'s> SegmentWalk<'s> {
         self.rows = Some(rows);
         Ok(next)
     }
+
+    fn give_columns(
+        &mut self,
+        run: &mut Run,
+        segment: usize,
+        context: &ReadContext,
+        gatherer: &mut Gatherer<'_>,
+    ) -> Result<Option<Head>> {
+        let Next::Row(_, first) = run.head.next else { return Ok(Some(run.head)) };
+        if self.columns.is_none() {
+            self.columns = Some(gatherer.open(self.open)?);
+        }
+        self.taken.clear();
+        self.taken.push(first);
+        // Where some rows are passed over, each is looked at.
+        let most = if self.is_below { run.limit.min(gatherer.room()) } else { 1 };
+        let within = if most > 1 { self.rows_until(first, run.until) } else { 0..0 };
+        let beyond = self.walk.take(context.kernels, &within, most, &mut self.taken);
+        run.limit -= self.taken.len();
+        run.head.rank = self.rank(self.taken.last().copied().unwrap_or(first));
+        let columns = self.columns.as_mut().expect("they were opened now at the latest");
+        gatherer.append_segment(columns, &self.taken)?;
+        if self.taken.len() < most {
+            Ok(beyond.map(|row| self.head(segment, row)))
+        } else if run.limit > 0 {
+            Ok(self.next(segment, context))
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The segment's rows from `first` on, in the order asked for, that come before a place; `first` does.
+    fn rows_until(&mut self, first: u32, until: Option<Rank>) -> std::ops::Range<u32> {
+        let rows = u32::try_from(self.open.rows()).unwrap_or(u32::MAX);
+        let Some(until) = until else { return 0..rows };
+        match self.order {
+            Order::NewestFirst => {
+                let count = leading(first + 1, |place| until <= self.rank(first - place));
+                first + 1 - count..first + 1
+            }
+            Order::OldestFirst => {
+                first..first + leading(rows - first, |place| until <= self.rank(first + place))
+            }
+        }
+    }
+}
+
+/// How many of the places below `count` hold, those from some place on not; the first one does. Quick where they are few.
+fn leading(count: u32, mut holds: impl FnMut(u32) -> bool) -> u32 {
+    let (mut low, mut high, mut step) = (1, count, 1_u32);
+    while low < high {
+        let place = (low - 1).saturating_add(step).min(high - 1);
+        if !holds(place) {
+            high = place;
+            break;
+        }
+        (low, step) = (place + 1, step.saturating_mul(2));
+    }
+    while low < high {
+        let middle = low.midpoint(high);
+        if holds(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 /// The selected rows of a block, from the end that comes first.
@@ -362,7 +491,32 @@ impl<'v> BlockWalk<'v> {
 
     fn next(&mut self, number: usize) -> Option<Head> {
         let row = self.rows.pop()?;
-        let (ts, sequence) = (self.block.ts()[row as usize], self.block.sequence()[row as usize]);
-        Some(Head { rank: Rank::of(self.order, ts, sequence), next: Next::BlockRow(number, row) })
+        Some(Head { rank: self.rank(row), next: Next::BlockRow(number, row) })
+    }
+
+    fn rank(&self, row: u32) -> Rank {
+        Rank::of(self.order, self.block.ts()[row as usize], self.block.sequence()[row as usize])
+    }
+
+    /// As [`SegmentWalk::give`]; of rows that are given one by one, only the first.
+    fn give(&mut self, run: &mut Run, number: usize, taker: &mut Taker<'_, '_>) -> Result<Option<Head>> {
+        let Next::BlockRow(_, first) = run.head.next else { return Ok(Some(run.head)) };
+        match taker {
+            Taker::Rows(each) => {
+                each(&RowView::of_block(self.block, first as usize))?;
+                run.limit -= 1;
+            }
+            Taker::Columns(gatherer) => {
+                let most = run.limit.min(gatherer.room());
+                let is_next = |row: &u32| run.until.is_none_or(|until| until <= self.rank(*row));
+                let more = self.rows.iter().rev().take(most - 1).take_while(|row| is_next(row));
+                let rows: Vec<u32> = std::iter::once(first).chain(more.copied()).collect();
+                self.rows.truncate(self.rows.len() + 1 - rows.len());
+                run.limit -= rows.len();
+                run.head.rank = self.rank(rows.last().copied().unwrap_or(first));
+                gatherer.append_block(self.block, &rows)?;
+            }
+        }
+        Ok(self.next(number))
     }
 }

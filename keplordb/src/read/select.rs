@@ -264,6 +264,73 @@ impl<'s> Walk<'s> {
     }
 }
 
+impl Walk<'_> {
+    /// Takes rows, in the order given, until `rows` has `most` of them or the next one does not lie in `within`: that one is
+    /// taken, too, and returned. Looks at nothing beyond what it takes.
+    pub(crate) fn take(
+        &mut self,
+        kernels: &Kernels,
+        within: &Range<u32>,
+        most: usize,
+        rows: &mut Vec<u32>,
+    ) -> Option<u32> {
+        let room = most.saturating_sub(rows.len());
+        match &mut self.candidates {
+            Candidates::List(..) => {}
+            Candidates::All(left) => {
+                let room = u32::try_from(room).unwrap_or(u32::MAX);
+                match self.order {
+                    Order::NewestFirst => {
+                        let start = left.start.max(within.start).max(left.end.saturating_sub(room));
+                        let taken = start.min(left.end)..left.end;
+                        left.end = taken.start;
+                        rows.extend(taken.rev());
+                    }
+                    Order::OldestFirst => {
+                        let end = left.end.min(within.end).min(left.start.saturating_add(room));
+                        let taken = left.start..end.max(left.start);
+                        left.start = taken.end;
+                        rows.extend(taken);
+                    }
+                }
+            }
+            // As many chunks as are taken to their end.
+            Candidates::Chunks { left, chunk, mask } => loop {
+                let place = |row: u32| (row as usize).saturating_sub(*chunk * CHUNK_ROWS).min(CHUNK_ROWS);
+                let wanted = and(*mask, bits(place(within.start)..place(within.end)));
+                let first = rows.len();
+                if (kernels.count)(&wanted) as usize > most.saturating_sub(first) {
+                    break;
+                }
+                push_rows(&wanted, *chunk, rows);
+                for (word, taken) in mask.iter_mut().zip(wanted) {
+                    *word &= !taken;
+                }
+                if self.order == Order::NewestFirst {
+                    rows[first..].reverse();
+                }
+                if *mask != NO_ROWS || rows.len() >= most {
+                    break;
+                }
+                let next = match self.order {
+                    Order::NewestFirst => left.next_back(),
+                    Order::OldestFirst => left.next(),
+                };
+                let Some(next) = next else { break };
+                (*chunk, *mask) = (next, self.selection.mask(kernels, next));
+            },
+        }
+        while rows.len() < most {
+            let row = self.next(kernels)?;
+            if !within.contains(&row) {
+                return Some(row);
+            }
+            rows.push(row);
+        }
+        None
+    }
+}
+
 /// The rows of a block that a predicate asks for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockSelection<'v> {
@@ -278,7 +345,7 @@ pub(crate) struct BlockSelection<'v> {
 
 impl<'v> BlockSelection<'v> {
     /// `None` when the block's summary proves that no row matches.
-    fn new(
+    pub(crate) fn new(
         block: &'v Arc<Block>,
         deleted: Option<&'v RoaringTreemap>,
         predicate: &'v Predicate<'v>,

@@ -8,8 +8,10 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::ReadContext;
 use super::aggregate::aggregate;
+use super::batch::ColumnBatch;
 use super::column_set::ColumnSet;
 use super::explain::Tally;
+use super::gather::{Gather, gather};
 use super::group::{GroupQuery, Groups, group};
 use super::moment::Moment;
 use super::pages::PageQuery;
@@ -142,12 +144,31 @@ impl Source {
         order: Order,
         each: &mut dyn FnMut(&RowView<'_>) -> Result<()>,
     ) -> Result<()> {
+        let (view, below) = self.view_of_one_moment();
+        let stretch = Stretch { below, ..Stretch::first(limit, order) };
+        recent(&view, predicate, stretch, &self.context, each)
+    }
+
+    /// As [`scan`](Self::scan), by columns.
+    pub(crate) fn gather(
+        &self,
+        predicate: &Predicate<'_>,
+        limit: usize,
+        order: Order,
+        what: Gather<'_>,
+        each: &mut dyn FnMut(ColumnBatch) -> Result<()>,
+    ) -> Result<()> {
+        let (view, below) = self.view_of_one_moment();
+        let stretch = Stretch { below, ..Stretch::first(limit, order) };
+        gather(&view, predicate, stretch, what, &self.context, each)
+    }
+
+    /// A view, and the number below which those of its rows are that are of one moment.
+    fn view_of_one_moment(&self) -> (View, u64) {
         // Before the view, which takes one memtable after the other: what begins meanwhile is left out, or a later append
         // could be in one that is taken late and an earlier one not in one that was taken early.
         let below = self.sequences.next();
-        let view = self.view();
-        let stretch = Stretch { below, ..Stretch::first(limit, order) };
-        recent(&view, predicate, stretch, &self.context, each)
+        (self.view(), below)
     }
 
     /// One page of matching rows and the cursor of the next one, if there are more. Without a predicate no row matches.

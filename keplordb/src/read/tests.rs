@@ -37,6 +37,7 @@ use crate::storage::segment_reader::Segment;
 use crate::sums::Sums;
 use crate::time::{DAY_NS, DAY_S, day_of};
 
+mod gather;
 mod group;
 
 const DIMS: usize = 3;
