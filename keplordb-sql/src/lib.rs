@@ -1,2 +1,67 @@
 //! KeplorDB's tables in SQL, Arrow and Parquet.
+//!
+//! Any directory of the engine is a table: for SQL in this process, by [DataFusion](datafusion), and for everything that reads
+//! Arrow or Parquet. [`KeplorTable`] shows one to DataFusion; a [`Session`] asks several, within limits; `SELECT` sees rows from
+//! when they were appended on, and every statement sees each table as it is at one moment.
+//!
+//! ```
+//! use keplordb::TableSchema;
+//! use keplordb::any::AnyStore;
+//! use keplordb_sql::{KeplorTable, Session};
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path().join("calls");
+//! let schema = TableSchema::new(1).dim("user").dim("model").counter("tokens");
+//! let store = AnyStore::open_or_create(&dir, schema)?; // usually your program, by its own types
+//! for (second, user, tokens) in [(0, "alice", 1200), (1, "bob", 50), (2, "alice", 300)] {
+//!     let call = store.event(1_700_000_000_000_000_000 + second * 1_000_000_000);
+//!     store.append(call.set("user", user)?.set("model", "gpt-4o")?.set("tokens", tokens)?)?;
+//! }
+//!
+//! let session = Session::builder().build()?;
+//! session.register("calls", KeplorTable::open(&dir)?); // also from another process, beside the writer
+//! let answer = session.sql("SELECT ts, \"user\", tokens FROM calls WHERE tokens > 100 ORDER BY ts DESC LIMIT 10");
+//! let answer = answer.await?.collect().await?;
+//! let shown = arrow::util::pretty::pretty_format_batches(&answer)?.to_string();
+//! assert_eq!(
+//!     shown,
+//!     "\
+//! +----------------------+-------+--------+
+//! | ts                   | user  | tokens |
+//! +----------------------+-------+--------+
+//! | 2023-11-14T22:13:22Z | alice | 300    |
+//! | 2023-11-14T22:13:20Z | alice | 1200   |
+//! +----------------------+-------+--------+"
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What the engine answers
+//! Filters on times, dims, status, flags, numbers, labels and ids go down into the engine where it decides every row exactly as
+//! DataFusion does; so do projections, limits, and `ORDER BY ts`, with which a `LIMIT` reads only what it shows. A count of
+//! all rows and the first and last time need no scan. `EXPLAIN` shows it as `KeplorScan`; what stands above it, DataFusion
+//! does.
+//!
+//! # Columns
+//! [`schema::arrow_schema`] says how columns look in SQL. Names that are words of SQL (`user`) are quoted: `"user"`.
 #![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod schema;
+
+mod batch;
+mod catalog;
+mod error;
+mod pushdown;
+mod scan;
+mod session;
+mod table;
+
+pub use catalog::KeplorSchema;
+pub use error::{Result, SqlError};
+pub use scan::KeplorScan;
+pub use session::{Rows, Session, SessionBuilder};
+pub use table::{AsOf, KeplorTable};

@@ -1,0 +1,452 @@
+//! `Session`: questions in SQL about tables, within limits.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider};
+use datafusion::common::DataFusionError;
+use datafusion::common::utils::memory::RecordBatchMemoryCounter;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, GreedyMemoryPool, MemoryPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::{DataFrame, SQLOptions, SessionConfig, SessionContext};
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use futures::{Stream, StreamExt};
+use tokio::time::Sleep;
+
+use crate::catalog::KeplorSchema;
+use crate::error::{Result, SqlError};
+use crate::table::KeplorTable;
+
+/// The names of the catalog and of the schema that a session's tables are in: `keplor.main.NAME`, or `NAME` for short.
+const CATALOG: &str = "keplor";
+const SCHEMA: &str = "main";
+
+/// Bytes of rows in order that are read ahead of a merge, where `DataFusion` would read ahead all it can.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Consumers of memory that the message of a query that needs too much names.
+const CONSUMERS_NAMED: std::num::NonZeroUsize = std::num::NonZeroUsize::new(3).expect("3 is not 0");
+
+/// Builds a [`Session`]; made by [`Session::builder`].
+///
+/// | limit | default | |
+/// |---|---|---|
+/// | `memory_limit_bytes` | 1 GiB | of all queries of the session together: sorts, groups, joins, and answers being collected |
+/// | `row_limit` | none | rows of an answer |
+/// | `timeout` | none | from the question to the last row |
+/// | `spill_dir` | none | with it, sorts, groups and joins that need more memory go on on disk |
+/// | `spill_limit_bytes` | 16 GiB | of all queries together, on disk |
+/// | `partitions` | the machine's cores | how much of a query runs side by side |
+/// | `batch_rows` | 8192 | rows that are worked on at a time |
+#[derive(Debug, Clone)]
+#[must_use = "a builder makes a session when it is built"]
+pub struct SessionBuilder {
+    memory_limit_bytes: usize,
+    row_limit: Option<u64>,
+    timeout: Option<Duration>,
+    spill_dir: Option<PathBuf>,
+    spill_limit_bytes: u64,
+    partitions: Option<usize>,
+    batch_rows: usize,
+}
+
+impl Default for SessionBuilder {
+    fn default() -> Self {
+        Self {
+            memory_limit_bytes: 1 << 30,
+            row_limit: None,
+            timeout: None,
+            spill_dir: None,
+            spill_limit_bytes: 16 << 30,
+            partitions: None,
+            batch_rows: 8192,
+        }
+    }
+}
+
+impl SessionBuilder {
+    /// How much memory all queries of the session may hold together for what grows with the rows: sorts, groups, joins, and
+    /// what [`Rows::collect`] has collected. The few batches that are under way in each partition come on top.
+    pub fn memory_limit_bytes(mut self, bytes: usize) -> Self {
+        self.memory_limit_bytes = bytes;
+        self
+    }
+
+    /// How many rows an answer may have; more are an error, not an answer that was cut.
+    pub fn row_limit(mut self, rows: u64) -> Self {
+        self.row_limit = Some(rows);
+        self
+    }
+
+    /// How long a query may take, from the call to its last row, whoever reads slowly included.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Where queries put what does not fit their memory; they remove it again. The directory must be there.
+    pub fn spill_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.spill_dir = Some(dir.into());
+        self
+    }
+
+    /// How much disk all queries of the session may fill together.
+    pub fn spill_limit_bytes(mut self, bytes: u64) -> Self {
+        self.spill_limit_bytes = bytes;
+        self
+    }
+
+    /// In how many partitions a query runs side by side.
+    pub fn partitions(mut self, partitions: usize) -> Self {
+        self.partitions = Some(partitions.max(1));
+        self
+    }
+
+    /// How many rows are worked on at a time: less is less memory for wide rows, and more work per row.
+    pub fn batch_rows(mut self, rows: usize) -> Self {
+        self.batch_rows = rows.max(1);
+        self
+    }
+
+    /// The session, without tables.
+    ///
+    /// # Errors
+    /// [`Execution`](SqlError::Execution) where the spill directory cannot be used.
+    pub fn build(self) -> Result<Session> {
+        let Self {
+            memory_limit_bytes,
+            row_limit,
+            timeout,
+            spill_dir,
+            spill_limit_bytes,
+            partitions,
+            batch_rows,
+        } = self;
+        let pool: Arc<dyn MemoryPool> = match spill_dir {
+            None => {
+                let pool = GreedyMemoryPool::new(memory_limit_bytes);
+                Arc::new(TrackConsumersPool::new(pool, CONSUMERS_NAMED))
+            }
+            // What can go on on disk leaves memory to the others.
+            Some(_) => {
+                Arc::new(TrackConsumersPool::new(FairSpillPool::new(memory_limit_bytes), CONSUMERS_NAMED))
+            }
+        };
+        let disk = DiskManagerBuilder::default().with_max_temp_directory_size(spill_limit_bytes);
+        let disk = disk.with_mode(match spill_dir {
+            Some(dir) => DiskManagerMode::Directories(vec![dir]),
+            None => DiskManagerMode::Disabled,
+        });
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk);
+        let runtime = runtime.build_arc().map_err(|error| SqlError::of(error, memory_limit_bytes))?;
+
+        let mut config = SessionConfig::new()
+            .with_default_catalog_and_schema(CATALOG, SCHEMA)
+            .with_create_default_catalog_and_schema(false)
+            .with_information_schema(true)
+            .with_batch_size(batch_rows);
+        let execution = &mut config.options_mut().execution;
+        // Our scans are a few batches ahead as it is.
+        execution.sort_pushdown_buffer_capacity = BUFFER_BYTES.min(memory_limit_bytes).max(1);
+        // What a sort keeps back for merging what it spilled; the default is more than a small session has.
+        let reserved = execution.sort_spill_reservation_bytes;
+        execution.sort_spill_reservation_bytes = reserved.min(memory_limit_bytes / 8);
+        if let Some(partitions) = partitions {
+            config = config.with_target_partitions(partitions);
+        }
+        let state =
+            SessionStateBuilder::new_with_default_features().with_config(config).with_runtime_env(runtime);
+        let context = SessionContext::new_with_state(state.build());
+        let tables = Arc::new(KeplorSchema::default());
+        let catalog = MemoryCatalogProvider::new();
+        let registered = catalog.register_schema(SCHEMA, Arc::clone(&tables) as Arc<dyn SchemaProvider>);
+        registered.map_err(|error| SqlError::of(error, memory_limit_bytes))?;
+        context.register_catalog(CATALOG, Arc::new(catalog));
+        Ok(Session {
+            context,
+            tables,
+            limits: Limits { memory_bytes: memory_limit_bytes, rows: row_limit, timeout },
+        })
+    }
+}
+
+/// Questions in SQL about tables, within limits; each statement sees each table as it is at one moment.
+///
+/// It answers `SELECT` (with everything that `DataFusion` knows: joins, windows, `WITH`, `UNION`), `VALUES`, `EXPLAIN`,
+/// `DESCRIBE` and `SHOW`. Whatever would change something is refused: it reads tables and writes nothing, and its limits
+/// are set by its [builder](Self::builder), not by statements.
+///
+/// A handle: clones share tables and limits. `Send` and `Sync`; it runs on the tokio runtime that it is called on.
+///
+/// ```
+/// use keplordb::TableSchema;
+/// use keplordb::any::AnyStore;
+/// use keplordb_sql::{Session, SqlError};
+///
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// # let dir = tempfile::tempdir()?;
+/// let schema = TableSchema::new(1).dim("model").counter("tokens");
+/// let store = AnyStore::open_or_create(dir.path().join("calls"), schema)?;
+/// for (model, tokens) in [("gpt-4o", 1200), ("o3", 50), ("gpt-4o", 300)] {
+///     let call = store.event(1_700_000_000_000_000_000);
+///     store.append(call.set("model", model)?.set("tokens", tokens)?)?;
+/// }
+/// let session = Session::builder().row_limit(10_000).build()?;
+/// session.register("calls", store);
+///
+/// let rows = session.sql("SELECT model, sum(tokens) AS tokens FROM calls GROUP BY model ORDER BY model").await?;
+/// let answer = rows.collect().await?;
+/// let shown = datafusion::arrow::util::pretty::pretty_format_batches(&answer)?.to_string();
+/// assert!(shown.contains("| gpt-4o | 1500   |"));
+///
+/// let refused = session.sql("DROP TABLE calls").await.unwrap_err();
+/// assert!(matches!(refused, SqlError::NotAQuery { .. }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Session {
+    context: SessionContext,
+    tables: Arc<KeplorSchema>,
+    limits: Limits,
+}
+
+#[derive(Debug, Clone)]
+struct Limits {
+    memory_bytes: usize,
+    rows: Option<u64>,
+    timeout: Option<Duration>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Session").field("tables", &self.tables).field("limits", &self.limits).finish()
+    }
+}
+
+impl Session {
+    /// Sets the limits of a session to be.
+    pub fn builder() -> SessionBuilder {
+        SessionBuilder::default()
+    }
+
+    /// Gives a table a name, in the place of a table that had it. Names are found without quotes where they are in lower
+    /// case.
+    pub fn register(&self, name: impl Into<String>, table: impl Into<KeplorTable>) {
+        self.tables.register(name.into(), Arc::new(table.into()));
+    }
+
+    /// The tables by name, to add others than ours, or to look at them.
+    pub fn tables(&self) -> &Arc<KeplorSchema> {
+        &self.tables
+    }
+
+    /// The `DataFusion` context under the session, for functions and settings of your own. Statements that are put to it
+    /// directly are not refused, and only its memory is limited.
+    pub fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    /// Answers a question. Planning is done on return; rows are read as they are asked for.
+    ///
+    /// Cost of planning: milliseconds, and a snapshot of each table that the statement names.
+    ///
+    /// # Errors
+    /// [`Syntax`](SqlError::Syntax) for what is no SQL, or several statements; [`NotAQuery`](SqlError::NotAQuery) for
+    /// statements that would change something; [`Plan`](SqlError::Plan) for tables, columns and functions that there are
+    /// not; [`Engine`](SqlError::Engine) when a table cannot be read; [`TooSlow`](SqlError::TooSlow).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime; with a `timeout`, on one without its timer.
+    pub async fn sql(&self, statement: &str) -> Result<Rows> {
+        let deadline = self.limits.timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
+        let begun = async {
+            let plan = self.plan(statement).await?;
+            let frame = DataFrame::new(self.context.state(), plan);
+            frame.execute_stream().await.map_err(|error| self.limits.error(error))
+        };
+        let (stream, deadline) = match deadline {
+            None => (begun.await?, None),
+            Some(mut deadline) => tokio::select! {
+                biased;
+                stream = begun => (stream?, Some(deadline)),
+                () = &mut deadline => return Err(self.limits.too_slow()),
+            },
+        };
+        let limits = self.limits.clone();
+        let rows_left = limits.rows.unwrap_or(u64::MAX);
+        Ok(Rows { schema: stream.schema(), stream: Some(stream), rows_left, deadline, limits })
+    }
+
+    /// The logical plan of a question, not optimized.
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql).
+    pub async fn plan(&self, statement: &str) -> Result<LogicalPlan> {
+        let statement = parse(statement).map_err(|error| self.limits.error(error))?;
+        refuse_all_but_queries(&statement)?;
+        let shown = words(&statement);
+        let plan = self.context.state().statement_to_plan(statement).await;
+        let plan = plan.map_err(|error| self.limits.error(error))?;
+        // What hides in a query: SELECT INTO, INSERT within WITH.
+        let only_queries =
+            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        match only_queries.verify_plan(&plan) {
+            Ok(()) => Ok(plan),
+            Err(_) => Err(SqlError::NotAQuery { statement: shown, instead: ANYTHING_ELSE }),
+        }
+    }
+}
+
+impl Limits {
+    fn error(&self, error: DataFusionError) -> SqlError {
+        SqlError::of(error, self.memory_bytes)
+    }
+
+    fn too_slow(&self) -> SqlError {
+        SqlError::TooSlow { limit_ms: self.timeout.unwrap_or_default().as_millis() }
+    }
+}
+
+/// The one statement of a text.
+fn parse(text: &str) -> datafusion::common::Result<Statement> {
+    let statements = DFParserBuilder::new(text).build()?.parse_statements()?;
+    let count = statements.len();
+    let mut statements = statements.into_iter();
+    match (statements.next(), count) {
+        (Some(statement), 1) => Ok(statement),
+        (_, count) => {
+            let why = format!("it has {count} statements; put one at a time");
+            Err(SqlError::Syntax { why }.into())
+        }
+    }
+}
+
+const ANYTHING_ELSE: &str =
+    "append, delete and keep tables by the engine (keplordb::any::AnyStore, or your Store)";
+
+fn refuse_all_but_queries(statement: &Statement) -> Result<()> {
+    let instead = match statement {
+        Statement::Explain(explain) => return refuse_all_but_queries(&explain.statement),
+        Statement::Statement(inner) => match &**inner {
+            SqlStatement::Query(_)
+            | SqlStatement::Explain { .. }
+            | SqlStatement::ExplainTable { .. }
+            | SqlStatement::ShowTables { .. }
+            | SqlStatement::ShowColumns { .. }
+            | SqlStatement::ShowFunctions { .. }
+            | SqlStatement::ShowVariable { .. } => return Ok(()),
+            SqlStatement::Set(_) => "set limits by Session::builder(), and the rest by Session::context()",
+            SqlStatement::CreateTable(_) | SqlStatement::CreateView { .. } => {
+                "give tables names by Session::register()"
+            }
+            _ => ANYTHING_ELSE,
+        },
+        Statement::CreateExternalTable(_) => "give tables names by Session::register(), or import the file",
+        Statement::CopyTo(_) => "export by keplordb_sql::parquet",
+        Statement::Reset(_) => "set limits by Session::builder(), and the rest by Session::context()",
+    };
+    Err(SqlError::NotAQuery { statement: words(statement), instead })
+}
+
+/// The first words of a statement, for messages.
+fn words(statement: &Statement) -> String {
+    statement.to_string().split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+/// The rows of an answer, a batch at a time.
+///
+/// A [`Stream`]; dropping it ends the query. It ends after an error.
+#[must_use = "rows are read as they are asked for"]
+pub struct Rows {
+    /// `None` after the end.
+    stream: Option<SendableRecordBatchStream>,
+    schema: SchemaRef,
+    rows_left: u64,
+    deadline: Option<Pin<Box<Sleep>>>,
+    limits: Limits,
+}
+
+impl std::fmt::Debug for Rows {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Rows").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl Rows {
+    /// The columns of the answer.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// All rows that are left.
+    ///
+    /// # Errors
+    /// [`Engine`](SqlError::Engine) where a file of a table cannot be read, or is damaged; [`Memory`](SqlError::Memory),
+    /// [`TooManyRows`](SqlError::TooManyRows), [`TooSlow`](SqlError::TooSlow) at the session's limits;
+    /// [`Execution`](SqlError::Execution) for what only shows with the values: a division by zero, an overflow.
+    pub async fn collect(mut self) -> Result<Vec<RecordBatch>> {
+        let limit_bytes = self.limits.memory_bytes;
+        let mut memory = RecordBatchMemoryCounter::new();
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        while let Some(batch) = self.next().await {
+            let batch = batch?;
+            bytes += memory.count_batch(&batch);
+            if bytes > limit_bytes {
+                let why = format!(
+                    "{} rows of the answer were collected",
+                    batches.iter().map(RecordBatch::num_rows).sum::<usize>()
+                );
+                return Err(SqlError::Memory { limit_bytes, why });
+            }
+            batches.push(batch);
+        }
+        Ok(batches)
+    }
+
+    /// What is next of the stream, and of the limits.
+    fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<RecordBatch>>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Some(Err(self.limits.too_slow())));
+        }
+        let Poll::Ready(next) = stream.poll_next_unpin(context) else { return Poll::Pending };
+        let Some(next) = next else { return Poll::Ready(None) };
+        let batch = match next {
+            Ok(batch) => batch,
+            Err(error) => return Poll::Ready(Some(Err(self.limits.error(error)))),
+        };
+        match self.rows_left.checked_sub(batch.num_rows() as u64) {
+            Some(left) => self.rows_left = left,
+            None => {
+                let limit_rows = self.limits.rows.unwrap_or(u64::MAX);
+                return Poll::Ready(Some(Err(SqlError::TooManyRows { limit_rows })));
+            }
+        }
+        Poll::Ready(Some(Ok(batch)))
+    }
+}
+
+impl Stream for Rows {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = self.poll_batch(context);
+        if matches!(next, Poll::Ready(None | Some(Err(_)))) {
+            self.stream = None;
+        }
+        next
+    }
+}

@@ -1,0 +1,186 @@
+//! What a session refuses, and where its limits are.
+
+use std::time::Duration;
+
+use datafusion::catalog::SchemaProvider;
+use fastrand::Rng;
+use futures::StreamExt;
+use keplordb_sql::{Session, SessionBuilder, SqlError};
+use tempfile::TempDir;
+
+use crate::fixture::{fill, store};
+
+fn session(builder: SessionBuilder, rows: usize) -> (TempDir, Session) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    fill(&store, &mut Rng::with_seed(11), rows, 2);
+    let session = builder.partitions(2).build().unwrap();
+    session.register("t", store);
+    (dir, session)
+}
+
+#[tokio::test]
+async fn whatever_is_no_question_is_refused() {
+    let (dir, session) = session(Session::builder(), 5);
+    let file = dir.path().join("out.parquet");
+    let file = file.display();
+    for statement in [
+        "DROP TABLE t".to_owned(),
+        "CREATE TABLE u AS SELECT * FROM t".to_owned(),
+        "CREATE VIEW u AS SELECT * FROM t".to_owned(),
+        format!("CREATE EXTERNAL TABLE u STORED AS PARQUET LOCATION '{file}'"),
+        format!("COPY t TO '{file}'"),
+        format!("COPY (SELECT 1) TO '{file}'"),
+        "INSERT INTO t SELECT * FROM t".to_owned(),
+        "DELETE FROM t".to_owned(),
+        "UPDATE t SET status = 1".to_owned(),
+        "TRUNCATE TABLE t".to_owned(),
+        "SELECT * INTO u FROM t".to_owned(),
+        "SET datafusion.runtime.memory_limit = '100G'".to_owned(),
+        "SET datafusion.execution.batch_size = 1".to_owned(),
+        "RESET datafusion.execution.batch_size".to_owned(),
+        "PREPARE p AS SELECT 1".to_owned(),
+        "BEGIN".to_owned(),
+        "EXPLAIN INSERT INTO t SELECT * FROM t".to_owned(),
+        format!("EXPLAIN ANALYZE COPY t TO '{file}'"),
+        "CREATE FUNCTION f() RETURNS INT RETURN 1".to_owned(),
+        "CREATE SCHEMA s".to_owned(),
+    ] {
+        let refused = session.sql(&statement).await.map(|_| ()).unwrap_err();
+        assert!(matches!(refused, SqlError::NotAQuery { .. }), "{statement}: {refused:?}");
+        let told = refused.to_string();
+        let first = statement.split_whitespace().next().unwrap();
+        let first = if first == "EXPLAIN" { "" } else { first };
+        assert!(
+            told.starts_with(first) && told.contains("is refused, a session only answers questions"),
+            "{told}"
+        );
+    }
+    assert!(!dir.path().join("out.parquet").exists());
+    assert_eq!(session.tables().table_names(), ["t"]);
+}
+
+#[tokio::test]
+async fn questions_of_all_kinds_are_answered() {
+    let (_dir, session) = session(Session::builder(), 5);
+    for statement in [
+        "SELECT 1",
+        "VALUES (1, 'a')",
+        "WITH u AS (SELECT * FROM t) SELECT count(*) FROM u",
+        "EXPLAIN SELECT * FROM t",
+        "EXPLAIN ANALYZE SELECT * FROM t",
+        "EXPLAIN FORMAT TREE SELECT * FROM t",
+        "DESCRIBE t",
+        "SHOW TABLES",
+        "SHOW COLUMNS FROM t",
+        "SHOW ALL",
+        "SELECT * FROM keplor.main.t",
+        "SELECT * FROM main.t -- the same",
+        "SELECT 1;",
+    ] {
+        let rows = session.sql(statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+        let batches = rows.collect().await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+        assert!(batches.iter().any(|batch| batch.num_rows() > 0), "{statement}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_statement_is_said() {
+    let (_dir, session) = session(Session::builder(), 5);
+    for (statement, told) in [
+        ("SELEC 1", "the statement cannot be read: "),
+        ("SELECT 1; SELECT 2", "the statement cannot be read: it has 2 statements; put one at a time"),
+        ("", "the statement cannot be read: it has 0 statements; put one at a time"),
+        ("SELECT (1", "the statement cannot be read: "),
+        ("SELECT 'abc", "the statement cannot be read: "),
+        ("SELECT * FROM calls", "table 'keplor.main.calls' not found"),
+        ("SELECT usr FROM t", "No field named usr"),
+        ("SELECT no_such(1) FROM t", "Invalid function 'no_such'"),
+        ("SELECT sum(\"user\") FROM t", ""),
+    ] {
+        let error = session.sql(statement).await.map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains(told), "{statement}: {error}");
+        assert!(matches!(error, SqlError::Syntax { .. } | SqlError::Plan { .. }), "{statement}: {error:?}");
+    }
+    let failed =
+        session.sql("SELECT 1 / (status - status) FROM t").await.unwrap().collect().await.unwrap_err();
+    assert_eq!(failed.to_string(), "the query failed: Arrow error: Divide by zero error");
+}
+
+#[tokio::test]
+async fn an_answer_of_too_many_rows_is_an_error_after_those_that_are_granted() {
+    let (_dir, session) = session(Session::builder().row_limit(50), 200);
+    assert_eq!(session.sql("SELECT * FROM t LIMIT 50").await.unwrap().collect().await.unwrap().len(), 1);
+    let error = session.sql("SELECT * FROM t").await.unwrap().collect().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the answer has more than 50 rows: add a LIMIT, ask for groups, or raise `row_limit`"
+    );
+    // It ends after the error.
+    let mut rows = session.sql("SELECT * FROM t").await.unwrap();
+    while rows.next().await.unwrap().is_ok() {}
+    assert!(rows.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_query_that_needs_more_memory_than_granted_says_so_or_spills() {
+    let statement = "SELECT a.id, b.id AS other FROM t a JOIN t b ON a.status = b.status ORDER BY a.note, b.note, a.id, b.id";
+    let (_dir, session) = session(Session::builder().memory_limit_bytes(1 << 20), 400);
+    let error = session.sql(statement).await.unwrap().collect().await.unwrap_err();
+    let told = error.to_string();
+    assert!(
+        told.starts_with(
+            "the query needs more than the 1048576 bytes of memory that the session grants: ask for fewer"
+        ),
+        "{told}"
+    );
+    // An answer that is collected counts too.
+    let error = session.sql("SELECT a.*, b.* FROM t a, t b").await.unwrap().collect().await.unwrap_err();
+    assert!(matches!(&error, SqlError::Memory { why, .. } if why.contains("rows of the answer")), "{error}");
+    // Given out row by row, it does not.
+    let mut rows = session.sql("SELECT a.*, b.* FROM t a, t b").await.unwrap();
+    let mut count = 0;
+    while let Some(batch) = rows.next().await {
+        count += batch.unwrap().num_rows();
+    }
+    assert!(count > 100_000, "{count}");
+}
+
+#[tokio::test]
+async fn a_sort_that_does_not_fit_goes_on_on_disk_where_it_may() {
+    let spill = tempfile::tempdir().unwrap();
+    let statement = "SELECT a.note, b.id FROM t a, t b ORDER BY b.id, a.note";
+    let builder = || Session::builder().memory_limit_bytes(8 << 20);
+    let (_dir, without) = session(builder(), 600);
+    let rows = without.sql(statement).await.unwrap().collect().await;
+    assert!(matches!(rows, Err(SqlError::Memory { .. })), "{rows:?}");
+
+    let (_dir, with) = session(builder().spill_dir(spill.path()), 600);
+    let mut rows = with.sql(statement).await.unwrap();
+    let mut count = 0;
+    while let Some(batch) = rows.next().await {
+        count += batch.unwrap().num_rows();
+    }
+    assert!(count > 250_000, "{count}");
+    drop(rows);
+    assert_eq!(
+        std::fs::read_dir(spill.path()).unwrap().count(),
+        1,
+        "only the session's own directory is left"
+    );
+}
+
+#[tokio::test]
+async fn a_query_that_takes_too_long_is_ended() {
+    let (_dir, session) = session(Session::builder().timeout(Duration::from_millis(300)), 400);
+    let begun = std::time::Instant::now();
+    let endless = "SELECT count(*) FROM t a, t b, t c, t d WHERE a.metric + b.metric % 3 + c.metric % 5 + d.metric % 7 = 11";
+    let error = session.sql(endless).await.unwrap().collect().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the query took longer than 300 ms: narrow its range of times, or raise `timeout`"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    // The session answers others.
+    assert!(session.sql("SELECT count(*) FROM t").await.unwrap().collect().await.is_ok());
+}

@@ -1,0 +1,8 @@
+//! Everything about tables in SQL that shows from outside of the crate, in one program: linking `DataFusion` takes long.
+
+mod damage;
+mod explain;
+mod fixture;
+mod limits;
+mod same_answers;
+mod views;
