@@ -122,6 +122,11 @@ impl AnyStore {
         self.core.report()
     }
 
+    /// The table's directory.
+    pub fn dir(&self) -> &Path {
+        self.core.root()
+    }
+
     /// The columns that the table adds to the built-in ones.
     pub fn schema(&self) -> &TableSchema {
         self.core.source().schema()

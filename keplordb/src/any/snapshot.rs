@@ -99,6 +99,13 @@ impl AnySnapshot {
         query::rollups(self.asked(), &self.columns, from_day, to_day, by)
     }
 
+    /// The dim that the newest segment has a bloom filter on; `None` where it has none, or there is no segment.
+    pub fn bloom_dim(&self) -> Option<&str> {
+        let segments = self.moment.view().segments().iter();
+        let newest = segments.max_by_key(|entry| entry.segment.number())?;
+        self.schema().dims().nth(newest.segment.header().bloom_dim?)
+    }
+
     /// How many rows there were that were not deleted; exact. Cost: a look at each block in memory.
     pub fn live_rows(&self) -> u64 {
         self.moment.view().live_rows()
