@@ -45,11 +45,17 @@
 //! all rows and the first and last time need no scan. `EXPLAIN` shows it as `KeplorScan`; what stands above it, DataFusion
 //! does.
 //!
+//! # In and out
+//! [`import`] brings CSV, JSON Lines, Parquet and Arrow batches into a table, and goes on where it was stopped; [`export`] writes
+//! Parquet.
+//!
 //! # Columns
 //! [`schema::arrow_schema`] says how columns look in SQL. Names that are words of SQL (`user`) are quoted: `"user"`.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+pub mod export;
+pub mod import;
 pub mod schema;
 
 mod batch;

@@ -1,0 +1,339 @@
+//! An import from its beginning, or from where it was stopped, to its end. Steps and what a stop between them leaves: see the
+//! module's documentation.
+
+use std::collections::{HashMap, HashSet};
+
+use keplordb::any::{AnyEvent, AnyStore, Test};
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::columnar::ParquetReading;
+use super::csv::CsvReading;
+use super::error::ImportError;
+use super::journal::{Batch, Beginning, Entry, Journal, Totals};
+use super::json::JsonReading;
+use super::mapping::Binding;
+use super::reading::{Context, Outcome, Place, Reading};
+use super::rejects::{Rejection, Rejects};
+use super::source::Identity;
+use super::{Format, Import, Imported, Progress};
+
+/// Bytes of rows after which a batch ends: with [`Import::BATCH_ROWS`] it limits memory, and stays far below what a table takes at
+/// once.
+const BATCH_BYTES: usize = 16 << 20;
+
+pub(super) fn run(import: Import<'_>) -> Result<Imported, ImportError> {
+    let (journal, _) = import.paths();
+    let source = import.source.clone();
+    let mut rows = 0;
+    run_counting(import, &mut rows).map_err(|cause| match rows {
+        0 => cause,
+        _ => ImportError::Stopped { file: source, journal, rows, cause: Box::new(cause) },
+    })
+}
+
+/// `rows` are those that are in the table, also where the import ends with an error.
+fn run_counting(mut import: Import<'_>, rows: &mut u64) -> Result<Imported, ImportError> {
+    let (journal_path, rejects_path) = import.paths();
+    let binding = Binding::new(&import.mapping, import.store)?;
+    let identity = Identity::of(&import.source)?;
+    // The first row is read before anything is written: a source that is not what it should be leaves nothing behind.
+    let reading = open(&import, &binding, None)?;
+    if rejects_path.exists() && !Journal::is_there(&journal_path) {
+        return Err(ImportError::Exists { file: rejects_path });
+    }
+    let mapping = import.mapping.fields().iter().map(ToString::to_string).collect();
+    let beginning = Beginning::new(&import.source, identity, format!("{:?}", import.format), mapping);
+    import.pass()?;
+    let (journal, last) = Journal::open(&journal_path, &import.source, &beginning)?;
+    import.pass()?;
+
+    let totals = match last {
+        None => Totals::default(),
+        Some(Entry::Batch(batch)) => batch.before,
+        Some(Entry::Done(totals)) => totals,
+    };
+    *rows = totals.rows;
+    let below = import.store.snapshot().below();
+    if below < totals.sequence {
+        return Err(ImportError::Journal {
+            journal: journal_path,
+            line: 1,
+            what: "it is of another table, or of a later state of this one: rows that were imported are not there; remove it to \
+                   import all rows"
+                .to_owned(),
+        });
+    }
+    let mut run = Run {
+        hash: identity.hash,
+        rejects: Rejects::open(&rejects_path, totals.rejects_bytes)?,
+        import,
+        binding: &binding,
+        reading,
+        journal,
+        totals: Totals { sequence: below, ..totals },
+        rows,
+        rows_before: totals.rows,
+        bytes_total: identity.bytes,
+    };
+    match last {
+        Some(Entry::Done(_)) => return Ok(run.imported()),
+        Some(Entry::Batch(batch)) => run.go_on(&batch)?,
+        None => {}
+    }
+    run.to_end()?;
+    let now = Identity::of(&run.import.source)?;
+    if now != identity {
+        return Err(ImportError::SourceChanged {
+            file: run.import.source.clone(),
+            journal: journal_path,
+            what: "it was written to meanwhile".to_owned(),
+        });
+    }
+    run.journal.push(&Entry::Done(run.totals))?;
+    run.import.pass()?;
+    Ok(run.imported())
+}
+
+fn open(
+    import: &Import<'_>,
+    binding: &Binding,
+    place: Option<Place>,
+) -> Result<Box<dyn Reading>, ImportError> {
+    Ok(match &import.format {
+        Format::Csv(csv) => Box::new(CsvReading::open(&import.source, csv, binding, place)?),
+        Format::JsonLines => Box::new(JsonReading::open(&import.source, binding, place)?),
+        Format::Parquet => Box::new(ParquetReading::open(&import.source, binding, place)?),
+    })
+}
+
+/// An import under way.
+struct Run<'r, 'a> {
+    import: Import<'a>,
+    binding: &'r Binding,
+    /// Of the source.
+    hash: u64,
+    reading: Box<dyn Reading>,
+    journal: Journal,
+    rejects: Rejects,
+    /// Of everything before the batch that is being read.
+    totals: Totals,
+    rows: &'r mut u64,
+    rows_before: u64,
+    bytes_total: u64,
+}
+
+/// Rows of the source that go into the table together.
+struct Parsed {
+    events: Vec<AnyEvent>,
+    keys: Vec<u64>,
+    rejected: u64,
+}
+
+impl Run<'_, '_> {
+    /// Reads the batch of the journal's last entry again, and appends it unless it is in the table.
+    fn go_on(&mut self, batch: &Batch) -> Result<(), ImportError> {
+        let place = Place { offset: batch.offset, line: batch.line };
+        self.reading = open(&self.import, self.binding, Some(place))?;
+        let parsed = self.read(batch.end, usize::MAX, usize::MAX)?;
+        let found = Batch {
+            end: self.reading.place().offset,
+            rows: parsed.events.len() as u64,
+            hash: hash_of(&parsed.keys),
+            ..*batch
+        };
+        if found != *batch {
+            return Err(ImportError::SourceChanged {
+                file: self.import.source.clone(),
+                journal: self.journal.path().to_owned(),
+                what: format!("the rows from line {} on are others", batch.line),
+            });
+        }
+        self.rejects.sync()?;
+        if is_in_table(self.import.store, self.binding, batch.before.sequence, &parsed.keys)? {
+            self.count(&parsed, self.totals.sequence);
+            self.rows_before = self.totals.rows;
+            return Ok(());
+        }
+        self.append(parsed)
+    }
+
+    fn to_end(&mut self) -> Result<(), ImportError> {
+        loop {
+            let Place { offset, line } = self.reading.place();
+            let parsed = self.read(u64::MAX, self.import.batch_rows, BATCH_BYTES)?;
+            if parsed.events.is_empty() && parsed.rejected == 0 {
+                return Ok(());
+            }
+            self.import.pass()?;
+            self.rejects.sync()?;
+            self.import.pass()?;
+            let batch = Batch {
+                before: self.totals,
+                offset,
+                line,
+                end: self.reading.place().offset,
+                rows: parsed.events.len() as u64,
+                hash: hash_of(&parsed.keys),
+            };
+            self.journal.push(&Entry::Batch(batch))?;
+            self.import.pass()?;
+            self.append(parsed)?;
+        }
+    }
+
+    /// Reads rows up to a place, and no more than `rows_max` that can be taken, or than have `bytes_max`.
+    fn read(&mut self, end: u64, rows_max: usize, bytes_max: usize) -> Result<Parsed, ImportError> {
+        let context = Context { path: &self.import.source, binding: self.binding, hash: self.hash };
+        let mut parsed = Parsed { events: Vec::new(), keys: Vec::new(), rejected: 0 };
+        let mut bytes = 0;
+        while parsed.events.len() < rows_max && bytes < bytes_max && self.reading.place().offset < end {
+            match self.reading.next(self.import.store, &context)? {
+                Some(Outcome::Row(row)) => {
+                    bytes += row.bytes;
+                    parsed.events.push(row.event);
+                    parsed.keys.push(row.key);
+                }
+                Some(Outcome::Rejected(rejection)) => {
+                    bytes += rejection.text.len();
+                    parsed.rejected += 1;
+                    self.rejects.push(&rejection);
+                    if self.totals.rejected + parsed.rejected > self.import.rejects_max {
+                        self.rejects.sync()?;
+                        return Err(self.too_many(&rejection));
+                    }
+                }
+                None => break,
+            }
+        }
+        Ok(parsed)
+    }
+
+    fn too_many(&self, last: &Rejection) -> ImportError {
+        let reason = match last.column.as_str() {
+            "" => last.reason.clone(),
+            column => format!("{column}: {}", last.reason),
+        };
+        ImportError::TooManyRejects {
+            file: self.import.source.clone(),
+            rejects: self.rejects.path().to_owned(),
+            limit: self.import.rejects_max,
+            line: last.line,
+            reason,
+        }
+    }
+
+    fn append(&mut self, mut parsed: Parsed) -> Result<(), ImportError> {
+        let events = std::mem::take(&mut parsed.events);
+        let sequence = match events.is_empty() {
+            true => self.totals.sequence,
+            false => self.import.store.append_batch_durable(events)?.last + 1,
+        };
+        self.count(&parsed, sequence);
+        self.import.pass()?;
+        let progress = Progress {
+            rows: self.totals.rows,
+            rejected: self.totals.rejected,
+            bytes: self.reading.file_bytes(),
+            bytes_total: self.bytes_total,
+        };
+        (self.import.each)(&progress);
+        Ok(())
+    }
+
+    /// Counts a batch that is in the table.
+    fn count(&mut self, parsed: &Parsed, sequence: u64) {
+        self.totals = Totals {
+            rows: self.totals.rows + parsed.keys.len() as u64,
+            rejected: self.totals.rejected + parsed.rejected,
+            rejects_bytes: self.rejects.bytes(),
+            sequence,
+        };
+        *self.rows = self.totals.rows;
+    }
+
+    fn imported(&self) -> Imported {
+        Imported {
+            rows: self.totals.rows,
+            rows_before: self.rows_before,
+            rejected: self.totals.rejected,
+            rejects: self.rejects.path().to_owned(),
+            journal: self.journal.path().to_owned(),
+        }
+    }
+}
+
+impl Import<'_> {
+    /// Between two steps: where tests stop an import.
+    #[cfg(test)]
+    fn pass(&mut self) -> Result<(), ImportError> {
+        match &mut self.steps_left {
+            Some(0) => {
+                let stopped = std::io::Error::other("stopped by the test");
+                Err(ImportError::io("importing", &self.source, stopped))
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "tests stop an import here")]
+    fn pass(&mut self) -> Result<(), ImportError> {
+        Ok(())
+    }
+}
+
+fn hash_of(keys: &[u64]) -> u64 {
+    let mut hash = Xxh3Default::new();
+    keys.iter().for_each(|key| hash.update(&key.to_le_bytes()));
+    hash.digest()
+}
+
+/// Whether a batch of rows with these keys is in the table, where it would have sequences from `from` on.
+///
+/// A batch is there in whole or not at all, in its order and with sequences that follow each other; some of its rows may have been
+/// deleted since, and others may have appended the very same rows. So it is there if at some place at least half of its rows are,
+/// and no other one.
+fn is_in_table(store: &AnyStore, binding: &Binding, from: u64, keys: &[u64]) -> Result<bool, ImportError> {
+    let snapshot = store.snapshot();
+    if snapshot.below() <= from || keys.is_empty() {
+        return Ok(keys.is_empty());
+    }
+    // All rows that were appended since; commonly those of one batch.
+    let mut rows: Vec<(u64, u64)> = Vec::new();
+    let lo = i64::try_from(from).unwrap_or(i64::MAX);
+    let younger = snapshot.filter("sequence", Test::Between { lo, hi: i64::MAX })?;
+    snapshot.query().filter(&younger).scan(|row| {
+        rows.push((row.view().sequence(), binding.key_of(row)?));
+        Ok(())
+    })?;
+    rows.sort_unstable();
+
+    let mut places: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (place, key) in keys.iter().enumerate() {
+        places.entry(*key).or_default().push(place);
+    }
+    let mut tried = HashSet::new();
+    for (sequence, key) in &rows {
+        for place in places.get(key).into_iter().flatten() {
+            let Some(first) = sequence.checked_sub(*place as u64).filter(|first| *first >= from) else {
+                continue;
+            };
+            if first + keys.len() as u64 > snapshot.below() || !tried.insert(first) {
+                continue;
+            }
+            let start = rows.partition_point(|(sequence, _)| *sequence < first);
+            let end = rows.partition_point(|(sequence, _)| *sequence < first + keys.len() as u64);
+            let is_of_batch = |(sequence, key): &(u64, u64)| {
+                usize::try_from(sequence - first).is_ok_and(|place| keys[place] == *key)
+            };
+            if 2 * (end - start) >= keys.len() && rows[start..end].iter().all(is_of_batch) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,460 @@
+//! Imports as a whole: what comes in equals what was written, malformed rows are reported where they stand, and an import that is
+//! stopped at any step, and again, loses and doubles nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use keplordb::TableSchema;
+use keplordb::any::{AnyRow, AnyStore};
+use tempfile::TempDir;
+
+use super::*;
+
+fn schema() -> TableSchema {
+    TableSchema::new(1).dim("user").counter("tokens").label("note")
+}
+
+fn open(dir: &TempDir) -> AnyStore {
+    AnyStore::open_or_create(dir.path().join("calls"), schema()).unwrap()
+}
+
+fn mapping() -> Mapping {
+    Mapping::new()
+        .time("at", TimeFormat::Seconds)
+        .column("user", "user")
+        .column("tokens", "tokens")
+        .column("note", "note")
+        .field(Field::new("price", "metric").digits(2).or(-1))
+        .column("status", "status")
+}
+
+const HEADER: &str = "at,user,tokens,note,price,status,unused\n";
+
+fn write(dir: &TempDir, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+    let path = dir.path().join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// Rows without their sequences.
+fn rows(store: &AnyStore) -> Vec<Vec<String>> {
+    let values = |row: AnyRow| {
+        let named = row.iter().filter(|(column, _)| column.name != "sequence");
+        named.map(|(_, value)| value.to_string()).collect()
+    };
+    store.query().oldest_first().rows().unwrap().into_iter().map(values).collect()
+}
+
+#[test]
+fn rows_of_csv_and_of_json_lines_are_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let csv = "at,user,tokens,note,price,status,unused\r\n\
+               1.5,alice,7,\"say \"\"no\"\",\r\nor yes\",12.5,200,x\r\n\
+               2,,0,,,404,\"\"\r\n";
+    let json = r#"{"at": 1.5, "user": "alice", "tokens": 7, "note": "say \"no\",\r\nor yes", "price": 12.50, "status": 200}
+                  {"at": "2", "user": null, "tokens": 0, "note": "", "price": null, "status": "404", "x": [{}]}"#;
+    let mut found = Vec::new();
+    for (name, text) in [("a.csv", csv.as_bytes()), ("a.jsonl", json.as_bytes())] {
+        for is_packed in [false, true] {
+            let dir = tempfile::tempdir_in(dir.path()).unwrap();
+            let store = open(&dir);
+            let text = if is_packed { zstd::encode_all(text, 3).unwrap() } else { text.to_vec() };
+            let source = write(&dir, name, text);
+            let import = match name {
+                "a.csv" => Import::csv(&store, source, mapping()),
+                _ => Import::json_lines(&store, source, mapping()),
+            };
+            let imported = import.run().unwrap();
+            assert_eq!((imported.rows, imported.rows_before, imported.rejected), (2, 0, 0));
+            assert!(!imported.rejects.exists());
+            let mut rows = rows(&store);
+            for row in &mut rows {
+                assert!(row[1].len() > 17, "an id is made: {}", row[1]);
+                row[1].clear();
+            }
+            found.push(rows);
+        }
+    }
+    let wanted = [
+        ["1500000000", "", "1250", "0", "0", "200", "0", "alice", "7", "say \"no\",\r\nor yes"],
+        ["2000000000", "", "-1", "0", "0", "404", "0", "", "0", ""],
+    ];
+    for rows in found {
+        assert_eq!(rows, wanted);
+    }
+}
+
+/// (line, column, beginning of the reason, text) of each row of the side file.
+fn rejected(path: &Path) -> Vec<(u64, String, String, String)> {
+    let mut reader = ::csv::Reader::from_path(path).unwrap();
+    assert_eq!(reader.headers().unwrap(), vec!["line", "column", "reason", "text"]);
+    reader.deserialize().map(Result::unwrap).collect()
+}
+
+#[test]
+fn malformed_rows_of_csv_are_reported_each_with_its_place_and_reason() {
+    let cases: &[(&[u8], &str, &str)] = &[
+        (b"1,a,1,n,1,200", "", "the row has 6 fields instead of 7"),
+        (b"1,a,1,n,1,200,,", "", "the row has 8 fields instead of 7"),
+        (b"x,a,1,n,1,200,", "at", "\"x\" is not a number"),
+        (b",a,1,n,1,200,", "at", "is empty, a time is needed"),
+        (b"1e18,a,1,n,1,200,", "at", "\"1e18\" does not fit a number of 64 bits"),
+        (b"1,a,many,n,1,200,", "tokens", "\"many\" is not a number"),
+        (b"1,a,,n,1,200,", "tokens", "is empty, a number is needed"),
+        (
+            b"1,a,-1,n,1,200,",
+            "tokens",
+            "tokens is not legal: the column holds numbers from 0 to 4294967295, not the number -1",
+        ),
+        (b"1,a,4294967296,n,1,200,", "tokens", "tokens is not legal"),
+        (b"1,a,1.5,n,1,200,", "tokens", "\"1.5\" has more decimals than are kept"),
+        (b"1,a,1,n,1.001,200,", "price", "\"1.001\" has more decimals than are kept"),
+        (b"1,a,1,n,1,70000,", "status", "status is not legal: the column holds numbers from 0 to 65535"),
+        (b"1,a\xff,1,n,1,200,", "user", "byte 4 of the row is not UTF-8"),
+        (b"\"1\"x,a,1,n,1,200,", "", "there is text between a closing quote and the end of its field"),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let mut text = HEADER.as_bytes().to_vec();
+    for (row, ..) in cases {
+        text.extend_from_slice(row);
+        text.extend_from_slice(b"\n3,\"sound\n\",1,n,1,200,\n");
+    }
+    text.extend_from_slice(b"4,\"never closed,1\n5,after,1,n,1,200,");
+    let source = write(&dir, "a.csv", &text);
+    let imported = Import::csv(&store, &source, mapping()).run().unwrap();
+    assert_eq!((imported.rows, imported.rejected), (cases.len() as u64 + 1, cases.len() as u64 + 1));
+    assert_eq!(imported.rejects, dir.path().join("a.csv.rejects.csv"));
+    let rejected = rejected(&imported.rejects);
+    for ((text, column, reason), (place, found)) in cases.iter().zip(rejected.iter().enumerate()) {
+        assert_eq!((found.0, found.1.as_str()), (2 + 3 * place as u64, *column), "{found:?}");
+        assert!(found.2.starts_with(reason), "{found:?}");
+        assert_eq!(found.3, String::from_utf8_lossy(text));
+    }
+    let last = rejected.last().unwrap();
+    assert_eq!((last.2.as_str(), last.3.as_str()), ("a quote is not closed", "4,\"never closed,1"));
+    assert_eq!(rows(&store).last().unwrap()[7], "after");
+}
+
+#[test]
+fn malformed_rows_of_json_lines_are_reported_each_with_its_place_and_reason() {
+    let cases = [
+        ("{\"at\": 1", "", "the line is no JSON object: a comma or the object's end is missing, at byte 9"),
+        ("[1, 2]", "", "the line is no JSON object: there is no object, at byte 1"),
+        (
+            "{\"at\": 1} {\"at\": 2}",
+            "",
+            "the line is no JSON object: there is more behind the object, at byte 11",
+        ),
+        ("{\"at\": true, \"usage\": {\"tokens\": 1}}", "at", "\"true\" is not a number"),
+        ("{\"usage\": {\"tokens\": 1}}", "at", "the object has no such key"),
+        ("{\"at\": null, \"usage\": {\"tokens\": 1}}", "at", "is empty, a time is needed"),
+        ("{\"at\": 1}", "/usage/tokens", "the object has no such key"),
+        (
+            "{\"at\": 1, \"usage\": 5}",
+            "/usage/tokens",
+            "there is no object that could have the key \"tokens\"",
+        ),
+        ("{\"at\": 1, \"usage\": {\"tokens\": {}}}", "/usage/tokens", "\"{}\" is not a number"),
+        (
+            "{\"at\": 1, \"usage\": {\"tokens\": 1}, \"user\": \"\\ud800\"}",
+            "user",
+            "has an escape that is half a character",
+        ),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let sound = "\n{\"at\": 2, \"usage\": {\"tokens\": 3}}\n";
+    let text: String = cases.iter().flat_map(|(line, ..)| [line, sound]).collect();
+    let mapping = Mapping::new()
+        .time("at", TimeFormat::Seconds)
+        .column("/usage/tokens", "tokens")
+        .field(Field::new("user", "user").optional());
+    let source = write(&dir, "a.jsonl", text);
+    let imported = Import::json_lines(&store, &source, mapping.clone()).run().unwrap();
+    assert_eq!((imported.rows, imported.rejected), (cases.len() as u64, cases.len() as u64));
+    for ((text, column, reason), (place, found)) in
+        cases.iter().zip(rejected(&imported.rejects).iter().enumerate())
+    {
+        assert_eq!((found.0, found.1.as_str(), found.3.as_str()), (1 + 2 * place as u64, *column, *text));
+        assert!(found.2.starts_with(reason), "{found:?}");
+    }
+    let array = write(&dir, "b.json", "[\n{\"at\": 1}\n]");
+    let refused = Import::json_lines(&store, &array, mapping).run().unwrap_err().to_string();
+    assert!(
+        refused.contains("b.json is one JSON array; JSON Lines have an object on each line"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn sources_and_mappings_that_do_not_fit_are_refused_and_leave_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let sound = write(&dir, "a.csv", format!("{HEADER}1,a,1,n,1,200,\n"));
+    let time = || Mapping::new().time("at", TimeFormat::Seconds);
+    let refused = |text: Option<&str>, mapping: Mapping, why: &str| {
+        let source = text.map_or_else(|| sound.clone(), |text| write(&dir, "b.csv", text));
+        let error = Import::csv(&store, source, mapping).run().unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    refused(None, Mapping::new(), "no column of the source becomes \"ts_ns\", the time of the events");
+    refused(None, time().column("user", "usr"), "there is no column \"usr\"; the columns are ts_ns, id,");
+    refused(
+        None,
+        time().column("user", "user").column("note", "user"),
+        "two columns of the source are to become \"user\"",
+    );
+    refused(None, time().column("user", "sequence"), "the engine gives the sequence itself; leave it out");
+    refused(None, Mapping::new().column("at", "ts_ns"), "\"ts_ns\" needs a time format: map it by `time`");
+    refused(
+        None,
+        Mapping::new().field(Field::time("at", TimeFormat::Seconds).or(0)),
+        "a time has no digits, factor or default",
+    );
+    refused(None, time().field(Field::new("user", "user").digits(2)), "\"user\" holds texts");
+    refused(
+        None,
+        time().field(Field::new("price", "metric").digits(19)),
+        "\"metric\" would keep more than 18 decimals",
+    );
+    refused(
+        None,
+        time().column("usr", "user"),
+        "a.csv do not fit: there is no column \"usr\"; the columns are at, user,",
+    );
+    refused(Some("at,user,user\n"), time().column("user", "user"), "there are two columns \"user\"");
+    refused(Some(""), time(), "the first line has no columns' names");
+    refused(Some("\"at\n1,2\n"), time(), "the first line has no columns' names");
+    let nonsense = Csv::default().delimiter(b'"');
+    assert!(Import::csv_as(&store, &sound, nonsense, time()).run().is_err());
+    write(&dir, "a.csv.rejects.csv", "mine");
+    refused(None, time(), "a.csv.rejects.csv is there already");
+    assert_eq!(fs::read(dir.path().join("a.csv.rejects.csv")).unwrap(), b"mine");
+    assert_eq!(rows(&store).len(), 0);
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 4, "the table, two sources, and what was there: {left:?}");
+}
+
+#[test]
+fn files_may_lack_names_and_what_is_optional() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let source = write(&dir, "a.csv", "\u{feff}1;'al;ice'\n2;bob\n");
+    let csv = Csv::default().delimiter(b';').quote(b'\'').columns(["at", "user"]);
+    let mapping = Mapping::new()
+        .time("at", TimeFormat::Seconds)
+        .column("user", "user")
+        .field(Field::new("tokens", "tokens").optional())
+        .field(Field::new("note", "note").optional());
+    assert_eq!(Import::csv_as(&store, source, csv, mapping).run().unwrap().rows, 2);
+    let users: Vec<_> = rows(&store).into_iter().map(|row| row[7].clone()).collect();
+    assert_eq!(users, ["al;ice", "bob"]);
+}
+
+#[test]
+fn too_many_rejected_rows_end_the_import_and_more_let_it_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let mut text = HEADER.to_owned();
+    for row in 0..100 {
+        text += if row % 10 == 9 { "1,a,x,n,1,200,\n" } else { "1,a,1,n,1,200,\n" };
+    }
+    let source = write(&dir, "a.csv", text);
+    let import = || Import::csv(&store, &source, mapping()).batch_rows(8);
+    let Err(ImportError::Stopped { rows: landed, cause, .. }) = import().rejects_max(4).run() else {
+        panic!("it must stop")
+    };
+    assert!(
+        cause.to_string().starts_with("more than 4 rows of ")
+            && cause
+                .to_string()
+                .contains("a.csv were rejected, the last one in line 51: tokens: \"x\" is not a number; "),
+        "{cause}"
+    );
+    assert_eq!(landed, rows(&store).len() as u64);
+    assert_eq!(rejected(&dir.path().join("a.csv.rejects.csv")).len(), 5);
+
+    let imported = import().rejects_max(10).run().unwrap();
+    assert_eq!((imported.rows, imported.rows_before, imported.rejected), (90, landed, 10));
+    assert_eq!(rows(&store).len(), 90);
+    let lines: Vec<u64> = rejected(&imported.rejects).iter().map(|row| row.0).collect();
+    assert_eq!(lines, (0..10).map(|ten| 11 + 10 * ten).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_import_that_is_through_adds_nothing_until_its_journal_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let source = write(&dir, "a.csv", format!("{HEADER}1,a,1,n,1,200,\n2,b,1,n,1,200,\n"));
+    let run = |mapping: Mapping| Import::csv(&store, &source, mapping).run();
+    let first = run(mapping()).unwrap();
+    let journal = first.journal.file_name().unwrap().to_str().unwrap();
+    assert!(journal.starts_with("calls.a.csv.") && journal.ends_with(".import"), "{journal}");
+    assert_eq!(first.journal.parent(), Some(dir.path()));
+    let again = run(mapping()).unwrap();
+    assert_eq!((again.rows, again.rows_before), (2, 2));
+    assert_eq!(rows(&store).len(), 2);
+
+    let other = run(mapping().column("unused", "id")).unwrap_err().to_string();
+    assert!(other.contains("line 1: the import began with another mapping or format"), "{other}");
+
+    fs::write(&source, format!("{HEADER}1,a,1,n,1,200,\n2,c,1,n,1,200,\n")).unwrap();
+    let changed = run(mapping()).unwrap_err().to_string();
+    assert!(changed.contains("a.csv has changed since its import began"), "{changed}");
+    assert_eq!(rows(&store).len(), 2);
+
+    fs::remove_file(&first.journal).unwrap();
+    assert_eq!(run(mapping()).unwrap().rows_before, 0);
+    assert_eq!(rows(&store).len(), 4);
+
+    // A table that was made anew has none of the rows that the journal speaks of.
+    drop(store);
+    fs::remove_dir_all(dir.path().join("calls")).unwrap();
+    let refused = Import::csv(&open(&dir), &source, mapping()).run().unwrap_err().to_string();
+    assert!(refused.contains("it is of another table, or of a later state of this one"), "{refused}");
+}
+
+#[test]
+fn progress_is_told_after_each_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let text = format!("{HEADER}{}", "1,a,1,n,1,200,\n".repeat(10));
+    let source = write(&dir, "a.csv", &text);
+    let mut told = Vec::new();
+    Import::csv(&store, &source, mapping())
+        .batch_rows(4)
+        .on_progress(|progress| told.push((progress.rows, progress.bytes_total)))
+        .run()
+        .unwrap();
+    assert_eq!(told, [4, 8, 10].map(|rows| (rows, text.len() as u64)));
+}
+
+/// A source in which everything can go wrong: rejected rows, line ends in fields, ids that are missing or doubled.
+fn eventful(rows: usize) -> String {
+    let mut text = "at,user,tokens,note,price,status,id\n".to_owned();
+    for row in 0..rows {
+        text += &match row % 7 {
+            0 => format!("{row},\"a\nb\",{row},,1,200,\n"),
+            1 => format!("{row},c,{row},,1,200,same\n"),
+            2 => format!("7,c,{row},,1,200,same\n"),
+            3 => format!("{row},d,x{row},,1,200,i{row}\n"),
+            _ => format!("{row},d,{row},,1,200,i{row}\n"),
+        };
+    }
+    text
+}
+
+fn with_ids() -> Mapping {
+    mapping().column("id", "id")
+}
+
+#[test]
+fn an_import_stopped_at_any_two_steps_loses_and_doubles_nothing() {
+    let whole = tempfile::tempdir().unwrap();
+    let text = eventful(24);
+    let import = |dir: &TempDir, steps: Option<u32>| {
+        let store = open(dir);
+        // What others append meanwhile must confuse nobody, even where it is as a row of the source in all that is imported.
+        let mut twin = store.event(7_000_000_000).set("id", "same").unwrap().set("user", "c").unwrap();
+        for (column, number) in [("tokens", 2), ("metric", 100), ("status", 200), ("latency_ms", 1)] {
+            twin = twin.set(column, number).unwrap();
+        }
+        store.append(twin).unwrap();
+        let source = dir.path().join("a.csv");
+        let mut import = Import::csv(&store, source, with_ids()).batch_rows(8);
+        import.steps_left = steps;
+        let done = import.run();
+        let mut rows: Vec<_> = rows(&store).into_iter().filter(|row| row[3] != "1").collect();
+        rows.sort();
+        (done, rows)
+    };
+    write(&whole, "a.csv", &text);
+    let (done, wanted) = import(&whole, None);
+    let done = done.unwrap();
+    assert_eq!((done.rows, done.rejected, wanted.len()), (21, 3, 21));
+    let rejects = fs::read(&done.rejects).unwrap();
+
+    let mut pairs = 0;
+    for first in 0.. {
+        let mut is_stopped = false;
+        for second in 0.. {
+            let dir = tempfile::tempdir().unwrap();
+            write(&dir, "a.csv", &text);
+            let (stopped, landed) = import(&dir, Some(first));
+            let Err(error) = stopped else { break };
+            is_stopped = true;
+            match error {
+                ImportError::Stopped { rows, .. } => assert_eq!(rows, landed.len() as u64),
+                _ => assert_eq!(landed.len(), 0),
+            }
+            let (stopped, _) = import(&dir, Some(second));
+            let (done, found) = import(&dir, None);
+            let done = done.unwrap();
+            assert_eq!(found, wanted, "stopped at {first} and {second}");
+            assert_eq!((done.rows, done.rejected), (21, 3), "stopped at {first} and {second}");
+            assert_eq!(fs::read(&done.rejects).unwrap(), rejects, "stopped at {first} and {second}");
+            pairs += 1;
+            if stopped.is_ok() {
+                break;
+            }
+        }
+        if !is_stopped {
+            break;
+        }
+    }
+    assert!(pairs > 100, "{pairs}");
+}
+
+#[test]
+fn random_tables_come_back_from_csv_and_json_lines() {
+    for seed in 0..60 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["ts_ns", "user", "tokens", "note", "metric", "status", "id"];
+        let (is_crlf, is_packed) = (random.bool(), random.bool());
+        let terminator = if is_crlf { ::csv::Terminator::CRLF } else { ::csv::Terminator::Any(b'\n') };
+        let mut lines = ::csv::WriterBuilder::new().terminator(terminator).from_writer(Vec::new());
+        lines.write_record(names).unwrap();
+        let mut objects = Vec::new();
+        let mut wanted: Vec<Vec<String>> = Vec::new();
+        for row in 0..random.usize(0..60) {
+            let mut text = |chars: &str, most: usize| -> String {
+                let chars: Vec<char> = chars.chars().collect();
+                (0..random.usize(0..most)).map(|_| chars[random.usize(0..chars.len())]).collect()
+            };
+            let (user, note) = (text("ac\"',;\r\n é😀", 6), text("xyz\\/\"\t\u{1}\u{7f}\r\n,", 20));
+            let (ts_ns, tokens) = (random.i64(..), random.u32(..));
+            let (metric, status, id) = (random.i64(..), random.u16(..), format!("i{row}"));
+            lines.serialize((ts_ns, &user, tokens, &note, metric, status, &id)).unwrap();
+            let object = serde_json::json!({
+                "ts_ns": ts_ns, "user": user, "tokens": tokens, "note": note, "metric": metric, "status": status, "id": id,
+            });
+            objects.extend_from_slice(object.to_string().as_bytes());
+            objects.extend_from_slice(if is_crlf { b"\r\n" } else { b"\n" });
+            let zero = || "0".to_owned();
+            let numbers = [metric.to_string(), zero(), zero(), status.to_string(), zero()];
+            let mut row = vec![ts_ns.to_string(), id];
+            row.extend(numbers);
+            row.extend([user, tokens.to_string(), note]);
+            wanted.push(row);
+        }
+        wanted.sort();
+        let pack = |text: Vec<u8>| if is_packed { zstd::encode_all(&*text, 1).unwrap() } else { text };
+        let csv = write(&dir, "a.csv", pack(lines.into_inner().unwrap()));
+        let json = write(&dir, "a.jsonl", pack(objects));
+        for source in [csv, json] {
+            let tables = tempfile::tempdir().unwrap();
+            let store = open(&tables);
+            let mapping = Mapping::by_name(store.columns());
+            let import = match source.extension().unwrap().to_str() {
+                Some("csv") => Import::csv(&store, &source, mapping),
+                _ => Import::json_lines(&store, &source, mapping),
+            };
+            import.batch_rows(random.usize(1..20)).rejects_max(0).run().unwrap();
+            let mut found = rows(&store);
+            found.sort();
+            assert_eq!(found, wanted, "seed {seed}");
+        }
+    }
+}
