@@ -4,6 +4,8 @@ use datafusion::common::DataFusionError;
 use keplordb::DbError;
 use thiserror::Error;
 
+use crate::as_of::AsOfError;
+
 /// The crate's result.
 pub type Result<T, E = SqlError> = std::result::Result<T, E>;
 
@@ -57,6 +59,9 @@ pub enum SqlError {
         /// The limit of the session, in milliseconds.
         limit_ms: u128,
     },
+    /// Time travel that cannot be answered. The message says where in the statement, and what to write instead.
+    #[error(transparent)]
+    AsOf(#[from] AsOfError),
     /// A query failed on its way: a cast of a value that does not fit, a division by zero, an overflow.
     #[error("the query failed: {0}")]
     Execution(#[source] DataFusionError),
@@ -66,10 +71,13 @@ impl SqlError {
     /// What `DataFusion` reports, in our words; an error of ours that it carries comes out as it went in.
     pub(crate) fn of(error: DataFusionError, limit_bytes: usize) -> Self {
         let root = error.find_root();
-        if let DataFusionError::External(inner) = root
-            && let Some(ours) = inner.downcast_ref::<DbError>()
-        {
-            return Self::Engine(ours.clone());
+        if let DataFusionError::External(inner) = root {
+            if let Some(ours) = inner.downcast_ref::<DbError>() {
+                return Self::Engine(ours.clone());
+            }
+            if let Some(ours) = inner.downcast_ref::<AsOfError>() {
+                return Self::AsOf(ours.clone());
+            }
         }
         let text = |error: &DataFusionError| error.message().into_owned();
         match root {
@@ -95,6 +103,7 @@ impl From<SqlError> for DataFusionError {
     fn from(error: SqlError) -> Self {
         match error {
             SqlError::Engine(error) => external(error),
+            SqlError::AsOf(error) => error.into(),
             SqlError::Execution(error) => error,
             error => Self::External(Box::new(error)),
         }

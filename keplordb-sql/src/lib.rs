@@ -49,11 +49,15 @@
 //! [`import`] brings CSV, JSON Lines, Parquet and Arrow batches into a table, and goes on where it was stopped; [`export`] writes
 //! Parquet.
 //!
+//! # Time travel
+//! `calls AS OF SEQUENCE 42` and `calls AS OF TIMESTAMP '2024-01-31'` are a table as it was; see [`as_of`].
+//!
 //! # Columns
 //! [`schema::arrow_schema`] says how columns look in SQL. Names that are words of SQL (`user`) are quoted: `"user"`.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+pub mod as_of;
 pub mod export;
 pub mod import;
 pub mod schema;

@@ -9,19 +9,20 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider};
-use datafusion::common::DataFusionError;
 use datafusion::common::utils::memory::RecordBatchMemoryCounter;
+use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, GreedyMemoryPool, MemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{DataFrame, SQLOptions, SessionConfig, SessionContext};
-use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::{Stream, StreamExt};
 use tokio::time::Sleep;
 
+use crate::as_of::{self, AsOfPlanner};
 use crate::catalog::KeplorSchema;
 use crate::error::{Result, SqlError};
 use crate::table::KeplorTable;
@@ -264,15 +265,54 @@ impl Session {
     /// # Errors
     /// [`Syntax`](SqlError::Syntax) for what is no SQL, or several statements; [`NotAQuery`](SqlError::NotAQuery) for
     /// statements that would change something; [`Plan`](SqlError::Plan) for tables, columns and functions that there are
-    /// not; [`Engine`](SqlError::Engine) when a table cannot be read; [`TooSlow`](SqlError::TooSlow).
+    /// not; [`AsOf`](SqlError::AsOf) for [time travel](crate::as_of) that cannot be answered; [`Engine`](SqlError::Engine) when
+    /// a table cannot be read; [`TooSlow`](SqlError::TooSlow).
     ///
     /// # Panics
     /// Outside of a tokio runtime; with a `timeout`, on one without its timer.
     pub async fn sql(&self, statement: &str) -> Result<Rows> {
+        self.ask(statement, None).await
+    }
+
+    /// Answers a question with parameters: `$1`, `$2` have the values of a list, `$name` those of a map.
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql); [`Plan`](SqlError::Plan) and [`AsOf`](SqlError::AsOf) where a parameter has no value.
+    ///
+    /// # Panics
+    /// As [`sql`](Self::sql).
+    ///
+    /// ```
+    /// use datafusion::common::ScalarValue;
+    /// use keplordb::TableSchema;
+    /// use keplordb::any::AnyStore;
+    /// use keplordb_sql::Session;
+    ///
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = AnyStore::open_or_create(dir.path().join("calls"), TableSchema::new(1).counter("tokens"))?;
+    /// for second in 0..10 {
+    ///     let call = store.event(1_700_000_000_000_000_000 + second * 1_000_000_000);
+    ///     store.append(call.set("tokens", second)?)?;
+    /// }
+    /// let session = Session::builder().build()?;
+    /// session.register("calls", store);
+    /// let params = vec![ScalarValue::from("2023-11-14 22:13:25"), ScalarValue::from(3_i64)];
+    /// let rows = session.sql_with("SELECT ts FROM calls AS OF $1 WHERE tokens > $2", params).await?;
+    /// assert_eq!(rows.collect().await?.iter().map(|batch| batch.num_rows()).sum::<usize>(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn sql_with(&self, statement: &str, params: impl Into<ParamValues>) -> Result<Rows> {
+        self.ask(statement, Some(params.into())).await
+    }
+
+    async fn ask(&self, statement: &str, params: Option<ParamValues>) -> Result<Rows> {
         let deadline = self.limits.timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
         let begun = async {
-            let plan = self.plan(statement).await?;
-            let frame = DataFrame::new(self.context.state(), plan);
+            let (state, plan) = self.planned(statement, params).await?;
+            let frame = DataFrame::new(state, plan);
             frame.execute_stream().await.map_err(|error| self.limits.error(error))
         };
         let (stream, deadline) = match deadline {
@@ -293,16 +333,31 @@ impl Session {
     /// # Errors
     /// As [`sql`](Self::sql).
     pub async fn plan(&self, statement: &str) -> Result<LogicalPlan> {
-        let statement = parse(statement).map_err(|error| self.limits.error(error))?;
+        Ok(self.planned(statement, None).await?.1)
+    }
+
+    /// The plan, and the state of the statement that it belongs to.
+    async fn planned(
+        &self,
+        statement: &str,
+        params: Option<ParamValues>,
+    ) -> Result<(SessionState, LogicalPlan)> {
+        let failed = |error| self.limits.error(error);
+        let statement = parse(statement).map_err(failed)?;
         refuse_all_but_queries(&statement)?;
         let shown = words(&statement);
-        let plan = self.context.state().statement_to_plan(statement).await;
-        let plan = plan.map_err(|error| self.limits.error(error))?;
+        let mut state = self.context.state();
+        let time_travel = Arc::new(AsOfPlanner::of(&state, params.clone()));
+        state.register_relation_planner(time_travel).map_err(failed)?;
+        let mut plan = state.statement_to_plan(statement).await.map_err(failed)?;
+        if let Some(params) = params {
+            plan = plan.with_param_values(params).map_err(failed)?;
+        }
         // What hides in a query: SELECT INTO, INSERT within WITH.
         let only_queries =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         match only_queries.verify_plan(&plan) {
-            Ok(()) => Ok(plan),
+            Ok(()) => Ok((state, plan)),
             Err(_) => Err(SqlError::NotAQuery { statement: shown, instead: ANYTHING_ELSE }),
         }
     }
@@ -320,7 +375,7 @@ impl Limits {
 
 /// The one statement of a text.
 fn parse(text: &str) -> datafusion::common::Result<Statement> {
-    let statements = DFParserBuilder::new(text).build()?.parse_statements()?;
+    let statements = as_of::parse(text)?;
     let count = statements.len();
     let mut statements = statements.into_iter();
     match (statements.next(), count) {
