@@ -80,12 +80,11 @@ impl Read {
             ColumnValues::Texts(texts) => Self::Texts(Arc::new(views(texts)?)),
             ColumnValues::Keys { codes, values } => {
                 let known = dictionary.take().filter(|(known, _)| Arc::ptr_eq(known, &values));
-                let (_, array) = match known {
-                    Some(known) => dictionary.insert(known),
-                    None => {
-                        let array = views(values.texts().clone())?;
-                        dictionary.insert((values, array))
-                    }
+                let (_, array) = if let Some(known) = known {
+                    dictionary.insert(known)
+                } else {
+                    let array = views(values.texts().clone())?;
+                    dictionary.insert((values, array))
                 };
                 // Only the views are gathered; the bytes stay where the dictionary has them.
                 Self::Texts(take(array, &UInt32Array::from(codes), None)?)

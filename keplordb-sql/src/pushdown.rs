@@ -170,9 +170,8 @@ impl Pushdown<'_> {
 
     /// `flags & 4 = 4`, `flags & 4 <> 0`, and their opposites.
     fn flags(&self, left: &Expr, right: &Expr, op: Operator, value: &ScalarValue) -> Option<AnyFilter> {
-        let (operand, bits) = match (left, right) {
-            (operand, Expr::Literal(bits, _)) | (Expr::Literal(bits, _), operand) => (operand, bits),
-            _ => return None,
+        let ((operand, Expr::Literal(bits, _)) | (Expr::Literal(bits, _), operand)) = (left, right) else {
+            return None;
         };
         let operand = self.operand(operand).filter(|operand| matches!(operand.step, Step::Same))?;
         let (Constant::Number(bits), Constant::Number(value)) =
@@ -262,7 +261,7 @@ impl Pushdown<'_> {
     /// `starts_with(a, 'x')`, `ends_with(a, 'x')`, `contains(a, 'x')`.
     fn call(&self, call: &ScalarFunction) -> Option<AnyFilter> {
         let [operand, Expr::Literal(text, _)] = call.args.as_slice() else { return None };
-        let test = match call.func.name() {
+        let part_of = match call.func.name() {
             "starts_with" => Test::StartsWith,
             "ends_with" => Test::EndsWith,
             "contains" => Test::Contains,
@@ -270,7 +269,7 @@ impl Pushdown<'_> {
         };
         let operand = self.operand(operand)?;
         let Constant::Text(text) = operand.constant(text)? else { return None };
-        self.make(&operand, test(text.to_owned()))
+        self.make(&operand, part_of(text.to_owned()))
     }
 
     /// A column, or one as a type in which its values are in the same order.

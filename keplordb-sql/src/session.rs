@@ -231,7 +231,10 @@ struct Limits {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Session").field("tables", &self.tables).field("limits", &self.limits).finish()
+        out.debug_struct("Session")
+            .field("tables", &self.tables)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -324,8 +327,8 @@ impl Session {
             },
         };
         let limits = self.limits.clone();
-        let rows_left = limits.rows.unwrap_or(u64::MAX);
-        Ok(Rows { schema: stream.schema(), stream: Some(stream), rows_left, deadline, limits })
+        let left = limits.rows.unwrap_or(u64::MAX);
+        Ok(Rows { schema: stream.schema(), stream: Some(stream), left, deadline, limits })
     }
 
     /// The logical plan of a question, not optimized.
@@ -427,7 +430,8 @@ pub struct Rows {
     /// `None` after the end.
     stream: Option<SendableRecordBatchStream>,
     schema: SchemaRef,
-    rows_left: u64,
+    /// Rows that the limit leaves.
+    left: u64,
     deadline: Option<Pin<Box<Sleep>>>,
     limits: Limits,
 }
@@ -483,12 +487,11 @@ impl Rows {
             Ok(batch) => batch,
             Err(error) => return Poll::Ready(Some(Err(self.limits.error(error)))),
         };
-        match self.rows_left.checked_sub(batch.num_rows() as u64) {
-            Some(left) => self.rows_left = left,
-            None => {
-                let limit_rows = self.limits.rows.unwrap_or(u64::MAX);
-                return Poll::Ready(Some(Err(SqlError::TooManyRows { limit_rows })));
-            }
+        if let Some(left) = self.left.checked_sub(batch.num_rows() as u64) {
+            self.left = left;
+        } else {
+            let limit_rows = self.limits.rows.unwrap_or(u64::MAX);
+            return Poll::Ready(Some(Err(SqlError::TooManyRows { limit_rows })));
         }
         Poll::Ready(Some(Ok(batch)))
     }

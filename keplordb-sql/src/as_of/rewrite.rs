@@ -529,6 +529,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn every_spelling_becomes_a_call() {
         let cases = [
             // The axes.

@@ -47,7 +47,7 @@ impl Draft {
 
     fn of(mut self, target: &Path) -> Self {
         self.is_published = false;
-        self.target = target.to_owned();
+        target.clone_into(&mut self.target);
         self
     }
 

@@ -131,7 +131,7 @@ pub(super) struct File {
     path: PathBuf,
     schema: SchemaRef,
     row_group_rows: usize,
-    file: SerializedFileWriter<BufWriter<fs::File>>,
+    writer: SerializedFileWriter<BufWriter<fs::File>>,
     factory: ArrowRowGroupWriterFactory,
     /// The columns of the row group that is being written, and its rows.
     group: Vec<ArrowColumnWriter>,
@@ -152,7 +152,7 @@ impl File {
             path: path.to_owned(),
             schema: Arc::clone(&shape.schema),
             row_group_rows: shape.row_group_rows,
-            file,
+            writer: file,
             factory,
             group: Vec::new(),
             group_rows: 0,
@@ -205,7 +205,7 @@ impl File {
             .into_par_iter()
             .map(ArrowColumnWriter::close)
             .collect::<Result<_>>()?;
-        let mut group = self.file.next_row_group()?;
+        let mut group = self.writer.next_row_group()?;
         for chunk in chunks {
             chunk.append_to_row_group(&mut group)?;
         }
@@ -221,7 +221,7 @@ impl File {
         let parquet = |error| ExportError::parquet(&self.path, error);
         let io = |error| ExportError::io("writing", &self.path, error);
         ended.map_err(parquet)?;
-        let file = self.file.into_inner().map_err(parquet)?;
+        let file = self.writer.into_inner().map_err(parquet)?;
         let file = file.into_inner().map_err(|error| io(error.into_error()))?;
         file.sync_all().map_err(io)?;
         let bytes = file.metadata().map_err(io)?.len();

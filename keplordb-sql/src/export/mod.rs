@@ -241,12 +241,11 @@ impl Writing {
         let mut rest = batch.clone();
         while rest.num_rows() > 0 {
             let times = rest.column(self.shape.time()).as_primitive::<Int64Type>().values().clone();
-            let (file, end) = match &mut self.file {
-                Some(open) => open,
-                None => {
-                    let opened = self.open(times[0])?;
-                    self.file.insert(opened)
-                }
+            let (file, end) = if let Some(open) = &mut self.file {
+                open
+            } else {
+                let opened = self.open(times[0])?;
+                self.file.insert(opened)
             };
             let rows = match *end {
                 End::Never | End::Before(None) => rest.num_rows(),

@@ -91,23 +91,21 @@ impl CsvReading {
         }
         let mut rows = Rows::new(Input::open(path, 0)?, Some(quoting), 0, 1);
         let mut fields = Fields::default();
-        let names = match &csv.columns {
-            Some(names) => names.clone(),
-            None => {
-                let first = rows.next().at("reading", path)?;
-                let first = first.filter(|raw| raw.fault.is_none());
-                let first = first.and_then(|raw| {
-                    let text = std::str::from_utf8(rows.text(&raw)).ok()?;
-                    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-                    fields.split(text, raw.has_quotes, quoting);
-                    Some((0..fields.len()).map(|field| fields.get(text, field).to_owned()).collect())
-                });
-                first.ok_or_else(|| ImportError::Columns {
-                    file: path.to_owned(),
-                    what: "the first line has no columns' names; name them where the file has none"
-                        .to_owned(),
-                })?
-            }
+        let names = if let Some(names) = &csv.columns {
+            names.clone()
+        } else {
+            let first = rows.next().at("reading", path)?;
+            let first = first.filter(|raw| raw.fault.is_none());
+            let first = first.and_then(|raw| {
+                let text = std::str::from_utf8(rows.text(&raw)).ok()?;
+                let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+                fields.split(text, raw.has_quotes, quoting);
+                Some((0..fields.len()).map(|field| fields.get(text, field).to_owned()).collect())
+            });
+            first.ok_or_else(|| ImportError::Columns {
+                file: path.to_owned(),
+                what: "the first line has no columns' names; name them where the file has none".to_owned(),
+            })?
         };
         let columns = columns_of(path, &names, binding)?;
         if let Some(Place { offset, line }) = place {
@@ -283,9 +281,10 @@ mod tests {
     fn rows_are_those_that_another_writer_wrote() {
         for seed in 0..2000 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let quoting = match random.bool() {
-                true => Quoting { delimiter: b';', quote: b'\'' },
-                false => Csv::default().quoting,
+            let quoting = if random.bool() {
+                Quoting { delimiter: b';', quote: b'\'' }
+            } else {
+                Csv::default().quoting
             };
             let mut writer = csv::WriterBuilder::new()
                 .delimiter(quoting.delimiter)

@@ -163,9 +163,10 @@ impl Journal {
             return Err(ImportError::SourceChanged {
                 file: source.to_owned(),
                 journal: self.path.clone(),
-                what: match found.bytes == beginning.bytes {
-                    true => "its first or last bytes are others".to_owned(),
-                    false => format!("it had {} bytes and has {}", found.bytes, beginning.bytes),
+                what: if found.bytes == beginning.bytes {
+                    "its first or last bytes are others".to_owned()
+                } else {
+                    format!("it had {} bytes and has {}", found.bytes, beginning.bytes)
                 },
             });
         }

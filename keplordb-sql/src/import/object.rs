@@ -265,7 +265,7 @@ mod tests {
                     ),
                     _ => parts[random.usize(6..23)].to_owned(),
                 };
-                json += &format!("{}{key} :{value}", if place == 0 { "" } else { ", " });
+                json += &[if place == 0 { "" } else { ", " }, key, " :", &value].concat();
             }
             json.push('}');
             if random.bool() {
@@ -274,6 +274,7 @@ mod tests {
                     json.insert_str(at, parts[random.usize(0..parts.len())]);
                 }
             }
+            #[expect(clippy::zero_sized_map_values, reason = "a set is not read from an object")]
             let theirs = serde_json::from_str::<HashMap<String, IgnoredAny>>(&json);
             let ours = values(&json, &keys);
             assert_eq!(ours.is_ok(), theirs.is_ok(), "seed {seed}: {json}: {ours:?} {theirs:?}");

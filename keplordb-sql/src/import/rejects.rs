@@ -93,12 +93,11 @@ impl Rejects {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => {
-                let created = OpenOptions::new().write(true).create_new(true).open(&self.path);
-                self.file.insert(created.at("creating", &self.path)?)
-            }
+        let file = if let Some(file) = &mut self.file {
+            file
+        } else {
+            let created = OpenOptions::new().write(true).create_new(true).open(&self.path);
+            self.file.insert(created.at("creating", &self.path)?)
         };
         file.write_all(self.waiting.as_bytes()).at("writing", &self.path)?;
         file.sync_data().at("syncing", &self.path)?;

@@ -80,7 +80,7 @@ fn run_counting(mut import: Import<'_>, rows: &mut u64) -> Result<Imported, Impo
         Some(Entry::Batch(batch)) => run.go_on(&batch)?,
         None => {}
     }
-    run.to_end()?;
+    run.finish_source()?;
     let now = Identity::of(&run.import.source)?;
     if now != identity {
         return Err(ImportError::SourceChanged {
@@ -157,7 +157,7 @@ impl Run<'_, '_> {
         self.append(parsed)
     }
 
-    fn to_end(&mut self) -> Result<(), ImportError> {
+    fn finish_source(&mut self) -> Result<(), ImportError> {
         loop {
             let Place { offset, line } = self.reading.place();
             let parsed = self.read(u64::MAX, self.import.batch_rows, BATCH_BYTES)?;
@@ -224,9 +224,10 @@ impl Run<'_, '_> {
 
     fn append(&mut self, mut parsed: Parsed) -> Result<(), ImportError> {
         let events = std::mem::take(&mut parsed.events);
-        let sequence = match events.is_empty() {
-            true => self.totals.sequence,
-            false => self.import.store.append_batch_durable(events)?.last + 1,
+        let sequence = if events.is_empty() {
+            self.totals.sequence
+        } else {
+            self.import.store.append_batch_durable(events)?.last + 1
         };
         self.count(&parsed, sequence);
         self.import.pass()?;
@@ -288,7 +289,9 @@ impl Import<'_> {
 
 fn hash_of(keys: &[u64]) -> u64 {
     let mut hash = Xxh3Default::new();
-    keys.iter().for_each(|key| hash.update(&key.to_le_bytes()));
+    for key in keys {
+        hash.update(&key.to_le_bytes());
+    }
     hash.digest()
 }
 

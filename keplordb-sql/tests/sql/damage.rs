@@ -89,7 +89,7 @@ async fn a_segment_that_is_gone_is_missing() {
     };
     match asked.await {
         Err(SqlError::Engine(DbError::Missing { file: named })) => {
-            assert_eq!(named.file_name(), file.file_name())
+            assert_eq!(named.file_name(), file.file_name());
         }
         other => panic!("{other:?}"),
     }

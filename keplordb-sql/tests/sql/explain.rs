@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::fixture::{fill, store};
 
-async fn session(partitions: usize) -> (TempDir, Session) {
+fn session(partitions: usize) -> (TempDir, Session) {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     for _ in 0..3 {
@@ -40,7 +40,7 @@ async fn conditions(session: &Session, condition: &str) -> (String, bool) {
 
 #[tokio::test]
 async fn conditions_that_the_engine_decides_exactly_go_down() {
-    let (_dir, session) = session(2).await;
+    let (_dir, session) = session(2);
     for condition in [
         "status = 200",
         "200 = status",
@@ -89,7 +89,7 @@ async fn conditions_that_the_engine_decides_exactly_go_down() {
 
 #[tokio::test]
 async fn conditions_that_may_be_decided_otherwise_stay() {
-    let (_dir, session) = session(2).await;
+    let (_dir, session) = session(2);
     for condition in [
         "\"user\" > 'alice'",
         "\"user\" ILIKE 'AL%'",
@@ -117,7 +117,7 @@ async fn conditions_that_may_be_decided_otherwise_stay() {
 
 #[tokio::test]
 async fn a_deep_tree_of_conditions_stays_and_a_long_chain_goes_down() {
-    let (_dir, session) = session(2).await;
+    let (_dir, session) = session(2);
     let chain: Vec<_> = (0..300).map(|place| format!("(tokens = {place} AND status = {place})")).collect();
     let (filter, is_left) = conditions(&session, &chain.join(" OR ")).await;
     assert!(!filter.is_empty() && !is_left);
@@ -125,7 +125,7 @@ async fn a_deep_tree_of_conditions_stays_and_a_long_chain_goes_down() {
 
 #[tokio::test]
 async fn the_newest_rows_come_in_order_and_no_more_than_asked_for() {
-    let (_dir, session) = session(2).await;
+    let (_dir, session) = session(2);
     let statements = [
         "SELECT id FROM t ORDER BY ts DESC LIMIT 10",
         "SELECT id, ts_ns FROM t WHERE \"user\" = 'bob' ORDER BY ts_ns, sequence LIMIT 3 OFFSET 2",
@@ -162,7 +162,7 @@ ProjectionExec: expr=[ts@0 as ts, id@1 as id]
 
 #[tokio::test]
 async fn a_limit_ends_the_scan() {
-    let (_dir, session) = session(2).await;
+    let (_dir, session) = session(2);
     assert_eq!(
         plan(&session, "SELECT id FROM t WHERE status = 200 LIMIT 7").await,
         "\
@@ -173,7 +173,7 @@ CoalescePartitionsExec: fetch=7
 
 #[tokio::test]
 async fn only_columns_that_are_used_are_read() {
-    let (_dir, session) = session(1).await;
+    let (_dir, session) = session(1);
     assert_eq!(
         plan(&session, "SELECT sum(tokens) FROM t WHERE status = 200 AND length(note) > 3").await,
         "\
@@ -185,7 +185,7 @@ AggregateExec: mode=Single, gby=[], aggr=[sum(t.tokens)]
 
 #[tokio::test]
 async fn a_count_and_the_bounds_of_time_need_no_scan() {
-    let (_dir, session) = session(2).await;
+    let (_dir, session) = session(2);
     let statement = "SELECT count(*), min(ts), max(ts), min(ts_ns), count(status) FROM t";
     let found = plan(&session, statement).await;
     assert!(!found.contains("KeplorScan") && found.contains("PlaceholderRowExec"), "{found}");
@@ -203,7 +203,7 @@ async fn a_count_and_the_bounds_of_time_need_no_scan() {
 
 #[tokio::test]
 async fn a_count_with_conditions_reads_no_column() {
-    let (_dir, session) = session(2).await;
+    let (_dir, session) = session(2);
     let found = plan(&session, "SELECT count(*) FROM t WHERE \"user\" = 'bob'").await;
     assert!(found.contains("KeplorScan: columns=[], filter=["), "{found}");
 }
