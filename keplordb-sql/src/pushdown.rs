@@ -261,7 +261,7 @@ impl Pushdown<'_> {
     /// `starts_with(a, 'x')`, `ends_with(a, 'x')`, `contains(a, 'x')`.
     fn call(&self, call: &ScalarFunction) -> Option<AnyFilter> {
         let [operand, Expr::Literal(text, _)] = call.args.as_slice() else { return None };
-        let part_of = match call.func.name() {
+        let make_test = match call.func.name() {
             "starts_with" => Test::StartsWith,
             "ends_with" => Test::EndsWith,
             "contains" => Test::Contains,
@@ -269,7 +269,7 @@ impl Pushdown<'_> {
         };
         let operand = self.operand(operand)?;
         let Constant::Text(text) = operand.constant(text)? else { return None };
-        self.make(&operand, part_of(text.to_owned()))
+        self.make(&operand, make_test(text.to_owned()))
     }
 
     /// A column, or one as a type in which its values are in the same order.

@@ -327,8 +327,8 @@ impl Session {
             },
         };
         let limits = self.limits.clone();
-        let left = limits.rows.unwrap_or(u64::MAX);
-        Ok(Rows { schema: stream.schema(), stream: Some(stream), left, deadline, limits })
+        let granted = limits.rows.unwrap_or(u64::MAX);
+        Ok(Rows { schema: stream.schema(), stream: Some(stream), granted, deadline, limits })
     }
 
     /// The logical plan of a question, not optimized.
@@ -411,7 +411,7 @@ fn refuse_all_but_queries(statement: &Statement) -> Result<()> {
             _ => ANYTHING_ELSE,
         },
         Statement::CreateExternalTable(_) => "give tables names by Session::register(), or import the file",
-        Statement::CopyTo(_) => "export by keplordb_sql::parquet",
+        Statement::CopyTo(_) => "export by keplordb_sql::export",
         Statement::Reset(_) => "set limits by Session::builder(), and the rest by Session::context()",
     };
     Err(SqlError::NotAQuery { statement: words(statement), instead })
@@ -424,14 +424,16 @@ fn words(statement: &Statement) -> String {
 
 /// The rows of an answer, a batch at a time.
 ///
-/// A [`Stream`]; dropping it ends the query. It ends after an error.
+/// A [`Stream`]; dropping it ends the query. It ends after an error. While it is there, so are the rows and files that the tables had
+/// when the question was put. A search of a whole table for a few rows looks whether it is still wanted once per segment, and an
+/// ordered one with each batch that it finds.
 #[must_use = "rows are read as they are asked for"]
 pub struct Rows {
     /// `None` after the end.
     stream: Option<SendableRecordBatchStream>,
     schema: SchemaRef,
-    /// Rows that the limit leaves.
-    left: u64,
+    /// Rows that may still come.
+    granted: u64,
     deadline: Option<Pin<Box<Sleep>>>,
     limits: Limits,
 }
@@ -487,12 +489,11 @@ impl Rows {
             Ok(batch) => batch,
             Err(error) => return Poll::Ready(Some(Err(self.limits.error(error)))),
         };
-        if let Some(left) = self.left.checked_sub(batch.num_rows() as u64) {
-            self.left = left;
-        } else {
+        let Some(granted) = self.granted.checked_sub(batch.num_rows() as u64) else {
             let limit_rows = self.limits.rows.unwrap_or(u64::MAX);
             return Poll::Ready(Some(Err(SqlError::TooManyRows { limit_rows })));
-        }
+        };
+        self.granted = granted;
         Poll::Ready(Some(Ok(batch)))
     }
 }

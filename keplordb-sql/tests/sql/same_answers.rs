@@ -341,18 +341,24 @@ impl Statements {
     }
 }
 
-/// `KEPLORDB_SQL_SEED` repeats one of them.
+/// `KEPLORDB_SQL_STATEMENTS` sets how many statements are tried, `KEPLORDB_SQL_SEED` repeats one of them.
 #[test]
 fn every_answer_is_that_of_the_same_rows_in_memory() {
-    let seed = std::env::var("KEPLORDB_SQL_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
-    let seeds = seed.map_or(0..STATEMENTS, |seed| seed..seed + 1);
+    let number_of = |variable| std::env::var(variable).ok().map(|number| number.parse::<u64>().unwrap());
+    let seeds = match number_of("KEPLORDB_SQL_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number_of("KEPLORDB_SQL_STATEMENTS").unwrap_or(STATEMENTS),
+    };
     let (mut answered, count) = (0, seeds.end - seeds.start);
     for seed in seeds {
         let (statement, in_order) = Statements { rng: Rng::with_seed(seed) }.statement();
         answered += usize::from(check(&format!("{statement} -- seed {seed}"), in_order) > 0);
     }
     // Else the property says little.
-    assert!(answered as u64 * 10 >= count * 7, "{answered} of {count} statements have an answer");
+    assert!(
+        count == 1 || answered as u64 * 10 >= count * 7,
+        "{answered} of {count} statements have an answer"
+    );
 }
 
 /// Found at random, or nearly: each was once wrong, or would be with a rule that is nearly right.
