@@ -4,6 +4,7 @@ mod as_of;
 mod damage;
 mod explain;
 mod fixture;
+mod flights;
 mod limits;
 mod same_answers;
 mod views;
