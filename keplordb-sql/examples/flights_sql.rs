@@ -29,10 +29,10 @@ use keplordb_sql::{KeplorTable, Session};
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Rows of an answer, each value as text.
-pub type Answer = Vec<Vec<String>>;
+pub(crate) type Answer = Vec<Vec<String>>;
 
 /// The questions. They name only what every reader of the exported file has, too.
-pub const QUESTIONS: [(&str, &str); 3] = [
+pub(crate) const QUESTIONS: [(&str, &str); 3] = [
     (
         "each carrier's flights that arrived, and their delay in minutes",
         "SELECT carrier, count(*) AS arrived, sum(metric) AS delay_min FROM flights WHERE latency_ms > 0 \
@@ -58,7 +58,7 @@ fn main() -> Result<()> {
 }
 
 /// Runs the program in a directory; gives the Parquet file and the answers.
-pub fn run(dir: &Path) -> Result<(PathBuf, Vec<Answer>)> {
+pub(crate) fn run(dir: &Path) -> Result<(PathBuf, Vec<Answer>)> {
     std::fs::create_dir_all(dir)?;
     let store = import(dir)?;
     let parquet = export(&store, dir)?;

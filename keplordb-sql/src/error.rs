@@ -5,6 +5,8 @@ use keplordb::DbError;
 use thiserror::Error;
 
 use crate::as_of::AsOfError;
+use crate::export::ExportError;
+use crate::import::ImportError;
 
 /// The crate's result.
 pub type Result<T, E = SqlError> = std::result::Result<T, E>;
@@ -65,6 +67,12 @@ pub enum SqlError {
     /// A query failed on its way: a cast of a value that does not fit, a division by zero, an overflow.
     #[error("the query failed: {0}")]
     Execution(#[source] DataFusionError),
+    /// An import was refused, failed or stopped.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// An export was refused or failed.
+    #[error(transparent)]
+    Export(#[from] ExportError),
 }
 
 impl SqlError {

@@ -281,11 +281,8 @@ mod tests {
     fn rows_are_those_that_another_writer_wrote() {
         for seed in 0..2000 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let quoting = if random.bool() {
-                Quoting { delimiter: b';', quote: b'\'' }
-            } else {
-                Csv::default().quoting
-            };
+            let other = Quoting { delimiter: b';', quote: b'\'' };
+            let quoting = if random.bool() { other } else { Csv::default().quoting };
             let mut writer = csv::WriterBuilder::new()
                 .delimiter(quoting.delimiter)
                 .quote(quoting.quote)

@@ -5,6 +5,7 @@ mod damage;
 mod explain;
 mod fixture;
 mod flights;
+mod killed_import;
 mod limits;
 mod same_answers;
 mod views;
