@@ -95,6 +95,21 @@ impl Draft {
     }
 }
 
+impl Draft {
+    /// A file gets a second name and loses the first, because a rename would take the place of whatever has come to be there.
+    fn rename(&self) -> std::io::Result<()> {
+        if !self.path.is_dir() {
+            match fs::hard_link(&self.path, &self.target) {
+                Ok(()) => return fs::remove_file(&self.path),
+                Err(taken) if taken.kind() == ErrorKind::AlreadyExists => return Err(taken),
+                // Some file systems have no second names.
+                Err(_) => {}
+            }
+        }
+        fs::rename(&self.path, &self.target)
+    }
+}
+
 impl Drop for Draft {
     /// What cannot be removed stays, under its name, and the next export says so.
     fn drop(&mut self) {

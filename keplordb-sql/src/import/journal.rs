@@ -152,6 +152,11 @@ impl Journal {
             return self.begin(&text, beginning);
         };
         let found: Beginning = self.content(first, 1)?;
+        let is_begun = text[..whole].len() > first.len();
+        if !is_begun && found != *beginning {
+            // Nothing of what it speaks of was imported: the mapping or the source may have been mended since.
+            return self.begin(&text, beginning);
+        }
         if found.version != VERSION {
             let what = format!(
                 "it is of version {}, this release reads {VERSION}; use the release that began it",
@@ -185,9 +190,9 @@ impl Journal {
         Ok(last)
     }
 
-    /// Writes the first line. What an import that stopped right at its beginning left of one is written anew.
-    fn begin(&mut self, torn: &[u8], beginning: &Beginning) -> Result<Option<Entry>, ImportError> {
-        let is_ours = torn.iter().take(16).all(u8::is_ascii_hexdigit) && torn.len() < 1 << 20;
+    /// Writes the first line. What an import that stopped right at its beginning left is written anew.
+    fn begin(&mut self, left: &[u8], beginning: &Beginning) -> Result<Option<Entry>, ImportError> {
+        let is_ours = left.iter().take(16).all(u8::is_ascii_hexdigit) && left.len() < 1 << 20;
         if !is_ours {
             return Err(ImportError::Exists { file: self.path.clone() });
         }
@@ -312,7 +317,10 @@ mod tests {
     fn another_source_mapping_or_import_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
-        let first = open(&path).unwrap();
+        // As long as no batch was begun, all may be mended.
+        drop(Journal::open(&path, Path::new("a.csv"), &beginning(6)).unwrap());
+        let mut first = open(&path).unwrap();
+        first.0.push(&entry(1)).unwrap();
         let refused = |beginning: &Beginning| {
             Journal::open(&path, Path::new("a.csv"), beginning).unwrap_err().to_string()
         };
@@ -332,7 +340,8 @@ mod tests {
         assert!(refused(&mapped).contains("line 1: the import began with another mapping or format"));
         let newer = Beginning { version: 2, ..beginning(7) };
         let content = serde_json::to_string(&newer).unwrap();
-        fs::write(&path, format!("{:016x} {content}\n", xxh3_64(content.as_bytes()))).unwrap();
+        let line = format!("{:016x} {content}\n", xxh3_64(content.as_bytes()));
+        fs::write(&path, line.repeat(2)).unwrap();
         assert!(refused(&beginning(7)).contains("it is of version 2, this release reads 1"));
     }
 }

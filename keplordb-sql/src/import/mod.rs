@@ -142,7 +142,7 @@ impl<'a> Import<'a> {
     /// The rows of a batch, unless said otherwise: two syncs of the disk are a small part of the time it takes.
     pub const BATCH_ROWS: usize = 16_384;
 
-    /// A CSV file with the columns' names in its first line; [`format`](Self::csv_as) says otherwise.
+    /// A CSV file with commas, and the columns' names in its first line.
     pub fn csv(store: &'a AnyStore, source: impl AsRef<Path>, mapping: Mapping) -> Self {
         Self::new(store, source.as_ref(), Format::Csv(Csv::default()), mapping)
     }

@@ -1,7 +1,7 @@
 //! The side file of rejected rows: CSV with the line, the column, the reason and the text of each.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::{At, ImportError};
@@ -43,13 +43,17 @@ pub(super) struct Rejects {
 }
 
 impl Rejects {
-    /// Goes on behind the first `bytes` of the file: what an interrupted import wrote behind them is cut off.
+    /// Goes on behind the first `bytes` of the file: what an interrupted import wrote behind them is cut off. A file that is none of
+    /// an import is refused.
     pub(super) fn open(path: &Path, bytes: u64) -> Result<Self, ImportError> {
         let mut rejects = Self { path: path.to_owned(), file: None, bytes, waiting: String::new() };
-        match OpenOptions::new().write(true).open(path) {
+        match OpenOptions::new().read(true).write(true).open(path) {
             Ok(mut file) => {
                 let found = file.metadata().at("opening", path)?.len();
-                if found < bytes {
+                let mut head = Vec::new();
+                file.by_ref().take(HEADER.len() as u64).read_to_end(&mut head).at("reading", path)?;
+                // A kill may have left a part of the first line.
+                if found < bytes || !HEADER.as_bytes().starts_with(&head) {
                     return Err(ImportError::Exists { file: path.to_owned() });
                 }
                 file.set_len(bytes).at("cutting", path)?;

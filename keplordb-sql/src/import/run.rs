@@ -36,7 +36,7 @@ fn run_counting(mut import: Import<'_>, rows: &mut u64) -> Result<Imported, Impo
     let (journal_path, rejects_path) = import.paths();
     let binding = Binding::new(&import.mapping, import.store)?;
     let identity = Identity::of(&import.source)?;
-    // The first row is read before anything is written: a source that is not what it should be leaves nothing behind.
+    // Before anything is written: a source that is not what it should be leaves nothing behind.
     let reading = open(&import, &binding, None)?;
     if rejects_path.exists() && !Journal::is_there(&journal_path) {
         return Err(ImportError::Exists { file: rejects_path });

@@ -231,7 +231,14 @@ fn sources_and_mappings_that_do_not_fit_are_refused_and_leave_nothing_behind() {
     write(&dir, "a.csv.rejects.csv", "mine");
     refused(None, time(), "a.csv.rejects.csv is there already");
     assert_eq!(fs::read(dir.path().join("a.csv.rejects.csv")).unwrap(), b"mine");
-    assert_eq!(rows(&store).len(), 0);
+    // Nor where an import is under way whose file of rejected rows is another one.
+    let other = Import::csv(&store, &sound, time()).rejects(dir.path().join("other.csv")).run().unwrap();
+    let text = fs::read_to_string(&other.journal).unwrap();
+    fs::write(&other.journal, text.split_inclusive('\n').take(2).collect::<String>()).unwrap();
+    refused(None, time(), "a.csv.rejects.csv is there already");
+    assert_eq!(fs::read(dir.path().join("a.csv.rejects.csv")).unwrap(), b"mine");
+    fs::remove_file(other.journal).unwrap();
+    assert_eq!(rows(&store).len(), 1);
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 4, "the table, two sources, and what was there: {left:?}");
 }
