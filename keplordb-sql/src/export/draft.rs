@@ -25,14 +25,14 @@ impl Draft {
             .create_new(true)
             .open(&draft.path)
             .map_err(|error| draft.not_made(error))?;
-        Ok(draft.of(target))
+        Ok(draft.made())
     }
 
     /// An empty directory.
     pub(super) fn dir(target: &Path) -> Result<Self, ExportError> {
         let draft = Self::begin(target)?;
         fs::create_dir(&draft.path).map_err(|error| draft.not_made(error))?;
-        Ok(draft.of(target))
+        Ok(draft.made())
     }
 
     /// Not yet ours to remove.
@@ -45,9 +45,9 @@ impl Draft {
         Ok(Self { path: path.into(), target: target.to_owned(), is_published: true })
     }
 
-    fn of(mut self, target: &Path) -> Self {
+    /// From now on it is removed unless it is published.
+    fn made(mut self) -> Self {
         self.is_published = false;
-        target.clone_into(&mut self.target);
         self
     }
 

@@ -241,12 +241,10 @@ impl Writing {
         let mut rest = batch.clone();
         while rest.num_rows() > 0 {
             let times = rest.column(self.shape.time()).as_primitive::<Int64Type>().values().clone();
-            let (file, end) = if let Some(open) = &mut self.file {
-                open
-            } else {
-                let opened = self.open(times[0])?;
-                self.file.insert(opened)
-            };
+            if self.file.is_none() {
+                self.file = Some(self.open(times[0])?);
+            }
+            let Some((file, end)) = &mut self.file else { unreachable!("it was opened above") };
             let rows = match *end {
                 End::Never | End::Before(None) => rest.num_rows(),
                 End::AfterRows(rows) => {

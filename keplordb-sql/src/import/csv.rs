@@ -94,15 +94,14 @@ impl CsvReading {
         let names = if let Some(names) = &csv.columns {
             names.clone()
         } else {
-            let first = rows.next().at("reading", path)?;
-            let first = first.filter(|raw| raw.fault.is_none());
-            let first = first.and_then(|raw| {
+            let first = rows.next().at("reading", path)?.filter(|raw| raw.fault.is_none());
+            let names = first.and_then(|raw| {
                 let text = std::str::from_utf8(rows.text(&raw)).ok()?;
                 let text = text.strip_prefix('\u{feff}').unwrap_or(text);
                 fields.split(text, raw.has_quotes, quoting);
                 Some((0..fields.len()).map(|field| fields.get(text, field).to_owned()).collect())
             });
-            first.ok_or_else(|| ImportError::Columns {
+            names.ok_or_else(|| ImportError::Columns {
                 file: path.to_owned(),
                 what: "the first line has no columns' names; name them where the file has none".to_owned(),
             })?

@@ -208,10 +208,7 @@ impl<'a> Scan<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
-    use serde::de::IgnoredAny;
-    use serde_json::Value;
+    use serde_json::{Map, Value};
 
     use super::*;
 
@@ -265,7 +262,7 @@ mod tests {
                     ),
                     _ => parts[random.usize(6..23)].to_owned(),
                 };
-                json += &[if place == 0 { "" } else { ", " }, key, " :", &value].concat();
+                json.extend([if place == 0 { "" } else { ", " }, key, " :", &value]);
             }
             json.push('}');
             if random.bool() {
@@ -274,8 +271,7 @@ mod tests {
                     json.insert_str(at, parts[random.usize(0..parts.len())]);
                 }
             }
-            #[expect(clippy::zero_sized_map_values, reason = "a set is not read from an object")]
-            let theirs = serde_json::from_str::<HashMap<String, IgnoredAny>>(&json);
+            let theirs = serde_json::from_str::<Map<String, Value>>(&json);
             let ours = values(&json, &keys);
             assert_eq!(ours.is_ok(), theirs.is_ok(), "seed {seed}: {json}: {ours:?} {theirs:?}");
             let Ok(ours) = ours else { continue };

@@ -80,7 +80,7 @@ fn run_counting(mut import: Import<'_>, rows: &mut u64) -> Result<Imported, Impo
         Some(Entry::Batch(batch)) => run.go_on(&batch)?,
         None => {}
     }
-    run.finish_source()?;
+    run.append_rest()?;
     let now = Identity::of(&run.import.source)?;
     if now != identity {
         return Err(ImportError::SourceChanged {
@@ -157,7 +157,8 @@ impl Run<'_, '_> {
         self.append(parsed)
     }
 
-    fn finish_source(&mut self) -> Result<(), ImportError> {
+    /// Appends what comes behind the last batch.
+    fn append_rest(&mut self) -> Result<(), ImportError> {
         loop {
             let Place { offset, line } = self.reading.place();
             let parsed = self.read(u64::MAX, self.import.batch_rows, BATCH_BYTES)?;

@@ -3,6 +3,7 @@
 //! This program runs itself: the child imports, the parent kills it, until a child comes to the end.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -39,7 +40,7 @@ fn an_import_killed_at_any_moment_loses_and_doubles_nothing() {
     let mut text = "at,user,tokens\n".to_owned();
     for row in 0..ROWS {
         let tokens = if row % BAD_ROWS == 7 { "x".to_owned() } else { row.to_string() };
-        text += &format!("{row},\"user\n{}\",{tokens}\n", row % 10);
+        writeln!(text, "{row},\"user\n{}\",{tokens}", row % 10).unwrap();
     }
     std::fs::write(dir.path().join("calls.csv"), text).unwrap();
     let seed = fastrand::u64(..);
