@@ -287,6 +287,39 @@ fn all_columns(reader: &AnyReader) -> Vec<usize> {
     (0..reader.columns().len()).collect()
 }
 
+/// Two segments that take turns, each with values of its own: codes of one are never taken for those of the other.
+#[test]
+fn keys_of_segments_that_meet_in_a_batch_become_texts() {
+    let store = open(&Arc::default(), schema(0));
+    for (segment, users) in [["ann", "bob"], ["bob", "cleo"]].into_iter().enumerate() {
+        let turns = [segment, segment + 2].into_iter().flat_map(|turn| turn * 100..turn * 100 + 100);
+        let event = |at: usize| {
+            let event = store.event(i64::try_from(at).unwrap());
+            event.set("user", users[at % 2]).unwrap()
+        };
+        store.append_batch(turns.map(event)).unwrap();
+        store.flush().unwrap();
+    }
+    let columns = [store.position("user").unwrap()];
+    for query in [store.query().oldest_first(), store.query().newest_first()] {
+        let right = by_rows(&query, &columns);
+        let mut kinds = Vec::new();
+        query
+            .batches(&columns, 80, |batch| {
+                kinds.push(match &batch.columns[0] {
+                    ColumnValues::Keys { values, .. } => values.texts().iter().collect::<Vec<_>>().join(" "),
+                    _ => "texts".to_owned(),
+                });
+            })
+            .unwrap();
+        for batch_rows in [30, 80, 150, 400] {
+            assert_eq!(by_batches(&query, &columns, batch_rows), right, "{batch_rows}");
+        }
+        kinds.sort_unstable();
+        assert_eq!(kinds, ["ann bob", "bob cleo", "texts", "texts", "texts"]);
+    }
+}
+
 #[test]
 fn segments_beyond_the_limit_are_not_opened() {
     let (disk, store) = calls();

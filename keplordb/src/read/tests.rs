@@ -100,6 +100,8 @@ struct Habits {
     /// Long ones are stored compressed.
     label_bytes: usize,
     days: usize,
+    /// What values of dims end with.
+    value_end: &'static str,
 }
 
 impl Habits {
@@ -112,6 +114,7 @@ impl Habits {
             ids: random.pick(&[20, 100_000]),
             label_bytes: random.pick(&[9, 9, 700]),
             days: random.pick(&[1, 4, 40]),
+            value_end: random.pick(&["", "", " of a name as long as few have it, but some do have one"]),
         }
     }
 
@@ -121,7 +124,7 @@ impl Habits {
         let metrics = [random.below::<i64>(self.metric_below) - 1, i64::MIN, i64::MAX];
         let value = |random: &mut Random, dim: usize| match random.below::<usize>(self.values[dim]) {
             0 => String::new(),
-            value => format!("v{value}"),
+            value => format!("v{value}{}", self.value_end),
         };
         let mut event = Event {
             ts_ns: times[if random.one_in(500) { 2 + random.below::<usize>(2) } else { usual }],

@@ -100,7 +100,7 @@ impl<'t> Collected<'t> {
     fn add(&mut self, batch: &ColumnBatch) {
         assert!(!self.is_short, "a batch follows one that was not full");
         assert!((1..=self.batch_rows).contains(&batch.rows) && batch.columns.len() == self.columns.len());
-        let (mut is_full_of_texts, mut has_keys, mut has_no_keys) = (false, false, false);
+        let (mut is_full_of_texts, mut has_keys, mut has_no_keys, mut most_values) = (false, false, false, 0);
         for (column, values) in self.columns.iter().zip(&batch.columns) {
             assert_eq!(values.len(), batch.rows, "{column:?}");
             match (column, values) {
@@ -110,7 +110,8 @@ impl<'t> Collected<'t> {
                 ) => {}
                 (GatheredColumn::Key(KeyColumn::Dim(_)), ColumnValues::Keys { values, .. }) => {
                     has_keys = true;
-                    assert!(values.len() <= self.batch_rows);
+                    most_values = values.len().max(most_values);
+                    assert!(values.texts().as_parts().0.len() < BATCH_TEXT_BYTES);
                     let texts: Vec<&str> = values.texts().iter().collect();
                     assert!(texts.is_sorted_by(|a, b| a < b));
                 }
@@ -130,6 +131,7 @@ impl<'t> Collected<'t> {
                 (column, values) => panic!("{column:?} came as {values:?}"),
             }
         }
+        assert!(most_values <= batch.rows || is_full_of_texts, "{most_values} values of {} rows", batch.rows);
         [
             (has_keys, &self.seen.keys),
             (has_no_keys, &self.seen.texts_of_dims),
