@@ -425,7 +425,7 @@ impl<'a> Text<'a> {
         is_string(self.token(at + 1)) || matches!(self.keyword(at + 1), Keyword::WITH | Keyword::WITHOUT)
     }
 
-    /// Whether the value of an expression may begin here that does not begin with a column, and that no clause of a query begins with.
+    /// Whether the value of an expression may begin here, other than with a column; no clause of a query begins so.
     fn begins_value(&self, at: usize) -> bool {
         *self.token(at) == Token::LParen || self.surely_begins_value(at)
     }
@@ -446,10 +446,11 @@ impl<'a> Text<'a> {
                 | Keyword::LOCALTIME
                 | Keyword::NULL
                 | Keyword::CASE => true,
-                Keyword::TIMESTAMP | Keyword::TIMESTAMPTZ | Keyword::DATE | Keyword::DATETIME => {
-                    is_string(self.token(at + 1))
-                }
-                Keyword::INTERVAL => is_string(self.token(at + 1)),
+                Keyword::TIMESTAMP
+                | Keyword::TIMESTAMPTZ
+                | Keyword::DATE
+                | Keyword::DATETIME
+                | Keyword::INTERVAL => is_string(self.token(at + 1)),
                 keyword => {
                     *self.token(at + 1) == Token::LParen && !RESERVED_FOR_TABLE_ALIAS.contains(&keyword)
                 }
@@ -529,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::too_many_lines, reason = "a table of cases")]
+    #[expect(clippy::too_many_lines, reason = "the spellings are one list")]
     fn every_spelling_becomes_a_call() {
         let cases = [
             // The axes.
