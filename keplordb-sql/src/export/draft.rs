@@ -87,15 +87,15 @@ impl Draft {
             }
             sync_dir(&self.path)?;
         }
-        fs::rename(&self.path, &self.target)
-            .map_err(|error| ExportError::io("renaming", &self.path, error))?;
+        self.rename().map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => ExportError::Exists { target: self.target.clone() },
+            _ => ExportError::io("renaming", &self.path, error),
+        })?;
         self.is_published = true;
         let parent = self.target.parent().filter(|parent| !parent.as_os_str().is_empty());
         sync_dir(parent.unwrap_or(Path::new(".")))
     }
-}
 
-impl Draft {
     /// A file gets a second name and loses the first, because a rename would take the place of whatever has come to be there.
     fn rename(&self) -> std::io::Result<()> {
         if !self.path.is_dir() {

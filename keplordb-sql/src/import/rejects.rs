@@ -51,7 +51,10 @@ impl Rejects {
             Ok(mut file) => {
                 let found = file.metadata().at("opening", path)?.len();
                 let mut head = Vec::new();
-                file.by_ref().take(HEADER.len() as u64).read_to_end(&mut head).at("reading", path)?;
+                Read::by_ref(&mut file)
+                    .take(HEADER.len() as u64)
+                    .read_to_end(&mut head)
+                    .at("reading", path)?;
                 // A kill may have left a part of the first line.
                 if found < bytes || !HEADER.as_bytes().starts_with(&head) {
                     return Err(ImportError::Exists { file: path.to_owned() });

@@ -104,11 +104,8 @@ impl AnyReader {
         AnyFilter::new(&self.columns, column, test)
     }
 
-    /// The table as it is now, to be asked whenever and from wherever: what changes later changes nothing of it. See
-    /// [`AnySnapshot`].
-    ///
-    /// What was acknowledged before the call is in it, what is appended after it is not, and of two appends of which one began
-    /// when the other had returned the later is never there without the earlier.
+    /// The table as the last [`refresh`](Self::refresh) found it, to be asked whenever and from wherever: what changes later
+    /// changes nothing of it. See [`AnySnapshot`].
     ///
     /// Cost: a look at what is in memory of each segment and block; nothing is read and no row copied.
     pub fn snapshot(&self) -> AnySnapshot {

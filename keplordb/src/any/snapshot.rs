@@ -22,6 +22,9 @@ use crate::schema::TableSchema;
 /// opened anew, files stay for [`Options::unlink_grace`](crate::Options::unlink_grace) after they were replaced; later a query
 /// may meet one that is gone, which is [`Missing`](crate::DbError::Missing). A snapshot does not keep a store open.
 ///
+/// A page's cursor goes on in this snapshot. Put to the store, or to another snapshot, it may also show events whose append was
+/// under way at this moment.
+///
 /// ```
 /// use keplordb::TableSchema;
 /// use keplordb::any::AnyStore;

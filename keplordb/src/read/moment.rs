@@ -25,13 +25,21 @@ use crate::sums::Sums;
 /// A table as it was at one moment. However the table changes, a question to it has the same answer.
 ///
 /// Of two appends of which one began when the other had returned, the later one is never in it without the earlier.
-#[derive(Debug)]
 pub(crate) struct Moment {
     pub(super) schema: TableSchema,
     pub(super) context: ReadContext,
     /// Without rows of later numbers than [`below`](Self::below).
     pub(super) view: View,
     pub(super) below: u64,
+}
+
+/// Never an event's contents.
+impl fmt::Debug for Moment {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = out.debug_struct("Moment");
+        fields.field("below", &self.below).field("segments", &self.view.segments().len());
+        fields.field("memtables", &self.view.memtables().len()).finish_non_exhaustive()
+    }
 }
 
 impl Moment {
