@@ -75,3 +75,8 @@ pub use error::{Result, SqlError};
 pub use scan::KeplorScan;
 pub use session::{Rows, Session, SessionBuilder};
 pub use table::{AsOf, KeplorTable};
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

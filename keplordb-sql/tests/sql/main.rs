@@ -7,5 +7,6 @@ mod fixture;
 mod flights;
 mod killed_import;
 mod limits;
+mod python;
 mod same_answers;
 mod views;
