@@ -9,4 +9,6 @@ mod killed_import;
 mod limits;
 mod python;
 mod same_answers;
+mod versus;
 mod views;
+mod workload;
