@@ -9,6 +9,7 @@ mod killed_import;
 mod limits;
 mod python;
 mod same_answers;
+mod slt;
 mod versus;
 mod views;
 mod workload;
