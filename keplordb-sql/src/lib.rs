@@ -45,6 +45,12 @@
 //! all rows and the first and last time need no scan. `EXPLAIN` shows it as `KeplorScan`; what stands above it, DataFusion
 //! does.
 //!
+//! A [`Session`] also has the engine answer aggregates of what a scan chooses, by its totals, running sums and value sums: `COUNT`,
+//! `SUM`, `MIN`, `MAX` and `AVG` of numbers and times, `COUNT(DISTINCT …)` of dims and the status, with `GROUP BY` over dims, the status
+//! and spans of time: `date_trunc` to seconds, minutes, hours, days and weeks, `date_bin`, `CAST(ts AS DATE)`, `ts_ns / width`.
+//! `EXPLAIN` shows it as [`KeplorAggregate`], and `EXPLAIN ANALYZE` how many segments needed no look at their rows. Answers are
+//! DataFusion's to the last bit but for one: a `SUM` beyond what `BIGINT` holds is an error, and does not wrap around.
+//!
 //! # In and out
 //! [`import`] brings CSV, JSON Lines, Parquet and Arrow batches into a table, and goes on where it was stopped; [`export`] writes
 //! Parquet.
@@ -62,6 +68,7 @@ pub mod export;
 pub mod import;
 pub mod schema;
 
+mod aggregate;
 mod batch;
 mod catalog;
 mod error;
@@ -70,6 +77,7 @@ mod scan;
 mod session;
 mod table;
 
+pub use aggregate::KeplorAggregate;
 pub use catalog::KeplorSchema;
 pub use error::{Result, SqlError};
 pub use scan::KeplorScan;

@@ -140,6 +140,11 @@ impl KeplorScan {
         }
     }
 
+    /// The question, if all of its rows come.
+    pub(crate) fn whole(&self) -> Option<&Arc<Question>> {
+        self.fetch.is_none().then_some(&self.question)
+    }
+
     fn partitions(&self) -> usize {
         self.properties.partitioning.partition_count()
     }
@@ -182,12 +187,24 @@ impl Question {
         times.map(|(place, _)| std::iter::once(place).chain(sequence).map(sort).collect()).collect()
     }
 
-    fn query(&self) -> AnyQuery<'_> {
+    pub(crate) fn query(&self) -> AnyQuery<'_> {
         let query = self.snapshot.query();
         match &self.filter {
             Some(filter) => query.filter(filter),
             None => query,
         }
+    }
+
+    /// Which rows are asked for, as `EXPLAIN` shows it: names and values.
+    pub(crate) fn conditions(&self) -> Vec<(&'static str, String)> {
+        let Self { shown, until, .. } = self;
+        let mut lines = Vec::new();
+        if !shown.is_empty() {
+            lines.push(("filter", format!("[{}]", shown.join(" AND "))));
+        }
+        lines.extend(until.sequence.map(|sequence| ("up_to_sequence", sequence.to_string())));
+        lines.extend(until.ts_ns.map(|ts_ns| ("up_to_ts_ns", ts_ns.to_string())));
+        lines
     }
 
     /// Exact where no row is left out, by a filter or as deleted; without the bounds of times else.
@@ -228,14 +245,10 @@ impl Form {
 
 impl DisplayAs for KeplorScan {
     fn fmt_as(&self, format: DisplayFormatType, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Question { schema, shown, until, .. } = &*self.question;
-        let columns: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let fields = self.question.schema.fields();
+        let columns: Vec<_> = fields.iter().map(|field| field.name().as_str()).collect();
         let mut lines = vec![("columns", format!("[{}]", columns.join(", ")))];
-        if !shown.is_empty() {
-            lines.push(("filter", format!("[{}]", shown.join(" AND "))));
-        }
-        lines.extend(until.sequence.map(|sequence| ("up_to_sequence", sequence.to_string())));
-        lines.extend(until.ts_ns.map(|ts_ns| ("up_to_ts_ns", ts_ns.to_string())));
+        lines.extend(self.question.conditions());
         match self.order {
             Order::NewestFirst => lines.push(("order", "newest first".to_owned())),
             Order::OldestFirst => lines.push(("order", "oldest first".to_owned())),
@@ -243,14 +256,24 @@ impl DisplayAs for KeplorScan {
         }
         lines.extend(self.fetch.map(|fetch| ("fetch", fetch.to_string())));
         lines.push(("partitions", self.partitions().to_string()));
-        match format {
-            DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                let lines: Vec<_> = lines.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                write!(out, "KeplorScan: {}", lines.join(", "))
-            }
-            DisplayFormatType::TreeRender => {
-                lines.iter().try_for_each(|(name, value)| writeln!(out, "{name}={value}"))
-            }
+        write_lines(format, out, "KeplorScan", &lines)
+    }
+}
+
+/// What `EXPLAIN` shows of a plan.
+pub(crate) fn write_lines(
+    format: DisplayFormatType,
+    out: &mut fmt::Formatter<'_>,
+    plan: &str,
+    lines: &[(&str, String)],
+) -> fmt::Result {
+    match format {
+        DisplayFormatType::Default | DisplayFormatType::Verbose => {
+            let lines: Vec<_> = lines.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            write!(out, "{plan}: {}", lines.join(", "))
+        }
+        DisplayFormatType::TreeRender => {
+            lines.iter().try_for_each(|(name, value)| writeln!(out, "{name}={value}"))
         }
     }
 }

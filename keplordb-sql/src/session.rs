@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::{Stream, StreamExt};
 use tokio::time::Sleep;
 
+use crate::aggregate;
 use crate::as_of::{self, AsOfPlanner};
 use crate::catalog::KeplorSchema;
 use crate::error::{Result, SqlError};
@@ -164,8 +165,10 @@ impl SessionBuilder {
         if let Some(partitions) = partitions {
             config = config.with_target_partitions(partitions);
         }
-        let state =
-            SessionStateBuilder::new_with_default_features().with_config(config).with_runtime_env(runtime);
+        let state = SessionStateBuilder::new_with_default_features()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_physical_optimizer_rules(aggregate::optimizer_rules());
         let context = SessionContext::new_with_state(state.build());
         let tables = Arc::new(KeplorSchema::default());
         let catalog = MemoryCatalogProvider::new();
@@ -425,8 +428,8 @@ fn words(statement: &Statement) -> String {
 /// The rows of an answer, a batch at a time.
 ///
 /// A [`Stream`]; dropping it ends the query. It ends after an error. While it is there, so are the rows and files that the tables had
-/// when the question was put. A search of a whole table for a few rows looks whether it is still wanted once per segment, and an
-/// ordered one with each batch that it finds.
+/// when the question was put. A search of a whole table for a few rows looks whether it is still wanted once per segment, an
+/// ordered one with each batch that it finds, and groups that the engine is asked for are found to the end.
 #[must_use = "rows are read as they are asked for"]
 pub struct Rows {
     /// `None` after the end.

@@ -57,7 +57,7 @@ impl Until {
 /// go down into the engine; `EXPLAIN` shows it as `KeplorScan`.
 ///
 /// [`Session`](crate::Session) takes it as it is; any `SessionContext` does, with
-/// [`register_table`](datafusion::prelude::SessionContext::register_table).
+/// [`register_table`](datafusion::prelude::SessionContext::register_table). Only a session has the engine answer aggregates.
 ///
 /// ```
 /// use std::sync::Arc;

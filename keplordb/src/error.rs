@@ -15,7 +15,7 @@ pub type Result<T, E = DbError> = std::result::Result<T, E>;
 /// Everything an engine can refuse or fail with.
 ///
 /// Each message says what happened, where, and what to do. The four kinds that callers act on are: the caller's
-/// argument ([`Invalid`](Self::Invalid), [`UnknownColumn`](Self::UnknownColumn),
+/// argument ([`Invalid`](Self::Invalid), [`UnknownColumn`](Self::UnknownColumn), [`TooManyGroups`](Self::TooManyGroups),
 /// [`SchemaMismatch`](Self::SchemaMismatch)), the environment
 /// ([`AlreadyOpen`](Self::AlreadyOpen), [`Full`](Self::Full), [`Io`](Self::Io)), damaged files
 /// ([`Corrupt`](Self::Corrupt), [`Missing`](Self::Missing), [`Truncated`](Self::Truncated),
@@ -144,6 +144,14 @@ pub enum DbError {
         /// How many were dropped; fewer were missed if some had been given before.
         events: u64,
     },
+    /// A grouped query met more groups than it may have.
+    #[error(
+        "the query has more than {most} groups; group by fewer columns, wider buckets or a narrower range of time"
+    )]
+    TooManyGroups {
+        /// How many it may have.
+        most: usize,
+    },
     /// An argument is out of its legal range.
     #[error("{field} is not legal: {why}")]
     Invalid {
@@ -265,6 +273,10 @@ mod tests {
             gap.to_string(),
             "up to 2 events with sequences from 7 to 9 were dropped by age or size before they were read; go on behind \
              them, and read sooner or keep events longer"
+        );
+        assert_eq!(
+            DbError::TooManyGroups { most: 9 }.to_string(),
+            "the query has more than 9 groups; group by fewer columns, wider buckets or a narrower range of time"
         );
         let truncated = DbError::Truncated { file: file.to_owned(), found_bytes: 10, expected_bytes: 64 };
         assert_eq!(

@@ -292,6 +292,7 @@ impl<'a, S: Schema, K: GroupKeys<S>, B> Grouped<'a, S, K, B> {
             order: GroupOrder::ByKey,
             limit: usize::MAX,
             offset: 0,
+            most: usize::MAX,
         };
         Selected { query: self.query, ask, bucket, answer: PhantomData }
     }

@@ -22,7 +22,7 @@ fn session(partitions: usize) -> (TempDir, Session) {
 }
 
 /// The physical plan of a statement, a line for each node.
-async fn plan(session: &Session, statement: &str) -> String {
+pub(crate) async fn plan(session: &Session, statement: &str) -> String {
     let rows =
         session.sql(&format!("EXPLAIN FORMAT INDENT {statement}")).await.unwrap().collect().await.unwrap();
     let column = rows[0].column(1);
@@ -188,7 +188,7 @@ async fn a_count_and_the_bounds_of_time_need_no_scan() {
     let (_dir, session) = session(2);
     let statement = "SELECT count(*), min(ts), max(ts), min(ts_ns), count(status) FROM t";
     let found = plan(&session, statement).await;
-    assert!(!found.contains("KeplorScan") && found.contains("PlaceholderRowExec"), "{found}");
+    assert!(!found.contains("Keplor") && found.contains("PlaceholderRowExec"), "{found}");
 
     // With rows that were deleted the count is exact still; the bounds may be those of a row that is gone.
     let dir = tempfile::tempdir().unwrap();
@@ -196,14 +196,14 @@ async fn a_count_and_the_bounds_of_time_need_no_scan() {
     fill(&store, &mut Rng::with_seed(1), 100, 1);
     session.register("deleted", store);
     let count = plan(&session, "SELECT count(*) FROM deleted").await;
-    assert!(!count.contains("KeplorScan"), "{count}");
+    assert!(!count.contains("Keplor"), "{count}");
     let bounds = plan(&session, "SELECT min(ts) FROM deleted").await;
-    assert!(bounds.contains("KeplorScan"), "{bounds}");
+    assert!(bounds.contains("KeplorAggregate"), "{bounds}");
 }
 
 #[tokio::test]
 async fn a_count_with_conditions_reads_no_column() {
     let (_dir, session) = session(2);
     let found = plan(&session, "SELECT count(*) FROM t WHERE \"user\" = 'bob'").await;
-    assert!(found.contains("KeplorScan: columns=[], filter=["), "{found}");
+    assert!(found.contains("KeplorAggregate: groups=[], aggregates=[count(Int64(1))], filter=["), "{found}");
 }

@@ -1,5 +1,6 @@
 //! Everything about tables in SQL that shows from outside of the crate, in one program: linking `DataFusion` takes long.
 
+mod aggregates;
 mod as_of;
 mod damage;
 mod explain;

@@ -83,12 +83,13 @@ pub struct AnyGrouped<'a> {
     keys: Vec<KeyColumn>,
     bucket: Option<Bucket>,
     aggregates: Vec<Aggregate>,
+    most: usize,
 }
 
 impl<'a> AnyGrouped<'a> {
     pub(super) fn new(query: AnyQuery<'a>, keys: &[&str]) -> Result<Self> {
         let keys = keys.iter().map(|key| query.columns.key(key)).collect::<Result<_>>()?;
-        Ok(Self { query, keys, bucket: None, aggregates: Vec::new() })
+        Ok(Self { query, keys, bucket: None, aggregates: Vec::new(), most: usize::MAX })
     }
 
     /// Groups by spans of time too; among groups of one key they come in the order of time.
@@ -109,6 +110,13 @@ impl<'a> AnyGrouped<'a> {
         Ok(self)
     }
 
+    /// Refuses to have more groups than this, which bounds the memory of a query: they are counted as they are met, by each thread
+    /// that looks for them.
+    pub fn at_most(mut self, groups: usize) -> Self {
+        self.most = groups;
+        self
+    }
+
     /// Asks the query. Groups without events are not listed, but where buckets are [`filled`](Bucket::filled); without keys and
     /// buckets there is exactly one.
     ///
@@ -117,9 +125,10 @@ impl<'a> AnyGrouped<'a> {
     ///
     /// # Errors
     /// [`Invalid`](crate::DbError::Invalid) for a quantile not in 0 to 1, a bucket below one nanosecond and too many filled
-    /// buckets; and as [`AnyQuery::rows`].
+    /// buckets; [`TooManyGroups`](crate::DbError::TooManyGroups) after [`at_most`](Self::at_most); and as [`AnyQuery::rows`].
     pub fn fetch(&self) -> Result<AnyGroups> {
-        Ok(AnyGroups { found: self.ask()?.0 })
+        let (found, explain) = self.ask()?;
+        Ok(AnyGroups { found, explain })
     }
 
     /// What decides the answer: asks the query, and says how each segment was answered.
@@ -138,6 +147,7 @@ impl<'a> AnyGrouped<'a> {
             order: GroupOrder::ByKey,
             limit: usize::MAX,
             offset: 0,
+            most: self.most,
         };
         groups::check(&ask, self.bucket)?;
         self.query.group(&ask)
@@ -148,6 +158,7 @@ impl<'a> AnyGrouped<'a> {
 #[derive(Debug)]
 pub struct AnyGroups {
     found: Groups,
+    explain: Explain,
 }
 
 impl AnyGroups {
@@ -159,6 +170,11 @@ impl AnyGroups {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How each segment was answered.
+    pub fn explain(&self) -> &Explain {
+        &self.explain
     }
 
     /// A key of a group, by its place among the keys that were asked for: the text of a dim, the five digits of a status.

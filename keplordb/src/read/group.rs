@@ -70,6 +70,8 @@ pub(crate) struct GroupQuery {
     pub(crate) limit: usize,
     /// Groups that are left out before the first one returned.
     pub(crate) offset: usize,
+    /// Groups that may be there before any limit, of each thread that looks for them.
+    pub(crate) most: usize,
 }
 
 /// One aggregate of one group.
@@ -144,7 +146,7 @@ impl Groups {
 /// Answers a question about the rows of a view that match.
 ///
 /// # Errors
-/// What reading a segment fails with; `Invalid` for empty buckets that are too many to be listed.
+/// What reading a segment fails with; `Invalid` for empty buckets that are too many to be listed; `TooManyGroups`.
 pub(crate) fn group(
     view: &View,
     predicate: &Predicate<'_>,
@@ -187,6 +189,7 @@ pub(crate) fn group_by(
     let mut scratch = Scratch::default();
     for block in &ready.blocks {
         add_block(block, &ready, &mut groups, &mut scratch, tally);
+        groups.check_len()?;
     }
     let rows: usize = view.segments().iter().map(|entry| entry.segment.header().rows as usize).sum();
     let ways = Ways { fans_out: rows >= ways.fan_out_rows, ..ways };
@@ -195,6 +198,7 @@ pub(crate) fn group_by(
         tally.segments += 1;
         let waiting = segments::add(place, ways, &ready, &mut groups, &mut scratch, tally)?;
         scans.extend(waiting.map(|chunks| ScanTask { place, chunks }));
+        groups.check_len()?;
     }
     run(scans, ways, &ready, &mut groups, &mut scratch, tally)?;
     finish::finish(groups, query)
@@ -207,6 +211,8 @@ struct Ready<'q> {
     context: &'q ReadContext,
     needs: &'q Needs,
     buckets: Option<Buckets>,
+    /// Groups that there may be.
+    most: usize,
     /// The key columns, then those whose distinct values are counted.
     columns: Vec<ColumnIds>,
     packing: Packing,
@@ -273,6 +279,7 @@ impl<'q> Ready<'q> {
             counted_ids,
             needs,
             buckets: query.buckets,
+            most: query.most,
             columns,
             packing,
             bounds,
@@ -347,7 +354,7 @@ fn run<'q>(
         parts.try_reduce(part, |(mut groups, scratch, mut tally), (others, _, theirs)| {
             groups.merge(&others);
             tally.merge(&theirs);
-            Ok((groups, scratch, tally))
+            groups.check_len().map(|()| (groups, scratch, tally))
         })
     };
     let (others, _, theirs) = match &ready.context.pool {
@@ -356,5 +363,5 @@ fn run<'q>(
     }?;
     groups.merge(&others);
     tally.merge(&theirs);
-    Ok(())
+    groups.check_len()
 }

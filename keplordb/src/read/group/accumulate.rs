@@ -3,6 +3,7 @@
 use super::buckets::Buckets;
 use super::table::GroupTable;
 use super::{Aggregate, GroupQuery, Ready};
+use crate::error::{DbError, Result};
 use crate::expr::{KeyColumn, NumberColumn};
 use crate::format::block::{Block, Summary};
 use crate::format::keys::Keys;
@@ -408,6 +409,13 @@ impl<'q> Accumulator<'q> {
         self.table.meet(&[group]);
         self.grow();
         group as usize
+    }
+
+    /// Refuses to go on with more groups than there may be. Where ids are groups they are few, and not all may have rows.
+    pub(super) fn check_len(&self) -> Result<()> {
+        let most = self.ready.most;
+        let is_within = self.table.len() <= most || self.table.is_direct();
+        if is_within { Ok(()) } else { Err(DbError::TooManyGroups { most }) }
     }
 
     /// Says that groups which are ids have rows.

@@ -23,6 +23,9 @@ pub(super) fn finish(mut groups: Accumulator<'_>, query: &GroupQuery) -> Result<
     }
     let mut rows = Vec::with_capacity(groups.table.len());
     rows.extend((0..groups.table.len()).filter(|group| one_group || groups.has_rows(*group)));
+    if rows.len() > query.most {
+        return Err(DbError::TooManyGroups { most: query.most });
+    }
     // From here on: those that were made to fill.
     let filled_from = groups.table.len();
     if let Some(buckets) = query.buckets.filter(Buckets::fills) {

@@ -144,7 +144,7 @@ pub(super) fn add<'q>(
     if ways.fans_out {
         return Ok(Some(selection.chunks()));
     }
-    scan_chunks(&source(&open, &tables, ready)?, &selection, selection.chunks(), groups, scratch, tally);
+    scan_chunks(&source(&open, &tables, ready)?, &selection, selection.chunks(), groups, scratch, tally)?;
     Ok(None)
 }
 
@@ -417,8 +417,7 @@ pub(super) fn scan<'q>(
     let Some(selection) = plan::select(entry, &open, ready.predicate)? else { return Ok(()) };
     let tables: Vec<&IdTable> = ready.columns.iter().filter_map(|column| column.known(task.place)).collect();
     let source = source(&open, &tables, ready)?;
-    scan_chunks(&source, &selection, task.chunks.clone(), groups, scratch, tally);
-    Ok(())
+    scan_chunks(&source, &selection, task.chunks.clone(), groups, scratch, tally)
 }
 
 /// Looks at all selected rows of some chunks.
@@ -429,11 +428,12 @@ fn scan_chunks(
     groups: &mut Accumulator<'_>,
     scratch: &mut Scratch,
     tally: &mut Tally,
-) {
+) -> Result<()> {
     let kernels = groups.ready.context.kernels;
     // Rows of chunks that have few: read together, column by column.
     let mut gathered = Vec::new();
     for chunk in chunks {
+        groups.check_len()?;
         let mask = selection.mask(kernels, chunk);
         let count = (kernels.count)(&mask);
         tally.chunks_masked += 1;
@@ -449,4 +449,5 @@ fn scan_chunks(
         }
     }
     groups.add_rows(source, Rows::List { rows: &gathered, chunk: None }, scratch);
+    groups.check_len()
 }

@@ -1,6 +1,7 @@
 //! Groups against a plain list of rows: every means of answering, and the scan that is their slow twin.
 
 use super::*;
+use crate::error::DbError;
 use crate::expr::{KeyColumn, NumberColumn};
 use crate::read::explain::Tally;
 use crate::read::group::{
@@ -189,6 +190,7 @@ fn some_query(random: &mut Random, table: &Table) -> (GroupQuery, Spans) {
         order,
         limit: random.pick(&[usize::MAX, usize::MAX, 10, 1, 0]),
         offset: random.pick(&[0, 0, 1, 7]),
+        most: usize::MAX,
     };
     (query, spans)
 }
@@ -314,12 +316,56 @@ fn the_cheapest_means_is_taken() {
             order: GroupOrder::ByKey,
             limit: usize::MAX,
             offset: 0,
+            most: usize::MAX,
         };
         let mut tally = Tally::default();
         let found = group(&table.view, predicate, &query, &context, &mut tally).unwrap();
         let matching: Vec<&Row> = table.matching(predicate).collect();
         assert_eq!(listed(&found, &query), plainly(&matching, &query, width.map(|width| (width, 0, false))));
         assert_eq!(way_of(&tally), way, "{query:?} {predicate:?} {tally}");
+    }
+}
+
+#[test]
+fn more_groups_than_there_may_be_are_refused_however_they_are_found() {
+    let context = context(&mut Random(1));
+    let query = |keys: &[KeyColumn], width: Option<i64>, most| GroupQuery {
+        keys: keys.to_vec(),
+        buckets: width.map(|width| Buckets::new(width, 0, false)),
+        aggregates: vec![Aggregate::Count],
+        order: GroupOrder::ByKey,
+        limit: 1,
+        offset: 0,
+        most,
+    };
+    let count = |table: &Table, ways, query: &GroupQuery| {
+        let query = GroupQuery { limit: usize::MAX, ..query.clone() };
+        group_by(ways, &table.view, &Predicate::all(), &query, &context, &mut Tally::default())
+            .map(|found| found.len())
+    };
+    let refused = |table: &Table, ways, query: &GroupQuery| {
+        let found = group_by(ways, &table.view, &Predicate::all(), query, &context, &mut Tally::default());
+        assert!(
+            matches!(found, Err(DbError::TooManyGroups { most }) if most == query.most),
+            "{query:?} {ways:?}"
+        );
+    };
+    let both = [KeyColumn::Dim(0), KeyColumn::Dim(1)];
+    let table = plain_segment(4000);
+    for ways in [SCAN, FANNED_OUT, Ways { only_scans: false, ..SCAN }] {
+        for (keys, width, groups) in [(&both[..], None, 28), (&both[..1], None, 7), (&[], Some(1000), 4000)] {
+            assert_eq!(count(&table, ways, &query(keys, width, groups)).unwrap(), groups);
+            refused(&table, ways, &query(keys, width, groups - 1));
+        }
+    }
+    for seed in 0..20 {
+        let table = Table::random(&mut Random(seed));
+        for ways in [SCAN, FANNED_OUT] {
+            let groups = count(&table, ways, &query(&both, Some(DAY_NS), usize::MAX)).unwrap();
+            if let Some(fewer) = groups.checked_sub(1) {
+                refused(&table, ways, &query(&both, Some(DAY_NS), fewer));
+            }
+        }
     }
 }
 
@@ -333,6 +379,7 @@ fn too_many_empty_buckets_are_refused_and_few_rows_are_not() {
         order: GroupOrder::Top(0),
         limit: 3,
         offset: 0,
+        most: usize::MAX,
     };
     let context = context(&mut Random(1));
     let ask =
@@ -353,6 +400,7 @@ fn ids_of_segments_that_are_gone_are_let_go() {
         order: GroupOrder::ByKey,
         limit: usize::MAX,
         offset: 0,
+        most: usize::MAX,
     };
     let names = |table: &Table| context.remaps.column(KeyColumn::Dim(0), &table.view).ids.len();
     for round in 0..40 {
@@ -378,6 +426,7 @@ fn sets_of_distinct_values_are_alike_though_others_give_out_ids() {
         order: GroupOrder::ByKey,
         limit: usize::MAX,
         offset: 0,
+        most: usize::MAX,
     };
     let rows: Vec<&Row> = table.live().collect();
     let expected = plainly(&rows, &query, None);
