@@ -358,6 +358,11 @@ fn more_groups_than_there_may_be_are_refused_however_they_are_found() {
             refused(&table, ways, &query(keys, width, groups - 1));
         }
     }
+    // As soon as there are more, not at the end.
+    let mut tally = Tally::default();
+    let few = query(&[], Some(1000), 300);
+    assert!(group_by(SCAN, &table.view, &Predicate::all(), &few, &context, &mut tally).is_err());
+    assert_eq!((tally.chunks_masked, tally.rows_decoded), (2, 512));
     for seed in 0..20 {
         let table = Table::random(&mut Random(seed));
         for ways in [SCAN, FANNED_OUT] {
