@@ -338,6 +338,24 @@ impl AnyStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::{MAX_KEY_BYTES, MAX_LABEL_BYTES};
+
+    /// So that a batch of many is not refused for one of them.
+    #[test]
+    fn texts_that_a_column_cannot_hold_are_refused_when_they_are_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let schema = TableSchema::new(1).dim("user").label("note");
+        let store = AnyStore::open_or_create(dir.path(), schema).unwrap();
+        for (column, most) in [("id", MAX_KEY_BYTES), ("user", MAX_KEY_BYTES), ("note", MAX_LABEL_BYTES)] {
+            let event = store.event(1).set(column, "x".repeat(most)).unwrap();
+            assert_eq!(event.bytes(), store.event(1).bytes() + most);
+            store.append(event).unwrap();
+            let refused = store.event(1).set(column, "x".repeat(most + 1)).unwrap_err().to_string();
+            let wanted =
+                format!("{column} is not legal: the text has {} bytes, at most {most} are", most + 1);
+            assert!(refused.starts_with(&wanted), "{refused}");
+        }
+    }
 
     /// What a tool writes into a program's table is laid out as the program lays it out.
     #[test]

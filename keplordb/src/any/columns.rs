@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::value::Value;
 use crate::error::{DbError, Result};
 use crate::expr::{KeyColumn, NumberColumn};
+use crate::format::{MAX_KEY_BYTES, MAX_LABEL_BYTES};
 use crate::schema::{BUILT_IN_NAMES, Shape, TableSchema};
 
 /// What a column is for.
@@ -219,12 +220,15 @@ impl Column {
         value.as_int().and_then(|number| T::try_from(number).ok()).ok_or_else(|| self.refusal(value))
     }
 
-    /// The text, if the column holds texts.
+    /// The text, if the column can hold it.
     pub(super) fn text(&self, value: Value<'_>) -> Result<String> {
-        match value {
-            Value::Text(text) => Ok(text.into_owned()),
-            Value::Int(_) => Err(self.refusal(&value)),
+        let Value::Text(text) = value else { return Err(self.refusal(&value)) };
+        let bytes_max = if self.role == Role::Label { MAX_LABEL_BYTES } else { MAX_KEY_BYTES };
+        if text.len() > bytes_max {
+            let why = format!("the text has {} bytes, at most {bytes_max} are possible", text.len());
+            return Err(DbError::invalid(&self.name, why));
         }
+        Ok(text.into_owned())
     }
 
     fn refusal(&self, value: &Value<'_>) -> DbError {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::columns::{Columns, Slot, is_same};
 use super::value::Value;
+use crate::engine::encoded_bytes;
 use crate::error::{DbError, Result};
 use crate::event::{EventFlags, RowRef};
 
@@ -79,6 +80,13 @@ impl AnyEvent {
             Slot::Label(label) => self.labels[label] = column.text(value)?,
         }
         Ok(self)
+    }
+
+    /// About what it takes in the log, in bytes, and what the limits of events and batches count:
+    /// [`MAX_EVENT_BYTES`](crate::MAX_EVENT_BYTES) and [`MAX_BATCH_BYTES`](crate::MAX_BATCH_BYTES). An id that is still to be made
+    /// adds some twenty.
+    pub fn bytes(&self) -> usize {
+        encoded_bytes(&self.row())
     }
 
     /// Makes an id unless one was set.

@@ -256,7 +256,7 @@ fn refusal(place: usize, row: &RowRef<'_>, shape: Shape) -> DbError {
 /// What an event takes in a frame: its numbers, and a length with each string. An event of empty strings counts too, or a
 /// batch of very many of them would pass and its frame not fit.
 #[inline]
-fn encoded_bytes(row: &RowRef<'_>) -> usize {
+pub(crate) fn encoded_bytes(row: &RowRef<'_>) -> usize {
     let lengths = 4 * (row.counters.len() + 1 + row.dims.len() + row.labels.len());
     let bytes = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
     EVENT_NUMBER_BYTES + lengths + row.id.len() + bytes(row.dims) + bytes(row.labels)

@@ -30,6 +30,7 @@ mod unlink;
 mod verify;
 
 pub use append::Appended;
+pub(crate) use append::encoded_bytes;
 pub use compact::{Budget, Compacted};
 pub(crate) use follow::Follower;
 pub use follow::Refreshed;
