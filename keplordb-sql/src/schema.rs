@@ -72,7 +72,7 @@ impl SqlColumns {
     pub(crate) fn new(columns: &[Column]) -> Self {
         let mut all = Vec::with_capacity(columns.len() + 1);
         let mut fields = Vec::with_capacity(columns.len() + 1);
-        let is_free = columns.iter().all(|column| column.name != TIMESTAMP);
+        let is_free = !columns.iter().any(|column| column.name.eq_ignore_ascii_case(TIMESTAMP));
         let time = columns.iter().position(|column| column.name == TIME).filter(|_| is_free);
         if let Some(position) = time {
             all.push(SqlColumn { position, source: TIME.to_owned(), form: Form::Timestamp });
@@ -103,7 +103,8 @@ impl SqlColumns {
 /// The Arrow schema of a table with these columns ([`AnyStore::columns`](keplordb::any::AnyStore::columns)): what
 /// `SELECT *` shows. No column is nullable.
 ///
-/// First `ts`, the event's time as a timestamp in nanoseconds and UTC, unless a column of the table has that name; then the
+/// First `ts`, the event's time as a timestamp in nanoseconds and UTC, unless a column of the table has that name, in capitals
+/// too, which not all readers of names tell apart; then the
 /// engine's columns by their names: numbers as `Int64`, `status` and `flags` as `Int32`, texts as `Utf8View`. All
 /// numbers have a sign: sequences and counters fit, and some readers (Spark) know no others.
 ///

@@ -37,6 +37,8 @@ impl Draft {
 
     /// Not yet ours to remove.
     fn begin(target: &Path) -> Result<Self, ExportError> {
+        // Without what may stand behind its name: `out/` is `out`.
+        let target: &Path = &target.components().collect::<PathBuf>();
         if target.symlink_metadata().is_ok() {
             return Err(ExportError::Exists { target: target.to_owned() });
         }

@@ -35,6 +35,15 @@ pub enum ExportError {
         /// The names of those that can.
         texts: String,
     },
+    /// An export by day of a table that has a column `date` of its own.
+    #[error(
+        "the table's column {column:?} would be hidden by the day of each directory, which readers show as `date`; export one file, or \
+         files of so many rows"
+    )]
+    DateColumn {
+        /// Its name.
+        column: String,
+    },
     /// The operating system refused an operation.
     #[error("{op} {file} failed: {source}; see to the file, its directory's permissions and the disk")]
     Io {

@@ -24,8 +24,9 @@
 //!
 //! # What the files are like
 //! The columns are those of the table in SQL: first `ts`, the time in UTC, in **microseconds**, because Spark reads no finer ones (not
-//! there if a column of the table has this name); then all columns of the engine by their names, with the exact time in `ts_ns`. None
-//! is nullable, no number is unsigned, and texts are plain strings. Rows are sorted by (time, sequence).
+//! there if a column of the table has this name, in capitals too); then all columns of the engine by their names, with the exact time in `ts_ns`. None
+//! is nullable, no number is unsigned, and texts are plain strings. Rows are sorted by (time, sequence). Columns whose names differ by
+//! capitals only are two columns for Polars; `DuckDB` gives one of them another name, and Spark refuses the file.
 //!
 //! zstd at level 3; dictionaries; pages of version 1; statistics and an index of pages; bloom filters on `id` and the dim that the
 //! table's segments have one on; row groups of up to 1,048,576 rows or 256 MiB. The file's metadata have the table's schema as JSON
@@ -47,7 +48,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use keplordb::any::{AnyFilter, AnySnapshot};
+use keplordb::any::{AnyFilter, AnySnapshot, Column};
 
 pub use error::ExportError;
 
@@ -59,6 +60,8 @@ use file::{File, Shape};
 /// Rows that are taken out of the table at once.
 const BATCH_ROWS: usize = 32_768;
 const NS_PER_DAY: i64 = 86_400_000_000_000;
+/// What readers call the column that they make of the directories of days.
+const DATE: &str = "date";
 
 /// Rows of a table that are to become Parquet files. Nothing happens before it is [run](Self::run).
 #[must_use = "an export does nothing before it is run"]
@@ -106,7 +109,8 @@ impl<'a> Export<'a> {
     }
 
     /// A directory with a directory for each UTC day: `date=2026-02-21/part-00000.parquet`. `DuckDB`, Polars and Spark read it as one
-    /// table with the column `date`.
+    /// table with the column `date`; a table that has such a column already is refused. Of a table without rows there is one file
+    /// without rows, of 1970-01-01.
     pub fn by_day(snapshot: &'a AnySnapshot, dir: impl AsRef<Path>) -> Self {
         Self::new(snapshot, dir.as_ref(), Layout::ByDay)
     }
@@ -156,6 +160,12 @@ impl<'a> Export<'a> {
     /// # Errors
     /// Any [`ExportError`]; then nothing is left behind.
     pub fn run(mut self) -> Result<Exported, ExportError> {
+        if self.layout == Layout::ByDay {
+            let is_date = |column: &&Column| column.name.eq_ignore_ascii_case(DATE);
+            if let Some(column) = self.snapshot.columns().iter().find(is_date) {
+                return Err(ExportError::DateColumn { column: column.name.clone() });
+            }
+        }
         let columns = SqlColumns::new(self.snapshot.columns());
         let mut batches = Batches::new(columns.schema().clone(), columns.all());
         let shape = Shape::new(&columns, self.snapshot.schema(), self.row_group_rows, &self.blooms)?;
@@ -273,7 +283,7 @@ impl Writing {
             }
             Layout::ByDay => {
                 let day = ts_ns.div_euclid(NS_PER_DAY);
-                let dir = self.root.join(format!("date={}", date(day)));
+                let dir = self.root.join(format!("{DATE}={}", date(day)));
                 std::fs::create_dir(&dir).map_err(|error| ExportError::io("creating", &dir, error))?;
                 // The last day ends beyond the last time.
                 (dir.join("part-00000.parquet"), End::Before((day + 1).checked_mul(NS_PER_DAY)))
@@ -294,7 +304,7 @@ impl Writing {
 
     fn finish(mut self) -> Result<Exported, ExportError> {
         // Of a table without rows, too, there is a file with its columns.
-        if self.exported.rows == 0 && self.layout != Layout::ByDay {
+        if self.exported.rows == 0 {
             let opened = self.open(0)?;
             self.file = Some(opened);
         }

@@ -278,6 +278,59 @@ fn nothing_is_overwritten_and_nothing_half_written_stays() {
 }
 
 #[test]
+fn a_target_may_be_written_with_a_slash_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir, "calls");
+    fill(&store, 1, 10);
+    for name in ["a/", "b//", "./c/."] {
+        let exported = Export::files(&store.snapshot(), dir.path().join(name), 4).run().unwrap();
+        assert_eq!(exported.files.len(), 3);
+        assert!(exported.files.iter().all(|file| file.exists()), "{exported:?}");
+    }
+}
+
+#[test]
+fn columns_that_readers_would_take_for_others_are_refused_or_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["date", "Date"] {
+        let schema = TableSchema::new(1).dim(name);
+        let store = AnyStore::open_or_create(dir.path().join(name), schema).unwrap();
+        let by_day = Export::by_day(&store.snapshot(), dir.path().join("days")).run();
+        let refused = by_day.unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("the table's column {name:?} ")), "{refused}");
+        Export::file(&store.snapshot(), dir.path().join(format!("{name}.parquet"))).run().unwrap();
+    }
+    assert!(!dir.path().join("days").exists());
+
+    let store = AnyStore::open_or_create(dir.path().join("ts"), TableSchema::new(1).dim("TS")).unwrap();
+    let path = dir.path().join("ts.parquet");
+    Export::file(&store.snapshot(), &path).run().unwrap();
+    let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(&path).unwrap()).unwrap();
+    assert_eq!(builder.schema().field(0).name(), "ts_ns");
+    assert_eq!(builder.schema().fields().last().unwrap().name(), "TS");
+}
+
+#[test]
+fn of_an_empty_table_there_is_a_file_in_every_layout() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshot = open(&dir, "calls").snapshot();
+    for (place, export) in [
+        Export::file(&snapshot, dir.path().join("0")),
+        Export::files(&snapshot, dir.path().join("1"), 9),
+        Export::by_day(&snapshot, dir.path().join("2")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let exported = export.run().unwrap();
+        let [file] = &*exported.files else { panic!("{place}: {exported:?}") };
+        let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(file).unwrap()).unwrap();
+        assert_eq!(builder.metadata().file_metadata().num_rows(), 0);
+        assert_eq!(builder.schema().fields().len(), 1 + snapshot.columns().len());
+    }
+}
+
+#[test]
 fn foreign_files_come_in_by_a_mapping() {
     use std::sync::Arc;
 
