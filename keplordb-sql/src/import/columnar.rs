@@ -1,18 +1,23 @@
 //! Rows of Parquet files and of Arrow record batches, column by column.
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use keplordb::Appended;
 use keplordb::any::AnyStore;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::basic::Type;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 
 use super::csv::columns_of;
 use super::error::ImportError;
@@ -20,9 +25,11 @@ use super::mapping::{Binding, Cell, Mapping};
 use super::reading::{Context, Outcome, Place, Reading};
 use super::rejects::Rejection;
 use super::source::open;
+use super::time::OUT_OF_RANGE;
 
-/// Rows that are decoded at once.
-const BATCH_ROWS: usize = 8192;
+/// Rows that are decoded at once, unless they have more bytes than these: texts may have 16 MiB each.
+const BATCH_ROWS: u64 = 8192;
+const BATCH_BYTES: u64 = 16 << 20;
 
 /// A Parquet file that is being read. Its places are rows.
 pub(super) struct ParquetReading {
@@ -46,7 +53,12 @@ impl ParquetReading {
         let failed = |source| ImportError::Parquet { file: path.to_owned(), row, source };
         let file = open(path)?;
         let bytes = file.metadata().map_err(|error| ImportError::io("reading", path, error))?.len();
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(failed)?;
+        let metadata = guarded(|| {
+            let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
+            let options = ArrowReaderOptions::new().with_schema(schema_to_read(&metadata));
+            ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options)
+        });
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.map_err(failed)?);
         let rows = builder.metadata().file_metadata().num_rows().try_into().unwrap_or(0);
         let file_columns = columns_in(path, builder.schema(), binding)?;
         // Only what is asked for is decoded; the reader gives it in the file's order.
@@ -56,27 +68,78 @@ impl ParquetReading {
         let place_of = |root: &usize| roots.iter().position(|other| other == root);
         let columns = file_columns.iter().map(|column| column.as_ref().and_then(place_of)).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied());
-        let reader = builder
+        let batch_rows = rows_at_once(builder.metadata(), &mask);
+        let builder = builder
             .with_projection(mask)
-            .with_batch_size(BATCH_ROWS)
-            .with_offset(usize::try_from(row).unwrap_or(usize::MAX))
-            .build()
-            .map_err(failed)?;
+            .with_batch_size(batch_rows)
+            .with_offset(usize::try_from(row).unwrap_or(usize::MAX));
+        let reader = guarded(|| builder.build()).map_err(failed)?;
         Ok(Self { path: path.to_owned(), reader, columns, cells: Cells::default(), at: 0, row, rows, bytes })
     }
 
     /// Decodes the next batch; whether there is one.
     fn fill(&mut self) -> Result<bool, ImportError> {
-        let failed = |row, source| ImportError::Parquet { file: self.path.clone(), row, source };
-        let batch = match self.reader.next() {
-            None => return Ok(false),
-            Some(Ok(batch)) => batch,
-            Some(Err(error)) => return Err(failed(self.row, error.into())),
-        };
-        self.cells = Cells::new(&batch, &self.columns).map_err(|error| failed(self.row, error.into()))?;
+        let cells = guarded(|| match self.reader.next() {
+            None => Ok(None),
+            Some(batch) => Ok(Some(Cells::new(&batch?, &self.columns)?)),
+        });
+        let failed = |source| ImportError::Parquet { file: self.path.clone(), row: self.row, source };
+        let Some(cells) = cells.map_err(failed)? else { return Ok(false) };
+        self.cells = cells;
         self.at = 0;
         Ok(true)
     }
+
+    /// What is decoded.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        let bytes = |column: &Column| match column {
+            Column::Ints(ints, _) => ints.get_array_memory_size(),
+            Column::Times { times, .. } => times.get_array_memory_size(),
+            Column::Texts(texts) => texts.get_array_memory_size(),
+        };
+        self.cells.fields.iter().flatten().map(bytes).sum()
+    }
+}
+
+/// Runs the decoder, which may also panic where a file is damaged; it is not asked again then.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let why = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason is known");
+        Err(ParquetError::General(format!("the decoder panicked: {why}")))
+    })
+}
+
+/// How the columns of a file are to be read: texts as views, of which a batch may have more than 2 GiB, and which share the values
+/// of a dictionary; times of 96 bits as microseconds, because the decoder lets those wrap that 64 bits of nanoseconds do not hold.
+fn schema_to_read(metadata: &ArrowReaderMetadata) -> SchemaRef {
+    let is_text = |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8);
+    let roots = metadata.parquet_schema().root_schema().get_fields();
+    let fields = metadata.schema().fields().iter().zip(roots).map(|(field, root)| {
+        let data_type = match field.data_type() {
+            DataType::Dictionary(_, values) if is_text(values) => DataType::Utf8View,
+            text if is_text(text) => DataType::Utf8View,
+            DataType::Timestamp(_, zone) if root.get_physical_type() == Type::INT96 => {
+                DataType::Timestamp(TimeUnit::Microsecond, zone.clone())
+            }
+            other => other.clone(),
+        };
+        Field::clone(field).with_data_type(data_type)
+    });
+    Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), metadata.schema().metadata().clone()))
+}
+
+/// So many that those of the heaviest row group have about [`BATCH_BYTES`].
+fn rows_at_once(metadata: &ParquetMetaData, mask: &ProjectionMask) -> usize {
+    let row_bytes = metadata.row_groups().iter().map(|group| {
+        let columns = group.columns().iter().enumerate().filter(|(leaf, _)| mask.leaf_included(*leaf));
+        let bytes =
+            columns.fold(0_i64, |bytes, (_, column)| bytes.saturating_add(column.uncompressed_size()));
+        bytes / group.num_rows().max(1)
+    });
+    let row_bytes = row_bytes.max().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
+    usize::try_from((BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS)).unwrap_or(1)
 }
 
 impl Reading for ParquetReading {
@@ -189,7 +252,10 @@ enum Kind {
     /// Texts; also decimals and floats, as they are written.
     Text,
     /// Times, so many nanoseconds in one of them.
-    Time(i64),
+    Time {
+        ns: i64,
+        has_zone: bool,
+    },
 }
 
 impl Kind {
@@ -197,11 +263,17 @@ impl Kind {
         const NS_PER_DAY: i64 = 86_400_000_000_000;
         Some(match data_type {
             DataType::Dictionary(_, values) => return Self::of(values),
-            DataType::Timestamp(TimeUnit::Second, _) => Self::Time(1_000_000_000),
-            DataType::Timestamp(TimeUnit::Millisecond, _) | DataType::Date64 => Self::Time(1_000_000),
-            DataType::Timestamp(TimeUnit::Microsecond, _) => Self::Time(1000),
-            DataType::Timestamp(TimeUnit::Nanosecond, _) => Self::Time(1),
-            DataType::Date32 => Self::Time(NS_PER_DAY),
+            DataType::Timestamp(unit, zone) => {
+                let ns = match unit {
+                    TimeUnit::Second => 1_000_000_000,
+                    TimeUnit::Millisecond => 1_000_000,
+                    TimeUnit::Microsecond => 1000,
+                    TimeUnit::Nanosecond => 1,
+                };
+                Self::Time { ns, has_zone: zone.is_some() }
+            }
+            DataType::Date64 => Self::Time { ns: 1_000_000, has_zone: false },
+            DataType::Date32 => Self::Time { ns: NS_PER_DAY, has_zone: false },
             DataType::Boolean => Self::Int,
             whole if whole.is_integer() => Self::Int,
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => Self::Text,
@@ -223,8 +295,12 @@ struct Cells {
 enum Column {
     /// With the values as they were, where not all fit.
     Ints(Int64Array, ArrayRef),
-    Times(Int64Array, i64),
-    Texts(StringArray),
+    Times {
+        times: Int64Array,
+        ns: i64,
+        has_zone: bool,
+    },
+    Texts(StringViewArray),
 }
 
 impl Cells {
@@ -242,10 +318,11 @@ impl Cells {
                 (true, true) => Cell::Missing,
                 (true, false) => Cell::Refused("the number does not fit one of 64 bits".to_owned()),
             },
-            Some(Column::Times(times, _)) if times.is_null(row) => Cell::Missing,
-            Some(Column::Times(times, ns)) => match times.value(row).checked_mul(*ns) {
-                Some(ts_ns) => Cell::TsNs(ts_ns),
-                None => Cell::Refused("the time is not between the years 1677 and 2262".to_owned()),
+            Some(Column::Times { times, .. }) if times.is_null(row) => Cell::Missing,
+            Some(Column::Times { times, ns, has_zone }) => match times.value(row).checked_mul(*ns) {
+                Some(ts_ns) if *has_zone => Cell::TsNs(ts_ns),
+                Some(clock_ns) => Cell::ClockNs(clock_ns),
+                None => Cell::Refused(OUT_OF_RANGE.to_owned()),
             },
             Some(Column::Texts(texts)) if texts.is_null(row) => Cell::Missing,
             Some(Column::Texts(texts)) => Cell::Text(Cow::Borrowed(texts.value(row))),
@@ -257,7 +334,7 @@ impl Cells {
         let fields = (0..self.fields.len()).map(|field| match self.cell(field, row) {
             Cell::Missing => String::new(),
             Cell::Text(text) => text.into_owned(),
-            Cell::Int(number) | Cell::TsNs(number) => number.to_string(),
+            Cell::Int(number) | Cell::TsNs(number) | Cell::ClockNs(number) => number.to_string(),
             Cell::Refused(why) => why,
         });
         fields.collect::<Vec<_>>().join(",")
@@ -275,12 +352,15 @@ impl Column {
         };
         Ok(match Kind::of(array.data_type()) {
             Some(Kind::Int) => Self::Ints(ints(&plain)?, plain),
-            // Dates are numbers of 32 bits, which only turn into ones of 64 by way of themselves.
-            Some(Kind::Time(ns)) if *plain.data_type() == DataType::Date32 => {
-                Self::Times(ints(&cast(&plain, &DataType::Int32)?)?, ns)
+            Some(Kind::Time { ns, has_zone }) => {
+                let times = match plain.data_type() {
+                    // Numbers of 32 bits, which only turn into ones of 64 by way of themselves.
+                    DataType::Date32 => ints(&cast(&plain, &DataType::Int32)?)?,
+                    _ => ints(&plain)?,
+                };
+                Self::Times { times, ns, has_zone }
             }
-            Some(Kind::Time(ns)) => Self::Times(ints(&plain)?, ns),
-            Some(Kind::Text) => Self::Texts(cast(&plain, &DataType::Utf8)?.as_string::<i32>().clone()),
+            Some(Kind::Text) => Self::Texts(cast(&plain, &DataType::Utf8View)?.as_string_view().clone()),
             None => {
                 let what = format!("a column of {} cannot be imported", array.data_type());
                 return Err(ArrowError::CastError(what));

@@ -93,6 +93,19 @@ pub enum ImportError {
         /// The file.
         file: PathBuf,
     },
+    /// The side file of rejected rows has lost some of them.
+    #[error(
+        "{file} has {found} of the {bytes} bytes in which rejected rows were reported; put it back as it was, and run the import \
+         again"
+    )]
+    RejectsLost {
+        /// The side file.
+        file: PathBuf,
+        /// Bytes that it has; 0 where it is not there.
+        found: u64,
+        /// Bytes that it had.
+        bytes: u64,
+    },
     /// The table refused or failed.
     #[error(transparent)]
     Db(#[from] DbError),

@@ -6,7 +6,7 @@
 //! before it are, and nothing behind it is.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,8 @@ use super::error::{At, ImportError};
 use super::source::Identity;
 
 const VERSION: u32 = 1;
-/// Longest journal that is read, in bytes: one of 10^5 batches.
-const BYTES_MAX: u64 = 64 << 20;
+/// Longest line that is read, in bytes; the first one has the mapping in it.
+const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// What is imported; the first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,18 @@ pub(super) struct Totals {
     pub(super) rejects_bytes: u64,
     /// A sequence below which those of all these rows are; no row has it or a larger one yet.
     pub(super) sequence: u64,
+    /// The last batch of these rows, by which the table is known again.
+    pub(super) landmark: Option<Landmark>,
+}
+
+/// Rows that the table was given together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Landmark {
+    /// The sequences of the first and the last one.
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// Of the last one.
+    pub(super) key: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,10 +127,9 @@ impl Journal {
 
     /// Whether there is a journal that has its first line.
     pub(super) fn is_there(path: &Path) -> bool {
-        File::open(path).is_ok_and(|file| {
-            let mut text = Vec::new();
-            file.take(BYTES_MAX).read_to_end(&mut text).is_ok() && text.contains(&b'\n')
-        })
+        File::open(path)
+            .and_then(|file| next_line(&mut BufReader::new(file)))
+            .is_ok_and(|line| is_whole(&line))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -140,22 +151,16 @@ impl Journal {
 
     /// Checks that this is the journal of this import, cuts a last line that was not written in whole, and gives the last entry.
     fn read(&mut self, source: &Path, beginning: &Beginning) -> Result<Option<Entry>, ImportError> {
-        let bytes = self.file.metadata().at("reading", &self.path)?.len();
-        if bytes > BYTES_MAX {
-            return Err(self.refusal(1, "it is too long to be a journal; name another file"));
+        let mut lines = BufReader::new(&self.file);
+        let first = next_line(&mut lines).at("reading", &self.path)?;
+        if !is_whole(&first) {
+            return self.begin(&first, beginning);
         }
-        let mut text = Vec::new();
-        self.file.read_to_end(&mut text).at("reading", &self.path)?;
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-        let mut lines = text[..whole].split_inclusive(|byte| *byte == b'\n').zip(1..);
-        let Some((first, _)) = lines.next() else {
-            return self.begin(&text, beginning);
-        };
-        let found: Beginning = self.content(first, 1)?;
-        let is_begun = text[..whole].len() > first.len();
-        if !is_begun && found != *beginning {
+        let found: Beginning = self.content(&first, 1)?;
+        let mut line = next_line(&mut lines).at("reading", &self.path)?;
+        if !is_whole(&line) && found != *beginning {
             // Nothing of what it speaks of was imported: the mapping or the source may have been mended since.
-            return self.begin(&text, beginning);
+            return self.begin(&first, beginning);
         }
         if found.version != VERSION {
             let what = format!(
@@ -181,9 +186,13 @@ impl Journal {
                 "the import began with another mapping or format; use that one, or remove the journal to import all rows again",
             ));
         }
-        let mut last = None;
-        for (line, number) in lines {
-            last = Some(self.content(line, number)?);
+        let (mut last, mut whole, mut number) = (None, first.len(), 1);
+        // Line by line: a journal may be long.
+        while is_whole(&line) {
+            number += 1;
+            last = Some(self.content(&line, number)?);
+            whole += line.len();
+            line = next_line(&mut lines).at("reading", &self.path)?;
         }
         self.file.set_len(whole as u64).at("cutting", &self.path)?;
         self.file.seek(SeekFrom::End(0)).at("reading", &self.path)?;
@@ -192,7 +201,7 @@ impl Journal {
 
     /// Writes the first line. What an import that stopped right at its beginning left is written anew.
     fn begin(&mut self, left: &[u8], beginning: &Beginning) -> Result<Option<Entry>, ImportError> {
-        let is_ours = left.iter().take(16).all(u8::is_ascii_hexdigit) && left.len() < 1 << 20;
+        let is_ours = left.iter().take(16).all(u8::is_ascii_hexdigit) && (left.len() as u64) < LINE_BYTES_MAX;
         if !is_ours {
             return Err(ImportError::Exists { file: self.path.clone() });
         }
@@ -223,6 +232,18 @@ impl Journal {
     }
 }
 
+/// The next line, with its end; nothing at the end of the file.
+fn next_line(lines: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    lines.take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+    Ok(line)
+}
+
+/// Not the end of the file, nor a line that was not written in whole. One that is too long is damage, and no line at all.
+fn is_whole(line: &[u8]) -> bool {
+    line.ends_with(b"\n") || line.len() as u64 == LINE_BYTES_MAX
+}
+
 /// Brings the name of a new file to disk.
 pub(crate) fn sync_dir_of(path: &Path) -> Result<(), ImportError> {
     // Elsewhere than on Unix a directory cannot be synced, nor need it be.
@@ -235,6 +256,7 @@ pub(crate) fn sync_dir_of(path: &Path) -> Result<(), ImportError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::fs;
 
     use super::*;
@@ -288,6 +310,39 @@ mod tests {
             drop(journal);
             assert_eq!(open(&path).unwrap().1, Some(entry(3)));
         }
+    }
+
+    /// What can be written can be read again, however much it is.
+    #[test]
+    fn a_long_journal_is_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        drop(open(&path).unwrap());
+        let mut text = fs::read_to_string(&path).unwrap();
+        for rows in 1..=80 {
+            // Spaces behind it are JSON too.
+            let content = serde_json::to_string(&entry(rows)).unwrap() + &" ".repeat(900_000);
+            writeln!(text, "{:016x} {content}", xxh3_64(content.as_bytes())).unwrap();
+        }
+        let whole = text.len() as u64;
+        text += "0123";
+        fs::write(&path, text).unwrap();
+        assert!(Journal::is_there(&path));
+        assert_eq!(open(&path).unwrap().1, Some(entry(80)));
+        assert_eq!(fs::metadata(&path).unwrap().len(), whole);
+    }
+
+    /// What has no end is neither read in whole nor cut off as if it were torn.
+    #[test]
+    fn a_line_that_is_too_long_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        drop(open(&path).unwrap());
+        let mut text = fs::read_to_string(&path).unwrap();
+        text += &"0".repeat(3 << 20);
+        fs::write(&path, &text).unwrap();
+        assert!(matches!(open(&path), Err(ImportError::Journal { line: 2, .. })));
+        assert_eq!(fs::metadata(&path).unwrap().len(), text.len() as u64);
     }
 
     #[test]

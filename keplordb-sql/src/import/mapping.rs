@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use keplordb::any::{AnyEvent, AnyRowView, AnyStore, Column, Kind, Value};
+use keplordb::{DbError, MAX_EVENT_BYTES};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::error::ImportError;
@@ -181,26 +182,25 @@ pub(super) enum Cell<'a> {
     Int(i64),
     /// A time that the source itself knows as one.
     TsNs(i64),
+    /// Likewise, but of a clock whose zone it does not say.
+    ClockNs(i64),
     /// Something that cannot be read, and why.
     Refused(String),
 }
-
-/// What a row takes besides its texts.
-const ROW_BYTES: usize = 128;
 
 /// A row on its way into the table.
 pub(super) struct Row {
     pub(super) event: AnyEvent,
     /// A hash of all that the import sets.
     pub(super) key: u64,
-    /// About as much memory as it takes, in bytes.
+    /// What its event takes, in bytes.
     pub(super) bytes: usize,
 }
 
 /// Why a row cannot be taken.
 pub(super) struct Refusal {
-    /// The field whose value it is.
-    pub(super) field: usize,
+    /// The field whose value it is; `None` where the row as a whole is at fault.
+    pub(super) field: Option<usize>,
     pub(super) reason: String,
 }
 
@@ -282,9 +282,9 @@ impl Binding {
         self.fields.iter().map(|field| (field.source.as_str(), field.is_optional))
     }
 
-    /// The source's column of a field.
-    pub(super) fn source_of(&self, field: usize) -> &str {
-        &self.fields[field].source
+    /// The source's column of a field; nothing where a row as a whole is meant.
+    pub(super) fn source_of(&self, field: Option<usize>) -> &str {
+        field.map_or("", |field| &self.fields[field].source)
     }
 
     /// The event of a row of the source; `cell` gives what it has for a field, `made_id` the id of a row without one, or
@@ -295,37 +295,34 @@ impl Binding {
         made_id: impl FnOnce() -> Option<String>,
         mut cell: impl FnMut(usize) -> Cell<'a>,
     ) -> Result<Row, Refusal> {
-        let refused = |field| move |reason| Refusal { field, reason };
+        let refused = |field| move |reason| Refusal { field: Some(field), reason };
+        let illegal = |field| move |why: DbError| Refusal { field: Some(field), reason: why.to_string() };
         let ts_ns = self.ts_ns(cell(self.time)).map_err(refused(self.time))?;
         let mut event = store.event(ts_ns);
         let mut id = None;
-        let mut bytes = ROW_BYTES;
         let mut key = KeyHash::new(ts_ns);
         for (place, field) in self.fields.iter().enumerate() {
             let value = match &field.reading {
                 Reading::Time(_) => continue,
                 Reading::Id => {
-                    id = id_of(cell(place)).map_err(refused(place))?;
+                    id = id_of(cell(place)).map_err(refused(place))?.map(|id| (id, place));
                     continue;
                 }
-                Reading::Text => text_of(cell(place)).map(|text| {
-                    bytes += text.len();
-                    Value::Text(text)
-                }),
+                Reading::Text => text_of(cell(place)).map(Value::Text),
                 Reading::Number { scale, or } => number_of(cell(place), *scale, *or).map(Value::Int),
             };
             let value = value.map_err(refused(place))?;
             key.add(&value);
-            event = event
-                .set_at(field.position, value)
-                .map_err(|why| Refusal { field: place, reason: why.to_string() })?;
+            event = event.set_at(field.position, value).map_err(illegal(place))?;
         }
-        let id = id.or_else(|| made_id().map(Cow::Owned));
-        if let Some(id) = id {
+        if let Some((id, place)) = id.or_else(|| made_id().map(|id| (Cow::Owned(id), self.time))) {
             key.add_text(&id);
-            event = event
-                .set_at(self.id, id)
-                .map_err(|why| Refusal { field: self.time, reason: why.to_string() })?;
+            event = event.set_at(self.id, id).map_err(illegal(place))?;
+        }
+        let bytes = event.bytes();
+        if bytes > MAX_EVENT_BYTES {
+            let reason = format!("the row has {bytes} bytes, at most {MAX_EVENT_BYTES} are possible");
+            return Err(Refusal { field: None, reason });
         }
         Ok(Row { event, key: key.finish(), bytes })
     }
@@ -350,6 +347,7 @@ impl Binding {
             Cell::Text(text) => reader.of_text(&text),
             Cell::Int(number) => reader.of_int(number),
             Cell::TsNs(ts_ns) => Ok(ts_ns),
+            Cell::ClockNs(clock_ns) => reader.of_clock(clock_ns),
             Cell::Missing => Err("is empty, a time is needed".to_owned()),
             Cell::Refused(why) => Err(why),
         }
@@ -395,7 +393,7 @@ fn text_of(cell: Cell<'_>) -> Result<Cow<'_, str>, String> {
     match cell {
         Cell::Missing => Ok(Cow::Borrowed("")),
         Cell::Text(text) => Ok(text),
-        Cell::Int(number) | Cell::TsNs(number) => Ok(Cow::Owned(number.to_string())),
+        Cell::Int(number) | Cell::TsNs(number) | Cell::ClockNs(number) => Ok(Cow::Owned(number.to_string())),
         Cell::Refused(why) => Err(why),
     }
 }
@@ -404,7 +402,7 @@ fn number_of(cell: Cell<'_>, scale: Scale, or: Option<i64>) -> Result<i64, Strin
     match cell {
         Cell::Missing => or.ok_or_else(|| "is empty, a number is needed".to_owned()),
         Cell::Text(text) => scale.of_text(&text),
-        Cell::Int(number) | Cell::TsNs(number) => scale.of_int(number),
+        Cell::Int(number) | Cell::TsNs(number) | Cell::ClockNs(number) => scale.of_int(number),
         Cell::Refused(why) => Err(why),
     }
 }

@@ -30,8 +30,8 @@
 //! read again: no pipes.
 //!
 //! # Rejected rows
-//! A row that cannot be taken, because it has too many fields, a text where a number is needed, a number that its column cannot
-//! hold, bytes that are not UTF-8 or no time, is written to a side file of CSV, with its line, the source's column, the reason and
+//! A row that cannot be taken, because it has too many fields, a text where a number is needed, a number or a text that its column
+//! cannot hold, bytes that are not UTF-8 or no time, is written to a side file of CSV, with its line, the source's column, the reason and
 //! its text, and is counted; all others are imported. More of them than [`Import::rejects_max`] end the import with an error. After
 //! a quote that is not closed only the line in which it stands is lost.
 //!
@@ -39,7 +39,8 @@
 //! Rows are appended in batches, each all or nothing, and each on disk before the next one. A **journal** beside the table says how
 //! far the import is. When it was stopped, by an error, a kill or a power failure, the same import run again goes on where it was:
 //! no row is lost and none comes twice. It stays when the import is through, so that running it once more adds nothing; remove it to
-//! import the file's rows again.
+//! import the file's rows again. It remembers the place of the last batch, and is refused where the table does not have its rows there: a
+//! table that was made anew or put back to an older state, or from which they were all deleted.
 //!
 //! | stopped | what the next run finds | and does |
 //! |---|---|---|
@@ -70,7 +71,6 @@ mod source;
 mod tests;
 mod time;
 
-use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -90,7 +90,6 @@ pub struct Import<'a> {
     format: Format,
     mapping: Mapping,
     journal: Option<PathBuf>,
-    rejects: Option<PathBuf>,
     rejects_max: u64,
     batch_rows: usize,
     each: Box<dyn FnMut(&Progress) + 'a>,
@@ -160,7 +159,8 @@ impl<'a> Import<'a> {
     }
 
     /// A Parquet file. Numbers are taken exactly, floats as they are written in decimals; columns of timestamps and dates are times,
-    /// which need no format (one without a zone counts as UTC), and become nanoseconds elsewhere. A null counts as nothing.
+    /// which need no format, and become nanoseconds elsewhere; those of 96 bits (`INT96`) are taken in microseconds. One without a
+    /// zone is in that of the mapping's [`Strftime`](TimeFormat::Strftime), and else in UTC. A null counts as nothing.
     ///
     /// What an export of this crate wrote comes back unchanged by [`Mapping::by_name`], also empty ids; only sequences are given anew,
     /// in the order of the file.
@@ -175,7 +175,6 @@ impl<'a> Import<'a> {
             format,
             mapping,
             journal: None,
-            rejects: None,
             rejects_max: Self::REJECTS_MAX,
             batch_rows: Self::BATCH_ROWS,
             each: Box::new(|_| ()),
@@ -185,15 +184,10 @@ impl<'a> Import<'a> {
     }
 
     /// The file that says how far the import is. By default it lies beside the table's directory: of the source `flights.csv` and the
-    /// table `data/calls` it is `data/calls.flights.csv.1b2c3d4e.import`, with a hash of the source's path.
+    /// table `data/calls` it is `data/calls.flights.csv.1b2c3d4e.import`, with a hash of the source's path; the same however the paths
+    /// of both are written. The side file of rejected rows lies beside it, under its name and `.rejects.csv`.
     pub fn journal(mut self, path: impl AsRef<Path>) -> Self {
         self.journal = Some(path.as_ref().to_owned());
-        self
-    }
-
-    /// The file that rejected rows are written to. By default it lies beside the source: `flights.csv.rejects.csv`.
-    pub fn rejects(mut self, path: impl AsRef<Path>) -> Self {
-        self.rejects = Some(path.as_ref().to_owned());
         self
     }
 
@@ -219,7 +213,8 @@ impl<'a> Import<'a> {
 
     /// Imports the rows that are not in the table yet, in the order of the source; all are on disk on return.
     ///
-    /// Cost: one thread, two syncs a batch, three with rejected rows; the memory of a batch.
+    /// Cost: one thread, two syncs a batch, three with rejected rows; the memory of a batch, and of Parquet that of the pages from
+    /// which it is decoded.
     ///
     /// # Errors
     /// Any [`ImportError`]. [`Stopped`](ImportError::Stopped), when rows of the source are in the table, says how many.
@@ -227,24 +222,28 @@ impl<'a> Import<'a> {
         run::run(self)
     }
 
+    /// The journal, and the side file of rejected rows: only who has the lock of the one writes to the other.
     fn paths(&self) -> (PathBuf, PathBuf) {
         let journal = self.journal.clone().unwrap_or_else(|| {
-            let mut name = self.store.dir().as_os_str().to_owned();
+            let source = resolved(&self.source);
+            let mut name = resolved(self.store.dir()).into_os_string();
             name.push(".");
-            name.push(self.source.file_name().unwrap_or_default());
+            name.push(source.file_name().unwrap_or_default());
             // Files of the same name in other directories have journals of their own.
-            let path = std::path::absolute(&self.source).unwrap_or_else(|_| self.source.clone());
-            let hash = xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes());
+            let hash = xxhash_rust::xxh3::xxh3_64(source.as_os_str().as_encoded_bytes());
             name.push(format!(".{:08x}.import", hash >> 32));
             name.into()
         });
-        let rejects = self.rejects.clone().unwrap_or_else(|| {
-            let mut name: OsString = self.source.clone().into();
-            name.push(".rejects.csv");
-            name.into()
-        });
-        (journal, rejects)
+        let mut rejects = journal.clone().into_os_string();
+        rejects.push(".rejects.csv");
+        (journal, rejects.into())
     }
+}
+
+/// The one path by which a file is known, however it is written. A table that is only in memory has no such one.
+fn resolved(path: &Path) -> PathBuf {
+    let resolved = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    resolved.unwrap_or_else(|_| path.to_owned())
 }
 
 impl fmt::Debug for Import<'_> {

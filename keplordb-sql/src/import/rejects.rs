@@ -1,10 +1,11 @@
 //! The side file of rejected rows: CSV with the line, the column, the reason and the text of each.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::{At, ImportError};
+use super::journal::sync_dir_of;
 
 /// Longest text of a row that is kept, in bytes.
 const TEXT_BYTES: usize = 64 << 10;
@@ -44,26 +45,31 @@ pub(super) struct Rejects {
 
 impl Rejects {
     /// Goes on behind the first `bytes` of the file: what an interrupted import wrote behind them is cut off. A file that is none of
-    /// an import is refused.
+    /// an import is refused. The caller has the journal's lock.
     pub(super) fn open(path: &Path, bytes: u64) -> Result<Self, ImportError> {
         let mut rejects = Self { path: path.to_owned(), file: None, bytes, waiting: String::new() };
+        let lost = |found| Err(ImportError::RejectsLost { file: path.to_owned(), found, bytes });
         match OpenOptions::new().read(true).write(true).open(path) {
             Ok(mut file) => {
                 let found = file.metadata().at("opening", path)?.len();
+                if found < bytes {
+                    return lost(found);
+                }
                 let mut head = Vec::new();
                 Read::by_ref(&mut file)
                     .take(HEADER.len() as u64)
                     .read_to_end(&mut head)
                     .at("reading", path)?;
                 // A kill may have left a part of the first line.
-                if found < bytes || !HEADER.as_bytes().starts_with(&head) {
+                if !HEADER.as_bytes().starts_with(&head) {
                     return Err(ImportError::Exists { file: path.to_owned() });
                 }
                 file.set_len(bytes).at("cutting", path)?;
                 file.seek(SeekFrom::End(0)).at("cutting", path)?;
                 rejects.file = Some(file);
             }
-            Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => rejects.bytes = 0,
+            Err(missing) if missing.kind() == ErrorKind::NotFound && bytes == 0 => {}
+            Err(missing) if missing.kind() == ErrorKind::NotFound => return lost(0),
             Err(other) => return Err(ImportError::io("opening", path, other)),
         }
         Ok(rejects)
@@ -104,7 +110,9 @@ impl Rejects {
             file
         } else {
             let created = OpenOptions::new().write(true).create_new(true).open(&self.path);
-            self.file.insert(created.at("creating", &self.path)?)
+            let file = self.file.insert(created.at("creating", &self.path)?);
+            sync_dir_of(&self.path)?;
+            file
         };
         file.write_all(self.waiting.as_bytes()).at("writing", &self.path)?;
         file.sync_data().at("syncing", &self.path)?;

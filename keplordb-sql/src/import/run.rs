@@ -3,13 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use keplordb::any::{AnyEvent, AnyStore, Test};
+use keplordb::any::{AnyEvent, AnySnapshot, AnyStore, Test};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::columnar::ParquetReading;
 use super::csv::CsvReading;
-use super::error::ImportError;
-use super::journal::{Batch, Beginning, Entry, Journal, Totals};
+use super::error::{At, ImportError};
+use super::journal::{Batch, Beginning, Entry, Journal, Landmark, Totals};
 use super::json::JsonReading;
 use super::mapping::Binding;
 use super::reading::{Context, Outcome, Place, Reading};
@@ -52,15 +52,26 @@ fn run_counting(mut import: Import<'_>, rows: &mut u64) -> Result<Imported, Impo
         Some(Entry::Batch(batch)) => batch.before,
         Some(Entry::Done(totals)) => totals,
     };
-    *rows = totals.rows;
-    let below = import.store.snapshot().below();
-    if below < totals.sequence {
+    let snapshot = import.store.snapshot();
+    // The journal is going to say that the table reaches this far: that must be so after a power failure too.
+    import.store.sync()?;
+    if !is_of_table(&snapshot, &binding, &totals)? {
         return Err(ImportError::Journal {
             journal: journal_path,
             line: 1,
-            what: "it is of another table, or of a later state of this one: rows that were imported are not there; remove it to \
-                   import all rows"
+            what: "the rows that were imported last are not there: it is of another table, or of a later state of this one, or \
+                   they were deleted; remove it to import all rows, those too that are there"
                 .to_owned(),
+        });
+    }
+    *rows = totals.rows;
+    if let Some(Entry::Done(_)) = last {
+        return Ok(Imported {
+            rows: totals.rows,
+            rows_before: totals.rows,
+            rejected: totals.rejected,
+            rejects: rejects_path,
+            journal: journal_path,
         });
     }
     let mut run = Run {
@@ -70,15 +81,13 @@ fn run_counting(mut import: Import<'_>, rows: &mut u64) -> Result<Imported, Impo
         binding: &binding,
         reading,
         journal,
-        totals: Totals { sequence: below, ..totals },
+        totals: Totals { sequence: snapshot.below(), ..totals },
         rows,
         rows_before: totals.rows,
         bytes_total: identity.bytes,
     };
-    match last {
-        Some(Entry::Done(_)) => return Ok(run.imported()),
-        Some(Entry::Batch(batch)) => run.go_on(&batch)?,
-        None => {}
+    if let Some(Entry::Batch(batch)) = last {
+        run.go_on(&batch)?;
     }
     run.append_rest()?;
     let now = Identity::of(&run.import.source)?;
@@ -149,12 +158,14 @@ impl Run<'_, '_> {
             });
         }
         self.rejects.sync()?;
-        if is_in_table(self.import.store, self.binding, batch.before.sequence, &parsed.keys)? {
-            self.count(&parsed, self.totals.sequence);
-            self.rows_before = self.totals.rows;
-            return Ok(());
+        match find_in_table(self.import.store, self.binding, batch.before.sequence, &parsed.keys)? {
+            Some(first) => {
+                self.count(&parsed, first + parsed.keys.len() as u64);
+                self.rows_before = self.totals.rows;
+                Ok(())
+            }
+            None => self.append(parsed),
         }
-        self.append(parsed)
     }
 
     /// Appends what comes behind the last batch.
@@ -165,6 +176,7 @@ impl Run<'_, '_> {
             if parsed.events.is_empty() && parsed.rejected == 0 {
                 return Ok(());
             }
+            self.check_length()?;
             self.import.pass()?;
             self.rejects.sync()?;
             self.import.pass()?;
@@ -209,6 +221,20 @@ impl Run<'_, '_> {
         Ok(parsed)
     }
 
+    /// Refuses a source that is still written to before the row that is half there comes into the table.
+    fn check_length(&self) -> Result<(), ImportError> {
+        let file = &self.import.source;
+        let bytes = std::fs::metadata(file).at("reading", file)?.len();
+        if bytes == self.bytes_total {
+            return Ok(());
+        }
+        Err(ImportError::SourceChanged {
+            file: file.clone(),
+            journal: self.journal.path().to_owned(),
+            what: format!("it had {} bytes and has {bytes}; is it still written to?", self.bytes_total),
+        })
+    }
+
     fn too_many(&self, last: &Rejection) -> ImportError {
         let reason = match last.column.as_str() {
             "" => last.reason.clone(),
@@ -225,12 +251,12 @@ impl Run<'_, '_> {
 
     fn append(&mut self, mut parsed: Parsed) -> Result<(), ImportError> {
         let events = std::mem::take(&mut parsed.events);
-        let sequence = if events.is_empty() {
+        let end = if events.is_empty() {
             self.totals.sequence
         } else {
             self.import.store.append_batch_durable(events)?.last + 1
         };
-        self.count(&parsed, sequence);
+        self.count(&parsed, end);
         self.import.pass()?;
         let progress = Progress {
             rows: self.totals.rows,
@@ -242,13 +268,16 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Counts a batch that is in the table.
-    fn count(&mut self, parsed: &Parsed, sequence: u64) {
+    /// Counts a batch that is in the table; its rows have the sequences before `end`.
+    fn count(&mut self, parsed: &Parsed, end: u64) {
+        let rows = parsed.keys.len() as u64;
+        let landmark = parsed.keys.last().map(|key| Landmark { first: end - rows, last: end - 1, key: *key });
         self.totals = Totals {
-            rows: self.totals.rows + parsed.keys.len() as u64,
+            rows: self.totals.rows + rows,
             rejected: self.totals.rejected + parsed.rejected,
             rejects_bytes: self.rejects.bytes(),
-            sequence,
+            sequence: self.totals.sequence.max(end),
+            landmark: landmark.or(self.totals.landmark),
         };
         *self.rows = self.totals.rows;
     }
@@ -296,15 +325,39 @@ fn hash_of(keys: &[u64]) -> u64 {
     hash.digest()
 }
 
-/// Whether a batch of rows with these keys is in the table, where it would have sequences from `from` on.
+/// Whether the table has the rows that a journal speaks of: it reaches as far, and the last batch of them is where it was. Some of
+/// its rows may have been deleted since, but no other one can have come into the place of the last. A table that was put back to
+/// an older state may go on at any larger sequence: there none of them is.
+fn is_of_table(snapshot: &AnySnapshot, binding: &Binding, totals: &Totals) -> Result<bool, ImportError> {
+    if snapshot.below() < totals.sequence {
+        return Ok(false);
+    }
+    let Some(Landmark { first, last, key }) = totals.landmark else { return Ok(true) };
+    let bound = |sequence| i64::try_from(sequence).unwrap_or(i64::MAX);
+    let batch = snapshot.filter("sequence", Test::Between { lo: bound(first), hi: bound(last) })?;
+    let (mut is_there, mut is_other) = (false, false);
+    snapshot.query().filter(&batch).scan(|row| {
+        is_there = true;
+        is_other |= row.view().sequence() == last && binding.key_of(row)? != key;
+        Ok(())
+    })?;
+    Ok(is_there && !is_other)
+}
+
+/// The first sequence of a batch of rows with these keys, where it is in the table; it would have sequences from `from` on.
 ///
 /// A batch is there in whole or not at all, in its order and with sequences that follow each other; some of its rows may have been
 /// deleted since, and others may have appended the very same rows. So it is there if at some place at least half of its rows are,
 /// and no other one.
-fn is_in_table(store: &AnyStore, binding: &Binding, from: u64, keys: &[u64]) -> Result<bool, ImportError> {
+fn find_in_table(
+    store: &AnyStore,
+    binding: &Binding,
+    from: u64,
+    keys: &[u64],
+) -> Result<Option<u64>, ImportError> {
     let snapshot = store.snapshot();
-    if snapshot.below() <= from || keys.is_empty() {
-        return Ok(keys.is_empty());
+    if snapshot.below() <= from {
+        return Ok(None);
     }
     // All rows that were appended since; commonly those of one batch.
     let mut rows: Vec<(u64, u64)> = Vec::new();
@@ -335,9 +388,9 @@ fn is_in_table(store: &AnyStore, binding: &Binding, from: u64, keys: &[u64]) -> 
                 usize::try_from(sequence - first).is_ok_and(|place| keys[place] == *key)
             };
             if 2 * (end - start) >= keys.len() && rows[start..end].iter().all(is_of_batch) {
-                return Ok(true);
+                return Ok(Some(first));
             }
         }
     }
-    Ok(false)
+    Ok(None)
 }

@@ -1,12 +1,27 @@
 //! Imports as a whole: what comes in equals what was written, malformed rows are reported where they stand, and an import that is
 //! stopped at any step, and again, loses and doubles nothing.
 
+use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use keplordb::TableSchema;
+use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray, TimestampSecondArray};
 use keplordb::any::{AnyRow, AnyStore};
+use keplordb::{EngineConfig, MAX_KEY_BYTES, MAX_LABEL_BYTES, Options, Sync, TableSchema};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Encoding;
+use parquet::data_type::{Int96, Int96Type};
+use parquet::file::properties::{
+    EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
+};
+use parquet::file::writer::SerializedFileWriter;
 use tempfile::TempDir;
+
+use super::columnar::ParquetReading;
+use super::mapping::Binding;
+use super::reading::{Context, Outcome, Reading as _};
 
 use super::*;
 
@@ -124,7 +139,8 @@ fn malformed_rows_of_csv_are_reported_each_with_its_place_and_reason() {
     let source = write(&dir, "a.csv", &text);
     let imported = Import::csv(&store, &source, mapping()).run().unwrap();
     assert_eq!((imported.rows, imported.rejected), (cases.len() as u64 + 1, cases.len() as u64 + 1));
-    assert_eq!(imported.rejects, dir.path().join("a.csv.rejects.csv"));
+    let beside_the_journal = format!("{}.rejects.csv", imported.journal.display());
+    assert_eq!(imported.rejects, Path::new(&beside_the_journal));
     let rejected = rejected(&imported.rejects);
     for ((text, column, reason), (place, found)) in cases.iter().zip(rejected.iter().enumerate()) {
         assert_eq!((found.0, found.1.as_str()), (2 + 3 * place as u64, *column), "{found:?}");
@@ -187,6 +203,69 @@ fn malformed_rows_of_json_lines_are_reported_each_with_its_place_and_reason() {
     );
 }
 
+/// What a table refuses of a batch as a whole is refused row by row before.
+#[test]
+fn rows_beyond_the_limits_of_a_table_are_reported_each_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let schema = TableSchema::new(1).dim("user").label("note").label("twin").label("triplet");
+    let store = AnyStore::open_or_create(dir.path().join("calls"), schema).unwrap();
+    let (key, label) = ("k".repeat(MAX_KEY_BYTES), "l".repeat(MAX_LABEL_BYTES - 100));
+    let mut text = String::new();
+    for (id, user, note) in [
+        ("1", "a", "x"),
+        ("2", &*format!("{key}k"), "x"),
+        (&*format!("{key}k"), "b", "x"),
+        ("4", &*key, "x"),
+        ("5", "c", &*label),
+        (&*key, "d", "x"),
+    ] {
+        writeln!(text, "{{\"at\": 1, \"id\": \"{id}\", \"user\": \"{user}\", \"note\": \"{note}\"}}")
+            .unwrap();
+    }
+    let source = write(&dir, "a.jsonl", text);
+    let mapping = Mapping::new()
+        .time("at", TimeFormat::Seconds)
+        .column("id", "id")
+        .column("user", "user")
+        .column("note", "note")
+        .column("note", "twin")
+        .column("note", "triplet");
+    let imported = Import::json_lines(&store, &source, mapping.clone()).run().unwrap();
+    assert_eq!((imported.rows, imported.rejected), (3, 3));
+    let found: Vec<_> = rejected(&imported.rejects).into_iter().map(|row| (row.0, row.1, row.2)).collect();
+    let too_long = "is not legal: the text has 65537 bytes, at most 65536 are possible";
+    let cut = "(the text is cut after 65536 of";
+    for (found, (line, column, reason)) in found.iter().zip([
+        (2, "user", format!("user {too_long} {cut}")),
+        (3, "id", format!("id {too_long} {cut}")),
+        (5, "", "the row has 50331".to_owned()),
+    ]) {
+        assert_eq!((found.0, &*found.1), (line, column), "{}", found.2);
+        assert!(found.2.starts_with(&reason), "{}", found.2);
+    }
+
+    let text = |text: String| Arc::new(StringArray::from(vec!["x".to_owned(), text])) as ArrayRef;
+    let refused = |user: &str, note: &str| {
+        let batch = RecordBatch::try_from_iter([
+            ("at", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef),
+            ("id", text("2".to_owned())),
+            ("user", text(user.to_owned())),
+            ("note", text(note.to_owned())),
+        ]);
+        append_record_batch(&store, &batch.unwrap(), &mapping).unwrap_err().to_string()
+    };
+    let user = refused(&format!("{key}k"), "");
+    assert!(
+        user.starts_with("row 1 of the record batch cannot be appended: user: user is not legal"),
+        "{user}"
+    );
+    let label = refused("", &format!("{label}{key}"));
+    assert!(
+        label.contains("note: note is not legal: the text has 16842652 bytes, at most 16777216 are"),
+        "{label}"
+    );
+}
+
 #[test]
 fn sources_and_mappings_that_do_not_fit_are_refused_and_leave_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
@@ -228,16 +307,19 @@ fn sources_and_mappings_that_do_not_fit_are_refused_and_leave_nothing_behind() {
     refused(Some("\"at\n1,2\n"), time(), "the first line has no columns' names");
     let nonsense = Csv::default().delimiter(b'"');
     assert!(Import::csv_as(&store, &sound, nonsense, time()).run().is_err());
-    write(&dir, "a.csv.rejects.csv", "mine");
-    refused(None, time(), "a.csv.rejects.csv is there already");
-    assert_eq!(fs::read(dir.path().join("a.csv.rejects.csv")).unwrap(), b"mine");
-    // Nor where an import is under way whose file of rejected rows is another one.
-    let other = Import::csv(&store, &sound, time()).rejects(dir.path().join("other.csv")).run().unwrap();
-    let text = fs::read_to_string(&other.journal).unwrap();
-    fs::write(&other.journal, text.split_inclusive('\n').take(2).collect::<String>()).unwrap();
-    refused(None, time(), "a.csv.rejects.csv is there already");
-    assert_eq!(fs::read(dir.path().join("a.csv.rejects.csv")).unwrap(), b"mine");
-    fs::remove_file(other.journal).unwrap();
+    let (journal, rejects) = Import::csv(&store, &sound, time()).paths();
+    fs::write(&rejects, "mine").unwrap();
+    refused(None, time(), ".import.rejects.csv is there already");
+    assert_eq!(fs::read(&rejects).unwrap(), b"mine");
+    // Nor where an import is under way that has rejected nothing.
+    fs::remove_file(&rejects).unwrap();
+    Import::csv(&store, &sound, time()).run().unwrap();
+    let text = fs::read_to_string(&journal).unwrap();
+    fs::write(&journal, text.split_inclusive('\n').take(2).collect::<String>()).unwrap();
+    fs::write(&rejects, "mine").unwrap();
+    refused(None, time(), ".import.rejects.csv is there already");
+    assert_eq!(fs::read(&rejects).unwrap(), b"mine");
+    fs::remove_file(journal).unwrap();
     assert_eq!(rows(&store).len(), 1);
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 4, "the table, two sources, and what was there: {left:?}");
@@ -269,6 +351,7 @@ fn too_many_rejected_rows_end_the_import_and_more_let_it_go_on() {
     }
     let source = write(&dir, "a.csv", text);
     let import = || Import::csv(&store, &source, mapping()).batch_rows(8);
+    let rejects = import().paths().1;
     let Err(ImportError::Stopped { rows: landed, cause, .. }) = import().rejects_max(4).run() else {
         panic!("it must stop")
     };
@@ -280,7 +363,7 @@ fn too_many_rejected_rows_end_the_import_and_more_let_it_go_on() {
         "{cause}"
     );
     assert_eq!(landed, rows(&store).len() as u64);
-    assert_eq!(rejected(&dir.path().join("a.csv.rejects.csv")).len(), 5);
+    assert_eq!(rejected(&rejects).len(), 5);
 
     let imported = import().rejects_max(10).run().unwrap();
     assert_eq!((imported.rows, imported.rows_before, imported.rejected), (90, landed, 10));
@@ -320,6 +403,331 @@ fn an_import_that_is_through_adds_nothing_until_its_journal_is_removed() {
     fs::remove_dir_all(dir.path().join("calls")).unwrap();
     let refused = Import::csv(&open(&dir), &source, mapping()).run().unwrap_err().to_string();
     assert!(refused.contains("it is of another table, or of a later state of this one"), "{refused}");
+}
+
+#[test]
+fn a_journal_of_another_table_is_refused_whatever_that_one_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let calls = dir.path().join("calls");
+    let mut text = HEADER.to_owned();
+    for row in 0..9 {
+        writeln!(text, "{row},a,1,n,1,200,").unwrap();
+    }
+    let source = write(&dir, "a.csv", text);
+    let import = |store: &AnyStore, steps| {
+        let mut import = Import::csv(store, &source, mapping()).batch_rows(3);
+        import.steps_left = steps;
+        import.run()
+    };
+    let fill = |store: &AnyStore| {
+        for second in 0..20 {
+            store.append(store.event(second)).unwrap();
+        }
+    };
+    for steps in [None, Some(9)] {
+        let store = open(&dir);
+        fill(&store);
+        let copy = dir.path().join("copy");
+        store.checkpoint(&copy).unwrap();
+        let done = import(&store, steps);
+        assert_eq!(done.is_ok(), steps.is_none());
+        let landed = store.stats().events;
+        assert!(landed > 23);
+        drop(store);
+        for is_restored in [false, true] {
+            fs::remove_dir_all(&calls).unwrap();
+            if is_restored {
+                fs::rename(&copy, &calls).unwrap();
+            }
+            let store = open(&dir);
+            fill(&store);
+            fill(&store);
+            let refused = import(&store, None).unwrap_err();
+            let ImportError::Journal { journal, what, .. } = &refused else { panic!("{refused}") };
+            assert!(what.contains("it is of another table, or of a later state of this one"), "{refused}");
+            assert!(store.stats().events == if is_restored { 60 } else { 40 });
+            if is_restored {
+                fs::remove_file(journal).unwrap();
+            }
+        }
+        fs::remove_dir_all(&calls).unwrap();
+    }
+
+    // Of those that were imported last some may have been deleted, and no other one comes into their place.
+    let store = open(&dir);
+    import(&store, None).unwrap();
+    let last = store.query().newest_first().limit(1).rows().unwrap();
+    store.delete(&[last[0].text("id").unwrap()]).unwrap();
+    fill(&store);
+    assert_eq!(import(&store, None).unwrap().rows_before, 9);
+}
+
+#[test]
+fn a_table_and_a_source_have_one_journal_however_their_paths_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    let source = write(&dir, "a.csv", format!("{HEADER}1,a,1,n,1,200,\n2,b,1,n,1,200,\n"));
+    drop(open(&dir));
+    let mut roots = vec![dir.path().to_owned(), dir.path().join("sub/..")];
+    #[cfg(unix)]
+    {
+        roots.push(dir.path().join("link"));
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("link")).unwrap();
+    }
+    for root in &roots {
+        for (table, source) in
+            [("calls", root.join("a.csv")), ("calls/", source.clone()), ("./calls//", source.clone())]
+        {
+            let store = AnyStore::open(root.join(table)).unwrap();
+            let imported = Import::csv(&store, source, mapping()).run().unwrap();
+            assert_eq!(imported.rows, 2);
+            assert_eq!(rows(&store).len(), 2, "{root:?} {table}");
+        }
+    }
+}
+
+#[test]
+fn a_side_file_is_of_one_import_and_stays_as_it_is_once_that_is_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = write(&dir, "a.csv", format!("{HEADER}1,a,1,n,1,200,\n2,b,1,n,1.5,200,\n"));
+    let other = AnyStore::open_or_create(dir.path().join("other"), schema()).unwrap();
+    let whole = Mapping::new().time("at", TimeFormat::Seconds).column("price", "metric");
+    let calls = open(&dir);
+    let run = || Import::csv(&calls, &source, mapping()).run().unwrap();
+    assert_eq!((run().rows, run().rejected), (2, 0));
+    let rejected = Import::csv(&other, &source, whole).run().unwrap().rejects;
+    let mut text = fs::read_to_string(&rejected).unwrap();
+    assert!(text.contains("3,\"price\""), "{text}");
+    run();
+    assert_eq!(fs::read_to_string(&rejected).unwrap(), text);
+
+    text += "seen to by hand\n";
+    fs::write(&rejected, &text).unwrap();
+    let whole = Mapping::new().time("at", TimeFormat::Seconds).column("price", "metric");
+    assert_eq!(Import::csv(&other, &source, whole).run().unwrap().rejected, 1);
+    assert_eq!(fs::read_to_string(&rejected).unwrap(), text);
+}
+
+#[test]
+fn what_the_journal_says_of_the_table_is_on_disk_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::default().schema(schema()).sync(Sync::Os);
+    let store = AnyStore::open_with(EngineConfig::in_dir(dir.path().join("calls")), options).unwrap();
+    let source = write(&dir, "a.csv", format!("{HEADER}1,a,1,n,1,200,\n"));
+    store.append(store.event(1)).unwrap();
+    let syncs = store.stats().syncs;
+    let mut import = Import::csv(&store, &source, mapping());
+    // Right behind the first line of a batch, which has the table's next sequence in it.
+    import.steps_left = Some(4);
+    import.run().unwrap_err();
+    assert_eq!(store.stats().events, 1);
+    assert_eq!(store.stats().syncs, syncs + 1);
+}
+
+#[test]
+fn a_side_file_that_has_lost_rows_is_an_error() {
+    for length in [None, Some(30)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let source =
+            write(&dir, "a.csv", format!("{HEADER}{}", "1,a,1,n,1,200,\n2,a,x,n,1,200,\n".repeat(4)));
+        let import = || Import::csv(&store, &source, mapping()).batch_rows(1);
+        let mut stopped = import();
+        // Behind the journal's line of the third batch.
+        stopped.steps_left = Some(13);
+        let rejects = stopped.paths().1;
+        stopped.run().unwrap_err();
+        let text = fs::read(&rejects).unwrap();
+        match length {
+            None => fs::remove_file(&rejects).unwrap(),
+            Some(length) => fs::write(&rejects, &text[..length]).unwrap(),
+        }
+        let lost = import().run().unwrap_err().to_string();
+        let found = format!("rejects.csv has {} of the ", length.unwrap_or(0));
+        assert!(lost.contains(&found) && lost.contains("put it back as it was"), "{lost}");
+        fs::write(&rejects, &text).unwrap();
+        assert_eq!(import().run().unwrap().rejected, 4);
+        assert_eq!(rejected(&rejects).len(), 4);
+    }
+}
+
+#[test]
+fn of_a_source_that_is_written_to_no_row_comes_in_after_it_has_grown() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let source = write(&dir, "a.csv", format!("{HEADER}{}1,a,1,n,1,200,12", "1,a,1,n,1,200,\n".repeat(9)));
+    let grow = |progress: &Progress| {
+        if progress.rows == 8 {
+            fs::OpenOptions::new()
+                .append(true)
+                .open(&source)
+                .unwrap()
+                .write_all(b"34\n1,a,1,n,1,200,\n")
+                .unwrap();
+        }
+    };
+    let stopped = Import::csv(&store, &source, mapping()).batch_rows(4).on_progress(grow).run().unwrap_err();
+    let ImportError::Stopped { rows: 8, cause, .. } = &stopped else { panic!("{stopped}") };
+    assert!(matches!(**cause, ImportError::SourceChanged { .. }), "{stopped}");
+    assert!(stopped.to_string().contains("; is it still written to?"), "{stopped}");
+    assert_eq!(rows(&store).len(), 8);
+}
+
+#[test]
+fn times_without_a_zone_are_in_that_of_the_mapping() {
+    const HOUR: i64 = 3600;
+    let dir = tempfile::tempdir().unwrap();
+    let berlin = || TimeFormat::strftime("%F %T", "Europe/Berlin");
+    let clock = || Arc::new(TimestampSecondArray::from(vec![13 * HOUR])) as ArrayRef;
+    let cases = [
+        (clock(), berlin(), 12 * HOUR),
+        (clock(), TimeFormat::strftime("%F %T", "+03:00"), 10 * HOUR),
+        (clock(), TimeFormat::Rfc3339, 13 * HOUR),
+        (Arc::new(TimestampSecondArray::from(vec![13 * HOUR]).with_timezone("UTC")), berlin(), 13 * HOUR),
+        (Arc::new(Date32Array::from(vec![1])), berlin(), 23 * HOUR),
+        (Arc::new(Date32Array::from(vec![1])), TimeFormat::Seconds, 24 * HOUR),
+    ];
+    for (place, (at, format, wanted)) in cases.into_iter().enumerate() {
+        let store = AnyStore::open_or_create(dir.path().join(place.to_string()), schema()).unwrap();
+        let batch = RecordBatch::try_from_iter([("at", at)]).unwrap();
+        append_record_batch(&store, &batch, &Mapping::new().time("at", format)).unwrap();
+        assert_eq!(store.query().rows().unwrap()[0].int("ts_ns").unwrap(), wanted * 1_000_000_000, "{place}");
+    }
+}
+
+/// What Spark, Hive and Impala write: a day and nanoseconds of it, which may be any.
+#[test]
+fn parquet_times_of_96_bits_are_taken_exactly_or_rejected() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let path = dir.path().join("a.parquet");
+    let message = parquet::schema::parser::parse_message_type("message m { required int96 at; }").unwrap();
+    let mut writer =
+        SerializedFileWriter::new(fs::File::create(&path).unwrap(), Arc::new(message), Arc::default())
+            .unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    // 1970-01-01 is the Julian day 2,440,588.
+    let times =
+        [(15_706, 43_200_000_000_000_u64), (-719_162, 0), (2_932_896, 0), (-1, 1000)].map(|(day, ns)| {
+            let mut time = Int96::new();
+            let word = |word: u64| u32::try_from(word & 0xffff_ffff).unwrap();
+            time.set_data(word(ns), word(ns >> 32), u32::try_from(2_440_588 + day).unwrap());
+            time
+        });
+    column.typed::<Int96Type>().write_batch(&times, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    let imported =
+        Import::parquet(&store, &path, Mapping::new().time("at", TimeFormat::Rfc3339)).run().unwrap();
+    let times: Vec<_> = rows(&store).into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(times, ["-86399999999000", "1357041600000000000"]);
+    let rejected: Vec<_> = rejected(&imported.rejects).into_iter().map(|row| (row.0, row.2)).collect();
+    let reason = || "the time is not between the years 1677 and 2262".to_owned();
+    assert_eq!(rejected, [(2, reason()), (3, reason())]);
+}
+
+/// One row group of these rows.
+fn parquet_of(path: &Path, batch: &RecordBatch, properties: WriterPropertiesBuilder) {
+    let file = fs::File::create(path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties.build())).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn heavy_texts_of_parquet_come_in_with_bounded_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let mapping =
+        Mapping::new().time("at", TimeFormat::Seconds).column("note", "note").column("user", "user");
+    for (has_dictionary, rows, note_bytes) in [(false, 40, 1 << 20), (true, 1000, 60 << 10)] {
+        let note = |row: i64| {
+            let begins = if has_dictionary { String::new() } else { row.to_string() };
+            begins + &"n".repeat(note_bytes)
+        };
+        let users = (0..rows).map(|row| if row % 2 == 0 { "even" } else { "odd" });
+        let batch = RecordBatch::try_from_iter([
+            ("at", Arc::new(Int64Array::from_iter_values(0..rows)) as ArrayRef),
+            ("note", Arc::new(StringArray::from_iter_values((0..rows).map(note)))),
+            ("user", Arc::new(StringArray::from_iter_values(users))),
+        ]);
+        let properties = WriterProperties::builder()
+            .set_column_dictionary_enabled("note".into(), has_dictionary)
+            .set_write_batch_size(4)
+            .set_statistics_enabled(EnabledStatistics::None);
+        parquet_of(&path, &batch.unwrap(), properties);
+        let store = open(&dir);
+        let binding = Binding::new(&mapping, &store).unwrap();
+        let context = Context { path: &path, binding: &binding, hash: 0 };
+        let mut reading = ParquetReading::open(&path, &binding, None).unwrap();
+        let mut taken = 0;
+        while let Some(outcome) = reading.next(&store, &context).unwrap() {
+            let Outcome::Row(row) = outcome else { panic!("row {taken} is rejected") };
+            assert!(row.bytes > note_bytes);
+            assert!(reading.memory_bytes() < 24 << 20, "{} bytes", reading.memory_bytes());
+            taken += 1;
+        }
+        assert_eq!(taken, rows);
+    }
+}
+
+/// A decoder that panics is one of a damaged file, and nothing that ends a program.
+#[test]
+fn damaged_pages_of_any_encoding_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let texts = || {
+        Arc::new(StringArray::from_iter_values((0..50).map(|row| format!("text {}", row % 9)))) as ArrayRef
+    };
+    let batch = RecordBatch::try_from_iter([
+        ("at", Arc::new(Int64Array::from_iter_values(0..50)) as ArrayRef),
+        ("user", texts()),
+        ("note", texts()),
+        ("id", texts()),
+    ])
+    .unwrap();
+    let mapping = Mapping::new()
+        .time("at", TimeFormat::Seconds)
+        .column("user", "user")
+        .column("note", "note")
+        .column("id", "id");
+    let store = open(&dir);
+    let binding = Binding::new(&mapping, &store).unwrap();
+    let context = Context { path: &path, binding: &binding, hash: 0 };
+    let mut panics = 0;
+    for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+        let properties = WriterProperties::builder()
+            .set_writer_version(version)
+            .set_column_dictionary_enabled("at".into(), false)
+            .set_column_encoding("at".into(), Encoding::DELTA_BINARY_PACKED)
+            .set_column_dictionary_enabled("note".into(), false)
+            .set_column_encoding("note".into(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
+            .set_column_dictionary_enabled("id".into(), false)
+            .set_column_encoding("id".into(), Encoding::DELTA_BYTE_ARRAY);
+        parquet_of(&path, &batch, properties);
+        let bytes = fs::read(&path).unwrap();
+        for at in 4..bytes.len() {
+            for bit in [0, 3, 7] {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << bit;
+                fs::write(&path, damaged).unwrap();
+                let Ok(mut reading) = ParquetReading::open(&path, &binding, None) else { continue };
+                loop {
+                    match reading.next(&store, &context) {
+                        Ok(Some(_)) => {}
+                        Ok(None) => break,
+                        Err(error) => {
+                            panics += u32::from(error.to_string().contains("the decoder panicked"));
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(panics > 0, "nothing was seen of what this is about");
 }
 
 #[test]

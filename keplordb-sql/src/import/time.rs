@@ -26,7 +26,7 @@ pub enum TimeFormat {
     Strftime {
         /// The pattern.
         pattern: String,
-        /// The zone of times without an offset, like `Europe/Berlin`, `UTC` or `+02:00`; needed unless the pattern has `%z`, `%:z`,
+        /// The zone of times without an offset or a zone, like `Europe/Berlin`, `UTC` or `+02:00`; needed unless the pattern has `%z`, `%:z`,
         /// `%Q` or `%s`. Of an hour that a clock shows twice, the first is taken; a time that it leaves out is moved behind the gap.
         zone: Option<String>,
     },
@@ -38,6 +38,9 @@ impl TimeFormat {
         Self::Strftime { pattern: pattern.into(), zone: Some(zone.into()) }
     }
 }
+
+/// Why a time is refused that is none of 64 bits of nanoseconds.
+pub(super) const OUT_OF_RANGE: &str = "the time is not between the years 1677 and 2262";
 
 /// A [`TimeFormat`] made ready.
 #[derive(Debug)]
@@ -72,6 +75,7 @@ impl TimeReader {
             Self::Epoch(scale) => return scale.of_text(text),
             Self::Rfc3339 => text.parse::<Timestamp>(),
             Self::Strftime { pattern, zone } => strtime::parse(pattern, text).and_then(|parts| match zone {
+                _ if parts.iana_time_zone().is_some() => parts.to_zoned().map(|time| time.timestamp()),
                 Some(zone) if parts.offset().is_none() && parts.timestamp().is_none() => {
                     zone.to_ambiguous_timestamp(parts.to_datetime()?).compatible()
                 }
@@ -81,6 +85,15 @@ impl TimeReader {
         let time = time.map_err(|why| format!("{} is not such a time: {why}", quoted(text)))?;
         i64::try_from(time.as_nanosecond())
             .map_err(|_| format!("{} is not between the years 1677 and 2262", quoted(text)))
+    }
+
+    /// Of a time that is a number but has no zone: what a clock shows, in nanoseconds since it showed the beginning of 1970.
+    pub(super) fn of_clock(&self, clock_ns: i64) -> Result<i64, String> {
+        let Self::Strftime { zone: Some(zone), .. } = self else { return Ok(clock_ns) };
+        let time = Timestamp::from_nanosecond(clock_ns.into())
+            .and_then(|utc| zone.to_ambiguous_timestamp(TimeZone::UTC.to_datetime(utc)).compatible());
+        let ts_ns = time.ok().and_then(|time| i64::try_from(time.as_nanosecond()).ok());
+        ts_ns.ok_or_else(|| OUT_OF_RANGE.to_owned())
     }
 
     pub(super) fn of_int(&self, number: i64) -> Result<i64, String> {
@@ -129,6 +142,12 @@ mod tests {
             (TimeFormat::strftime(pattern, "Europe/Berlin"), "01.01.2013 13:00:00"),
             (TimeFormat::strftime("%F %T %z", "Europe/Berlin"), "2013-01-01 07:00:00 -0500"),
             (TimeFormat::Strftime { pattern: "%F %T %:z".into(), zone: None }, "2013-01-01 07:00:00 -05:00"),
+            (TimeFormat::strftime("%F %T %Q", "UTC"), "2013-01-01 07:00:00 America/New_York"),
+            (TimeFormat::strftime("%F %T %Q", "Europe/Berlin"), "2013-01-01 07:00:00 -0500"),
+            (
+                TimeFormat::Strftime { pattern: "%F %T %Q".into(), zone: None },
+                "2013-01-01 13:00:00 Europe/Berlin",
+            ),
         ];
         for (format, text) in cases {
             assert_eq!(read(&format, text), Ok(NOON), "{format:?} {text}");
