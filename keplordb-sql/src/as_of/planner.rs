@@ -1,16 +1,16 @@
-//! The calls `t(seq => n)` and `t(as_of => time)` in FROM: the table at an instant, which is a constant.
+//! The calls `t(seq => n)` and `t(as_of => time)` in FROM: the table's rows up to an instant, which is a constant.
 
 use std::sync::Arc;
 
-use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
+use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{DFSchema, DataFusionError, ParamValues, Result, ScalarValue};
+use datafusion::common::{Column, DFSchema, DataFusionError, ParamValues, Result, ScalarValue};
 use datafusion::execution::context::{ExecutionProps, SessionState};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan, lit};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Spanned, TableAlias, TableFactor,
@@ -20,9 +20,10 @@ use datafusion::sql::sqlparser::tokenizer::Location;
 use super::error::{AsOfError, AsOfProblem};
 use super::instant;
 use super::rewrite::Axis;
-use crate::table::KeplorTable;
+use crate::table::{AsOf, KeplorTable};
 
-/// Plans the calls that [`parse`](super::parse) makes of time travel: a [`KeplorTable`] [at](KeplorTable::at) an instant.
+/// Plans the calls that [`parse`](super::parse) makes of time travel: the rows of a [`KeplorTable`] up to an
+/// instant.
 ///
 /// [`Session`](crate::Session) has it. In a `SessionContext` of your own either register it once, with
 /// [`register_relation_planner`](datafusion::prelude::SessionContext::register_relation_planner): then `now()` in an instant is
@@ -118,23 +119,31 @@ impl AsOfPlanner {
         Ok(Transformed::yes(Expr::Literal(value.value, value.metadata)))
     }
 
-    /// The table at the instants of a call.
+    /// The rows of a table up to the instants of a call.
     fn travel(
         &self,
-        table: &KeplorTable,
+        scan: TableScan,
         call: &Call<'_>,
         context: &mut dyn RelationPlannerContext,
-    ) -> Result<Arc<KeplorTable>> {
-        let mut table = Arc::new(table.clone());
+    ) -> Result<LogicalPlan> {
+        let table = scan.table_name.clone();
+        let column = |name| Expr::Column(Column::new(Some(table.clone()), name));
+        // Not by `KeplorTable::at`: the optimizer takes scans of equal names for equal, and equal subqueries for one.
+        let mut plan = LogicalPlanBuilder::new(LogicalPlan::TableScan(scan));
         for instant in &call.instants {
             let problem = |problem| AsOfError::at(instant.location, problem);
             if instant.axis == Axis::Known {
                 return Err(problem(AsOfProblem::NoReceivedTime { table: call.name.to_string() }).into());
             }
             let value = self.constant(instant.expression.clone(), context).map_err(problem)?;
-            table = table.at(instant::of(instant.axis, &value).map_err(problem)?);
+            plan = plan.filter(match instant::of(instant.axis, &value).map_err(problem)? {
+                AsOf::Sequence(last) => {
+                    column("sequence").lt_eq(lit(i64::try_from(last).unwrap_or(i64::MAX)))
+                }
+                AsOf::Time { ts_ns } => column("ts_ns").lt_eq(lit(ts_ns)),
+            })?;
         }
-        Ok(table)
+        plan.build()
     }
 }
 
@@ -155,10 +164,10 @@ impl RelationPlanner for AsOfPlanner {
         let LogicalPlan::TableScan(scan) = context.plan(plain(call.name.clone()))? else {
             return Err(not_a_table().into());
         };
-        let provider = source_as_provider(&scan.source)?;
-        let Some(table) = provider.downcast_ref::<KeplorTable>() else { return Err(not_a_table().into()) };
-        let table = self.travel(table, &call, context)?;
-        let plan = LogicalPlanBuilder::scan(scan.table_name, provider_as_source(table), None)?.build()?;
+        if source_as_provider(&scan.source)?.downcast_ref::<KeplorTable>().is_none() {
+            return Err(not_a_table().into());
+        }
+        let plan = self.travel(scan, &call, context)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, call.alias.cloned()))))
     }
 }

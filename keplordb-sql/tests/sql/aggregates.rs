@@ -370,7 +370,7 @@ async fn what_the_engine_answers_shows_in_the_plan() {
         ),
         (
             "SELECT sum(tokens) FROM t AS OF SEQUENCE 9",
-            "KeplorAggregate: groups=[], aggregates=[sum(t.tokens)], up_to_sequence=9",
+            "KeplorAggregate: groups=[], aggregates=[sum(t.tokens)], filter=[sequence <= Int64(9)]",
         ),
         (
             "SELECT count(*) FROM t WHERE \"user\" = 'bob'",
