@@ -4,9 +4,9 @@
 //! for blocking work, a few batches ahead of whoever reads them.
 
 use std::fmt;
-use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::iter::StepBy;
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::SortOptions;
@@ -64,8 +64,8 @@ enum Order {
 
 /// Rows of a table of the engine.
 ///
-/// Without an order it has several partitions, which take the table's parts one after the other: segments, then blocks in
-/// memory. In the order of time it has one. Without columns it counts.
+/// Without an order it has several partitions, which take turns at the table's parts: segments, then blocks in memory. In
+/// the order of time it has one. Without columns it counts.
 #[derive(Debug, Clone)]
 pub struct KeplorScan {
     question: Arc<Question>,
@@ -73,32 +73,7 @@ pub struct KeplorScan {
     /// Rows after which each partition ends.
     fetch: Option<usize>,
     properties: Arc<PlanProperties>,
-    turns: Arc<Mutex<Turns>>,
     metrics: ExecutionPlanMetricsSet,
-}
-
-/// Which parts were taken in an execution.
-#[derive(Debug, Default)]
-struct Turns {
-    /// The execution that began last: its context, which of its partitions began, and the part that is next.
-    last: Option<(Weak<TaskContext>, Vec<usize>, Arc<AtomicUsize>)>,
-}
-
-impl Turns {
-    /// The next part of the execution that a partition belongs to. One of another context, and a partition that began
-    /// before, begin an execution of their own.
-    fn of(&mut self, context: &Arc<TaskContext>, partition: usize) -> Arc<AtomicUsize> {
-        if let Some((known, begun, next)) = &mut self.last
-            && Weak::ptr_eq(known, &Arc::downgrade(context))
-            && !begun.contains(&partition)
-        {
-            begun.push(partition);
-            return Arc::clone(next);
-        }
-        let next = Arc::new(AtomicUsize::new(0));
-        self.last = Some((Arc::downgrade(context), vec![partition], Arc::clone(&next)));
-        next
-    }
 }
 
 impl KeplorScan {
@@ -135,7 +110,6 @@ impl KeplorScan {
             fetch,
             // Its stream reads from a channel of tokio, which gives way.
             properties: Arc::new(properties.with_scheduling_type(SchedulingType::Cooperative)),
-            turns: Arc::default(),
             metrics: ExecutionPlanMetricsSet::new(),
         }
     }
@@ -306,10 +280,6 @@ impl ExecutionPlan for KeplorScan {
         if children.is_empty() { Ok(self) } else { internal_err!("a scan has no children") }
     }
 
-    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self { turns: Arc::default(), ..Arc::unwrap_or_clone(self) }))
-    }
-
     fn apply_expressions(
         &self,
         _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
@@ -318,13 +288,12 @@ impl ExecutionPlan for KeplorScan {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner).of(&context, partition);
         let work = Work {
             question: Arc::clone(&self.question),
             order: self.order,
             limit: self.fetch.unwrap_or(usize::MAX),
             batch_rows: context.session_config().batch_size().min(self.fetch.unwrap_or(usize::MAX)).max(1),
-            turns,
+            parts: (partition..self.question.snapshot.parts()).step_by(self.partitions()),
             output_rows: MetricBuilder::new(&self.metrics).output_rows(partition),
         };
         let schema = Arc::clone(&self.question.schema);
@@ -357,7 +326,7 @@ impl ExecutionPlan for KeplorScan {
         args: &StatisticsArgs,
     ) -> Result<Arc<Statistics>> {
         let partitions = self.partitions();
-        // Which partition takes which part is known when they ran.
+        // How many rows each part has is not known.
         if args.partition().is_some() && partitions > 1 {
             return Ok(Arc::new(Statistics::new_unknown(&self.question.schema)));
         }
@@ -370,7 +339,7 @@ impl ExecutionPlan for KeplorScan {
     }
 
     fn with_fetch(&self, fetch: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
-        Some(Arc::new(Self { fetch, turns: Arc::default(), ..self.clone() }))
+        Some(Arc::new(Self { fetch, ..self.clone() }))
     }
 
     fn fetch(&self) -> Option<usize> {
@@ -398,15 +367,16 @@ struct Work {
     /// Rows after which it ends.
     limit: usize,
     batch_rows: usize,
-    /// The part that is next for whichever partition is ready.
-    turns: Arc<AtomicUsize>,
+    /// Which parts the partition has, where rows come in no order. They are known before it runs: whoever executes
+    /// partitions, and wherever, all of them together have each part once.
+    parts: StepBy<Range<usize>>,
     output_rows: Count,
 }
 
 impl Work {
     /// Gives batches to `each` until it breaks.
     fn run(&self, each: &mut dyn FnMut(RecordBatch) -> ControlFlow<()>) -> Result<()> {
-        let Question { snapshot, columns, schema, .. } = &*self.question;
+        let Question { columns, schema, .. } = &*self.question;
         if columns.is_empty() {
             return self.count(each);
         }
@@ -431,9 +401,8 @@ impl Work {
             query.batches(&positions, self.batch_rows, |batch| out.give(batch)).map_err(external)?;
             return out.finish();
         }
-        while out.left > 0 && !out.is_ended {
-            let part = self.turns.fetch_add(1, Ordering::Relaxed);
-            if part >= snapshot.parts() {
+        for part in self.parts.clone() {
+            if out.left == 0 || out.is_ended {
                 break;
             }
             let query = query.clone().limit(out.left);
@@ -558,13 +527,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn partitions_give_each_row_once_in_every_execution() {
+    async fn partitions_give_each_row_once_whoever_executes_them() {
         let dir = tempfile::tempdir().unwrap();
         let (scan, context) = scan(&dir);
         assert_eq!(scan.partitions(), 2);
         let first = context();
-        for context in [&first, &first, &context()] {
-            let streams = [0, 1].map(|partition| scan.execute(partition, Arc::clone(context)).unwrap());
+        // Of one execution; of two that take turns; and each in a context of its own.
+        for contexts in [[&first, &first], [&first, &first], [&context(), &context()]] {
+            let streams =
+                [0, 1].map(|partition| scan.execute(partition, Arc::clone(contexts[partition])).unwrap());
             let mut rows = 0;
             for mut stream in streams {
                 while let Some(batch) = stream.next().await {
