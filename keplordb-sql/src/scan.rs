@@ -123,6 +123,17 @@ impl KeplorScan {
         self.properties.partitioning.partition_count()
     }
 
+    fn work(&self, partition: usize, context: &TaskContext) -> Work {
+        Work {
+            question: Arc::clone(&self.question),
+            order: self.order,
+            limit: self.fetch.unwrap_or(usize::MAX),
+            batch_rows: context.session_config().batch_size().min(self.fetch.unwrap_or(usize::MAX)).max(1),
+            parts: (partition..self.question.snapshot.parts()).step_by(self.partitions()),
+            output_rows: MetricBuilder::new(&self.metrics).output_rows(partition),
+        }
+    }
+
     /// The order of time that sorts as these expressions ask for.
     fn order_for(&self, wanted: &[PhysicalSortExpr]) -> Option<Order> {
         let mut order = None;
@@ -288,14 +299,7 @@ impl ExecutionPlan for KeplorScan {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let work = Work {
-            question: Arc::clone(&self.question),
-            order: self.order,
-            limit: self.fetch.unwrap_or(usize::MAX),
-            batch_rows: context.session_config().batch_size().min(self.fetch.unwrap_or(usize::MAX)).max(1),
-            parts: (partition..self.question.snapshot.parts()).step_by(self.partitions()),
-            output_rows: MetricBuilder::new(&self.metrics).output_rows(partition),
-        };
+        let work = self.work(partition, &context);
         let schema = Arc::clone(&self.question.schema);
         // The thread begins when somebody reads: one that waited with full hands for its turn in a plan would keep a thread
         // from those whose turn it is.
@@ -304,7 +308,7 @@ impl ExecutionPlan for KeplorScan {
                 RecordBatchReceiverStreamBuilder::new(Arc::clone(&work.question.schema), BATCHES_AHEAD);
             let sender = builder.tx();
             builder.spawn_blocking(move || {
-                work.run(&mut |batch| match sender.blocking_send(Ok(batch)) {
+                work.run(&|| !sender.is_closed(), &mut |batch| match sender.blocking_send(Ok(batch)) {
                     Ok(()) => ControlFlow::Continue(()),
                     // Nobody reads any more.
                     Err(_) => ControlFlow::Break(()),
@@ -374,8 +378,13 @@ struct Work {
 }
 
 impl Work {
-    /// Gives batches to `each` until it breaks.
-    fn run(&self, each: &mut dyn FnMut(RecordBatch) -> ControlFlow<()>) -> Result<()> {
+    /// Gives batches to `each` until it breaks. Whether they are wanted it also asks before each part: there may be nothing to
+    /// give in many.
+    fn run(
+        &self,
+        is_wanted: &dyn Fn() -> bool,
+        each: &mut dyn FnMut(RecordBatch) -> ControlFlow<()>,
+    ) -> Result<()> {
         let Question { columns, schema, .. } = &*self.question;
         if columns.is_empty() {
             return self.count(each);
@@ -402,7 +411,7 @@ impl Work {
             return out.finish();
         }
         for part in self.parts.clone() {
-            if out.left == 0 || out.is_ended {
+            if out.left == 0 || out.is_ended || !is_wanted() {
                 break;
             }
             let query = query.clone().limit(out.left);
@@ -464,6 +473,7 @@ impl Output<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::time::{Duration, Instant};
 
     use futures::StreamExt;
@@ -524,6 +534,24 @@ mod tests {
         drop(stream);
         drop(scan);
         assert!(is_soon(|| question.strong_count() == 0), "the thread goes on");
+    }
+
+    #[test]
+    fn a_search_that_finds_nothing_ends_when_nobody_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (scan, context) = scan(&dir);
+        let (asked, mut rows) = (Cell::new(0), 0);
+        let parts = (0..scan.question.snapshot.parts()).step_by(1);
+        assert!(parts.len() > 1);
+        let work = Work { parts, ..scan.work(0, &context()) };
+        let is_wanted = || asked.replace(asked.get() + 1) < 1;
+        work.run(&is_wanted, &mut |batch| {
+            rows += batch.num_rows();
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(asked.get(), 2);
+        assert!((1..ROWS).contains(&rows), "the second part is not read");
     }
 
     #[tokio::test]
