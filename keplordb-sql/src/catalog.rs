@@ -5,9 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::Result;
 
-use crate::error::external;
 use crate::table::KeplorTable;
 
 /// Tables by name, as a schema of a `DataFusion` catalog.
@@ -60,12 +59,7 @@ impl SchemaProvider for KeplorSchema {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let Some(table) = self.find(name) else { return Ok(None) };
         let Some(ours) = table.downcast_ref::<KeplorTable>() else { return Ok(Some(table)) };
-        let ours = ours.clone();
-        // Of a table that another process writes it reads files.
-        let pinned = tokio::task::spawn_blocking(move || ours.pinned())
-            .await
-            .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?;
-        Ok(Some(pinned.map_err(external)?))
+        Ok(Some(ours.pinned_to(ours.snapshot_apart().await?)))
     }
 
     fn register_table(

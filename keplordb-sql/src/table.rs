@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Result as FusionResult, project_schema};
+use datafusion::common::{DataFusionError, Result as FusionResult, project_schema};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use keplordb::any::{AnyFilter, AnyReader, AnySnapshot, AnyStore, Test};
@@ -124,8 +124,11 @@ impl KeplorTable {
     /// # Errors
     /// As [`AnyReader::refresh`]; a pinned table and one of a store have none.
     pub fn pinned(&self) -> keplordb::Result<Arc<Self>> {
-        let source = Source::Snapshot(self.snapshot()?);
-        Ok(Arc::new(Self { source, columns: Arc::clone(&self.columns), until: self.until }))
+        Ok(self.pinned_to(self.snapshot()?))
+    }
+
+    pub(crate) fn pinned_to(&self, snapshot: AnySnapshot) -> Arc<Self> {
+        Arc::new(Self { source: Source::Snapshot(snapshot), ..self.clone() })
     }
 
     /// The table at an instant: of its rows those up to it, and no others. Rows that were deleted since are not there.
@@ -149,6 +152,18 @@ impl KeplorTable {
             }
             Source::Snapshot(snapshot) => Ok(snapshot.clone()),
         }
+    }
+
+    /// As [`snapshot`](Self::snapshot), for asynchronous callers: what another process wrote is read in a thread for blocking work.
+    pub(crate) async fn snapshot_apart(&self) -> FusionResult<AnySnapshot> {
+        let table = self.clone();
+        let snapshot = match &self.source {
+            Source::Reader(_) => tokio::task::spawn_blocking(move || table.snapshot())
+                .await
+                .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?,
+            Source::Store(_) | Source::Snapshot(_) => table.snapshot(),
+        };
+        snapshot.map_err(external)
     }
 
     /// The events for which a condition is true, if the engine decides that exactly as `DataFusion` does.
@@ -223,7 +238,7 @@ impl TableProvider for KeplorTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> FusionResult<Arc<dyn ExecutionPlan>> {
-        let snapshot = self.snapshot().map_err(external)?;
+        let snapshot = self.snapshot_apart().await?;
         let mut filter = self.until_filter().map_err(external)?;
         let mut shown = Vec::new();
         for condition in filters {
