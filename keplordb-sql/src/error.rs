@@ -32,6 +32,12 @@ pub enum SqlError {
         /// What to do instead.
         instead: &'static str,
     },
+    /// The statement is longer than the session grants, or nests too deep to be planned.
+    #[error("the statement is too large: {why}")]
+    TooLarge {
+        /// How large it is, and what to do instead.
+        why: String,
+    },
     /// The statement asks for what there is not: tables, columns, functions, operators of those types.
     #[error("{why}")]
     Plan {
@@ -64,7 +70,7 @@ pub enum SqlError {
     /// Time travel that cannot be answered. The message says where in the statement, and what to write instead.
     #[error(transparent)]
     AsOf(#[from] AsOfError),
-    /// A query failed on its way: a cast of a value that does not fit, a division by zero, an overflow.
+    /// A query failed on its way: a cast of a value that does not fit, a division by zero.
     #[error("the query failed: {0}")]
     Execution(#[source] DataFusionError),
     /// An import was refused, failed or stopped.

@@ -72,6 +72,7 @@ mod aggregate;
 mod batch;
 mod catalog;
 mod error;
+mod levels;
 mod pushdown;
 mod scan;
 mod session;

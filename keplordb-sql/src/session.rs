@@ -12,7 +12,9 @@ use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider
 use datafusion::common::utils::memory::RecordBatchMemoryCounter;
 use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, GreedyMemoryPool, MemoryPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, GreedyMemoryPool, MemoryConsumer, MemoryPool, TrackConsumersPool,
+};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
@@ -20,12 +22,15 @@ use datafusion::prelude::{DataFrame, SQLOptions, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::{Stream, StreamExt};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use crate::aggregate;
 use crate::as_of::{self, AsOfPlanner};
 use crate::catalog::KeplorSchema;
 use crate::error::{Result, SqlError};
+use crate::levels::levels;
 use crate::table::KeplorTable;
 
 /// The names of the catalog and of the schema that a session's tables are in: `keplor.main.NAME`, or `NAME` for short.
@@ -35,6 +40,13 @@ const SCHEMA: &str = "main";
 /// Bytes of rows in order that are read ahead of a merge, where `DataFusion` would read ahead all it can.
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// Levels of conditions, of operators, and of subqueries and unions, in a plan. `DataFusion` recurs by them wherever it runs, and the
+/// threads of tokio have stacks of 2 MiB.
+const LEVELS_MAX: usize = 512;
+
+/// The stack of a thread that plans: a statement of 1 MiB that is nothing but levels fits. Only what is used takes memory.
+const PLANNING_STACK_BYTES: usize = 256 << 20;
+
 /// Consumers of memory that the message of a query that needs too much names.
 const CONSUMERS_NAMED: std::num::NonZeroUsize = std::num::NonZeroUsize::new(3).expect("3 is not 0");
 
@@ -42,6 +54,7 @@ const CONSUMERS_NAMED: std::num::NonZeroUsize = std::num::NonZeroUsize::new(3).e
 ///
 /// | limit | default | |
 /// |---|---|---|
+/// | `statement_limit_bytes` | 64 KiB | a statement's text |
 /// | `memory_limit_bytes` | 1 GiB | of all queries of the session together: sorts, groups, joins, and answers being collected |
 /// | `row_limit` | none | rows of an answer |
 /// | `timeout` | none | from the question to the last row |
@@ -52,6 +65,7 @@ const CONSUMERS_NAMED: std::num::NonZeroUsize = std::num::NonZeroUsize::new(3).e
 #[derive(Debug, Clone)]
 #[must_use = "a builder makes a session when it is built"]
 pub struct SessionBuilder {
+    statement_limit_bytes: usize,
     memory_limit_bytes: usize,
     row_limit: Option<u64>,
     timeout: Option<Duration>,
@@ -64,6 +78,7 @@ pub struct SessionBuilder {
 impl Default for SessionBuilder {
     fn default() -> Self {
         Self {
+            statement_limit_bytes: 64 << 10,
             memory_limit_bytes: 1 << 30,
             row_limit: None,
             timeout: None,
@@ -76,8 +91,19 @@ impl Default for SessionBuilder {
 }
 
 impl SessionBuilder {
+    /// How long a statement may be; at most 1 MiB. It also bounds what planning costs. Whatever its length, a statement of more than
+    /// 512 levels of operators, subqueries or unions within each other is refused; a list in `IN (…)` is one level.
+    pub fn statement_limit_bytes(mut self, bytes: usize) -> Self {
+        self.statement_limit_bytes = bytes.min(1 << 20);
+        self
+    }
+
     /// How much memory all queries of the session may hold together for what grows with the rows: sorts, groups, joins, and
-    /// what [`Rows::collect`] has collected. The few batches that are under way in each partition come on top.
+    /// what [`Rows::collect`] is collecting. The few batches that are under way in each partition come on top.
+    ///
+    /// `DataFusion` does not count everything: a window that needs all rows of its partition before it gives the first one
+    /// (`sum(x) OVER ()`) keeps them beside this limit, and so is a single value (`repeat('x', 1000000000)`). Who lets strangers ask should
+    /// bound the process as well.
     pub fn memory_limit_bytes(mut self, bytes: usize) -> Self {
         self.memory_limit_bytes = bytes;
         self
@@ -89,7 +115,8 @@ impl SessionBuilder {
         self
     }
 
-    /// How long a query may take, from the call to its last row, whoever reads slowly included.
+    /// How long a query may take, from the call to its last row, planning and whoever reads slowly included. Work that cannot be
+    /// interrupted goes on in its thread after the error, without an effect: planning, and what [`Rows`] says of scans.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -125,6 +152,7 @@ impl SessionBuilder {
     /// [`Execution`](SqlError::Execution) where the spill directory cannot be used.
     pub fn build(self) -> Result<Session> {
         let Self {
+            statement_limit_bytes,
             memory_limit_bytes,
             row_limit,
             timeout,
@@ -178,7 +206,12 @@ impl SessionBuilder {
         Ok(Session {
             context,
             tables,
-            limits: Limits { memory_bytes: memory_limit_bytes, rows: row_limit, timeout },
+            limits: Limits {
+                statement_bytes: statement_limit_bytes,
+                memory_bytes: memory_limit_bytes,
+                rows: row_limit,
+                timeout,
+            },
         })
     }
 }
@@ -227,6 +260,7 @@ pub struct Session {
 
 #[derive(Debug, Clone)]
 struct Limits {
+    statement_bytes: usize,
     memory_bytes: usize,
     rows: Option<u64>,
     timeout: Option<Duration>,
@@ -260,16 +294,20 @@ impl Session {
 
     /// The `DataFusion` context under the session, for functions and settings of your own. Statements that are put to it
     /// directly are not refused, and only its memory is limited.
+    ///
+    /// What it keeps of a table is the table as it was then: a view (`CREATE VIEW`, `into_view`) or a data frame shows the rows of the
+    /// moment it was made, and as long as it is there, so are the files that it reads. Ask a [`Session`] anew for new rows.
     pub fn context(&self) -> &SessionContext {
         &self.context
     }
 
     /// Answers a question. Planning is done on return; rows are read as they are asked for.
     ///
-    /// Cost of planning: milliseconds, and a snapshot of each table that the statement names.
+    /// Cost of planning: milliseconds in a thread of its own, and a snapshot of each table that the statement names.
     ///
     /// # Errors
-    /// [`Syntax`](SqlError::Syntax) for what is no SQL, or several statements; [`NotAQuery`](SqlError::NotAQuery) for
+    /// [`Syntax`](SqlError::Syntax) for what is no SQL, or several statements; [`TooLarge`](SqlError::TooLarge);
+    /// [`NotAQuery`](SqlError::NotAQuery) for
     /// statements that would change something; [`Plan`](SqlError::Plan) for tables, columns and functions that there are
     /// not; [`AsOf`](SqlError::AsOf) for [time travel](crate::as_of) that cannot be answered; [`Engine`](SqlError::Engine) when
     /// a table cannot be read; [`TooSlow`](SqlError::TooSlow).
@@ -316,11 +354,12 @@ impl Session {
 
     async fn ask(&self, statement: &str, params: Option<ParamValues>) -> Result<Rows> {
         let deadline = self.limits.timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
-        let begun = async {
-            let (state, plan) = self.planned(statement, params).await?;
+        let (session, text) = (self.clone(), statement.to_owned());
+        let begun = apart(move || async move {
+            let (state, plan) = session.planned(&text, params).await?;
             let frame = DataFrame::new(state, plan);
-            frame.execute_stream().await.map_err(|error| self.limits.error(error))
-        };
+            frame.execute_stream().await.map_err(|error| session.limits.error(error))
+        });
         let (stream, deadline) = match deadline {
             None => (begun.await?, None),
             Some(mut deadline) => tokio::select! {
@@ -330,8 +369,9 @@ impl Session {
             },
         };
         let limits = self.limits.clone();
+        let pool = Arc::clone(&self.context.runtime_env().memory_pool);
         let granted = limits.rows.unwrap_or(u64::MAX);
-        Ok(Rows { schema: stream.schema(), stream: Some(stream), granted, deadline, limits })
+        Ok(Rows { schema: stream.schema(), stream: Some(stream), granted, deadline, limits, pool })
     }
 
     /// The logical plan of a question, not optimized.
@@ -339,7 +379,8 @@ impl Session {
     /// # Errors
     /// As [`sql`](Self::sql).
     pub async fn plan(&self, statement: &str) -> Result<LogicalPlan> {
-        Ok(self.planned(statement, None).await?.1)
+        let (session, text) = (self.clone(), statement.to_owned());
+        apart(move || async move { Ok(session.planned(&text, None).await?.1) }).await
     }
 
     /// The plan, and the state of the statement that it belongs to.
@@ -349,6 +390,14 @@ impl Session {
         params: Option<ParamValues>,
     ) -> Result<(SessionState, LogicalPlan)> {
         let failed = |error| self.limits.error(error);
+        let limit_bytes = self.limits.statement_bytes;
+        if statement.len() > limit_bytes {
+            let why = format!(
+                "it has {} bytes of {limit_bytes} that the session grants, raise `statement_limit_bytes`",
+                statement.len()
+            );
+            return Err(SqlError::TooLarge { why });
+        }
         let statement = parse(statement).map_err(failed)?;
         refuse_all_but_queries(&statement)?;
         let shown = words(&statement);
@@ -356,6 +405,14 @@ impl Session {
         let time_travel = Arc::new(AsOfPlanner::of(&state, params.clone()));
         state.register_relation_planner(time_travel).map_err(failed)?;
         let mut plan = state.statement_to_plan(statement).await.map_err(failed)?;
+        let levels = levels(&plan).map_err(failed)?;
+        if levels > LEVELS_MAX {
+            let why = format!(
+                "it nests {levels} levels deep, and {LEVELS_MAX} are granted: write `x IN (…)` for `x = … OR x = …`, ask several \
+                 questions for many unions"
+            );
+            return Err(SqlError::TooLarge { why });
+        }
         if let Some(params) = params {
             plan = plan.with_param_values(params).map_err(failed)?;
         }
@@ -377,6 +434,22 @@ impl Limits {
     fn too_slow(&self) -> SqlError {
         SqlError::TooSlow { limit_ms: self.timeout.unwrap_or_default().as_millis() }
     }
+}
+
+/// Does work on a thread with a large stack, so that neither its depth nor its length harms those of the runtime.
+async fn apart<T: Send + 'static, F: Future<Output = Result<T>>>(
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<T> {
+    let runtime = Handle::current();
+    let (sender, done) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("keplordb-sql".to_owned()).stack_size(PLANNING_STACK_BYTES);
+    // Nobody waits for it where the time is over.
+    let begun = thread.spawn(move || drop(sender.send(runtime.block_on(work()))));
+    begun.map_err(|error| SqlError::Execution(error.into()))?;
+    done.await.unwrap_or_else(|_| {
+        let why = "planning panicked, the thread `keplordb-sql` said why".to_owned();
+        Err(SqlError::Execution(DataFusionError::Internal(why)))
+    })
 }
 
 /// The one statement of a text.
@@ -428,8 +501,9 @@ fn words(statement: &Statement) -> String {
 /// The rows of an answer, a batch at a time.
 ///
 /// A [`Stream`]; dropping it ends the query. It ends after an error. While it is there, so are the rows and files that the tables had
-/// when the question was put. A search of a whole table for a few rows looks whether it is still wanted once per segment, an
-/// ordered one with each batch that it finds, and groups that the engine is asked for are found to the end.
+/// when the question was put. A search without an order looks whether it is still wanted once per segment and with each batch that it
+/// finds; one in the order of time only with each batch, and counts, sums and groups that the engine answers are found to the end. So long they
+/// keep their thread, one of tokio's for blocking work, and so does a scan whose rows nobody takes: read an answer, or drop it.
 #[must_use = "rows are read as they are asked for"]
 pub struct Rows {
     /// `None` after the end.
@@ -439,6 +513,7 @@ pub struct Rows {
     granted: u64,
     deadline: Option<Pin<Box<Sleep>>>,
     limits: Limits,
+    pool: Arc<dyn MemoryPool>,
 }
 
 impl std::fmt::Debug for Rows {
@@ -458,21 +533,17 @@ impl Rows {
     /// # Errors
     /// [`Engine`](SqlError::Engine) where a file of a table cannot be read, or is damaged; [`Memory`](SqlError::Memory),
     /// [`TooManyRows`](SqlError::TooManyRows), [`TooSlow`](SqlError::TooSlow) at the session's limits;
-    /// [`Execution`](SqlError::Execution) for what only shows with the values: a division by zero, an overflow.
+    /// [`Execution`](SqlError::Execution) for what only shows with the values: a division by zero, a sum that the
+    /// engine answers and that does not fit `BIGINT`. Where `DataFusion` computes, numbers that do not fit wrap around without an error:
+    /// `CAST(metric AS DECIMAL(38, 0))` keeps them.
     pub async fn collect(mut self) -> Result<Vec<RecordBatch>> {
-        let limit_bytes = self.limits.memory_bytes;
+        // Until it is whole, it counts with all else that the session holds.
+        let held = MemoryConsumer::new("rows of the answer").register(&self.pool);
         let mut memory = RecordBatchMemoryCounter::new();
-        let (mut batches, mut bytes) = (Vec::new(), 0);
+        let mut batches = Vec::new();
         while let Some(batch) = self.next().await {
             let batch = batch?;
-            bytes += memory.count_batch(&batch);
-            if bytes > limit_bytes {
-                let why = format!(
-                    "{} rows of the answer were collected",
-                    batches.iter().map(RecordBatch::num_rows).sum::<usize>()
-                );
-                return Err(SqlError::Memory { limit_bytes, why });
-            }
+            held.try_grow(memory.count_batch(&batch)).map_err(|error| self.limits.error(error))?;
             batches.push(batch);
         }
         Ok(batches)

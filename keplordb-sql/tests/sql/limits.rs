@@ -1,8 +1,12 @@
 //! What a session refuses, and where its limits are.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use arrow::datatypes::DataType;
 use datafusion::catalog::SchemaProvider;
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::logical_expr::{Volatility, create_udf};
 use fastrand::Rng;
 use futures::StreamExt;
 use keplordb_sql::{Session, SessionBuilder, SqlError};
@@ -173,7 +177,7 @@ async fn a_sort_that_does_not_fit_goes_on_on_disk_where_it_may() {
 #[tokio::test]
 async fn a_query_that_takes_too_long_is_ended() {
     let (_dir, session) = session(Session::builder().timeout(Duration::from_millis(300)), 400);
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let endless = "SELECT count(*) FROM t a, t b, t c, t d WHERE a.metric + b.metric % 3 + c.metric % 5 + d.metric % 7 = 11";
     let error = session.sql(endless).await.unwrap().collect().await.unwrap_err();
     assert_eq!(
@@ -183,4 +187,71 @@ async fn a_query_that_takes_too_long_is_ended() {
     assert!(begun.elapsed() < Duration::from_secs(20));
     // The session answers others.
     assert!(session.sql("SELECT count(*) FROM t").await.unwrap().collect().await.is_ok());
+}
+
+#[tokio::test]
+async fn answers_that_are_collected_share_the_memory_of_the_session() {
+    let (_dir, session) = session(Session::builder().memory_limit_bytes(8 << 20), 100);
+    let statement = "SELECT id, note FROM t";
+    let collect = async || session.sql(statement).await.unwrap().collect().await;
+    assert!(collect().await.is_ok());
+    let other = MemoryConsumer::new("other").register(&session.context().runtime_env().memory_pool);
+    other.try_grow((8 << 20) - 1000).unwrap();
+    assert!(matches!(collect().await, Err(SqlError::Memory { .. })));
+    drop(other);
+    assert!(collect().await.is_ok(), "what was collected is given back");
+}
+
+/// Constants are computed during planning.
+#[tokio::test]
+async fn planning_is_within_the_time_and_keeps_nobody_waiting() {
+    let (_dir, session) = session(Session::builder().timeout(Duration::from_millis(200)), 5);
+    let slow = create_udf(
+        "slow",
+        vec![DataType::Int64],
+        DataType::Int64,
+        Volatility::Immutable,
+        Arc::new(|args| {
+            std::thread::sleep(Duration::from_secs(5));
+            Ok(args[0].clone())
+        }),
+    );
+    session.context().register_udf(slow);
+    let begun = Instant::now();
+    let beside = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        begun.elapsed()
+    };
+    let (asked, beside) = tokio::join!(session.sql("SELECT slow(1)"), beside);
+    assert!(matches!(asked, Err(SqlError::TooSlow { .. })), "{asked:?}");
+    assert!(begun.elapsed() < Duration::from_secs(4), "it waited for the end");
+    assert!(beside < Duration::from_secs(4), "the runtime's only thread planned");
+}
+
+/// Whoever walks through a tree, or drops it, needs stack for each level; a thread of tokio's has 2 MiB.
+#[test]
+fn statements_that_are_too_long_or_too_deep_are_refused() {
+    let asked = std::thread::Builder::new().stack_size(2 << 20).spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (_dir, session) = session(Session::builder(), 100);
+            let chain = |terms: usize| format!("SELECT length(note){} AS n FROM t", "+1".repeat(terms));
+            let rows = session.sql(&chain(400)).await.unwrap().collect().await.unwrap();
+            assert!(!rows.is_empty());
+            let terms = |terms: usize| {
+                let terms: Vec<_> =
+                    (0..terms).map(|term| format!("length(note) + tokens = {term}")).collect();
+                format!("SELECT id FROM t WHERE {}", terms.join(" OR "))
+            };
+            session.sql(&terms(400)).await.unwrap().collect().await.unwrap();
+            for deep in [chain(600), chain(4000), terms(1000), vec!["SELECT 1"; 1000].join(" UNION ALL ")] {
+                let refused = session.sql(&deep).await.map(|_| ()).unwrap_err();
+                assert!(matches!(refused, SqlError::TooLarge { .. }), "{refused:?}");
+                assert!(refused.to_string().contains("levels"), "{refused}");
+            }
+            let refused = session.sql(&chain(1 << 20)).await.map(|_| ()).unwrap_err();
+            assert!(refused.to_string().contains("statement_limit_bytes"), "{refused}");
+        });
+    });
+    asked.unwrap().join().unwrap();
 }
