@@ -61,8 +61,7 @@ impl AnyEvent {
     /// # Errors
     /// [`Invalid`](DbError::Invalid), as [`set`](Self::set), and for a position beyond the last.
     pub fn set_at<'v>(mut self, position: usize, value: impl Into<Value<'v>>) -> Result<Self> {
-        let columns = Arc::clone(&self.columns);
-        let column = columns.at(position)?;
+        let column = self.columns.at(position)?;
         let value = value.into();
         match column.slot {
             Slot::TsNs => self.ts_ns = column.int(&value)?,
