@@ -31,9 +31,10 @@ use crate::scan::KeplorScan;
 /// The rules of `DataFusion`, and ours among them.
 pub(crate) fn optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
-    // What statistics answer costs nothing. Later rules put other plans between the two halves of an aggregate.
-    let statistics = rules.iter().position(|rule| rule.name() == "aggregate_statistics");
-    rules.insert(statistics.map_or(0, |place| place + 1), Arc::new(AnswerByEngine));
+    // What statistics answer costs nothing, joins are ordered by the statistics of aggregates, and a limit of distinct values ends
+    // a scan early. Later rules put other plans between the two halves of an aggregate.
+    let limits = rules.iter().position(|rule| rule.name() == "LimitedDistinctAggregation");
+    rules.insert(limits.map_or(0, |place| place + 1), Arc::new(AnswerByEngine));
     rules
 }
 

@@ -49,7 +49,8 @@
 //! `SUM`, `MIN`, `MAX` and `AVG` of numbers and times, `COUNT(DISTINCT …)` of dims and the status, with `GROUP BY` over dims, the status
 //! and spans of time: `date_trunc` to seconds, minutes, hours, days and weeks, `date_bin`, `CAST(ts AS DATE)`, `ts_ns / width`.
 //! `EXPLAIN` shows it as [`KeplorAggregate`], and `EXPLAIN ANALYZE` how many segments needed no look at their rows. Answers are
-//! DataFusion's to the last bit but for one: a `SUM` beyond what `BIGINT` holds is an error, and does not wrap around.
+//! DataFusion's to the last bit but for one: a `SUM` beyond what `BIGINT` holds is an error where the engine answers. DataFusion wraps
+//! around; to be sure of a sum in every plan, ask for `sum(CAST(metric AS DECIMAL(38, 0)))`.
 //!
 //! # In and out
 //! [`import`] brings CSV, JSON Lines, Parquet and Arrow batches into a table, and goes on where it was stopped; [`export`] writes

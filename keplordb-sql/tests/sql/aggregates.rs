@@ -383,6 +383,7 @@ async fn what_the_engine_answers_shows_in_the_plan() {
     }
     for statement in [
         "SELECT count(*) FROM t",
+        "SELECT DISTINCT model FROM t LIMIT 2",
         "SELECT note, count(*) FROM t GROUP BY note",
         "SELECT sum(tokens) FROM t WHERE length(note) > 3",
         "SELECT sum(status) FROM t",
