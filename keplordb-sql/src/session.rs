@@ -30,7 +30,7 @@ use crate::aggregate;
 use crate::as_of::{self, AsOfPlanner};
 use crate::catalog::KeplorSchema;
 use crate::error::{Result, SqlError};
-use crate::levels::levels;
+use crate::levels::{Written, levels};
 use crate::table::KeplorTable;
 
 /// The names of the catalog and of the schema that a session's tables are in: `keplor.main.NAME`, or `NAME` for short.
@@ -43,6 +43,9 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// Levels of conditions, of operators, and of subqueries and unions, in a plan. `DataFusion` recurs by them wherever it runs, and the
 /// threads of tokio have stacks of 2 MiB.
 const LEVELS_MAX: usize = 512;
+
+/// Tables and subqueries that a statement may stand for, those of a name of `WITH` again wherever it is used.
+const TABLES_MAX: u64 = 4096;
 
 /// The stack of a thread that plans: a statement of 1 MiB that is nothing but levels fits. Only what is used takes memory.
 const PLANNING_STACK_BYTES: usize = 256 << 20;
@@ -91,8 +94,8 @@ impl Default for SessionBuilder {
 }
 
 impl SessionBuilder {
-    /// How long a statement may be; at most 1 MiB. It also bounds what planning costs. Whatever its length, a statement of more than
-    /// 512 levels of operators, subqueries or unions within each other is refused; a list in `IN (…)` is one level.
+    /// How long a statement may be; at most 1 MiB. Whatever its length, a statement of more than 512 levels of operators, subqueries or
+    /// unions within each other is refused, and one that stands for more than 4,096 tables; a list in `IN (…)` is one level.
     pub fn statement_limit_bytes(mut self, bytes: usize) -> Self {
         self.statement_limit_bytes = bytes.min(1 << 20);
         self
@@ -400,19 +403,21 @@ impl Session {
         }
         let statement = parse(statement).map_err(failed)?;
         refuse_all_but_queries(&statement)?;
+        let written = Written::of(&statement);
+        granted_levels(written.levels)?;
+        if written.tables > TABLES_MAX {
+            let why = format!(
+                "it stands for {} tables, and {TABLES_MAX} are granted: a name of WITH counts wherever it is used; ask several questions",
+                written.tables
+            );
+            return Err(SqlError::TooLarge { why });
+        }
         let shown = words(&statement);
         let mut state = self.context.state();
         let time_travel = Arc::new(AsOfPlanner::of(&state, params.clone()));
         state.register_relation_planner(time_travel).map_err(failed)?;
         let mut plan = state.statement_to_plan(statement).await.map_err(failed)?;
-        let levels = levels(&plan).map_err(failed)?;
-        if levels > LEVELS_MAX {
-            let why = format!(
-                "it nests {levels} levels deep, and {LEVELS_MAX} are granted: write `x IN (…)` for `x = … OR x = …`, ask several \
-                 questions for many unions"
-            );
-            return Err(SqlError::TooLarge { why });
-        }
+        granted_levels(levels(&plan).map_err(failed)?)?;
         if let Some(params) = params {
             plan = plan.with_param_values(params).map_err(failed)?;
         }
@@ -450,6 +455,19 @@ async fn apart<T: Send + 'static, F: Future<Output = Result<T>>>(
         let why = "planning panicked, the thread `keplordb-sql` said why".to_owned();
         Err(SqlError::Execution(DataFusionError::Internal(why)))
     })
+}
+
+/// # Errors
+/// [`TooLarge`](SqlError::TooLarge): too many levels.
+fn granted_levels(levels: usize) -> Result<()> {
+    if levels <= LEVELS_MAX {
+        return Ok(());
+    }
+    let why = format!(
+        "it nests {levels} levels deep, and {LEVELS_MAX} are granted: write `x IN (…)` for `x = … OR x = …`, ask several questions \
+         for many unions"
+    );
+    Err(SqlError::TooLarge { why })
 }
 
 /// The one statement of a text.

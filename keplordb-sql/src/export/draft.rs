@@ -102,7 +102,11 @@ impl Draft {
     fn rename(&self) -> std::io::Result<()> {
         if !self.path.is_dir() {
             match fs::hard_link(&self.path, &self.target) {
-                Ok(()) => return fs::remove_file(&self.path),
+                // The export is there under its name; a first one that stays is in the way of nothing but the next export to it.
+                Ok(()) => {
+                    let _ = fs::remove_file(&self.path);
+                    return Ok(());
+                }
                 Err(taken) if taken.kind() == ErrorKind::AlreadyExists => return Err(taken),
                 // Some file systems have no second names.
                 Err(_) => {}

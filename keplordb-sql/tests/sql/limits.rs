@@ -244,11 +244,18 @@ fn statements_that_are_too_long_or_too_deep_are_refused() {
                 format!("SELECT id FROM t WHERE {}", terms.join(" OR "))
             };
             session.sql(&terms(400)).await.unwrap().collect().await.unwrap();
-            for deep in [chain(600), chain(4000), terms(1000), vec!["SELECT 1"; 1000].join(" UNION ALL ")] {
+            let unions = vec!["SELECT 1"; 1000].join(" UNION ALL ");
+            for deep in [chain(600), chain(4000), chain(32_000), terms(1000), unions] {
                 let refused = session.sql(&deep).await.map(|_| ()).unwrap_err();
                 assert!(matches!(refused, SqlError::TooLarge { .. }), "{refused:?}");
                 assert!(refused.to_string().contains("levels"), "{refused}");
             }
+            let doubled: Vec<_> = (1..40)
+                .map(|n| format!("a{n} AS (SELECT * FROM a{m} UNION ALL SELECT * FROM a{m})", m = n - 1))
+                .collect();
+            let doubled = format!("WITH a0 AS (SELECT 1), {} SELECT count(*) FROM a39", doubled.join(", "));
+            let refused = session.sql(&doubled).await.map(|_| ()).unwrap_err();
+            assert!(refused.to_string().contains("tables"), "{refused}");
             let refused = session.sql(&chain(1 << 20)).await.map(|_| ()).unwrap_err();
             assert!(refused.to_string().contains("statement_limit_bytes"), "{refused}");
         });
