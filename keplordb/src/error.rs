@@ -15,7 +15,7 @@ pub type Result<T, E = DbError> = std::result::Result<T, E>;
 /// Everything an engine can refuse or fail with.
 ///
 /// Each message says what happened, where, and what to do. The four kinds that callers act on are: the caller's
-/// argument ([`Invalid`](Self::Invalid), [`UnknownColumn`](Self::UnknownColumn), [`TooManyGroups`](Self::TooManyGroups),
+/// argument ([`Invalid`](Self::Invalid), [`UnknownColumn`](Self::UnknownColumn), [`GivenUp`](Self::GivenUp),
 /// [`SchemaMismatch`](Self::SchemaMismatch)), the environment
 /// ([`AlreadyOpen`](Self::AlreadyOpen), [`Full`](Self::Full), [`Io`](Self::Io)), damaged files
 /// ([`Corrupt`](Self::Corrupt), [`Missing`](Self::Missing), [`Truncated`](Self::Truncated),
@@ -144,14 +144,12 @@ pub enum DbError {
         /// How many were dropped; fewer were missed if some had been given before.
         events: u64,
     },
-    /// A grouped query met more groups than it may have.
+    /// A query was not granted to go on, by whoever put it.
     #[error(
-        "the query has more than {most} groups; group by fewer columns, wider buckets or a narrower range of time"
+        "the query was given up: it was not granted to go on, for the memory of its groups or since nobody waits for it; group by \
+         fewer columns, wider buckets or a narrower range of time, or grant it more"
     )]
-    TooManyGroups {
-        /// How many it may have.
-        most: usize,
-    },
+    GivenUp,
     /// An argument is out of its legal range.
     #[error("{field} is not legal: {why}")]
     Invalid {
@@ -275,8 +273,9 @@ mod tests {
              them, and read sooner or keep events longer"
         );
         assert_eq!(
-            DbError::TooManyGroups { most: 9 }.to_string(),
-            "the query has more than 9 groups; group by fewer columns, wider buckets or a narrower range of time"
+            DbError::GivenUp.to_string(),
+            "the query was given up: it was not granted to go on, for the memory of its groups or since nobody waits for it; group \
+             by fewer columns, wider buckets or a narrower range of time, or grant it more"
         );
         let truncated = DbError::Truncated { file: file.to_owned(), found_bytes: 10, expected_bytes: 64 };
         assert_eq!(

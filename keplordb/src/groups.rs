@@ -292,7 +292,7 @@ impl<'a, S: Schema, K: GroupKeys<S>, B> Grouped<'a, S, K, B> {
             order: GroupOrder::ByKey,
             limit: usize::MAX,
             offset: 0,
-            most: usize::MAX,
+            grant: None,
         };
         Selected { query: self.query, ask, bucket, answer: PhantomData }
     }

@@ -63,7 +63,7 @@ impl<'a, S: Schema> Values<'a, S> {
             order: GroupOrder::Top(0),
             limit: values,
             offset: 0,
-            most: usize::MAX,
+            grant: None,
         };
         let (groups, _) = self.query.group(&ask)?;
         let facet = |place: usize| {

@@ -731,9 +731,9 @@ fn what_cannot_be_grouped_or_added_up_is_refused() {
         fetch(grouped().select(&[quantile]).unwrap()),
         "quantile is not legal: 1.5 is not from 0 to 1"
     );
-    let at_most = |groups| store.query().group_by(&[]).unwrap().at_most(groups);
-    assert_eq!(at_most(1).fetch().unwrap().len(), 1);
-    assert!(matches!(at_most(0).fetch(), Err(keplordb::DbError::TooManyGroups { most: 0 })));
+    let granted = |is_granted| grouped().while_granted(move |_| is_granted);
+    assert_eq!(granted(true).fetch().unwrap().len(), 0);
+    assert!(matches!(granted(false).fetch(), Err(keplordb::DbError::GivenUp)));
     let wanted = "bucket is not legal: it must be at least one nanosecond wide";
     assert_eq!(fetch(grouped().bucket(Bucket::ns(0))), wanted);
 }

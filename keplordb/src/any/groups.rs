@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::expr::KeyColumn;
 use crate::groups::{self, Bucket};
 use crate::read::explain::Explain;
-use crate::read::group::{Aggregate, GroupOrder, GroupQuery, Groups};
+use crate::read::group::{Aggregate, Grant, GroupOrder, GroupQuery, Groups};
 
 pub use crate::read::group::GroupValue as AnyGroupValue;
 
@@ -83,13 +83,13 @@ pub struct AnyGrouped<'a> {
     keys: Vec<KeyColumn>,
     bucket: Option<Bucket>,
     aggregates: Vec<Aggregate>,
-    most: usize,
+    grant: Option<Grant>,
 }
 
 impl<'a> AnyGrouped<'a> {
     pub(super) fn new(query: AnyQuery<'a>, keys: &[&str]) -> Result<Self> {
         let keys = keys.iter().map(|key| query.columns.key(key)).collect::<Result<_>>()?;
-        Ok(Self { query, keys, bucket: None, aggregates: Vec::new(), most: usize::MAX })
+        Ok(Self { query, keys, bucket: None, aggregates: Vec::new(), grant: None })
     }
 
     /// Groups by spans of time too; among groups of one key they come in the order of time.
@@ -110,10 +110,34 @@ impl<'a> AnyGrouped<'a> {
         Ok(self)
     }
 
-    /// Refuses to have more groups than this, which bounds the memory of a query: they are counted as they are met, by each thread
-    /// that looks for them.
-    pub fn at_most(mut self, groups: usize) -> Self {
-        self.most = groups;
+    /// Asks for leave on the way: `grants` is called by each thread of the query, before it looks at another segment or at a few
+    /// thousand more rows, with how many bytes its groups have come to take since it was last called, 0 most of the time. Where it says
+    /// no, the query ends with [`GivenUp`](crate::DbError::GivenUp). So memory is limited, and a query that nobody waits for any more
+    /// is given up. Each [`fetch`](Self::fetch) asks anew.
+    ///
+    /// Bytes are what groups have room for, and before they are put in order what that takes; what [`AnyGroups::bytes`] says is left in
+    /// the end. Exact values of quantiles are not among them, but bounded by themselves.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// use keplordb::any::AnyStore;
+    /// use keplordb::{Bucket, DbError, TableSchema};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = AnyStore::open_or_create(dir.path().join("calls"), TableSchema::new(1))?;
+    /// store.append_batch((0..10_000).map(|ts_ns| store.event(ts_ns)))?;
+    /// let by_time = |width_ns, limit_bytes| {
+    ///     let bytes = AtomicUsize::new(0);
+    ///     let query = store.query().group_by(&[])?.bucket(Bucket::ns(width_ns));
+    ///     query.while_granted(move |more| bytes.fetch_add(more, Ordering::Relaxed) + more <= limit_bytes).fetch()
+    /// };
+    /// assert_eq!(by_time(1000, 64 << 10)?.len(), 10);
+    /// assert!(matches!(by_time(1, 64 << 10), Err(DbError::GivenUp)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn while_granted(mut self, grants: impl Fn(usize) -> bool + Send + Sync + 'static) -> Self {
+        self.grant = Some(Grant::new(grants));
         self
     }
 
@@ -125,7 +149,7 @@ impl<'a> AnyGrouped<'a> {
     ///
     /// # Errors
     /// [`Invalid`](crate::DbError::Invalid) for a quantile not in 0 to 1, a bucket below one nanosecond and too many filled
-    /// buckets; [`TooManyGroups`](crate::DbError::TooManyGroups) after [`at_most`](Self::at_most); and as [`AnyQuery::rows`].
+    /// buckets; [`GivenUp`](crate::DbError::GivenUp) after [`while_granted`](Self::while_granted); and as [`AnyQuery::rows`].
     pub fn fetch(&self) -> Result<AnyGroups> {
         let (found, explain) = self.ask()?;
         Ok(AnyGroups { found, explain })
@@ -147,7 +171,7 @@ impl<'a> AnyGrouped<'a> {
             order: GroupOrder::ByKey,
             limit: usize::MAX,
             offset: 0,
-            most: self.most,
+            grant: self.grant.clone(),
         };
         groups::check(&ask, self.bucket)?;
         self.query.group(&ask)
@@ -170,6 +194,11 @@ impl AnyGroups {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What they take in memory, in bytes; the texts of their keys are the table's.
+    pub fn bytes(&self) -> usize {
+        self.found.bytes()
     }
 
     /// How each segment was answered.

@@ -4,6 +4,12 @@ use roaring::RoaringBitmap;
 
 /// Ids up to which a group gets a bit for each; beyond, it pays for what it has, unless it is the only one.
 const DENSE_IDS: u32 = 4096;
+/// Ids that a set keeps together.
+const CONTAINER_IDS: u32 = 1 << 16;
+/// Bytes of the first id that is kept there, with what keeps them, at most.
+const CONTAINER_BYTES: u64 = 96;
+/// Bytes of each other one, where there is room to grow.
+const SPARSE_ID_BYTES: u64 = 4;
 
 /// Sets of ids, by group.
 #[derive(Debug, Clone)]
@@ -17,14 +23,36 @@ pub(crate) struct IdSets {
 enum Sets {
     /// `words` for each group.
     Dense(Vec<u64>),
-    Sparse(Vec<RoaringBitmap>),
+    Sparse {
+        sets: Vec<RoaringBitmap>,
+        /// How many ids each has.
+        lens: Vec<u32>,
+        /// Containers that a set may have.
+        containers: u32,
+        /// What all ids take, at most.
+        id_bytes: u64,
+    },
+}
+
+/// What a set takes more when it has `to` ids, and not `from`: the first ones may each be in another container.
+fn bytes_between(from: u32, to: u32, containers: u32) -> u64 {
+    let first = u64::from(to.min(containers) - from.min(containers));
+    first * CONTAINER_BYTES + (u64::from(to - from) - first) * SPARSE_ID_BYTES
 }
 
 impl IdSets {
     /// Sets of ids below `ids`. `one_group` says that there will be no other group than 0.
     pub(crate) fn new(ids: u32, one_group: bool) -> Self {
-        let sets =
-            if one_group || ids <= DENSE_IDS { Sets::Dense(Vec::new()) } else { Sets::Sparse(Vec::new()) };
+        let sets = if one_group || ids <= DENSE_IDS {
+            Sets::Dense(Vec::new())
+        } else {
+            Sets::Sparse {
+                sets: Vec::new(),
+                lens: Vec::new(),
+                containers: ids.div_ceil(CONTAINER_IDS),
+                id_bytes: 0,
+            }
+        };
         Self { words: (ids as usize).div_ceil(64), sets }
     }
 
@@ -32,7 +60,10 @@ impl IdSets {
     pub(crate) fn grow(&mut self, groups: usize) {
         match &mut self.sets {
             Sets::Dense(bits) if bits.len() < groups * self.words => bits.resize(groups * self.words, 0),
-            Sets::Sparse(sets) if sets.len() < groups => sets.resize_with(groups, RoaringBitmap::new),
+            Sets::Sparse { sets, lens, .. } if sets.len() < groups => {
+                sets.resize_with(groups, RoaringBitmap::new);
+                lens.resize(groups, 0);
+            }
             _ => {}
         }
     }
@@ -41,8 +72,11 @@ impl IdSets {
     pub(crate) fn add(&mut self, group: usize, id: u32) {
         match &mut self.sets {
             Sets::Dense(bits) => bits[group * self.words + id as usize / 64] |= 1 << (id % 64),
-            Sets::Sparse(sets) => {
-                sets[group].insert(id);
+            Sets::Sparse { sets, lens, containers, id_bytes } => {
+                if sets[group].insert(id) {
+                    lens[group] += 1;
+                    *id_bytes += bytes_between(lens[group] - 1, lens[group], *containers);
+                }
             }
         }
     }
@@ -57,8 +91,26 @@ impl IdSets {
                     .zip(&theirs[others * self.words..])
                     .for_each(|(mine, theirs)| *mine |= theirs);
             }
-            (Sets::Sparse(mine), Sets::Sparse(theirs)) => mine[group] |= &theirs[others],
+            (Sets::Sparse { sets, lens, containers, id_bytes }, Sets::Sparse { sets: theirs, .. }) => {
+                let set = &mut sets[group];
+                *set |= &theirs[others];
+                let len = u32::try_from(set.len()).unwrap_or(u32::MAX);
+                *id_bytes += bytes_between(lens[group], len, *containers);
+                lens[group] = len;
+            }
             _ => unreachable!("sets of one query are made alike"),
+        }
+    }
+
+    /// What they take, at most, but for what an allocator adds.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.sets {
+            Sets::Dense(bits) => bits.capacity() * size_of::<u64>(),
+            Sets::Sparse { sets, lens, id_bytes, .. } => {
+                sets.capacity() * size_of::<RoaringBitmap>()
+                    + lens.capacity() * size_of::<u32>()
+                    + usize::try_from(*id_bytes).unwrap_or(usize::MAX)
+            }
         }
     }
 
@@ -69,7 +121,7 @@ impl IdSets {
                 let own = bits.get(group * self.words..).unwrap_or_default().iter().take(self.words);
                 own.map(|word| u64::from(word.count_ones())).sum()
             }
-            Sets::Sparse(sets) => sets.get(group).map_or(0, RoaringBitmap::len),
+            Sets::Sparse { sets, .. } => sets.get(group).map_or(0, RoaringBitmap::len),
         }
     }
 }

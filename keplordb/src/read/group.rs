@@ -10,6 +10,7 @@ mod finish;
 mod segments;
 mod table;
 
+use std::fmt;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -23,7 +24,7 @@ use super::plan::{self, Outlook};
 use super::remap::{ColumnIds, IdTable, Ids};
 use super::select::{self, BlockSelection};
 use super::sketch::Budget;
-use crate::error::Result;
+use crate::error::{DbError, Result};
 use crate::expr::{KeyColumn, NumberColumn};
 use crate::filter::Predicate;
 use crate::format::keys::status_of;
@@ -70,8 +71,29 @@ pub(crate) struct GroupQuery {
     pub(crate) limit: usize,
     /// Groups that are left out before the first one returned.
     pub(crate) offset: usize,
-    /// Groups that may be there before any limit, of each thread that looks for them.
-    pub(crate) most: usize,
+    /// `None` grants everything.
+    pub(crate) grant: Option<Grant>,
+}
+
+/// Whoever grants a query to go on: asked by each of its threads, before it looks at more rows, with the bytes that it has come to
+/// hold since it asked last, 0 most of the time.
+#[derive(Clone)]
+pub(crate) struct Grant(Arc<dyn Fn(usize) -> bool + Send + Sync>);
+
+impl Grant {
+    pub(crate) fn new(grants: impl Fn(usize) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(grants))
+    }
+
+    fn ask(&self, bytes: usize) -> Result<()> {
+        if (self.0)(bytes) { Ok(()) } else { Err(DbError::GivenUp) }
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Grant").finish_non_exhaustive()
+    }
 }
 
 /// One aggregate of one group.
@@ -110,6 +132,13 @@ pub struct Groups {
 }
 
 impl Groups {
+    /// What they take; the texts of their keys are the table's.
+    pub(crate) fn bytes(&self) -> usize {
+        self.values.capacity() * size_of::<GroupValue>()
+            + self.ids.capacity() * size_of::<u32>()
+            + self.buckets.capacity() * size_of::<i64>()
+    }
+
     /// How many groups there are.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -146,7 +175,7 @@ impl Groups {
 /// Answers a question about the rows of a view that match.
 ///
 /// # Errors
-/// What reading a segment fails with; `Invalid` for empty buckets that are too many to be listed; `TooManyGroups`.
+/// What reading a segment fails with; `Invalid` for empty buckets that are too many to be listed; `GivenUp`.
 pub(crate) fn group(
     view: &View,
     predicate: &Predicate<'_>,
@@ -188,8 +217,7 @@ pub(crate) fn group_by(
     let mut groups = Accumulator::new(&ready);
     let mut scratch = Scratch::default();
     for block in &ready.blocks {
-        add_block(block, &ready, &mut groups, &mut scratch, tally);
-        groups.check_len()?;
+        add_block(block, &ready, &mut groups, &mut scratch, tally)?;
     }
     let rows: usize = view.segments().iter().map(|entry| entry.segment.header().rows as usize).sum();
     let ways = Ways { fans_out: rows >= ways.fan_out_rows, ..ways };
@@ -198,7 +226,7 @@ pub(crate) fn group_by(
         tally.segments += 1;
         let waiting = segments::add(place, ways, &ready, &mut groups, &mut scratch, tally)?;
         scans.extend(waiting.map(|chunks| ScanTask { place, chunks }));
-        groups.check_len()?;
+        groups.ask_to_go_on()?;
     }
     run(scans, ways, &ready, &mut groups, &mut scratch, tally)?;
     finish::finish(groups, query)
@@ -211,8 +239,7 @@ struct Ready<'q> {
     context: &'q ReadContext,
     needs: &'q Needs,
     buckets: Option<Buckets>,
-    /// Groups that there may be.
-    most: usize,
+    grant: Option<&'q Grant>,
     /// The key columns, then those whose distinct values are counted.
     columns: Vec<ColumnIds>,
     packing: Packing,
@@ -236,7 +263,7 @@ impl<'q> Ready<'q> {
     fn new(
         view: &'q View,
         predicate: &'q Predicate<'q>,
-        query: &GroupQuery,
+        query: &'q GroupQuery,
         needs: &'q Needs,
         context: &'q ReadContext,
     ) -> Result<Self> {
@@ -253,6 +280,9 @@ impl<'q> Ready<'q> {
             }
             if columns.iter().all(|column| column.known(place).is_some()) {
                 continue;
+            }
+            if let Some(grant) = &query.grant {
+                grant.ask(0)?;
             }
             let open = entry.segment.read()?;
             for (key, column) in needs.keys.iter().zip(&columns) {
@@ -279,7 +309,7 @@ impl<'q> Ready<'q> {
             counted_ids,
             needs,
             buckets: query.buckets,
-            most: query.most,
+            grant: query.grant.as_ref(),
             columns,
             packing,
             bounds,
@@ -312,13 +342,13 @@ fn add_block<'q>(
     groups: &mut Accumulator<'q>,
     scratch: &mut Scratch,
     tally: &mut Tally,
-) {
+) -> Result<()> {
     let ReadyBlock { selection, ids } = block;
     tally.blocks += 1;
     tally.block_rows += selection.block.rows() as u64;
     if selection.is_everything() && ready.has_one_group() && ready.needs.is_summed() {
         groups.add_summary(selection.block.summary());
-        return;
+        return groups.ask_to_go_on();
     }
     let source = BlockSource { block: selection.block, numbers: &ready.needs.numbers, ids };
     let mut rows = Vec::with_capacity(BATCH_ROWS);
@@ -327,9 +357,11 @@ fn add_block<'q>(
         if rows.len() == BATCH_ROWS {
             groups.add_rows(&source, Rows::List { rows: &rows, chunk: None }, scratch);
             rows.clear();
+            groups.ask_to_go_on()?;
         }
     }
     groups.add_rows(&source, Rows::List { rows: &rows, chunk: None }, scratch);
+    groups.ask_to_go_on()
 }
 
 /// Scans what no other means has answered.
@@ -354,7 +386,7 @@ fn run<'q>(
         parts.try_reduce(part, |(mut groups, scratch, mut tally), (others, _, theirs)| {
             groups.merge(&others);
             tally.merge(&theirs);
-            groups.check_len().map(|()| (groups, scratch, tally))
+            groups.ask_to_go_on().map(|()| (groups, scratch, tally))
         })
     };
     let (others, _, theirs) = match &ready.context.pool {
@@ -363,5 +395,5 @@ fn run<'q>(
     }?;
     groups.merge(&others);
     tally.merge(&theirs);
-    groups.check_len()
+    groups.ask_to_go_on()
 }

@@ -3,7 +3,7 @@
 use super::buckets::Buckets;
 use super::table::GroupTable;
 use super::{Aggregate, GroupQuery, Ready};
-use crate::error::{DbError, Result};
+use crate::error::Result;
 use crate::expr::{KeyColumn, NumberColumn};
 use crate::format::block::{Block, Summary};
 use crate::format::keys::Keys;
@@ -371,6 +371,8 @@ pub(super) struct Accumulator<'q> {
     extents: Vec<Extents>,
     quantiles: Vec<Quantiles>,
     distinct: Vec<IdSets>,
+    /// Bytes that it may hold, as far as it has asked.
+    granted_bytes: usize,
 }
 
 /// Of one column, per group; what is not needed stays empty.
@@ -379,6 +381,10 @@ struct Extents {
     sums: Vec<i128>,
     minima: Vec<i64>,
     maxima: Vec<i64>,
+}
+
+fn capacity_bytes<T>(values: &Vec<T>) -> usize {
+    values.capacity() * size_of::<T>()
 }
 
 impl<'q> Accumulator<'q> {
@@ -396,6 +402,7 @@ impl<'q> Accumulator<'q> {
                 .map(|(bounds, budget)| Quantiles::new(*bounds, one_group, budget.clone()))
                 .collect(),
             distinct: ready.counted_ids.iter().map(|ids| IdSets::new(*ids, one_group)).collect(),
+            granted_bytes: 0,
         };
         // Where ids are groups they are all there from the beginning.
         groups.grow();
@@ -411,11 +418,32 @@ impl<'q> Accumulator<'q> {
         group as usize
     }
 
-    /// Refuses to go on with more groups than there may be. Where ids are groups they are few, and not all may have rows.
-    pub(super) fn check_len(&self) -> Result<()> {
-        let most = self.ready.most;
-        let is_within = self.table.len() <= most || self.table.is_direct();
-        if is_within { Ok(()) } else { Err(DbError::TooManyGroups { most }) }
+    /// Asks whether to go on, with what it has come to hold.
+    pub(super) fn ask_to_go_on(&mut self) -> Result<()> {
+        if self.ready.grant.is_none() {
+            return Ok(());
+        }
+        self.ask_for(self.bytes().saturating_sub(self.granted_bytes))
+    }
+
+    /// Asks for more bytes.
+    pub(super) fn ask_for(&mut self, bytes: usize) -> Result<()> {
+        if let Some(grant) = self.ready.grant {
+            grant.ask(bytes)?;
+            self.granted_bytes += bytes;
+        }
+        Ok(())
+    }
+
+    /// What it holds, but for quantiles, which have a budget of their own.
+    fn bytes(&self) -> usize {
+        let extents = self.extents.iter().map(|Extents { sums, minima, maxima }| {
+            capacity_bytes(sums) + capacity_bytes(minima) + capacity_bytes(maxima)
+        });
+        self.table.bytes()
+            + capacity_bytes(&self.counts)
+            + extents.sum::<usize>()
+            + self.distinct.iter().map(IdSets::bytes).sum::<usize>()
     }
 
     /// Says that groups which are ids have rows.
@@ -826,6 +854,8 @@ impl<'q> Accumulator<'q> {
                 sets.merge(mine, others, theirs);
             }
         }
+        // The other one goes.
+        self.granted_bytes += other.granted_bytes;
     }
 
     /// Whether any row is left in a group.

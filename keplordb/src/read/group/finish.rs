@@ -11,6 +11,8 @@ use crate::error::{DbError, Result};
 
 /// Empty groups that may be listed.
 const MAX_FILLED_GROUPS: u128 = 1 << 20;
+/// Bytes of a group in an answer, beside its aggregates: its place, its bucket, and the ids of a few keys.
+const GROUP_BYTES: usize = 32;
 /// Groups for each id of a key from which ranks are made to sort them; fewer are compared by their texts.
 const IDS_PER_GROUP: usize = 8;
 /// First groups that are kept in order while the others pass by; more are sorted out at the end.
@@ -23,9 +25,6 @@ pub(super) fn finish(mut groups: Accumulator<'_>, query: &GroupQuery) -> Result<
     }
     let mut rows = Vec::with_capacity(groups.table.len());
     rows.extend((0..groups.table.len()).filter(|group| one_group || groups.has_rows(*group)));
-    if rows.len() > query.most {
-        return Err(DbError::TooManyGroups { most: query.most });
-    }
     // From here on: those that were made to fill.
     let filled_from = groups.table.len();
     if let Some(buckets) = query.buckets.filter(Buckets::fills) {
@@ -33,11 +32,14 @@ pub(super) fn finish(mut groups: Accumulator<'_>, query: &GroupQuery) -> Result<
     }
     let is_empty = |groups: &Accumulator<'_>, group: usize| group >= filled_from || !groups.has_rows(group);
     let most = query.offset.saturating_add(query.limit);
+    let outputs = &groups.ready.needs.outputs;
+    let each =
+        size_of::<usize>() + size_of::<Ranked>() + GROUP_BYTES + outputs.len() * size_of::<GroupValue>();
+    groups.ask_for(rows.len() * each)?;
     sort(&mut groups, query.order, most, &mut rows, &is_empty);
     rows.truncate(most);
     rows.drain(..query.offset.min(rows.len()));
 
-    let outputs = &groups.ready.needs.outputs;
     let mut values = Vec::with_capacity(rows.len() * outputs.len());
     for group in &rows {
         for output in outputs {

@@ -135,6 +135,7 @@ pub(super) fn add<'q>(
         let source = source(&open, &tables, ready)?;
         for rows in listed.chunks(GATHERED_ROWS) {
             groups.add_rows(&source, Rows::List { rows, chunk: None }, scratch);
+            groups.ask_to_go_on()?;
         }
         tally.rows_decoded += listed.len() as u64;
         tally.by_value_rows += 1;
@@ -433,7 +434,7 @@ fn scan_chunks(
     // Rows of chunks that have few: read together, column by column.
     let mut gathered = Vec::new();
     for chunk in chunks {
-        groups.check_len()?;
+        groups.ask_to_go_on()?;
         let mask = selection.mask(kernels, chunk);
         let count = (kernels.count)(&mask);
         tally.chunks_masked += 1;
@@ -449,5 +450,5 @@ fn scan_chunks(
         }
     }
     groups.add_rows(source, Rows::List { rows: &gathered, chunk: None }, scratch);
-    groups.check_len()
+    groups.ask_to_go_on()
 }

@@ -124,6 +124,15 @@ impl Lookup {
         }
     }
 
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Direct => 0,
+            Self::Dense { numbers, .. } => numbers.capacity() * size_of::<u32>(),
+            // A byte of control for each place.
+            Self::Hashed(numbers) => numbers.capacity() * (size_of::<(u64, u32)>() + 1),
+        }
+    }
+
     fn hash(&mut self) {
         let Self::Dense { numbers, bits, .. } = self else { return };
         let used = numbers.iter().enumerate().filter(|(_, number)| **number != NONE);
@@ -163,6 +172,14 @@ impl<'q> GroupTable<'q> {
     /// Whether ids are groups.
     pub(super) fn is_direct(&self) -> bool {
         self.packing.direct.is_some()
+    }
+
+    /// What it holds.
+    pub(super) fn bytes(&self) -> usize {
+        let numbers = self.starts.capacity() * size_of::<i64>()
+            + (self.group_slots.capacity() + self.group_ids.capacity()) * size_of::<u32>();
+        let slots = self.slots.capacity() * (size_of::<(i64, u32)>() + 1);
+        self.stages.iter().map(Lookup::bytes).sum::<usize>() + slots + numbers + self.met.capacity()
     }
 
     /// Says that groups have rows.

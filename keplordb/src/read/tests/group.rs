@@ -1,11 +1,13 @@
 //! Groups against a plain list of rows: every means of answering, and the scan that is their slow twin.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::error::DbError;
 use crate::expr::{KeyColumn, NumberColumn};
 use crate::read::explain::Tally;
 use crate::read::group::{
-    Aggregate, Buckets, GroupOrder, GroupQuery, GroupValue, Groups, Ways, group, group_by,
+    Aggregate, Buckets, Grant, GroupOrder, GroupQuery, GroupValue, Groups, Ways, group, group_by,
 };
 
 const NUMBERS: [NumberColumn; 8] = [
@@ -190,7 +192,7 @@ fn some_query(random: &mut Random, table: &Table) -> (GroupQuery, Spans) {
         order,
         limit: random.pick(&[usize::MAX, usize::MAX, 10, 1, 0]),
         offset: random.pick(&[0, 0, 1, 7]),
-        most: usize::MAX,
+        grant: None,
     };
     (query, spans)
 }
@@ -316,7 +318,7 @@ fn the_cheapest_means_is_taken() {
             order: GroupOrder::ByKey,
             limit: usize::MAX,
             offset: 0,
-            most: usize::MAX,
+            grant: None,
         };
         let mut tally = Tally::default();
         let found = group(&table.view, predicate, &query, &context, &mut tally).unwrap();
@@ -327,50 +329,85 @@ fn the_cheapest_means_is_taken() {
 }
 
 #[test]
-fn more_groups_than_there_may_be_are_refused_however_they_are_found() {
+fn a_query_is_granted_what_its_groups_take_and_given_up_however_they_are_found() {
     let context = context(&mut Random(1));
-    let query = |keys: &[KeyColumn], width: Option<i64>, most| GroupQuery {
+    let all = Predicate::all();
+    let query = |keys: &[KeyColumn], width: Option<i64>, aggregate| GroupQuery {
         keys: keys.to_vec(),
         buckets: width.map(|width| Buckets::new(width, 0, false)),
-        aggregates: vec![Aggregate::Count],
+        aggregates: vec![aggregate],
         order: GroupOrder::ByKey,
-        limit: 1,
+        limit: usize::MAX,
         offset: 0,
-        most,
+        grant: None,
     };
-    let count = |table: &Table, ways, query: &GroupQuery| {
-        let query = GroupQuery { limit: usize::MAX, ..query.clone() };
-        group_by(ways, &table.view, &Predicate::all(), &query, &context, &mut Tally::default())
-            .map(|found| found.len())
-    };
-    let refused = |table: &Table, ways, query: &GroupQuery| {
-        let found = group_by(ways, &table.view, &Predicate::all(), query, &context, &mut Tally::default());
-        assert!(
-            matches!(found, Err(DbError::TooManyGroups { most }) if most == query.most),
-            "{query:?} {ways:?}"
-        );
+    // How many groups are found within a limit, and how many bytes were granted.
+    let within = |table: &Table, ways, query: &GroupQuery, limit_bytes: usize, tally: &mut Tally| {
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let granted = Arc::clone(&bytes);
+        let grant = Grant::new(move |more| {
+            let known = granted.fetch_add(more, Ordering::Relaxed);
+            let is_granted = known + more <= limit_bytes;
+            if !is_granted {
+                granted.fetch_sub(more, Ordering::Relaxed);
+            }
+            is_granted
+        });
+        let query = GroupQuery { grant: Some(grant), ..query.clone() };
+        let found = group_by(ways, &table.view, &all, &query, &context, tally).map(|found| found.len());
+        (found, bytes.load(Ordering::Relaxed))
     };
     let both = [KeyColumn::Dim(0), KeyColumn::Dim(1)];
     let table = plain_segment(4000);
     for ways in [SCAN, FANNED_OUT, Ways { only_scans: false, ..SCAN }] {
         for (keys, width, groups) in [(&both[..], None, 28), (&both[..1], None, 7), (&[], Some(1000), 4000)] {
-            assert_eq!(count(&table, ways, &query(keys, width, groups)).unwrap(), groups);
-            refused(&table, ways, &query(keys, width, groups - 1));
+            for aggregate in [Aggregate::Count, Aggregate::Distinct(KeyColumn::Dim(0))] {
+                let query = query(keys, width, aggregate);
+                let (found, bytes) = within(&table, ways, &query, usize::MAX, &mut Tally::default());
+                assert_eq!(found.unwrap(), groups);
+                // A group has at least its place and its value.
+                assert!(
+                    (groups * 24..groups * 1000 + (64 << 10)).contains(&bytes),
+                    "{bytes} {query:?} {ways:?}"
+                );
+                let (refused, _) = within(&table, ways, &query, bytes / 3, &mut Tally::default());
+                assert!(matches!(refused, Err(DbError::GivenUp)), "{query:?} {ways:?}");
+            }
         }
     }
     // As soon as there are more, not at the end.
     let mut tally = Tally::default();
-    let few = query(&[], Some(1000), 300);
-    assert!(group_by(SCAN, &table.view, &Predicate::all(), &few, &context, &mut tally).is_err());
-    assert_eq!((tally.chunks_masked, tally.rows_decoded), (2, 512));
-    for seed in 0..20 {
-        let table = Table::random(&mut Random(seed));
-        for ways in [SCAN, FANNED_OUT] {
-            let groups = count(&table, ways, &query(&both, Some(DAY_NS), usize::MAX)).unwrap();
-            if let Some(fewer) = groups.checked_sub(1) {
-                refused(&table, ways, &query(&both, Some(DAY_NS), fewer));
-            }
-        }
+    let by_time = query(&[], Some(1000), Aggregate::Count);
+    let (refused, _) = within(&table, SCAN, &by_time, 10_000, &mut tally);
+    assert!(refused.is_err());
+    assert_eq!((tally.chunks_masked, tally.rows_decoded), (1, 256));
+}
+
+#[test]
+fn whoever_gives_a_query_up_is_asked_before_each_chunk_and_each_segment() {
+    let context = context(&mut Random(1));
+    let table = plain_segment(4000);
+    let left = Arc::new(AtomicUsize::new(0));
+    let mut query = GroupQuery {
+        keys: Vec::new(),
+        buckets: None,
+        aggregates: vec![Aggregate::Sum(NumberColumn::Metric)],
+        order: GroupOrder::ByKey,
+        limit: usize::MAX,
+        offset: 0,
+        grant: None,
+    };
+    for (ways, chunks) in [(SCAN, 3), (FANNED_OUT, 0), (Ways { only_scans: false, ..SCAN }, 0)] {
+        left.store(chunks, Ordering::Relaxed);
+        let grants = Arc::clone(&left);
+        let go_on = move |_| {
+            grants.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        };
+        query.grant = Some(Grant::new(go_on));
+        let mut tally = Tally::default();
+        let found = group_by(ways, &table.view, &Predicate::all(), &query, &context, &mut tally);
+        assert!(matches!(found, Err(DbError::GivenUp)), "{ways:?}");
+        assert!(tally.chunks_masked <= chunks as u64, "{tally}");
     }
 }
 
@@ -384,7 +421,7 @@ fn too_many_empty_buckets_are_refused_and_few_rows_are_not() {
         order: GroupOrder::Top(0),
         limit: 3,
         offset: 0,
-        most: usize::MAX,
+        grant: None,
     };
     let context = context(&mut Random(1));
     let ask =
@@ -405,7 +442,7 @@ fn ids_of_segments_that_are_gone_are_let_go() {
         order: GroupOrder::ByKey,
         limit: usize::MAX,
         offset: 0,
-        most: usize::MAX,
+        grant: None,
     };
     let names = |table: &Table| context.remaps.column(KeyColumn::Dim(0), &table.view).ids.len();
     for round in 0..40 {
@@ -431,7 +468,7 @@ fn sets_of_distinct_values_are_alike_though_others_give_out_ids() {
         order: GroupOrder::ByKey,
         limit: usize::MAX,
         offset: 0,
-        most: usize::MAX,
+        grant: None,
     };
     let rows: Vec<&Row> = table.live().collect();
     let expected = plainly(&rows, &query, None);
