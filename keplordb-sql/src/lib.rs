@@ -73,6 +73,7 @@ mod aggregate;
 mod batch;
 mod catalog;
 mod error;
+mod joins;
 mod levels;
 mod pushdown;
 mod scan;

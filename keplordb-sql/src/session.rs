@@ -23,13 +23,14 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::{Stream, StreamExt};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Sleep;
 
 use crate::aggregate;
 use crate::as_of::{self, AsOfPlanner};
 use crate::catalog::KeplorSchema;
 use crate::error::{Result, SqlError};
+use crate::joins::JoinsGiveWay;
 use crate::levels::{Written, levels};
 use crate::table::KeplorTable;
 
@@ -49,6 +50,9 @@ const TABLES_MAX: u64 = 4096;
 
 /// The stack of a thread that plans: a statement of 1 MiB that is nothing but levels fits. Only what is used takes memory.
 const PLANNING_STACK_BYTES: usize = 256 << 20;
+
+/// Statements of a session that are planned at a time; others wait for their turn.
+const PLANNERS_MAX: usize = 32;
 
 /// Consumers of memory that the message of a query that needs too much names.
 const CONSUMERS_NAMED: std::num::NonZeroUsize = std::num::NonZeroUsize::new(3).expect("3 is not 0");
@@ -119,7 +123,8 @@ impl SessionBuilder {
     }
 
     /// How long a query may take, from the call to its last row, planning and whoever reads slowly included. Work that cannot be
-    /// interrupted goes on in its thread after the error, without an effect: planning, and what [`Rows`] says of scans.
+    /// interrupted goes on in its thread after the error, without an effect: planning, and what [`Rows`] says of scans. A join by anything
+    /// but equality is not interrupted while it finds nothing: where it has a thread to itself the error is as late as that.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -199,7 +204,8 @@ impl SessionBuilder {
         let state = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)
-            .with_physical_optimizer_rules(aggregate::optimizer_rules());
+            .with_physical_optimizer_rules(aggregate::optimizer_rules())
+            .with_physical_optimizer_rule(Arc::new(JoinsGiveWay));
         let context = SessionContext::new_with_state(state.build());
         let tables = Arc::new(KeplorSchema::default());
         let catalog = MemoryCatalogProvider::new();
@@ -209,6 +215,7 @@ impl SessionBuilder {
         Ok(Session {
             context,
             tables,
+            planners: Arc::new(Semaphore::new(PLANNERS_MAX)),
             limits: Limits {
                 statement_bytes: statement_limit_bytes,
                 memory_bytes: memory_limit_bytes,
@@ -258,6 +265,8 @@ impl SessionBuilder {
 pub struct Session {
     context: SessionContext,
     tables: Arc<KeplorSchema>,
+    /// As many more statements may be planned.
+    planners: Arc<Semaphore>,
     limits: Limits,
 }
 
@@ -290,7 +299,8 @@ impl Session {
         self.tables.register(name.into(), Arc::new(table.into()));
     }
 
-    /// The tables by name, to add others than ours, or to look at them.
+    /// The tables by name, to add others than ours, or to look at them. One that asks its own session while it is planned may wait for
+    /// ever: of a session 32 statements are planned at a time, and others wait for their turn, within their time.
     pub fn tables(&self) -> &Arc<KeplorSchema> {
         &self.tables
     }
@@ -306,7 +316,7 @@ impl Session {
 
     /// Answers a question. Planning is done on return; rows are read as they are asked for.
     ///
-    /// Cost of planning: milliseconds in a thread of its own, and a snapshot of each table that the statement names.
+    /// Cost of planning: milliseconds in a thread of its own, of which a session has 32 at most, and a snapshot of each table that the statement names.
     ///
     /// # Errors
     /// [`Syntax`](SqlError::Syntax) for what is no SQL, or several statements; [`TooLarge`](SqlError::TooLarge);
@@ -356,21 +366,13 @@ impl Session {
     }
 
     async fn ask(&self, statement: &str, params: Option<ParamValues>) -> Result<Rows> {
-        let deadline = self.limits.timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
         let (session, text) = (self.clone(), statement.to_owned());
-        let begun = apart(move || async move {
+        let begun = self.apart(move || async move {
             let (state, plan) = session.planned(&text, params).await?;
             let frame = DataFrame::new(state, plan);
             frame.execute_stream().await.map_err(|error| session.limits.error(error))
         });
-        let (stream, deadline) = match deadline {
-            None => (begun.await?, None),
-            Some(mut deadline) => tokio::select! {
-                biased;
-                stream = begun => (stream?, Some(deadline)),
-                () = &mut deadline => return Err(self.limits.too_slow()),
-            },
-        };
+        let (stream, deadline) = begun.await?;
         let limits = self.limits.clone();
         let pool = Arc::clone(&self.context.runtime_env().memory_pool);
         let granted = limits.rows.unwrap_or(u64::MAX);
@@ -383,7 +385,8 @@ impl Session {
     /// As [`sql`](Self::sql).
     pub async fn plan(&self, statement: &str) -> Result<LogicalPlan> {
         let (session, text) = (self.clone(), statement.to_owned());
-        apart(move || async move { Ok(session.planned(&text, None).await?.1) }).await
+        let planned = self.apart(move || async move { Ok(session.planned(&text, None).await?.1) });
+        Ok(planned.await?.0)
     }
 
     /// The plan, and the state of the statement that it belongs to.
@@ -429,6 +432,40 @@ impl Session {
             Err(_) => Err(SqlError::NotAQuery { statement: shown, instead: ANYTHING_ELSE }),
         }
     }
+
+    /// Does work on a thread with a large stack, so that neither its depth nor its length harms those of the runtime; within the time,
+    /// of which what is left comes back.
+    async fn apart<T: Send + 'static, F: Future<Output = Result<T>>>(
+        &self,
+        work: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<(T, Option<Pin<Box<Sleep>>>)> {
+        let deadline = self.limits.timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
+        let done = async {
+            let failed = |why: &str| SqlError::Execution(DataFusionError::Internal(why.to_owned()));
+            let turn = Arc::clone(&self.planners).acquire_owned().await;
+            let turn = turn.map_err(|_| failed("nobody closes the session's planners"))?;
+            let runtime = Handle::current();
+            let (sender, done) = oneshot::channel();
+            let thread = std::thread::Builder::new().name("keplordb-sql".to_owned());
+            let begun = thread.stack_size(PLANNING_STACK_BYTES).spawn(move || {
+                let done = runtime.block_on(work());
+                drop(turn);
+                // Nobody waits for it where the time is over.
+                drop(sender.send(done));
+            });
+            begun.map_err(|error| SqlError::Execution(error.into()))?;
+            done.await
+                .unwrap_or_else(|_| Err(failed("planning panicked, the thread `keplordb-sql` said why")))
+        };
+        match deadline {
+            None => Ok((done.await?, None)),
+            Some(mut deadline) => tokio::select! {
+                biased;
+                done = done => Ok((done?, Some(deadline))),
+                () = &mut deadline => Err(self.limits.too_slow()),
+            },
+        }
+    }
 }
 
 impl Limits {
@@ -439,22 +476,6 @@ impl Limits {
     fn too_slow(&self) -> SqlError {
         SqlError::TooSlow { limit_ms: self.timeout.unwrap_or_default().as_millis() }
     }
-}
-
-/// Does work on a thread with a large stack, so that neither its depth nor its length harms those of the runtime.
-async fn apart<T: Send + 'static, F: Future<Output = Result<T>>>(
-    work: impl FnOnce() -> F + Send + 'static,
-) -> Result<T> {
-    let runtime = Handle::current();
-    let (sender, done) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("keplordb-sql".to_owned()).stack_size(PLANNING_STACK_BYTES);
-    // Nobody waits for it where the time is over.
-    let begun = thread.spawn(move || drop(sender.send(runtime.block_on(work()))));
-    begun.map_err(|error| SqlError::Execution(error.into()))?;
-    done.await.unwrap_or_else(|_| {
-        let why = "planning panicked, the thread `keplordb-sql` said why".to_owned();
-        Err(SqlError::Execution(DataFusionError::Internal(why)))
-    })
 }
 
 /// # Errors
@@ -520,7 +541,7 @@ fn words(statement: &Statement) -> String {
 ///
 /// A [`Stream`]; dropping it ends the query. It ends after an error. While it is there, so are the rows and files that the tables had
 /// when the question was put. A search without an order looks whether it is still wanted once per segment and with each batch that it
-/// finds; one in the order of time only with each batch, and counts, sums and groups that the engine answers are found to the end. So long they
+/// finds, one in the order of time only with each batch; counts, sums and groups that the engine answers, every few thousand rows. So long they
 /// keep their thread, one of tokio's for blocking work, and so does a scan whose rows nobody takes: read an answer, or drop it.
 #[must_use = "rows are read as they are asked for"]
 pub struct Rows {

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, exec_err, internal_err};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::coop::cooperative;
@@ -30,13 +30,6 @@ use super::asked::{Asked, Output};
 use super::spans::{Shown, Spans};
 use crate::error::external;
 use crate::scan::{Question, write_lines};
-
-/// Bytes of a group while the engine looks for groups: its place in a table that has room to grow, and its keys' ids.
-const GROUP_BYTES: usize = 128;
-/// The same of each aggregate: what is under way, and its value.
-const AGGREGATE_BYTES: usize = 96;
-/// The same of distinct values: a bit for each that there is; up to 4096 of them.
-const DISTINCT_BYTES: usize = 4096 / 8;
 
 /// Groups of a table's rows, and counts, sums, extremes and means of each, as the engine has them summed up.
 ///
@@ -81,64 +74,46 @@ impl KeplorAggregate {
     }
 
     /// The groups, if they are the answer and there is memory for them.
-    async fn groups(
-        &self,
-        reservation: &MemoryReservation,
-        pool: &Arc<dyn MemoryPool>,
-    ) -> Result<Option<AnyGroups>> {
-        let Self { question, asked, .. } = self;
-        let most = asked.groups_within(free_bytes(pool));
-        let (question, asked) = (Arc::clone(question), Arc::clone(asked));
+    async fn groups(&self, held: &Arc<MemoryReservation>) -> Result<Option<AnyGroups>> {
+        let (question, asked) = (Arc::clone(&self.question), Arc::clone(&self.asked));
+        let memory = Arc::clone(held);
+        // Dropped with this future, when nobody waits for the answer any more.
+        let waiting = Arc::new(());
+        let waits = Arc::downgrade(&waiting);
+        let grants = move |bytes| waits.strong_count() > 0 && (bytes == 0 || memory.try_grow(bytes).is_ok());
         let found = SpawnedTask::spawn_blocking(move || {
-            let found = asked.groups(&question, most);
+            let found = asked.groups(&question, grants);
             found.map(|found| asked.is_answered(&found).map(|is_answered| is_answered.then_some(found)))
         });
         let found =
             match found.join().await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))? {
-                Err(DbError::TooManyGroups { .. }) => None,
+                Err(DbError::GivenUp) => None,
                 found => found.map_err(external)??,
             };
-        // What is left of memory may be less by now.
-        let found = found.filter(|found| reservation.try_grow(self.asked.bytes(found.len())).is_ok());
         if let Some(found) = &found {
+            // It is less than what the way there took, all of which was granted.
+            held.try_resize(found.bytes())?;
             let explain = found.explain();
             let summed = explain.by_totals + explain.by_running_sums + explain.by_value_sums;
             self.count("segments_summed", summed);
             self.count("segments_read", explain.by_value_rows + explain.scanned);
             self.count("rows_read", explain.rows_decoded + explain.block_rows);
         } else {
+            held.free();
             self.count("left_to_datafusion", 1);
         }
         Ok(found)
     }
 }
 
-fn free_bytes(pool: &Arc<dyn MemoryPool>) -> usize {
-    match pool.memory_limit() {
-        MemoryLimit::Finite(limit) => limit.saturating_sub(pool.reserved()),
-        MemoryLimit::Infinite | MemoryLimit::Unknown => usize::MAX,
-    }
-}
-
 impl Asked {
-    /// Bytes that groups take.
-    fn bytes(&self, groups: usize) -> usize {
-        let distinct =
-            self.aggregates.iter().filter(|aggregate| matches!(aggregate, AnyAggregate::Distinct(_)));
-        let each = GROUP_BYTES + AGGREGATE_BYTES * self.aggregates.len() + DISTINCT_BYTES * distinct.count();
-        groups.saturating_mul(each)
-    }
-
-    /// How many groups may be asked for; there is memory for one.
-    fn groups_within(&self, free_bytes: usize) -> usize {
-        // Each of the engine's threads may meet all of them.
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        (free_bytes / self.bytes(1) / threads).max(1)
-    }
-
-    fn groups(&self, question: &Question, most: usize) -> keplordb::Result<AnyGroups> {
+    fn groups(
+        &self,
+        question: &Question,
+        grants: impl Fn(usize) -> bool + Send + Sync + 'static,
+    ) -> keplordb::Result<AnyGroups> {
         let keys: Vec<&str> = self.keys.iter().map(String::as_str).collect();
-        let mut query = question.query().group_by(&keys)?.at_most(most).select(&self.aggregates)?;
+        let mut query = question.query().group_by(&keys)?.while_granted(grants).select(&self.aggregates)?;
         if let Some(Spans { width_ns, offset_ns }) = self.spans {
             query = query.bucket(Bucket::ns(width_ns).from(offset_ns));
         }
@@ -310,9 +285,9 @@ impl ExecutionPlan for KeplorAggregate {
         let schema = self.schema();
         let this = self.clone();
         let begin = async move {
-            let pool = context.memory_pool();
-            let reservation = MemoryConsumer::new("KeplorAggregate").register(pool);
-            let Some(groups) = this.groups(&reservation, pool).await? else {
+            let held = MemoryConsumer::new("KeplorAggregate").register(context.memory_pool());
+            let held = Arc::new(held);
+            let Some(groups) = this.groups(&held).await? else {
                 return this.otherwise.execute(0, context);
             };
             let batch_rows = context.session_config().batch_size().max(1);
@@ -320,7 +295,7 @@ impl ExecutionPlan for KeplorAggregate {
             let schema = this.schema();
             let batches = (0..groups.len()).step_by(batch_rows).map(move |first| {
                 // Until the last batch is made.
-                let _held = &reservation;
+                let _held = &held;
                 let range = first..groups.len().min(first + batch_rows);
                 output_rows.add(range.len());
                 this.asked.record_batch(&groups, range, &this.schema())

@@ -461,7 +461,7 @@ async fn groups_that_take_more_memory_than_granted_are_datafusions() {
     let statement = "SELECT count(*), max(n), min(h) FROM \
                      (SELECT date_trunc('second', ts) AS h, count(*) AS n FROM t GROUP BY h)";
     let mut answers = Vec::new();
-    for (limit_bytes, is_left) in [(4 << 20, true), (1 << 30, false)] {
+    for (limit_bytes, is_left) in [(2 << 20, true), (1 << 30, false)] {
         let session = Session::builder().partitions(1).memory_limit_bytes(limit_bytes).build().unwrap();
         session.register("t", store.clone());
         let (plan, answer) = analyzed(&session, statement).await;

@@ -228,6 +228,25 @@ async fn planning_is_within_the_time_and_keeps_nobody_waiting() {
     assert!(beside < Duration::from_secs(4), "the runtime's only thread planned");
 }
 
+/// A join of each row with each other one is one long step to whoever waits for its result.
+#[tokio::test]
+async fn joins_without_end_are_within_the_time() {
+    let (_dir, session) = session(Session::builder().timeout(Duration::from_millis(200)), 3000);
+    for statement in [
+        "SELECT sum(a.tokens + b.tokens + c.tokens) FROM t a CROSS JOIN t b CROSS JOIN t c",
+        "SELECT count(*) FROM t a, t b, t c WHERE a.tokens + b.tokens < c.tokens + 1",
+        "SELECT sum(a.tokens + b.tokens + c.tokens) FROM t a JOIN t b ON a.flags = b.flags JOIN t c ON a.flags = c.flags",
+    ] {
+        let begun = Instant::now();
+        let asked = match session.sql(statement).await {
+            Ok(rows) => rows.collect().await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        assert!(matches!(asked, Err(SqlError::TooSlow { .. })), "{asked:?}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{statement} took {:?}", begun.elapsed());
+    }
+}
+
 /// Whoever walks through a tree, or drops it, needs stack for each level; a thread of tokio's has 2 MiB.
 #[test]
 fn statements_that_are_too_long_or_too_deep_are_refused() {
