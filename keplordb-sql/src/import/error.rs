@@ -96,7 +96,7 @@ pub enum ImportError {
     /// The side file of rejected rows has lost some of them.
     #[error(
         "{file} has {found} of the {bytes} bytes in which rejected rows were reported; put it back as it was, and run the import \
-         again"
+         again; or move it away and begin a new one (`Import::even_if_gone`)"
     )]
     RejectsLost {
         /// The side file.

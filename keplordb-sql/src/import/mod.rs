@@ -40,7 +40,8 @@
 //! far the import is. When it was stopped, by an error, a kill or a power failure, the same import run again goes on where it was:
 //! no row is lost and none comes twice. It stays when the import is through, so that running it once more adds nothing; remove it to
 //! import the file's rows again. It remembers the place of the last batch, and is refused where the table does not have its rows there: a
-//! table that was made anew or put back to an older state, or from which they were all deleted.
+//! table that was made anew or put back to an older state, or from which they were all deleted ([`Import::even_if_gone`] goes on with
+//! such a one).
 //!
 //! | stopped | what the next run finds | and does |
 //! |---|---|---|
@@ -92,6 +93,7 @@ pub struct Import<'a> {
     journal: Option<PathBuf>,
     rejects_max: u64,
     batch_rows: usize,
+    even_if_gone: bool,
     each: Box<dyn FnMut(&Progress) + 'a>,
     /// Ends the import at a step, as a kill would.
     #[cfg(test)]
@@ -177,6 +179,7 @@ impl<'a> Import<'a> {
             journal: None,
             rejects_max: Self::REJECTS_MAX,
             batch_rows: Self::BATCH_ROWS,
+            even_if_gone: false,
             each: Box::new(|_| ()),
             #[cfg(test)]
             steps_left: None,
@@ -202,6 +205,14 @@ impl<'a> Import<'a> {
     /// less memory and show their rows sooner, more need fewer syncs.
     pub fn batch_rows(mut self, rows: usize) -> Self {
         self.batch_rows = rows.max(1);
+        self
+    }
+
+    /// Goes on although what earlier runs left is not there any more: the rows of the last batch, which were deleted or dropped by age,
+    /// or the file of rejected rows, which then begins anew. Otherwise both are errors, since a table without its rows is
+    /// commonly not the one that they were imported into.
+    pub fn even_if_gone(mut self) -> Self {
+        self.even_if_gone = true;
         self
     }
 

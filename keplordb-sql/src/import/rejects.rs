@@ -45,7 +45,7 @@ pub(super) struct Rejects {
 
 impl Rejects {
     /// Goes on behind the first `bytes` of the file: what an interrupted import wrote behind them is cut off. A file that is none of
-    /// an import is refused. The caller has the journal's lock.
+    /// an import is refused, and so is one that has fewer. The caller has the journal's lock.
     pub(super) fn open(path: &Path, bytes: u64) -> Result<Self, ImportError> {
         let mut rejects = Self { path: path.to_owned(), file: None, bytes, waiting: String::new() };
         let lost = |found| Err(ImportError::RejectsLost { file: path.to_owned(), found, bytes });

@@ -55,12 +55,13 @@ fn run_counting(mut import: Import<'_>, rows: &mut u64) -> Result<Imported, Impo
     let snapshot = import.store.snapshot();
     // The journal is going to say that the table reaches this far: that must be so after a power failure too.
     import.store.sync()?;
-    if !is_of_table(&snapshot, &binding, &totals)? {
+    if !import.even_if_gone && !is_of_table(&snapshot, &binding, &totals)? {
         return Err(ImportError::Journal {
             journal: journal_path,
             line: 1,
             what: "the rows that were imported last are not there: it is of another table, or of a later state of this one, or \
-                   they were deleted; remove it to import all rows, those too that are there"
+                   they were deleted; remove it to import all rows, those too that are there, or go on behind them \
+                   (`Import::even_if_gone`)"
                 .to_owned(),
         });
     }
@@ -74,6 +75,8 @@ fn run_counting(mut import: Import<'_>, rows: &mut u64) -> Result<Imported, Impo
             journal: journal_path,
         });
     }
+    let begins_anew = import.even_if_gone && totals.rejects_bytes > 0 && !rejects_path.exists();
+    let totals = Totals { rejects_bytes: if begins_anew { 0 } else { totals.rejects_bytes }, ..totals };
     let mut run = Run {
         hash: identity.hash,
         rejects: Rejects::open(&rejects_path, totals.rejects_bytes)?,
@@ -87,6 +90,12 @@ fn run_counting(mut import: Import<'_>, rows: &mut u64) -> Result<Imported, Impo
         bytes_total: identity.bytes,
     };
     if let Some(Entry::Batch(batch)) = last {
+        let batch = Batch { before: Totals { rejects_bytes: totals.rejects_bytes, ..batch.before }, ..batch };
+        if begins_anew {
+            // Whatever is rejected from here on is in a file that the journal knows nothing of.
+            run.journal.push(&Entry::Batch(batch))?;
+            run.import.pass()?;
+        }
         run.go_on(&batch)?;
     }
     run.append_rest()?;

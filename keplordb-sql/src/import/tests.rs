@@ -463,6 +463,49 @@ fn a_journal_of_another_table_is_refused_whatever_that_one_has() {
 }
 
 #[test]
+fn an_import_whose_last_rows_and_rejects_are_gone_goes_on_when_told_so() {
+    let mut stops = 0;
+    loop {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let source =
+            write(&dir, "a.csv", format!("{HEADER}{}", "1,a,1,n,1,200,\n2,a,x,n,1,200,\n".repeat(4)));
+        let import = || Import::csv(&store, &source, mapping()).batch_rows(1);
+        let mut stopped = import();
+        stopped.steps_left = Some(13);
+        let rejects = stopped.paths().1;
+        stopped.run().unwrap_err();
+        let landed = store.query().rows().unwrap();
+        assert!((1..4).contains(&landed.len()));
+        for row in &landed {
+            store.delete(&[row.text("id").unwrap()]).unwrap();
+        }
+        fs::remove_file(&rejects).unwrap();
+        let refused = import().run().unwrap_err().to_string();
+        assert!(refused.contains("or go on behind them (`Import::even_if_gone`)"), "{refused}");
+
+        // Stopped again at each of its steps.
+        let mut again = import().even_if_gone();
+        again.steps_left = Some(stops);
+        let is_through = again.run().is_ok();
+        let done = import().even_if_gone().run().unwrap();
+        assert_eq!((done.rows, done.rejected), (4, 4), "{stops}");
+        // Of the batch that was under way nothing tells any more that it had landed: its row comes in again.
+        assert_eq!(store.query().rows().unwrap().len(), 4 - landed.len() + 1, "{stops}");
+        let lines: Vec<u64> = rejected(&rejects).into_iter().map(|(line, ..)| line).collect();
+        assert!(
+            lines.is_sorted_by(|one, next| one < next) && (1..4).contains(&lines.len()),
+            "{stops} {lines:?}"
+        );
+        if is_through {
+            break;
+        }
+        stops += 1;
+    }
+    assert!(stops > 5);
+}
+
+#[test]
 fn a_table_and_a_source_have_one_journal_however_their_paths_are_written() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("sub")).unwrap();
