@@ -44,7 +44,9 @@ mod tests;
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
@@ -59,6 +61,8 @@ use file::{File, Shape};
 
 /// Rows that are taken out of the table at once.
 const BATCH_ROWS: usize = 32_768;
+/// Batches that are read while others are written.
+const BATCHES_AHEAD: usize = 1;
 const NS_PER_DAY: i64 = 86_400_000_000_000;
 /// What readers call the column that they make of the directories of days.
 const DATE: &str = "date";
@@ -154,8 +158,9 @@ impl<'a> Export<'a> {
 
     /// Writes the rows; they are on disk on return.
     ///
-    /// Cost: the table is read once, in order, on this thread; columns are encoded side by side by rayon's threads. Memory: a row
-    /// group as it is encoded, and a batch of rows.
+    /// Cost: the table is read once, in order, by a thread that ends with the call; meanwhile this one writes, and columns are encoded
+    /// side by side by rayon's threads, those of the pool that it is called in. Memory: a row group as it is encoded, and a few
+    /// batches of rows.
     ///
     /// # Errors
     /// Any [`ExportError`]; then nothing is left behind.
@@ -186,26 +191,33 @@ impl<'a> Export<'a> {
             exported: Exported { rows: 0, files: Vec::new(), bytes: 0 },
         };
         let positions = batches.positions().to_vec();
-        let mut failure = None;
-        query.batches(&positions, BATCH_ROWS, |batch| {
-            let written = batches
-                .record_batch(batch)
-                .map_err(|error| ExportError::parquet(&self.target, error.into()))
-                .and_then(|batch| writing.write(&batch));
-            match written {
-                Ok(()) => {
-                    (self.each)(writing.exported.rows);
-                    ControlFlow::Continue(())
-                }
-                Err(error) => {
-                    failure = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
+        let (sender, receiver) = sync_channel(BATCHES_AHEAD);
+        let target = self.target.clone();
+        std::thread::scope(|scope| {
+            let read = move || {
+                query.batches(&positions, BATCH_ROWS, |batch| {
+                    let batch = batches.record_batch(batch);
+                    let batch = batch.map_err(|error| ExportError::parquet(&target, error.into()));
+                    let is_last = batch.is_err();
+                    // Nobody takes it where writing has failed.
+                    let is_taken = sender.send(batch).is_ok();
+                    if is_taken && !is_last { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                })
+            };
+            let thread = std::thread::Builder::new().name("keplordb-export".to_owned());
+            let reader = thread
+                .spawn_scoped(scope, read)
+                .map_err(|error| ExportError::io("starting a thread for", &self.target, error))?;
+            // On this thread, which may be one of a pool: there it waits for no other one that encodes.
+            let written: Result<(), ExportError> = receiver.iter().try_for_each(|batch| {
+                writing.write(&batch?)?;
+                (self.each)(writing.exported.rows);
+                Ok(())
+            });
+            drop(receiver);
+            let read = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
+            written.and_then(|()| Ok(read?))
         })?;
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
         let mut exported = writing.finish()?;
         for file in &mut exported.files {
             *file = draft.published(file);
