@@ -6,7 +6,7 @@
 //! file: `docs/sql.md` shows how.
 //!
 //! ```text
-//! cargo run --release -p keplordb-sql --example flights_sql [-- DIR]
+//! cargo run -p keplordb-sql --example flights_sql [-- DIR]
 //! ```
 //!
 //! With `DIR` the table and the Parquet file stay there; a second run finds the flights imported, and one that was stopped goes on.
