@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
-use axum::extract::{Path as UrlPath, Query, State};
+use axum::extract::{FromRef, Path as UrlPath, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -38,7 +38,7 @@ use keplordb::{Cursor, DbError, Schema, Store};
 use keplordb_examples::{Checks, human};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// A visit of a page; of the built-in columns, `latency_ms` is how long it took to answer.
 #[derive(Schema)]
@@ -167,12 +167,26 @@ async fn blocking<T: Send + 'static>(
     called.map_err(|_| Refusal::Broken)?.map_err(Refusal::Engine)
 }
 
-fn service(store: Store<Visit>) -> Router {
+/// What the service has of the store. A connection may keep it for a moment after it was answered, so whoever closes the store
+/// waits until nobody is left who could send.
+#[derive(Clone)]
+struct Served {
+    store: Store<Visit>,
+    _in_use: mpsc::Sender<()>,
+}
+
+impl FromRef<Served> for Store<Visit> {
+    fn from_ref(served: &Served) -> Self {
+        served.store.clone()
+    }
+}
+
+fn service(served: Served) -> Router {
     Router::new()
         .route("/visits", post(append).get(newest))
         .route("/visits/{id}", get(by_id))
         .route("/totals", get(totals))
-        .with_state(store)
+        .with_state(served)
 }
 
 async fn append(
@@ -242,8 +256,11 @@ async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let store = tokio::task::spawn_blocking(move || Store::open(dir)).await??;
-    axum::serve(listener, service(store.clone())).with_graceful_shutdown(stop).await?;
-    // The service and its handles are gone: this is the last one.
+    let (in_use, mut used) = mpsc::channel(1);
+    let served = Served { store: store.clone(), _in_use: in_use };
+    axum::serve(listener, service(served)).with_graceful_shutdown(stop).await?;
+    // Nothing is ever sent: it ends when the service and all its connections are gone. This is the last handle then.
+    while used.recv().await.is_some() {}
     tokio::task::spawn_blocking(move || store.close()).await??;
     Ok(())
 }
