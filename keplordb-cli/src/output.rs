@@ -1,6 +1,6 @@
 //! Standard output: text for people, JSON for programs, and a reader who goes away.
 
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -30,6 +30,11 @@ impl Output {
         self.bytes(b"\n")
     }
 
+    /// A line that stands above others: bold on a terminal.
+    pub(crate) fn heading(&mut self, text: &str) -> Result<()> {
+        if has_colours() { self.line(&format!("\u{1b}[1m{text}\u{1b}[0m")) } else { self.line(text) }
+    }
+
     /// Bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
         self.out.write_all(bytes).context(FAILED)
@@ -38,6 +43,14 @@ impl Output {
     pub(crate) fn flush(&mut self) -> Result<()> {
         self.out.flush().context(FAILED)
     }
+}
+
+/// Whether standard output is a terminal that may be coloured: one that `NO_COLOR` and `TERM=dumb` say nothing against.
+pub(crate) fn has_colours() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal()
+        && !is_set("NO_COLOR")
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Whether an error says that nobody reads standard output any more. No file of a log fails so.
