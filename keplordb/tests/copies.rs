@@ -719,7 +719,7 @@ fn a_copy_opens_whatever_happens_between_any_two_of_its_steps() {
 
 /// Replaced files stay this long; a copy that took more than half of it proves nothing.
 const GRACE: Duration = Duration::from_secs(4);
-const COPIES: u64 = 50;
+const COPIES: u64 = 30;
 /// Rows older than this many are gone with the next gc.
 const KEPT_ROWS: i64 = 2000;
 

@@ -1,6 +1,6 @@
-// Generated code means what it says where every common name is taken, and where there is no prelude at all.
+//! Generated code means what it says where every common name is taken, and where there is no prelude at all.
 
-#![allow(unused, non_camel_case_types)]
+#![allow(unused, non_camel_case_types, reason = "names of everything, whether it is used or not")]
 
 mod taken {
     pub struct String;
@@ -66,7 +66,8 @@ mod bare {
     }
 }
 
-fn main() {
+#[test]
+fn generated_code_means_what_it_says_where_names_are_taken() {
     let event = taken::Call::new(5).user("alice").tokens(3).trace("t").into_log_event();
     assert_eq!((event.dims, event.counters, event.labels), (["alice".into()], [3], ["t".into()]));
     assert_eq!(taken::Call::default_config("d".into()).rollup_dims, [0]);

@@ -13,7 +13,8 @@ mod calls {
     }
 }
 
-fn main() {
+#[test]
+fn a_private_struct_is_free_of_warnings() {
     #[derive(keplordb::Schema)]
     #[keplordb(id = 2)]
     struct Call {

@@ -1,4 +1,4 @@
-// Any role may be empty, all of them too.
+//! Any role may be empty, all of them too.
 
 #![deny(warnings)]
 
@@ -29,7 +29,8 @@ pub struct OnlyLabels {
     pub trace: String,
 }
 
-fn main() {
+#[test]
+fn any_role_may_be_empty() {
     let nothing: LogEvent<0, 0, 0> = Nothing {}.at(1).metric(7).into_log_event();
     assert_eq!((nothing.ts_ns, nothing.metric), (1, 7));
     let _: QueryFilter<0> = Nothing::filter().from(1).into_filter();

@@ -1,4 +1,4 @@
-// A struct that a macro writes, with its id and types through matchers.
+//! A struct that a macro writes, with its id and types through matchers.
 
 use keplordb::Schema;
 
@@ -28,7 +28,8 @@ macro_rules! empty_table {
 
 empty_table!(Nothing, 9);
 
-fn main() {
+#[test]
+fn a_struct_that_a_macro_writes() {
     let ids = [Call::table_schema().id(), Hidden::table_schema().id(), Nothing::table_schema().id()];
     assert_eq!(ids, [7, 8, 9]);
     let event = Call::new(5).user("alice").tokens(3).into_log_event();

@@ -1,4 +1,4 @@
-// A raw identifier names its column without the `r#`.
+//! A raw identifier names its column without the `r#`.
 
 #![deny(warnings)]
 
@@ -17,13 +17,14 @@ pub struct Call {
 
 #[derive(Schema)]
 #[keplordb(id = 2)]
-#[expect(non_camel_case_types)]
+#[expect(non_camel_case_types, reason = "a word of the language")]
 pub struct r#struct {
     #[dim]
     pub user: String,
 }
 
-fn main() {
+#[test]
+fn a_raw_identifier_names_its_column() {
     let schema = Call::table_schema();
     assert_eq!(schema.dims().collect::<Vec<_>>(), ["type"]);
     assert_eq!(schema.counters().collect::<Vec<_>>(), ["loop"]);
