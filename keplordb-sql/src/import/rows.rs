@@ -185,10 +185,12 @@ impl<R: Read> Rows<R> {
 
     /// Reads on. What is read at once grows with what waits, so that a long row is looked through a few times only.
     fn fill(&mut self) -> io::Result<()> {
-        self.buffer.drain(..self.start);
-        self.start = 0;
-        let filled = self.buffer.len();
-        self.buffer.resize(filled + filled.max(READ_BYTES), 0);
+        let unread = &self.buffer[self.start..];
+        let filled = unread.len();
+        // Zeros of the system, which cost nothing where nothing is read into them.
+        let mut buffer = vec![0; filled + filled.max(READ_BYTES)];
+        buffer[..filled].copy_from_slice(unread);
+        (self.buffer, self.start) = (buffer, 0);
         let read = loop {
             match self.input.read(&mut self.buffer[filled..]) {
                 Err(again) if again.kind() == io::ErrorKind::Interrupted => {}
