@@ -183,7 +183,7 @@ impl Journal {
         if (&found.format, &found.mapping) != (&beginning.format, &beginning.mapping) {
             return Err(self.refusal(
                 1,
-                "the import began with another mapping or format; use that one, or remove the journal to import all rows again",
+                "the import began with another mapping or format; use that one, or remove the journal, and the file of rejected rows if there is one, to import all rows again",
             ));
         }
         let (mut last, mut whole, mut number) = (None, first.len(), 1);
