@@ -1,26 +1,31 @@
 //! Standard output: text for people, JSON for programs, and a reader who goes away.
 
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, IsTerminal, StdoutLock, Write};
 
 use anyhow::{Context, Result};
+use keplordb_log::Timestamp;
 use serde::Serialize;
 
 const FAILED: &str = "standard output cannot be written";
 
+/// So many bytes are shown at once.
+const BUFFER_BYTES: usize = 64 << 10;
+
 /// Standard output, buffered; what is left in the buffer is lost unless it is [flushed](Output::flush).
 pub(crate) struct Output {
-    out: BufWriter<StdoutLock<'static>>,
+    out: StdoutLock<'static>,
+    waiting: Vec<u8>,
+    is_shown: bool,
 }
 
 impl Output {
     pub(crate) fn new() -> Self {
-        Self { out: BufWriter::with_capacity(64 << 10, io::stdout().lock()) }
+        Self { out: io::stdout().lock(), waiting: Vec::with_capacity(BUFFER_BYTES), is_shown: false }
     }
 
     /// A value as a line of JSON.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<()> {
-        // A failed write comes back as an error of JSON; the reader who went away must be told from it.
-        serde_json::to_writer(&mut self.out, value).map_err(io::Error::from).context(FAILED)?;
+        serde_json::to_writer(&mut self.waiting, value)?;
         self.bytes(b"\n")
     }
 
@@ -30,14 +35,64 @@ impl Output {
         self.bytes(b"\n")
     }
 
+    /// A line that stands above others: bold on a terminal.
+    pub(crate) fn heading(&mut self, text: &str) -> Result<()> {
+        if has_colours() { self.line(&format!("\u{1b}[1m{text}\u{1b}[0m")) } else { self.line(text) }
+    }
+
     /// Bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).context(FAILED)
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() < BUFFER_BYTES { Ok(()) } else { self.flush() }
     }
 
     pub(crate) fn flush(&mut self) -> Result<()> {
-        self.out.flush().context(FAILED)
+        self.is_shown |= !self.waiting.is_empty();
+        let written = self.out.write_all(&self.waiting).and_then(|()| self.out.flush());
+        self.waiting.clear();
+        written.context(FAILED)
     }
+
+    /// Takes everything back, for another beginning; `false` if some of it was shown.
+    pub(crate) fn take_back(&mut self) -> bool {
+        if !self.is_shown {
+            self.waiting.clear();
+        }
+        !self.is_shown
+    }
+
+    /// The error of a write to a reader who went away, without a write: for who waits, and may have nothing to write for long.
+    pub(crate) fn check_reader(&self) -> Result<()> {
+        if is_abandoned(&self.out) {
+            return Err(io::Error::from(io::ErrorKind::BrokenPipe)).context(FAILED);
+        }
+        Ok(())
+    }
+}
+
+/// Whether nobody can read any more what is written. `POLLNVAL` says nothing of that: macOS answers so for terminals.
+#[cfg(unix)]
+fn is_abandoned(out: &StdoutLock<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let mut polled = [PollFd::new(out, PollFlags::empty())];
+    // What could not be asked now is asked again at the next wake.
+    let _ = poll(&mut polled, Some(&Timespec::default()));
+    polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+}
+
+/// Elsewhere the next write tells.
+#[cfg(not(unix))]
+fn is_abandoned(_out: &StdoutLock<'_>) -> bool {
+    false
+}
+
+/// Whether standard output is a terminal that may be coloured: one that `NO_COLOR` and `TERM=dumb` say nothing against.
+pub(crate) fn has_colours() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal()
+        && !is_set("NO_COLOR")
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Whether an error says that nobody reads standard output any more. No file of a log fails so.
@@ -69,6 +124,16 @@ pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
+/// A time in RFC 3339, with as many groups of three digits behind the second as it needs.
+pub(crate) fn time(ts_ns: i64) -> String {
+    let text = Timestamp::from_ns(ts_ns).to_string();
+    let mut shown = text.trim_end_matches('Z');
+    while let Some(shorter) = shown.strip_suffix("000").filter(|_| shown.contains('.')) {
+        shown = shorter;
+    }
+    format!("{}Z", shown.trim_end_matches('.'))
+}
+
 /// An error and its causes; those that are in it already are not said again.
 pub(crate) fn with_causes(error: &anyhow::Error) -> String {
     error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
@@ -86,6 +151,23 @@ mod tests {
         assert_eq!(texts, ["0", "999", "1,000", "336,776", "1,000,000"]);
         assert_eq!(counted(1, "entry", "entries"), "1 entry");
         assert_eq!(counted(0, "entry", "entries"), "0 entries");
+    }
+
+    #[test]
+    fn times_have_the_digits_that_they_need() {
+        let cases = [
+            (0, "1970-01-01T00:00:00Z"),
+            (1_000_000_000, "1970-01-01T00:00:01Z"),
+            (1_500_000_000, "1970-01-01T00:00:01.500Z"),
+            (1_000_000, "1970-01-01T00:00:00.001Z"),
+            (1_000, "1970-01-01T00:00:00.000001Z"),
+            (1, "1970-01-01T00:00:00.000000001Z"),
+            (100, "1970-01-01T00:00:00.000000100Z"),
+            (-1, "1969-12-31T23:59:59.999999999Z"),
+        ];
+        for (ts_ns, right) in cases {
+            assert_eq!(time(ts_ns), right);
+        }
     }
 
     #[test]

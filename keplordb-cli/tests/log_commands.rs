@@ -3,20 +3,20 @@
 //! The logs are written by the library with a clock that stands where it is set, so that whole outputs can be compared;
 //! only what `append` writes itself has the times of the day.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Duration;
 
-use keplordb_log::{Log, ManualClock, Options, Timestamp};
+use keplordb_log::{Log, ManualClock, Options, SyncPolicy, Timestamp};
 use tempfile::TempDir;
 
 /// Whatever takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn keplor<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keplor"));
@@ -62,7 +62,7 @@ fn log_of(entries: &[&[u8]]) -> (TempDir, PathBuf) {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path().join("bookings");
     let clock = Arc::new(ManualClock::default());
-    let duration = Duration::from_secs((4 * 24 - 1) * 3600);
+    let duration = Duration::from_hours(4 * 24 - 1);
     let options = Options { max_segment_duration: duration, clock: clock.clone(), ..Options::default() };
     let writer = Log::open_with(&dir, options).unwrap().writer().unwrap();
     let first: Timestamp = "2026-02-01T08:00:00Z".parse().unwrap();
@@ -96,6 +96,13 @@ fn segment_files(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = names.filter(|path| path.extension() == Some("segment".as_ref())).collect();
     files.sort();
     files
+}
+
+/// The names of all that is in a directory.
+fn files(dir: &Path) -> Vec<OsString> {
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names
 }
 
 /// Changes a byte of a file.
@@ -139,10 +146,10 @@ fn ls_lists_segments_with_times_entries_and_bytes() {
     let [first, second, third] = bytes[..] else { panic!("{bytes:?}") };
     let right = format!(
         "\
-START                           END                                   ENTRIES              BYTES
-2026-02-01T08:00:00.000000000Z  2026-02-04T08:00:00.000000000Z              4  {first:>17}
-2026-02-05T08:00:00.000000000Z  2026-02-08T08:00:00.000000000Z              4  {second:>17}
-2026-02-09T08:00:00.000000000Z  2026-02-10T08:00:00.000000000Z              2  {third:>17}
+start                           end                             entries  bytes  closed  damaged
+2026-02-01T08:00:00.000000000Z  2026-02-04T08:00:00.000000000Z        4  {first:>5}  true    false
+2026-02-05T08:00:00.000000000Z  2026-02-08T08:00:00.000000000Z        4  {second:>5}  true    false
+2026-02-09T08:00:00.000000000Z  2026-02-10T08:00:00.000000000Z        2  {third:>5}  false   false
 "
     );
     assert_eq!(printed("ls", &dir, &[]), right);
@@ -152,6 +159,11 @@ START                           END                                   ENTRIES   
     );
     assert_eq!(json.lines().last(), Some(&*right));
     assert_eq!(json.lines().count(), 3);
+    let csv = printed("ls", &dir, &["--csv"]);
+    let right =
+        format!("2026-02-09T08:00:00.000000000Z,2026-02-10T08:00:00.000000000Z,2,{third},false,false");
+    assert_eq!(csv.lines().next(), Some("start,end,entries,bytes,closed,damaged"));
+    assert_eq!(csv.lines().nth(3), Some(&*right));
 }
 
 #[test]
@@ -181,6 +193,27 @@ fn cat_prints_raw_bytes_or_json() {
 {"time":"2026-02-05T08:00:00.000000000Z","text":""}
 "#;
     assert_eq!(json, right);
+}
+
+#[test]
+fn cat_and_tail_print_csv_with_the_escapes_of_lines() {
+    let (_temporary, dir) = log_of(&[b"rent, \"flat\"", b"a\tb\\c\nd", b"\xff\x00"]);
+    let right = r#"time,text
+2026-02-01T08:00:00.000000000Z,"rent, ""flat"""
+2026-02-02T08:00:00.000000000Z,a\tb\\c\nd
+2026-02-03T08:00:00.000000000Z,\xff\x00
+"#;
+    assert_eq!([printed("cat", &dir, &["--csv"]), printed("tail", &dir, &["--csv"])], [right, right]);
+    for command in ["cat", "tail"] {
+        assert_eq!(printed(command, tempfile::tempdir().unwrap().path(), &["--csv"]), "time,text\n");
+    }
+    let mut command = keplor(["tail".as_ref(), dir.as_os_str()]);
+    command.args(["--csv", "-fn1"]);
+    let following = Following::start(command);
+    assert_eq!(following.line(), "time,text");
+    assert!(following.line().ends_with(r",\xff\x00"));
+    done(&append(&dir, &[], b"live, too\n"));
+    assert!(following.line().ends_with(",\"live, too\""));
 }
 
 #[test]
@@ -427,7 +460,7 @@ fn verify_and_cat_tell_damage_by_file_and_offset() {
     assert!(error.contains("restore"), "{error}");
 
     let listed = printed("ls", &dir, &[]);
-    let marked: Vec<_> = listed.lines().map(|line| line.ends_with("  damaged")).collect();
+    let marked: Vec<_> = listed.lines().map(|line| line.ends_with("  true")).collect();
     assert_eq!(marked, [false, false, true, false], "{listed}");
     let listed = printed("ls", &dir, &["--json"]);
     assert_eq!(listed.matches("\"damaged\":true").count(), 1, "{listed}");
@@ -514,6 +547,11 @@ fn stats_sum_up() {
     assert_eq!(json["last"], "2026-02-10T08:00:00.000000000Z");
     let text = printed("stats", &dir, &[]);
     assert!(text.contains("entries   10\n"), "{text}");
+    let csv = printed("stats", &dir, &["--csv"]);
+    let right = format!(
+        "segments,entries,bytes,first,last\n3,10,{bytes},2026-02-01T08:00:00.000000000Z,2026-02-10T08:00:00.000000000Z\n"
+    );
+    assert_eq!(csv, right);
 
     let empty = tempfile::tempdir().unwrap();
     let json: serde_json::Value = serde_json::from_str(&printed("stats", empty.path(), &["--json"])).unwrap();
@@ -545,6 +583,60 @@ fn a_directory_that_is_not_there_is_a_slip() {
 }
 
 #[test]
+fn a_directory_of_other_files_is_no_log() {
+    let (temporary, log) = bookings();
+    let made = |name: &str, file: &str| {
+        let dir = temporary.path().join(name);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join(file), "").unwrap();
+        dir
+    };
+    let table = temporary.path().join("calls.db");
+    let mut init = Command::new(env!("CARGO_BIN_EXE_keplor"));
+    done(&init.args(["init".as_ref(), table.as_os_str(), "--dim=user".as_ref()]).output().unwrap());
+    // The index is that of a fold's archive, and no time index.
+    let (events, other) = (made("todos", "app.jsonl"), made("etc", "archive.index"));
+    for (dir, right) in [
+        (&table, "is a table and no log: use the commands without `log`"),
+        (&events, "holds the events of a program and no log: use `keplor fold`"),
+        (&other, "holds files and none of a log; give the directory of a log's segments"),
+    ] {
+        let before = files(dir);
+        let right = format!("keplor: {} {right}", dir.display());
+        let copy = temporary.path().join("copy");
+        for command in [
+            &["ls"][..],
+            &["cat"],
+            &["tail"],
+            &["tail", "-f"],
+            &["compact", "--max-age", "1d"],
+            &["verify"],
+            &["stats"],
+            &["replicate", copy.to_str().unwrap()],
+        ] {
+            let error = refused(1, &run(command[0], dir, &command[1..]));
+            assert!(error.starts_with(&right), "{command:?}: {error}");
+        }
+        let error = refused(1, &run("replicate", &log, &[dir.to_str().unwrap()]));
+        assert!(error.starts_with(&right), "{error}");
+        let error = refused(1, &append(dir, &[], b"hi\n"));
+        assert!(error.starts_with(&right), "{error}");
+        assert!(!copy.exists());
+        assert_eq!(files(dir), before);
+    }
+
+    // Files beside those of a log do not matter.
+    fs::write(log.join("MANIFEST"), "").unwrap();
+    fs::write(log.join("notes.txt"), "").unwrap();
+    done(&append(&log, &[], b"hi\n"));
+    assert_eq!(printed("cat", &log, &[]).lines().count(), BOOKINGS.len() + 1);
+    // A log that is begun, without an entry.
+    let begun = made("begun", "LOCK");
+    assert_eq!(printed("cat", &begun, &[]), "");
+    done(&append(&begun, &[], b"hi\n"));
+}
+
+#[test]
 fn an_empty_directory_is_an_empty_log() {
     let temporary = tempfile::tempdir().unwrap();
     for (command, right) in [("ls", 1), ("cat", 0), ("tail", 0)] {
@@ -558,6 +650,8 @@ fn arguments_that_make_no_sense_are_usage_errors() {
     let (_temporary, dir) = bookings();
     for (command, arguments, right) in [
         ("cat", &["--json", "--raw"][..], "cannot be used with"),
+        ("cat", &["--csv", "--raw"], "cannot be used with"),
+        ("tail", &["--json", "--csv"], "cannot be used with"),
         ("cat", &["--last", "1", "--limit", "1"], "cannot be used with"),
         ("cat", &["--from", "yesterday"], "a time is written 2026-01-31T23:59:59Z"),
         ("append", &["--batch", "0"], "0 is not in 1.."),
@@ -589,6 +683,94 @@ fn a_reader_that_goes_away_ends_it_quietly() {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
         assert!(output.status.success(), "{}", output.status);
     }
+}
+
+/// Nothing more is printed that would tell.
+#[test]
+#[cfg(unix)]
+fn a_reader_that_goes_away_ends_what_follows() {
+    let (temporary, dir) = bookings();
+    let table = temporary.path().join("calls.db");
+    let of_table = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keplor"));
+        command.args(&arguments[..1]).arg(&table).args(&arguments[1..]).stdin(Stdio::null());
+        command
+    };
+    done(&of_table(&["init", "--dim", "user"]).output().unwrap());
+    let copy = temporary.path().join("copy");
+    let followers = [
+        keplor(["tail".as_ref(), dir.as_os_str(), "-f".as_ref()]),
+        keplor(["tail".as_ref(), dir.as_os_str(), "-f".as_ref(), "--csv".as_ref()]),
+        keplor(["replicate".as_ref(), dir.as_os_str(), copy.as_os_str(), "--follow".as_ref()]),
+        of_table(&["tail", "-f", "--csv"]),
+    ];
+    for mut follower in followers {
+        let mut process = follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = process.stdout.take().unwrap();
+        // A table without events prints nothing.
+        if !follower.get_args().any(|argument| argument == table.as_os_str()) {
+            out.read_exact(&mut [0]).unwrap();
+        }
+        // It waits by now for what comes next.
+        std::thread::sleep(Duration::from_millis(100));
+        drop(out);
+        let output = ended(process, &follower);
+        assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(0), ""));
+    }
+}
+
+/// What a process leaves that must end by itself.
+#[cfg(unix)]
+fn ended(mut process: Child, command: &Command) -> Output {
+    let begun = std::time::Instant::now();
+    while process.try_wait().unwrap().is_none() {
+        if begun.elapsed() > PATIENCE {
+            let _ = process.kill();
+            panic!("{command:?} goes on");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    process.wait_with_output().unwrap()
+}
+
+#[test]
+fn every_command_that_reads_does_so_beside_a_live_writer() {
+    let (_temporary, dir) = bookings();
+    // Small segments, so that the writer is often between two.
+    let options = Options { sync: SyncPolicy::Never, max_segment_bytes: 4096, ..Options::default() };
+    let writer = Log::open_with(&dir, options).unwrap().writer().unwrap();
+    let (stop, stopped) = channel::<()>();
+    let writing = std::thread::spawn(move || {
+        let mut number = 0;
+        // It is stopped by a message, or by a failed test that drops the other end.
+        while stopped.try_recv() == Err(TryRecvError::Empty) && number < 100_000 {
+            writer.write(format!("live {number}").as_bytes()).unwrap();
+            if number % 10 == 0 {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            number += 1;
+        }
+        writer.close().unwrap();
+        number
+    });
+    let json = |command: &str| -> serde_json::Value {
+        serde_json::from_str(&printed(command, &dir, &["--json"])).unwrap()
+    };
+    let mut least = BOOKINGS.len() as u64;
+    for _ in 0..5 {
+        let listed = printed("ls", &dir, &["--json"]);
+        assert!(listed.lines().all(|line| line.contains("\"damaged\":false")), "{listed}");
+        let (stats, report) = (json("stats"), json("verify"));
+        assert!(Some(least) <= stats["entries"].as_u64(), "{stats}");
+        assert!(stats["entries"].as_u64() <= report["entries"].as_u64(), "{stats} {report}");
+        least = report["entries"].as_u64().unwrap();
+        assert!(printed("cat", &dir, &[]).lines().count() as u64 >= least);
+        assert_eq!(printed("tail", &dir, &["-n3"]).lines().count(), 3);
+    }
+    stop.send(()).unwrap();
+    let written = writing.join().unwrap();
+    let lines = printed("cat", &dir, &["--raw", "--last", &written.to_string()]);
+    assert!(lines.lines().enumerate().all(|(number, line)| line == format!("live {number}")));
 }
 
 /// A device that takes nothing, as a full disk does.

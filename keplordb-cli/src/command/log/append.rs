@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use keplordb_log::{Log, MAX_ENTRY_BYTES, Options, SyncPolicy, Timestamp, Writer};
 use serde::Serialize;
 
+use super::check_files;
 use crate::output::{Output, counted, note};
 use crate::parse;
 
@@ -19,6 +20,13 @@ const BATCH_BYTES: usize = 8 << 20;
 const INPUT_BYTES: usize = 1 << 20;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  printf 'deposit 5\\nwithdraw 2\\n' | keplor log append bank
+  my-service 2>&1 | keplor log append service --sync every
+  keplor log append photos --file a.jpg --file b.jpg
+
+Each line is an entry, and gets the time at which it came.")]
 pub(crate) struct Append {
     /// The log's directory; it is made if it is missing
     dir: PathBuf,
@@ -82,6 +90,7 @@ impl Append {
             max_segment_duration: self.segment_duration,
             ..Options::default()
         };
+        check_files(&self.dir)?;
         let writer = Log::open_with(&self.dir, options)?.writer()?;
         let torn_bytes = writer.recovered().torn_bytes;
         if torn_bytes > 0 {

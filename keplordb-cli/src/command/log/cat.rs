@@ -11,6 +11,12 @@ use crate::output::Output;
 use crate::parse;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  keplor log cat bank --from 2026-02-21T10:00:00Z --to 2026-02-21T11:00:00Z
+  keplor log cat bank --last 20 --json
+
+A program may be writing to the log meanwhile.")]
 pub(crate) struct Cat {
     /// The log's directory
     dir: PathBuf,
@@ -38,17 +44,17 @@ impl Cat {
             (None, Some(from)) => log.from(from)?,
             (None, None) => log.reader()?,
         };
-        let mut printer = Printer::new(self.form);
+        let mut printer = Printer::new(out, self.form);
         // Beside a writer there may be more by now.
         let mut left = self.limit.or(self.last).unwrap_or(u64::MAX);
         while left > 0
             && let Some(entry) = reader.next()?
             && self.to.is_none_or(|to| entry.time < to)
         {
-            printer.print(out, &entry)?;
+            printer.print(&entry)?;
             left -= 1;
         }
-        Ok(())
+        printer.finish()
     }
 }
 

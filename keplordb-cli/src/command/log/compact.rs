@@ -10,8 +10,14 @@ use serde::Serialize;
 use super::{existing, ls};
 use crate::output::{Output, counted};
 use crate::parse;
+use crate::progress::Waiting;
+use crate::sheet::Form;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  keplor log compact bank --max-age 90d --dry-run
+  keplor log compact bank --max-age 90d --max-bytes 10GiB")]
 #[command(group = clap::ArgGroup::new("limit").required(true).multiple(true))]
 pub(crate) struct Compact {
     /// The log's directory; a writer may be at work in it
@@ -43,9 +49,12 @@ impl Compact {
         let log = existing(&self.dir)?;
         let retention = Retention { max_age: self.max_age, max_bytes: self.max_bytes };
         if self.dry_run {
-            return ls::print(out, self.json, &log.expired(&retention)?);
+            let form = Form { json: self.json, csv: false };
+            return ls::print(out, form, &log.expired(&retention)?);
         }
+        let waiting = Waiting::begin("removing");
         let Removed { segments, entries, bytes } = log.retain(&retention)?;
+        drop(waiting);
         if self.json {
             return out.json(&Gone { segments, entries, bytes });
         }

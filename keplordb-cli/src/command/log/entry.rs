@@ -1,4 +1,4 @@
-//! An entry on standard output: a line of text, a line of JSON, or its bytes.
+//! An entry on standard output: a line of text, of JSON or of CSV, or its bytes.
 
 use std::fmt::Write;
 
@@ -9,15 +9,19 @@ use keplordb_log::{Entry, Timestamp};
 use serde::Serialize;
 
 use crate::output::Output;
+use crate::sheet::{self, Cell, Heading, Sheet};
 
 /// How entries are printed.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(super) struct Form {
     /// Print each entry as a line of JSON: `time`, and its bytes as `text` if they are UTF-8, else as `base64`
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     json: bool,
+    /// Print CSV with a line of names: `time`, and as `text` what is printed without any of these, with its escapes
+    #[arg(long, conflicts_with = "json", help_heading = "Output")]
+    csv: bool,
     /// Print only the bytes of each entry, as they are, and a newline
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "csv"], help_heading = "Output")]
     raw: bool,
 }
 
@@ -37,29 +41,66 @@ enum Bytes<'a> {
 }
 
 /// Prints entries in one form.
-pub(super) struct Printer {
-    form: Form,
-    line: String,
+pub(super) enum Printer<'o> {
+    Json(&'o mut Output),
+    Csv(Sheet<'o>),
+    Raw(&'o mut Output),
+    /// With the line that is filled again and again.
+    Lines(&'o mut Output, String),
 }
 
-impl Printer {
-    pub(super) fn new(form: Form) -> Self {
-        Self { form, line: String::new() }
+impl<'o> Printer<'o> {
+    pub(super) fn new(out: &'o mut Output, form: Form) -> Self {
+        match form {
+            Form { json: true, .. } => Self::Json(out),
+            Form { raw: true, .. } => Self::Raw(out),
+            Form { csv: true, .. } => {
+                let headings = vec![Heading::left("time"), Heading::left("text")];
+                Self::Csv(Sheet::new(out, sheet::Form { json: false, csv: true }, headings))
+            }
+            _ => Self::Lines(out, String::new()),
+        }
     }
 
-    pub(super) fn print(&mut self, out: &mut Output, entry: &Entry<'_>) -> Result<()> {
-        let Form { json, raw } = self.form;
-        if json {
-            return out.json(&shown(entry.time, entry.bytes));
+    pub(super) fn print(&mut self, entry: &Entry<'_>) -> Result<()> {
+        match self {
+            Self::Json(out) => out.json(&shown(entry.time, entry.bytes)),
+            Self::Csv(sheet) => {
+                let mut text = String::new();
+                escape(entry.bytes, &mut text);
+                sheet.row(&[Cell::Text(entry.time.to_string()), Cell::Text(text)])
+            }
+            Self::Raw(out) => {
+                out.bytes(entry.bytes)?;
+                out.bytes(b"\n")
+            }
+            Self::Lines(out, line) => {
+                line.clear();
+                write!(line, "{}\t", entry.time)?;
+                escape(entry.bytes, line);
+                out.line(line)
+            }
         }
-        if raw {
-            out.bytes(entry.bytes)?;
-            return out.bytes(b"\n");
+    }
+
+    /// Shows what was printed.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        match self {
+            Self::Csv(sheet) => sheet.flush(),
+            Self::Json(out) | Self::Raw(out) | Self::Lines(out, _) => out.flush(),
         }
-        self.line.clear();
-        write!(self.line, "{}\t", entry.time)?;
-        escape(entry.bytes, &mut self.line);
-        out.line(&self.line)
+    }
+
+    /// As [`Output::check_reader`].
+    pub(super) fn check_reader(&self) -> Result<()> {
+        match self {
+            Self::Csv(sheet) => sheet.check_reader(),
+            Self::Json(out) | Self::Raw(out) | Self::Lines(out, _) => out.check_reader(),
+        }
+    }
+
+    pub(super) fn finish(self) -> Result<()> {
+        if let Self::Csv(sheet) = self { sheet.finish() } else { Ok(()) }
     }
 }
 

@@ -4,63 +4,52 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use keplordb_log::SegmentInfo;
-use serde::Serialize;
 
-use super::existing;
-use crate::output::{Output, count};
+use super::{existing, time};
+use crate::output::Output;
+use crate::sheet::{Cell, Form, Heading, Sheet};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  keplor log ls bank --json
+
+A program may be writing to the log meanwhile.")]
 pub(crate) struct Ls {
     /// The log's directory
     dir: PathBuf,
-    /// Print each segment as a line of JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// A segment as JSON.
-#[derive(Serialize)]
-struct Listed {
-    start: String,
-    end: String,
-    entries: u64,
-    bytes: u64,
-    /// Whether nothing more is appended to it.
-    closed: bool,
-    /// Whether some of it cannot be read; `verify` says where.
-    damaged: bool,
-}
-
-impl From<&SegmentInfo> for Listed {
-    fn from(segment: &SegmentInfo) -> Self {
-        Self {
-            start: segment.start.to_string(),
-            end: segment.end.to_string(),
-            entries: segment.entries,
-            bytes: segment.bytes,
-            closed: segment.is_closed,
-            damaged: segment.is_damaged,
-        }
-    }
+    #[command(flatten)]
+    form: Form,
 }
 
 impl Ls {
     pub(super) fn run(self, out: &mut Output) -> Result<()> {
-        print(out, self.json, &existing(&self.dir)?.segments()?)
+        print(out, self.form, &existing(&self.dir)?.segments()?)
     }
 }
 
 /// Prints segments, oldest first.
-pub(super) fn print(out: &mut Output, json: bool, segments: &[SegmentInfo]) -> Result<()> {
-    let listed: Vec<_> = segments.iter().map(Listed::from).collect();
-    if json {
-        return listed.iter().try_for_each(|segment| out.json(segment));
+pub(super) fn print(out: &mut Output, form: Form, segments: &[SegmentInfo]) -> Result<()> {
+    let headings = vec![
+        Heading::left("start"),
+        Heading::left("end"),
+        Heading::right("entries"),
+        Heading::right("bytes"),
+        // Whether nothing more is appended to it.
+        Heading::left("closed"),
+        // Whether some of it cannot be read; `verify` says where.
+        Heading::left("damaged"),
+    ];
+    let mut sheet = Sheet::new(out, form, headings);
+    for segment in segments {
+        sheet.row(&[
+            time(segment.start),
+            time(segment.end),
+            Cell::Number(segment.entries.into()),
+            Cell::Number(segment.bytes.into()),
+            Cell::Truth(segment.is_closed),
+            Cell::Truth(segment.is_damaged),
+        ])?;
     }
-    let mut row = |start: &str, end: &str, entries: &str, bytes: &str, damage: &str| {
-        out.line(&format!("{start:<30}  {end:<30}  {entries:>13}  {bytes:>17}{damage}"))
-    };
-    row("START", "END", "ENTRIES", "BYTES", "")?;
-    listed.iter().try_for_each(|Listed { start, end, entries, bytes, damaged, .. }| {
-        row(start, end, &count(*entries), &count(*bytes), if *damaged { "  damaged" } else { "" })
-    })
+    sheet.finish()
 }

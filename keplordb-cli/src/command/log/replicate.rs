@@ -7,13 +7,18 @@ use anyhow::Result;
 use keplordb_log::{Copied, Lag, Replica, Timestamp};
 use serde::Serialize;
 
-use super::existing;
+use super::{check_files, existing};
 use crate::output::{Output, counted};
+use crate::progress::Waiting;
 
-/// How long one wait may take. Whatever it is, an entry ends it at once.
-const WAIT: Duration = Duration::from_secs(60);
+/// How long one wait may take, until it is seen whether anybody still reads. An entry ends it at once.
+const WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  keplor log replicate bank /mnt/backup/bank
+  keplor log replicate bank /mnt/backup/bank --follow --json")]
 pub(crate) struct Replicate {
     /// The log's directory
     source: PathBuf,
@@ -43,10 +48,14 @@ struct Step {
 impl Replicate {
     pub(super) fn run(self, out: &mut Output) -> Result<()> {
         let source = existing(&self.source)?;
+        check_files(&self.target)?;
         let mut replica = Replica::new(&source, &self.target)?.follow_removals(self.follow_removals);
         let mut is_first = true;
         loop {
+            // Who follows sees each step.
+            let waiting = (!self.follow).then(|| Waiting::begin("copying"));
             let copied = replica.step()?;
+            drop(waiting);
             if is_first || copied != Copied::default() {
                 self.print(out, copied, replica.lag()?)?;
                 out.flush()?;
@@ -56,6 +65,7 @@ impl Replicate {
             }
             is_first = false;
             replica.wait(WAIT)?;
+            out.check_reader()?;
         }
     }
 

@@ -11,10 +11,16 @@ use super::entry::{Form, Printer};
 use super::existing;
 use crate::output::{Output, note};
 
-/// How long one wait may take. Whatever it is, an entry ends it at once.
-const WAIT: Duration = Duration::from_secs(60);
+/// How long one wait may take, until it is seen whether anybody still reads. An entry ends it at once.
+const WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  keplor log tail bank -n 20
+  keplor log tail bank -f --json
+
+A program may be writing to the log meanwhile.")]
 pub(crate) struct Tail {
     /// The log's directory
     dir: PathBuf,
@@ -34,16 +40,20 @@ impl Tail {
         let log =
             if self.follow && !self.dir.exists() { Log::open(&self.dir)? } else { existing(&self.dir)? };
         let mut reader = last_of(&log, self.entries, None, None)?;
-        let mut printer = Printer::new(self.form);
-        loop {
+        let mut printer = Printer::new(out, self.form);
+        // Beside a writer there may be more by now.
+        let mut left = if self.follow { u64::MAX } else { self.entries };
+        while left > 0 {
             let went_on = match reader.next() {
                 Ok(Some(entry)) => {
-                    printer.print(out, &entry)?;
+                    printer.print(&entry)?;
+                    left -= 1;
                     continue;
                 }
-                Ok(None) if !self.follow => return Ok(()),
+                Ok(None) if !self.follow => break,
                 Ok(None) => {
-                    out.flush()?;
+                    printer.flush()?;
+                    printer.check_reader()?;
                     reader.wait(WAIT).map(drop)
                 }
                 Err(error) => Err(error),
@@ -54,5 +64,6 @@ impl Tail {
                 went_on => went_on?,
             }
         }
+        printer.finish()
     }
 }

@@ -8,8 +8,14 @@ use serde::Serialize;
 
 use super::{existing, span};
 use crate::output::{Output, counted};
+use crate::progress::Waiting;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  keplor log verify bank --json
+
+Nothing is changed. A log that is damaged is exit status 1.")]
 pub(crate) struct Verify {
     /// The log's directory; a writer may be at work in it
     dir: PathBuf,
@@ -48,7 +54,10 @@ struct Place {
 
 impl Verify {
     pub(super) fn run(self, out: &mut Output) -> Result<()> {
-        let report = existing(&self.dir)?.verify()?;
+        let log = existing(&self.dir)?;
+        let waiting = Waiting::begin("checking");
+        let report = log.verify()?;
+        drop(waiting);
         let printed = if self.json { out.json(&as_json(&report)) } else { print(out, &report) };
         let files = report.damage.len() as u64;
         ensure!(
