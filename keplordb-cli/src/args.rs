@@ -2,9 +2,16 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::command::fold::FoldCommand;
 use crate::command::log::LogCommand;
+use crate::command::{
+    Append, Bench, Checkpoint, Compact, Completions, Count, Gc, Get, Init, Inspect, Man, Query, Repair,
+    Report, Stats, Tail, Top, Values, Verify,
+};
+#[cfg(feature = "sql")]
+use crate::command::{Export, Import, Sql};
 
-/// KeplorDB's logs from the command line
+/// KeplorDB's tables and logs from the command line
 #[derive(Debug, Parser)]
 #[command(name = "keplor", version, after_help = EXIT_STATUS)]
 pub(crate) struct Arguments {
@@ -13,13 +20,42 @@ pub(crate) struct Arguments {
 }
 
 const EXIT_STATUS: &str = "\
-Exit status: 0 done; 1 not done, or damage was found: standard error says what to do; 2 the arguments make no sense.";
+`keplor COMMAND --help` shows examples. Exit status: 0 done; 1 not done, or damage was found; 2 the arguments make no
+sense, or some lines of the input were rejected; 130 interrupted by Ctrl-C. Standard error says what to do.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Init(Init),
+    #[cfg(feature = "sql")]
+    Import(Import),
+    Append(Append),
+    Query(Query),
+    #[cfg(feature = "sql")]
+    Sql(Sql),
+    Top(Top),
+    Values(Values),
+    Count(Count),
+    Tail(Tail),
+    Get(Get),
+    #[cfg(feature = "sql")]
+    Export(Export),
+    Inspect(Inspect),
+    Stats(Stats),
+    Gc(Gc),
+    Compact(Compact),
+    Checkpoint(Checkpoint),
+    Verify(Verify),
+    Repair(Repair),
+    Report(Report),
     /// Logs of timestamped entries: list, read, follow, append, trim, check, copy
     #[command(subcommand)]
     Log(LogCommand),
+    /// Events as lines of JSON, and the states that a program folds them to: list, read, follow, check
+    #[command(subcommand)]
+    Fold(FoldCommand),
+    Bench(Bench),
+    Completions(Completions),
+    Man(Man),
 }
 
 #[cfg(test)]

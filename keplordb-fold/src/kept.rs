@@ -23,7 +23,7 @@ use crate::lines::Block;
 use crate::paths::check_view_name;
 use crate::position::Position;
 use crate::rows::{Place, Reading, Row};
-use crate::snapshot::{self, Found, Progress};
+use crate::snapshot::{self, Found, Progress, Snapshot, Stored};
 use crate::tail::is_event;
 use crate::view_options::{SnapshotPolicy, ViewOptions};
 
@@ -309,41 +309,13 @@ where
 
     fn load_from(&self, path: &Path, history: &History, present: &Present) -> io::Result<Option<Run<S>>> {
         let Some(contents) = snapshot::read(&*self.disk, path)? else { return Ok(None) };
-        let mut found = snapshot::decode::<S>(&contents);
-        if let Found::Whole(stored) = &mut found {
-            pass_pruned(present, &mut stored.progress);
+        match usable(snapshot::decode::<S>(&contents), history, present, Some(self.options.version))? {
+            Ok(stored) => Ok(Some(Run::of(stored.state, stored.progress))),
+            Err(why) => {
+                warn!("{} is not used, since {why}", path.display());
+                Ok(None)
+            }
         }
-        let refused = match found {
-            Found::Nothing(why) => why,
-            Found::Whole(stored) if stored.reducer != self.options.version => {
-                Some("another version of its reducer made it")
-            }
-            Found::Whole(stored) if continues(history, present, &stored.progress)? => {
-                return Ok(Some(Run::of(stored.state, stored.progress)));
-            }
-            Found::Whole(_) => Some("it does not fit the log"),
-            // It says of no generation, so only where there was one alone it can be meant.
-            Found::Plain(plain) if present.archive_bytes == 0 && self.options.version == 0 => {
-                let position = Position { generation: present.generation, offset: plain.offset };
-                let mut progress = Progress {
-                    position,
-                    hash: plain.hash,
-                    sequence: present.first_sequence,
-                    ..Progress::default()
-                };
-                if continues(history, present, &progress)? {
-                    if plain.offset > 0 {
-                        progress.sequence = history.sequence_of(position)?;
-                        progress.max_ts = checkpoints::UNKNOWN_TS;
-                    }
-                    return Ok(Some(Run::of(plain.state, progress)));
-                }
-                Some("it does not fit the log")
-            }
-            Found::Plain(_) => Some("it may be older than the archive"),
-        };
-        warn!("{} is not used, since {}", path.display(), refused.unwrap_or("it is empty"));
-        Ok(None)
     }
 
     /// Where the refresh under way goes on.
@@ -409,7 +381,7 @@ where
 
     /// The state on disk, for a view of what has no [`History`]: unless there is one in memory, or that on disk is of no use.
     #[cfg(feature = "engine")]
-    pub(crate) fn stored(&self) -> io::Result<Option<snapshot::Stored<S>>> {
+    pub(crate) fn stored(&self) -> io::Result<Option<Stored<S>>> {
         check_view_name(&self.name)?;
         if self.loaded {
             return Ok(None);
@@ -650,6 +622,43 @@ fn pass_pruned(present: &Present, progress: &mut Progress) {
         progress.position = Position { generation: present.first_generation, offset: 0 };
         progress.hash.clear();
     }
+}
+
+/// The state of a file, if a view whose reducer has this version could go on from it, of any version if that is `None`; else why not.
+pub(crate) fn usable<S>(
+    found: Found<S>,
+    history: &History,
+    present: &Present,
+    version: Option<u64>,
+) -> io::Result<Result<Stored<S>, &'static str>> {
+    const STRANGER: &str = "it does not fit the log";
+    Ok(match found {
+        Found::Nothing(why) => Err(why.unwrap_or("it is empty")),
+        Found::Whole(stored) if version.is_some_and(|version| version != stored.reducer) => {
+            Err("another version of its reducer made it")
+        }
+        Found::Whole(mut stored) => {
+            pass_pruned(present, &mut stored.progress);
+            if continues(history, present, &stored.progress)? { Ok(stored) } else { Err(STRANGER) }
+        }
+        // It says of no generation, so only where there was one alone it can be meant.
+        Found::Plain(Snapshot { state, offset, hash })
+            if present.archive_bytes == 0 && version.unwrap_or(0) == 0 =>
+        {
+            let position = Position { generation: present.generation, offset };
+            let sequence = present.first_sequence;
+            let mut progress = Progress { position, hash, sequence, ..Progress::default() };
+            if !continues(history, present, &progress)? {
+                return Ok(Err(STRANGER));
+            }
+            if offset > 0 {
+                progress.sequence = history.sequence_of(position)?;
+                progress.max_ts = checkpoints::UNKNOWN_TS;
+            }
+            Ok(Stored { state, progress, reducer: 0 })
+        }
+        Found::Plain(_) => Err("it may be older than the archive"),
+    })
 }
 
 /// Whether this history is the one that such a state was folded from: the line that ended there still does, in a log that may have

@@ -85,6 +85,7 @@ mod session;
 mod shared;
 mod skimmed;
 pub mod snapshot;
+mod states;
 mod subscribe;
 mod tail;
 #[cfg(test)]
@@ -116,6 +117,7 @@ pub use reducer::ReduceFn;
 pub use repair::{Repaired, repair};
 pub use shared::SharedLog;
 pub use snapshot::{PassedOver, Snapshot};
+pub use states::{KeptState, StateFile, StateFound, StateKind};
 pub use subscribe::{Subscription, Update};
 pub use typed::{Meta, TypedView};
 pub use verify::{Problem, ProblemKind, Verification};

@@ -49,7 +49,7 @@ pub use groups::{AnyAggregate, AnyGroupValue, AnyGrouped, AnyGroups};
 pub use query::AnyQuery;
 pub use reader::AnyReader;
 pub use row::{AnyRow, AnyRowView};
-pub use snapshot::AnySnapshot;
+pub use snapshot::{AnySegment, AnySnapshot};
 pub use value::Value;
 
 use std::path::Path;

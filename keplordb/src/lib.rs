@@ -144,16 +144,20 @@ pub use any::{AnyReader, AnyStore};
 pub use columns::Filter;
 pub use config::{EngineConfig, MAX_SHARDS, MapMode, OnCorruption, Options, Retention, Sync};
 pub use engine::{
-    Appended, Budget, Compacted, Depth, Flushed, GcStats, Maintained, OpenReport, Problem, Quarantined,
-    Refreshed, SectionSpace, Space, Stats, TornTail, VerifyReport, verify_dir,
+    Appended, Budget, Compacted, Depth, Description, Flushed, GcStats, InspectedLog, InspectedSection,
+    InspectedSegment, InspectedTombstones, Inspection, LogContents, Maintained, OpenReport, Problem,
+    Quarantined, Refreshed, SectionContents, SectionSpace, SegmentContents, Space, Stats, TombstoneContents,
+    TornTail, VerifyReport, describe_file, inspect_dir, verify_dir,
 };
 pub use error::{DbError, Result};
 pub use event::{EventFlags, EventRef, LogEvent, RowRef};
 pub use filter::{FilterRef, QueryFilter};
+pub use format::describe::{FileKind, Span};
 pub use format::{MAX_BATCH_BYTES, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_LABEL_BYTES};
 pub use groups::Bucket;
 pub use keplordb_disk as disk;
 pub use keplordb_macros::Schema;
+pub use kernels::kernels_in_use;
 pub use maintenance::{Maintainable, Maintenance};
 pub use page::{Page, PageCursor};
 pub use project::{Columns, Projected};

@@ -1,5 +1,7 @@
 //! Count, sums and extremes of a set of rows: exact while they are added up, clamped once when they are returned.
 
+use std::fmt;
+
 use crate::schema::Shape;
 
 /// Measures that every table has, before its counters: metric, latency, latency detail.
@@ -80,6 +82,21 @@ pub(crate) fn clamp_i64(sum: i128) -> i64 {
 /// An exact sum of unsigned values as callers get it: the nearest `u64`.
 pub(crate) fn clamp_u64(sum: i128) -> u64 {
     u64::try_from(sum).unwrap_or(if sum < 0 { 0 } else { u64::MAX })
+}
+
+/// What a measure is called, by its place among the sums.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MeasureName(pub(crate) usize);
+
+impl fmt::Display for MeasureName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            METRIC => out.write_str("metric"),
+            LATENCY => out.write_str("latency"),
+            LATENCY_DETAIL => out.write_str("latency detail"),
+            place => write!(out, "counter {}", place - FIXED_MEASURES),
+        }
+    }
 }
 
 #[cfg(test)]

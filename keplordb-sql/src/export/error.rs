@@ -44,6 +44,9 @@ pub enum ExportError {
         /// Its name.
         column: String,
     },
+    /// The export was asked to stop, by [`stop_if`](super::Export::stop_if).
+    #[error("the export was interrupted; nothing of it is left")]
+    Interrupted,
     /// The operating system refused an operation.
     #[error("{op} {file} failed: {source}; see to the file, its directory's permissions and the disk")]
     Io {

@@ -77,6 +77,7 @@ pub struct Export<'a> {
     row_group_rows: usize,
     blooms: Vec<String>,
     each: Box<dyn FnMut(u64) + 'a>,
+    stop: Box<dyn FnMut() -> bool + 'a>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +129,7 @@ impl<'a> Export<'a> {
             row_group_rows: Self::ROW_GROUP_ROWS,
             blooms: snapshot.bloom_dim().map(str::to_owned).into_iter().collect(),
             each: Box::new(|_| ()),
+            stop: Box::new(|| false),
         }
     }
 
@@ -153,6 +155,13 @@ impl<'a> Export<'a> {
     /// Calls a function every some ten thousand rows with how many are written.
     pub fn on_progress(mut self, each: impl FnMut(u64) + 'a) -> Self {
         self.each = Box::new(each);
+        self
+    }
+
+    /// Asks a function every some ten thousand rows whether the export is to stop; it then ends with
+    /// [`Interrupted`](ExportError::Interrupted).
+    pub fn stop_if(mut self, asked: impl FnMut() -> bool + 'a) -> Self {
+        self.stop = Box::new(asked);
         self
     }
 
@@ -210,6 +219,9 @@ impl<'a> Export<'a> {
                 .map_err(|error| ExportError::io("starting a thread for", &self.target, error))?;
             // On this thread, which may be one of a pool: there it waits for no other one that encodes.
             let written: Result<(), ExportError> = receiver.iter().try_for_each(|batch| {
+                if (self.stop)() {
+                    return Err(ExportError::Interrupted);
+                }
                 writing.write(&batch?)?;
                 (self.each)(writing.exported.rows);
                 Ok(())

@@ -457,3 +457,25 @@ fn damaged_files_are_errors_or_come_in_right() {
         assert_eq!(copy.stats().events, landed, "round {round}");
     }
 }
+
+#[test]
+fn an_export_that_is_asked_to_stop_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir, "calls");
+    fill(&store, 3, 100);
+    let snapshot = store.snapshot();
+    let (file, by_day) = (dir.path().join("a.parquet"), dir.path().join("days"));
+    for export in [Export::file(&snapshot, &file), Export::by_day(&snapshot, &by_day)] {
+        let refused = export.stop_if(|| true).run();
+        assert!(matches!(refused, Err(ExportError::Interrupted)), "{refused:?}");
+    }
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["calls"]);
+    let mut asked = 0;
+    let count = || {
+        asked += 1;
+        false
+    };
+    assert!(Export::file(&snapshot, &file).stop_if(count).run().unwrap().rows > 0);
+    assert!(asked > 0);
+}

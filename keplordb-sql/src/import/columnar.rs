@@ -102,6 +102,15 @@ impl ParquetReading {
     }
 }
 
+/// The names of a file's columns.
+pub(super) fn names(path: &Path) -> Result<Vec<String>, ImportError> {
+    let file = open(path)?;
+    let metadata = guarded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()));
+    let metadata =
+        metadata.map_err(|source| ImportError::Parquet { file: path.to_owned(), row: 0, source })?;
+    Ok(metadata.schema().fields().iter().map(|field| field.name().clone()).collect())
+}
+
 /// Runs the decoder, which may also panic where a file is damaged; it is not asked again then.
 fn guarded<T>(decode: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {

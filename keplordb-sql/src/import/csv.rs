@@ -82,35 +82,12 @@ impl CsvReading {
         binding: &Binding,
         place: Option<Place>,
     ) -> Result<Self, ImportError> {
-        let quoting = csv.quoting;
-        let is_legal = |byte: u8| byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | 0);
-        if quoting.delimiter == quoting.quote || !is_legal(quoting.delimiter) || !is_legal(quoting.quote) {
-            return Err(ImportError::Mapping {
-                what: "delimiter and quote must be different ASCII characters, and no line ends".to_owned(),
-            });
-        }
-        let mut rows = Rows::new(Input::open(path, 0)?, Some(quoting), 0, 1);
-        let mut fields = Fields::default();
-        let names = if let Some(names) = &csv.columns {
-            names.clone()
-        } else {
-            let first = rows.next().at("reading", path)?.filter(|raw| raw.fault.is_none());
-            let names = first.and_then(|raw| {
-                let text = std::str::from_utf8(rows.text(&raw)).ok()?;
-                let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-                fields.split(text, raw.has_quotes, quoting);
-                Some((0..fields.len()).map(|field| fields.get(text, field).to_owned()).collect())
-            });
-            names.ok_or_else(|| ImportError::Columns {
-                file: path.to_owned(),
-                what: "the first line has no columns' names; name them where the file has none".to_owned(),
-            })?
-        };
+        let (mut rows, names) = begin(path, csv)?;
         let columns = columns_of(path, &names, binding)?;
         if let Some(Place { offset, line }) = place {
-            rows = Rows::new(Input::open(path, offset)?, Some(quoting), offset, line);
+            rows = Rows::new(Input::open(path, offset)?, Some(csv.quoting), offset, line);
         }
-        Ok(Self { rows, quoting, names, columns, fields })
+        Ok(Self { rows, quoting: csv.quoting, names, columns, fields: Fields::default() })
     }
 
     /// The row as an event, or what is wrong with it.
@@ -163,6 +140,39 @@ impl Reading for CsvReading {
         let raw = self.rows.next().at("reading", context.path)?;
         Ok(raw.map(|raw| self.outcome(&raw, store, context)))
     }
+}
+
+/// The names of a file's columns.
+pub(super) fn names(path: &Path, csv: &Csv) -> Result<Vec<String>, ImportError> {
+    Ok(begin(path, csv)?.1)
+}
+
+/// The rows of a file, and the names of its columns: from its first line, which is no row then, or as they were given.
+fn begin(path: &Path, csv: &Csv) -> Result<(Rows<Input>, Vec<String>), ImportError> {
+    let quoting = csv.quoting;
+    let is_legal = |byte: u8| byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | 0);
+    if quoting.delimiter == quoting.quote || !is_legal(quoting.delimiter) || !is_legal(quoting.quote) {
+        return Err(ImportError::Mapping {
+            what: "delimiter and quote must be different ASCII characters, and no line ends".to_owned(),
+        });
+    }
+    let mut rows = Rows::new(Input::open(path, 0)?, Some(quoting), 0, 1);
+    if let Some(names) = &csv.columns {
+        return Ok((rows, names.clone()));
+    }
+    let mut fields = Fields::default();
+    let first = rows.next().at("reading", path)?.filter(|raw| raw.fault.is_none());
+    let names = first.and_then(|raw| {
+        let text = std::str::from_utf8(rows.text(&raw)).ok()?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        fields.split(text, raw.has_quotes, quoting);
+        Some((0..fields.len()).map(|field| fields.get(text, field).to_owned()).collect())
+    });
+    let names = names.ok_or_else(|| ImportError::Columns {
+        file: path.to_owned(),
+        what: "the first line has no columns' names; name them where the file has none".to_owned(),
+    })?;
+    Ok((rows, names))
 }
 
 /// Where the binding's columns are among those of the source.

@@ -131,6 +131,9 @@ pub enum ImportError {
         /// What is wrong with its value.
         reason: String,
     },
+    /// The import was asked to stop, by [`stop_if`](super::Import::stop_if).
+    #[error("the import was interrupted")]
+    Interrupted,
     /// The import stopped after some of its rows were in the table.
     #[error(
         "{cause}; {rows} rows of {file} are in the table and stay there: run the import again to go on behind them, which \

@@ -1,9 +1,11 @@
 //! Rows of JSON Lines: an object a line, its values by key or by path.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use keplordb::any::AnyStore;
+use serde::de::IgnoredAny;
 
 use super::error::{At, ImportError};
 use super::mapping::{Binding, Cell};
@@ -148,6 +150,19 @@ impl Field {
             None => Cell::Refused("the object has no such key".to_owned()),
         }
     }
+}
+
+/// The keys of a file's first line that is an object, in no order.
+pub(super) fn keys(path: &Path) -> Result<Vec<String>, ImportError> {
+    let mut rows = Rows::new(Input::open(path, 0)?, None, 0, 1);
+    while let Some(raw) = rows.next().at("reading", path)? {
+        let text = rows.text(&raw).trim_ascii();
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+        if let Ok(object) = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(text) {
+            return Ok(object.into_keys().collect());
+        }
+    }
+    Ok(Vec::new())
 }
 
 #[cfg(test)]

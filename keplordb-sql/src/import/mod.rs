@@ -95,6 +95,7 @@ pub struct Import<'a> {
     batch_rows: usize,
     even_if_gone: bool,
     each: Box<dyn FnMut(&Progress) + 'a>,
+    stop: Box<dyn FnMut() -> bool + 'a>,
     /// Ends the import at a step, as a kill would.
     #[cfg(test)]
     steps_left: Option<u32>,
@@ -181,6 +182,7 @@ impl<'a> Import<'a> {
             batch_rows: Self::BATCH_ROWS,
             even_if_gone: false,
             each: Box::new(|_| ()),
+            stop: Box::new(|| false),
             #[cfg(test)]
             steps_left: None,
         }
@@ -220,6 +222,52 @@ impl<'a> Import<'a> {
     pub fn on_progress(mut self, each: impl FnMut(&Progress) + 'a) -> Self {
         self.each = Box::new(each);
         self
+    }
+
+    /// Asks a function before every batch whether the import is to stop; it then ends with
+    /// [`Interrupted`](ImportError::Interrupted), within [`Stopped`](ImportError::Stopped) where rows are in the table. They stay there, and
+    /// the same import run again goes on behind them.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    ///
+    /// use keplordb::TableSchema;
+    /// use keplordb::any::AnyStore;
+    /// use keplordb_sql::import::{Import, ImportError, Mapping, TimeFormat};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// let path = dir.join("calls.csv");
+    /// std::fs::write(&path, "at\n1\n2\n3\n")?;
+    /// let store = AnyStore::open_or_create(dir.join("calls"), TableSchema::new(1))?;
+    /// let import = || Import::csv(&store, &path, Mapping::new().time("at", TimeFormat::Seconds)).batch_rows(2);
+    ///
+    /// let is_asked = AtomicBool::new(false); // as by a handler of Ctrl-C
+    /// let stopped = import()
+    ///     .on_progress(|_| is_asked.store(true, Ordering::Relaxed))
+    ///     .stop_if(|| is_asked.load(Ordering::Relaxed))
+    ///     .run();
+    /// assert!(matches!(stopped, Err(ImportError::Stopped { rows: 2, .. })));
+    /// let imported = import().run()?;
+    /// assert_eq!((imported.rows, imported.rows_before), (3, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stop_if(mut self, asked: impl FnMut() -> bool + 'a) -> Self {
+        self.stop = Box::new(asked);
+        self
+    }
+
+    /// The names of the source's columns: those of CSV's first line, or that were given; those of Parquet, in its order; the keys of the
+    /// first line of JSON Lines that is an object. Nothing is imported, and the mapping is not looked at.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), where the source cannot be read.
+    pub fn columns(&self) -> Result<Vec<String>, ImportError> {
+        match &self.format {
+            Format::Csv(csv) => csv::names(&self.source, csv),
+            Format::JsonLines => json::keys(&self.source),
+            Format::Parquet => columnar::names(&self.source),
+        }
     }
 
     /// Imports the rows that are not in the table yet, in the order of the source; all are on disk on return.

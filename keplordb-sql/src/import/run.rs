@@ -186,6 +186,10 @@ impl Run<'_, '_> {
                 return Ok(());
             }
             self.check_length()?;
+            // Nothing of this batch is written yet.
+            if (self.import.stop)() {
+                return Err(ImportError::Interrupted);
+            }
             self.import.pass()?;
             self.rejects.sync()?;
             self.import.pass()?;

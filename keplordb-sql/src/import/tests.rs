@@ -917,3 +917,66 @@ fn random_tables_come_back_from_csv_and_json_lines() {
         }
     }
 }
+
+/// Asked to stop before its n-th batch, for all n, an import has the batches before it, writes nothing of that one, and goes on behind
+/// them.
+#[test]
+fn an_import_that_is_asked_to_stop_has_whole_batches_and_goes_on() {
+    let mut text = HEADER.to_owned();
+    for row in 0..10 {
+        // Of each batch two rows are rejected and one is taken; the last one has only a rejected row.
+        writeln!(text, "{row},u{row},{},n,1,200,", if row % 3 == 2 { "1" } else { "many" }).unwrap();
+    }
+    for batches in 0..4_u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let source = write(&dir, "a.csv", &text);
+        let mut asked = 0;
+        let import = || Import::csv(&store, &source, mapping()).batch_rows(1);
+        let stopped = import().stop_if(|| {
+            asked += 1;
+            asked > batches
+        });
+        let rejects = import().paths().1;
+        match stopped.run() {
+            Err(ImportError::Interrupted) => assert_eq!(batches, 0),
+            Err(ImportError::Stopped { rows, cause, .. }) => {
+                assert!(matches!(*cause, ImportError::Interrupted), "{cause}");
+                assert_eq!(rows, batches);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(store.stats().events, batches);
+        let reported = fs::read_to_string(&rejects).map_or(0, |text| text.lines().count() - 1);
+        assert_eq!(reported as u64, 2 * batches, "those of the batch that was not begun are not in the file");
+
+        let imported = import().stop_if(|| false).run().unwrap();
+        assert_eq!((imported.rows, imported.rows_before, imported.rejected), (3, batches, 7));
+        assert_eq!(rejected(&rejects).len(), 7);
+        // There is nothing left that could be stopped.
+        assert_eq!(import().stop_if(|| true).run().unwrap().rows_before, 3);
+    }
+}
+
+#[test]
+fn the_columns_of_a_source_are_known_before_it_is_imported() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let columns = |import: Import<'_>| import.columns().unwrap();
+    let csv = write(&dir, "a.csv", "\u{feff}at,\"a \"\"user\"\"\",\n1,2,3\n");
+    assert_eq!(columns(Import::csv(&store, &csv, mapping())), ["at", "a \"user\"", ""]);
+    let named = Csv::default().columns(["x", "y"]);
+    assert_eq!(columns(Import::csv_as(&store, &csv, named, mapping())), ["x", "y"]);
+    let json = write(&dir, "a.jsonl", "\nno object\n{\"b\": [{\"c\": 1}], \"a\": \"\\ud800\"}\n{\"d\": 1}\n");
+    assert_eq!(columns(Import::json_lines(&store, &json, mapping())), ["a", "b"]);
+    let none = write(&dir, "b.jsonl", "[1]\n");
+    assert!(columns(Import::json_lines(&store, &none, mapping())).is_empty());
+    let parquet = dir.path().join("a.parquet");
+    crate::export::Export::file(&store.snapshot(), &parquet).run().unwrap();
+    let names = columns(Import::parquet(&store, &parquet, mapping()));
+    assert_eq!(
+        (&names[..2], names.len()),
+        (&["ts".to_owned(), "ts_ns".to_owned()][..], store.columns().len() + 1)
+    );
+    assert!(Import::csv(&store, dir.path().join("c.csv"), mapping()).columns().is_err());
+}

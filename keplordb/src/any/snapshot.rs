@@ -11,6 +11,24 @@ use crate::error::Result;
 use crate::read::moment::{Asked, Moment};
 use crate::schema::TableSchema;
 
+/// A segment of a table; see [`AnySnapshot::segments`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AnySegment {
+    /// Its number, which its file's name has in hexadecimal digits.
+    pub number: u64,
+    /// Its rows, deleted ones too.
+    pub rows: u64,
+    /// How many of them are deleted.
+    pub deleted_rows: u64,
+    /// Bytes of its file.
+    pub file_bytes: u64,
+    /// The smallest time of its rows, in nanoseconds since the Unix epoch.
+    pub first_ts_ns: i64,
+    /// The largest.
+    pub last_ts_ns: i64,
+}
+
 /// A table as it was when [`snapshot`](crate::any::AnyStore::snapshot) was called: every query of it, by every method, sees the
 /// same rows, whatever is appended, deleted, moved or dropped meanwhile.
 ///
@@ -133,6 +151,37 @@ impl AnySnapshot {
     /// How many parts it has that can be read side by side: the segments, then the blocks in memory.
     pub fn parts(&self) -> usize {
         self.moment.parts()
+    }
+
+    /// The segments, in the order of their numbers; rows that are in no segment yet are in none of them. No I/O.
+    ///
+    /// ```
+    /// use keplordb::TableSchema;
+    /// use keplordb::any::AnyStore;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = AnyStore::open_or_create(dir.path().join("calls"), TableSchema::new(1))?;
+    /// store.append_batch([5, 7, 9].map(|ts_ns| store.event(ts_ns)))?;
+    /// store.flush()?;
+    /// store.append(store.event(11))?;
+    /// let segments = store.snapshot().segments();
+    /// assert_eq!((segments.len(), segments[0].rows, segments[0].deleted_rows), (1, 3, 0));
+    /// assert_eq!((segments[0].first_ts_ns, segments[0].last_ts_ns), (5, 9));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn segments(&self) -> Vec<AnySegment> {
+        let segments = self.moment.view().segments().iter().map(|entry| {
+            let header = entry.segment.header();
+            AnySegment {
+                number: entry.segment.number(),
+                rows: header.rows.into(),
+                deleted_rows: u64::from(header.rows) - entry.live_rows(),
+                file_bytes: header.file_bytes,
+                first_ts_ns: header.facts.ts_min,
+                last_ts_ns: header.facts.ts_max,
+            }
+        });
+        segments.collect()
     }
 
     fn asked(&self) -> Asked<'_> {

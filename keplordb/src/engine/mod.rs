@@ -11,8 +11,10 @@ mod claim;
 mod close;
 mod compact;
 mod delete;
+mod describe;
 mod follow;
 mod gc;
+mod inspect;
 mod look;
 mod maintain;
 mod merge;
@@ -32,9 +34,14 @@ mod verify;
 pub use append::Appended;
 pub(crate) use append::encoded_bytes;
 pub use compact::{Budget, Compacted};
+pub use describe::{Description, describe_file};
 pub(crate) use follow::Follower;
 pub use follow::Refreshed;
 pub use gc::GcStats;
+pub use inspect::{
+    InspectedLog, InspectedSection, InspectedSegment, InspectedTombstones, Inspection, LogContents,
+    SectionContents, SegmentContents, TombstoneContents, inspect_dir,
+};
 pub use maintain::Maintained;
 pub use quarantine::Quarantined;
 pub use report::{OpenReport, TornTail};

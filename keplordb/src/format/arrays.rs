@@ -10,9 +10,11 @@
 //!   of 128 bits: the element itself as i128, the base is 0
 //! ```
 
+use std::fmt::Display;
 use std::ops::Range;
 
 use super::bytes::{ByteReader, ByteWriter, Malformed, align};
+use super::describe::Spans;
 use super::numbers::{check_gap, check_zero};
 
 /// Bytes of an array's entry.
@@ -65,6 +67,17 @@ impl Width {
             Self::Bits16 => 2,
             Self::Bits32 => 4,
             Self::Bits64 => 8,
+        }
+    }
+
+    /// The type of a residual.
+    pub(super) fn element(self) -> &'static str {
+        match self {
+            Self::Zero => "nothing",
+            Self::Bits8 => "u8",
+            Self::Bits16 => "u16",
+            Self::Bits32 => "u32",
+            Self::Bits64 => "u64",
         }
     }
 
@@ -358,6 +371,38 @@ impl<'a> Arrays<'a> {
         } else {
             Err(Malformed::new(at, "the arrays do not fill their place"))
         }
+    }
+
+    /// Describes the entry of an array.
+    pub(super) fn describe_entry(spans: &mut Spans<'_, '_>) -> Option<()> {
+        spans.i64("base")?;
+        spans.u32("where the elements begin")?;
+        spans.tag("width", |tag| match Width::from_tag(tag.into()) {
+            Some(width) => Some(width.element()),
+            None => (tag == WIDE).then_some("i128"),
+        })?;
+        spans.zeros(3)
+    }
+
+    /// Describes the elements of the array at a place, which is called `name`; `None` if they are not where its entry says,
+    /// which is `at` bytes into the section.
+    pub(super) fn describe_elements(
+        &self,
+        place: usize,
+        len: usize,
+        at: usize,
+        name: impl Display,
+        spans: &mut Spans<'_, '_>,
+    ) -> Option<()> {
+        let entry = self.entries.get(place).and_then(Entry::read).filter(|entry| entry.offset == at);
+        let Some(entry) = entry else {
+            spans.give_up(format!("array {place} does not begin here"));
+            return None;
+        };
+        let (of, bytes_each) = entry.width.map_or(("i128", 16), |width| (width.element(), width.bytes()));
+        spans.array(&name.to_string(), len, of, bytes_each)?;
+        let end = at + len * bytes_each;
+        spans.padding(end.next_multiple_of(ELEMENTS_ALIGN_BYTES) - end)
     }
 
     /// Bytes of the entries and elements of the arrays from a place of the list on; the last one's elements end at `end`.

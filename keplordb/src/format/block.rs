@@ -12,7 +12,7 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
-use super::bytes::{ByteReader, ByteWriter, Malformed};
+use super::bytes::{ByteReader, ByteWriter, Malformed, Watch};
 use super::{MAX_KEY_BYTES, MAX_LABEL_BYTES, MAX_NUMBER};
 use crate::event::{EventFlags, RowRef};
 use crate::kernels::{CHUNK_ROWS, Kernels};
@@ -90,34 +90,30 @@ impl Strings {
         out.put(self.text.as_bytes());
     }
 
-    fn decode(
-        reader: &mut ByteReader<'_>,
+    fn decode<W: Watch>(
+        reader: &mut ByteReader<'_, W>,
         rows: usize,
         limit_bytes: usize,
         what: &str,
     ) -> Result<Self, Malformed> {
         let at = reader.position();
-        let lengths = reader.take(rows.saturating_mul(4), what)?;
+        let lengths = reader.lengths(rows, what)?;
         let mut ends = Vec::with_capacity(rows);
         let mut end = 0_u32;
-        for length in u32s(lengths) {
+        for length in lengths.iter().map(|length| u32::from_le_bytes(*length)) {
             let next = end.checked_add(length).filter(|_| length as usize <= limit_bytes);
             end = next
                 .ok_or_else(|| Malformed::new(at, format!("{what} of {length} bytes is over the limit")))?;
             ends.push(end);
         }
         let at = reader.position();
-        let text = std::str::from_utf8(reader.take(end as usize, what)?)
+        let text = std::str::from_utf8(reader.texts(end as usize, what)?)
             .map_err(|_| Malformed::new(at, format!("{what} is not UTF-8")))?;
         if ends.iter().any(|end| !text.is_char_boundary(*end as usize)) {
             return Err(Malformed::new(at, format!("{what} ends inside a character")));
         }
         Ok(Self { ends, text: text.to_owned() })
     }
-}
-
-fn u32s(bytes: &[u8]) -> impl Iterator<Item = u32> {
-    bytes.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
 /// What a block's rows have in common; computed when they are appended, for a tail that readers froze by its first reader.
@@ -492,17 +488,27 @@ impl Block {
 
     /// The block of a frame's payload.
     pub(crate) fn decode(payload: &[u8], shape: Shape, rows: u32, first: u64) -> Result<Self, Malformed> {
+        Self::read(ByteReader::new(payload), shape, rows, first)
+    }
+
+    /// As [`decode`](Self::decode), from a reader of the payload.
+    pub(super) fn read<W: Watch>(
+        mut reader: ByteReader<'_, W>,
+        shape: Shape,
+        rows: u32,
+        first: u64,
+    ) -> Result<Self, Malformed> {
         let rows = rows as usize;
-        let mut reader = ByteReader::new(payload);
         let mut block = Self::new(shape);
-        block.ts = i64_column(&mut reader, rows, "times")?;
-        block.metric = i64_column(&mut reader, rows, "metrics")?;
-        block.latency = u32_column(&mut reader, rows, "latencies")?;
-        block.latency_detail = u32_column(&mut reader, rows, "latency details")?;
-        block.status = u16_column(&mut reader, rows, "statuses")?;
-        block.flags = u16_column(&mut reader, rows, "flags")?;
-        for counter in &mut block.counters {
-            *counter = u32_column(&mut reader, rows, "counters")?;
+        block.ts = column(&mut reader, rows, "times", i64::from_le_bytes)?;
+        block.metric = column(&mut reader, rows, "metrics", i64::from_le_bytes)?;
+        block.latency = column(&mut reader, rows, "latencies", u32::from_le_bytes)?;
+        block.latency_detail = column(&mut reader, rows, "latency details", u32::from_le_bytes)?;
+        block.status = column(&mut reader, rows, "statuses", u16::from_le_bytes)?;
+        block.flags = column(&mut reader, rows, "flags", u16::from_le_bytes)?;
+        for (place, counter) in block.counters.iter_mut().enumerate() {
+            let read = |reader: &mut _| column(reader, rows, "counters", u32::from_le_bytes);
+            *counter = reader.within(format_args!("counter {place}"), read)?;
         }
         for (place, strings) in block.strings.iter_mut().enumerate() {
             let (limit_bytes, what) = match place {
@@ -510,7 +516,8 @@ impl Block {
                 place if place <= shape.dims => (MAX_KEY_BYTES, "dim"),
                 _ => (MAX_LABEL_BYTES, "label"),
             };
-            *strings = Strings::decode(&mut reader, rows, limit_bytes, what)?;
+            let read = |reader: &mut _| Strings::decode(reader, rows, limit_bytes, what);
+            *strings = reader.within(StringsName { place, shape }, read)?;
         }
         block.hash_dims();
         reader.finish("the block")?;
@@ -564,18 +571,29 @@ fn hash(id: &str) -> u32 {
     (foldhash::fast::FixedState::default().hash_one(id) >> 32) as u32
 }
 
-fn i64_column(reader: &mut ByteReader<'_>, rows: usize, what: &str) -> Result<Vec<i64>, Malformed> {
-    let bytes = reader.take(rows.saturating_mul(8), what)?;
-    Ok(bytes.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
+/// The place of a column among the strings of a block, as a group's name: made into a text only where somebody watches.
+struct StringsName {
+    place: usize,
+    shape: Shape,
 }
 
-fn u32_column(reader: &mut ByteReader<'_>, rows: usize, what: &str) -> Result<Vec<u32>, Malformed> {
-    Ok(u32s(reader.take(rows.saturating_mul(4), what)?).collect())
+impl fmt::Display for StringsName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.place.checked_sub(1), self.place.checked_sub(1 + self.shape.dims)) {
+            (None, _) => out.write_str("id"),
+            (_, Some(label)) => write!(out, "label {label}"),
+            (Some(dim), None) => write!(out, "dim {dim}"),
+        }
+    }
 }
 
-fn u16_column(reader: &mut ByteReader<'_>, rows: usize, what: &str) -> Result<Vec<u16>, Malformed> {
-    let bytes = reader.take(rows.saturating_mul(2), what)?;
-    Ok(bytes.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect())
+fn column<T, const N: usize, W: Watch>(
+    reader: &mut ByteReader<'_, W>,
+    rows: usize,
+    what: &str,
+    value_of: impl Fn([u8; N]) -> T,
+) -> Result<Vec<T>, Malformed> {
+    Ok(reader.array(rows, what)?.iter().map(|bytes| value_of(*bytes)).collect())
 }
 
 #[cfg(test)]

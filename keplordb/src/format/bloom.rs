@@ -20,6 +20,7 @@
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::format::bytes::Malformed;
+use crate::format::describe::Spans;
 
 /// Bits of the filter per distinct value: about 1 % of absent values are not recognised; with 8 it would be 2.5 %, and
 /// 12 would save half a percent of lookups that cost microseconds.
@@ -79,6 +80,17 @@ impl<'a> Bloom<'a> {
             return Err(Malformed::new(0, what));
         }
         Ok(())
+    }
+
+    /// Describes a filter, or what should be one.
+    pub(super) fn describe(spans: &mut Spans<'_, '_>) -> Option<()> {
+        let blocks = spans.rest().len() / BLOCK_BYTES;
+        spans.array("blocks", blocks, "block of 512 bits", BLOCK_BYTES)
+    }
+
+    /// How the filter is encoded.
+    pub(super) fn encoding(&self) -> String {
+        format!("bloom filter: {} blocks", self.blocks.len())
     }
 
     /// The filter of bytes that passed [`check`](Self::check); O(1).

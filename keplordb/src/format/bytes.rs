@@ -1,8 +1,9 @@
 //! A checked cursor over untrusted bytes, and the writer of what it reads.
 //!
 //! Every length and offset on disk passes through here before it is used. Knows no files: whoever reads one attaches
-//! its name.
+//! its name. Whoever wants to know what a parser reads [watches](Watch) its cursor.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use crate::error::DbError;
@@ -26,16 +27,58 @@ impl Malformed {
     }
 }
 
+/// What bytes that were read are, as far as that shows in their form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Unsigned,
+    Signed,
+    /// UTF-8, or what should be.
+    Text,
+    Zeros,
+    /// So many numbers of as many bytes as there are for each.
+    Array(usize),
+    /// Anything else.
+    Bytes,
+}
+
+/// Is told of every field that a [`ByteReader`] reads, in order and without gaps. Descriptions of files are made so, by the
+/// parsers that read the files; for all else nobody watches, which costs nothing.
+pub(crate) trait Watch {
+    /// These bytes were read, which messages call `what`.
+    fn field(&mut self, bytes: &[u8], what: &str, form: Form);
+    /// The fields that follow are part of something.
+    fn enter(&mut self, group: &dyn Display);
+    /// They were.
+    fn leave(&mut self);
+}
+
+impl Watch for () {
+    #[inline]
+    fn field(&mut self, _: &[u8], _: &str, _: Form) {}
+    #[inline]
+    fn enter(&mut self, _: &dyn Display) {}
+    #[inline]
+    fn leave(&mut self) {}
+}
+
 /// Reads little-endian values from the front of a slice; never past its end.
 #[derive(Debug, Clone)]
-pub(crate) struct ByteReader<'a> {
+pub(crate) struct ByteReader<'a, W = ()> {
     bytes: &'a [u8],
     at: usize,
+    watch: W,
 }
 
 impl<'a> ByteReader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { bytes, at: 0, watch: () }
+    }
+}
+
+impl<'a, W: Watch> ByteReader<'a, W> {
+    /// A reader that stands `at` bytes behind the beginning, and tells of what it reads from there on.
+    pub(crate) fn watched(bytes: &'a [u8], at: usize, watch: W) -> Self {
+        Self { bytes, at: at.min(bytes.len()), watch }
     }
 
     pub(crate) fn position(&self) -> usize {
@@ -46,45 +89,89 @@ impl<'a> ByteReader<'a> {
         self.bytes.len() - self.at
     }
 
-    /// The next `count` bytes; `what` names them in the error.
-    pub(crate) fn take(&mut self, count: usize, what: &str) -> Result<&'a [u8], Malformed> {
+    /// Reads a part of something, which `group` names.
+    pub(crate) fn within<T>(&mut self, group: impl Display, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.watch.enter(&group);
+        let result = read(self);
+        self.watch.leave();
+        result
+    }
+
+    /// The next `count` bytes: `what` names them in the error, `name` for who watches.
+    fn field(&mut self, count: usize, what: &str, name: &str, form: Form) -> Result<&'a [u8], Malformed> {
         let end = self.at.checked_add(count);
         let Some(taken) = end.and_then(|end| self.bytes.get(self.at..end)) else {
             let what = format!("{what} needs {count} bytes, {} are left", self.remaining());
             return Err(Malformed::new(self.at, what));
         };
         self.at += count;
+        self.watch.field(taken, name, form);
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Malformed> {
+    /// The next `count` bytes; `what` names them in the error.
+    pub(crate) fn take(&mut self, count: usize, what: &str) -> Result<&'a [u8], Malformed> {
+        self.field(count, what, what, Form::Bytes)
+    }
+
+    /// The next `count` numbers of `N` bytes.
+    pub(crate) fn array<const N: usize>(
+        &mut self,
+        count: usize,
+        what: &str,
+    ) -> Result<&'a [[u8; N]], Malformed> {
+        self.field(count.saturating_mul(N), what, what, Form::Array(count)).map(|bytes| bytes.as_chunks().0)
+    }
+
+    /// The lengths of the next `count` texts, of which each has one of 4 bytes.
+    pub(crate) fn lengths(&mut self, count: usize, what: &str) -> Result<&'a [[u8; 4]], Malformed> {
+        let bytes = self.field(count.saturating_mul(4), what, "lengths", Form::Array(count))?;
+        Ok(bytes.as_chunks().0)
+    }
+
+    /// The next `count` bytes, which are several texts, end to end.
+    pub(crate) fn texts(&mut self, count: usize, what: &str) -> Result<&'a [u8], Malformed> {
+        self.field(count, what, "texts", Form::Text)
+    }
+
+    /// The next `count` bytes, which should be zero; `what` names in the error what they are part of.
+    pub(crate) fn reserved(&mut self, count: usize, what: &str) -> Result<&'a [u8], Malformed> {
+        self.field(count, what, "zero", Form::Zeros)
+    }
+
+    /// All bytes that are left, which should be zero.
+    pub(crate) fn padding(&mut self) -> &'a [u8] {
+        self.field(self.remaining(), "padding", "padding", Form::Zeros).unwrap_or_default()
+    }
+
+    fn number<const N: usize>(&mut self, what: &str, form: Form) -> Result<[u8; N], Malformed> {
         let mut array = [0; N];
-        array.copy_from_slice(self.take(N, what)?);
+        array.copy_from_slice(self.field(N, what, what, form)?);
         Ok(array)
     }
 
     pub(crate) fn u8(&mut self, what: &str) -> Result<u8, Malformed> {
-        self.array(what).map(u8::from_le_bytes)
+        self.number(what, Form::Unsigned).map(u8::from_le_bytes)
     }
 
     pub(crate) fn u16(&mut self, what: &str) -> Result<u16, Malformed> {
-        self.array(what).map(u16::from_le_bytes)
+        self.number(what, Form::Unsigned).map(u16::from_le_bytes)
     }
 
     pub(crate) fn u32(&mut self, what: &str) -> Result<u32, Malformed> {
-        self.array(what).map(u32::from_le_bytes)
+        self.number(what, Form::Unsigned).map(u32::from_le_bytes)
     }
 
     pub(crate) fn u64(&mut self, what: &str) -> Result<u64, Malformed> {
-        self.array(what).map(u64::from_le_bytes)
+        self.number(what, Form::Unsigned).map(u64::from_le_bytes)
     }
 
     pub(crate) fn i64(&mut self, what: &str) -> Result<i64, Malformed> {
-        self.array(what).map(i64::from_le_bytes)
+        self.number(what, Form::Signed).map(i64::from_le_bytes)
     }
 
     pub(crate) fn i128(&mut self, what: &str) -> Result<i128, Malformed> {
-        self.array(what).map(i128::from_le_bytes)
+        self.number(what, Form::Signed).map(i128::from_le_bytes)
     }
 
     /// A count of things of which each takes at least `least_bytes`: a count that the rest cannot hold is refused
@@ -104,8 +191,9 @@ impl<'a> ByteReader<'a> {
     /// A string after its length in 2 bytes.
     pub(crate) fn string(&mut self, what: &str) -> Result<&'a str, Malformed> {
         let at = self.at;
-        let bytes = self.u16(what)? as usize;
-        let text = self.take(bytes, what)?;
+        let mut bytes = [0; 2];
+        bytes.copy_from_slice(self.field(2, what, "length", Form::Unsigned)?);
+        let text = self.field(u16::from_le_bytes(bytes).into(), what, what, Form::Text)?;
         std::str::from_utf8(text).map_err(|_| Malformed::new(at, format!("{what} is not UTF-8")))
     }
 

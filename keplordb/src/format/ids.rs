@@ -27,6 +27,7 @@ use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::bytes::{ByteReader, ByteWriter, Malformed};
+use super::describe::{Spans, shown};
 use super::texts::Texts;
 use crate::kernels::CHUNK_ROWS;
 
@@ -229,6 +230,46 @@ impl<'a> TextIndex<'a> {
         };
         reader.finish("a text index")?;
         Ok(Self { entries, row_bits: u32::from(row_bits), bounds, buckets })
+    }
+
+    /// Describes such a section, or what should be one.
+    pub(super) fn describe(spans: &mut Spans<'_, '_>) -> Option<()> {
+        let index = match TextIndex::split(spans.rest()) {
+            Ok(index) => index,
+            Err(malformed) => {
+                spans.give_up(malformed.what);
+                return None;
+            }
+        };
+        spans.u32("entries")?;
+        spans.u32("buckets")?;
+        spans.tag("form", |form| match form {
+            FORM_HASH => Some("hash"),
+            FORM_ASCENDING => Some("ascending: the texts are the index"),
+            _ => None,
+        })?;
+        spans.u8("row bits")?;
+        spans.zeros(6)?;
+        for (name, bound) in ["smallest text", "largest text"].into_iter().zip(index.bounds) {
+            spans.bytes(name, BOUND_BYTES)?;
+            let bytes = bound.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            spans.note(shown(bound.get(..bytes).unwrap_or_default()));
+        }
+        if let Some(Buckets { starts, entries }) = index.buckets {
+            spans.array("first entry of each bucket", starts.len(), "u32", 4)?;
+            spans.array("entries", entries.len(), "u32", 4)?;
+        }
+        Some(())
+    }
+
+    /// How the index is encoded.
+    pub(super) fn encoding(&self) -> String {
+        match self.buckets {
+            Some(buckets) => {
+                format!("text index: hash, {} entries in {} buckets", self.entries, buckets.count())
+            }
+            None => "text index: ascending, the texts are the index".to_owned(),
+        }
     }
 
     /// Looks for a text without looking at one: what is left to do. Nothing for the empty text, which is not indexed.

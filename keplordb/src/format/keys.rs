@@ -43,14 +43,16 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
 use std::slice;
 
 use super::arrays::{Array, ArrayWriter, Arrays, ENTRY_BYTES, Residuals};
 use super::bytes::{ByteWriter, Malformed};
+use super::describe::{Spans, shown};
 use super::numbers::{self, Numbers, check_gap};
 use crate::kernels::{CHUNK_ROWS, Mask};
-use crate::sums::{Measure, Sums};
+use crate::sums::{Measure, MeasureName, Sums};
 
 /// Bytes before the first array.
 const HEADER_BYTES: usize = 32;
@@ -112,6 +114,36 @@ impl ValueIndex {
             2 => Some(Self::Postings),
             3 => Some(Self::PostingsAndSums),
             _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Postings => "postings",
+            Self::PostingsAndSums => "postings and sums",
+        }
+    }
+}
+
+/// What an array has of each value, by its place in the list.
+struct ArrayName(usize);
+
+impl fmt::Display for ArrayName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of_measure = self.0.saturating_sub(MEASURES);
+        let measure = MeasureName(of_measure / MEASURE_ARRAYS);
+        match self.0 {
+            STARTS => out.write_str("where each text begins"),
+            COUNTS => out.write_str("rows of each value"),
+            UNITS => out.write_str("first posting unit of each value"),
+            FIRST_TIMES => out.write_str("first time of each value"),
+            LAST_TIMES => out.write_str("last time of each value"),
+            _ => match of_measure % MEASURE_ARRAYS {
+                0 => write!(out, "sum of {measure} of each value"),
+                1 => write!(out, "smallest {measure} of each value"),
+                _ => write!(out, "largest {measure} of each value"),
+            },
         }
     }
 }
@@ -619,6 +651,81 @@ impl<'a> Keys<'a> {
         let (base, starts) = starts.unwrap_or((0, Residuals::Zero(0)));
         let text = self.bytes.get(text..text + text_bytes as usize).unwrap_or_default();
         Dictionary { values, base, starts, text }
+    }
+
+    /// Describes such a section, or what should be one.
+    pub(super) fn describe(spans: &mut Spans<'a, '_>, rows: usize) -> Option<()> {
+        let (start, bytes) = (spans.position(), spans.rest());
+        let layout = match Layout::read(bytes) {
+            Ok(layout) => layout,
+            Err(malformed) => {
+                spans.give_up(malformed.what);
+                return None;
+            }
+        };
+        let keys = Self { bytes, layout, rows };
+        spans.u32("values")?;
+        spans.tag("value index", |tag| ValueIndex::from_tag(tag).map(ValueIndex::name))?;
+        spans.zeros(3)?;
+        spans.u32("measures")?;
+        spans.u32("bytes of the dictionary's text")?;
+        spans.u64("bytes of the codes")?;
+        spans.u64("bytes of the elements of all arrays")?;
+        let arrays = layout.index.arrays(layout.measures as usize)?;
+        for place in 0..arrays {
+            spans.within(format_args!("entry of {}", ArrayName(place)), Arrays::describe_entry)?;
+        }
+        spans.part("elements", layout.text - layout.elements, |spans| {
+            for place in 0..arrays {
+                let (len, at) = (layout.len_of(place), spans.position() - start);
+                keys.arrays().describe_elements(place, len, at, ArrayName(place), spans)?;
+            }
+            Some(())
+        })?;
+        let text_bytes = layout.text_bytes as usize;
+        spans.bytes("texts", text_bytes)?;
+        if let Some(last) = layout.values.checked_sub(1).filter(|_| spans.is_sound() && text_bytes > 0) {
+            let [first, last] = [keys.value(0), keys.value(last)].map(|text| shown(text.as_bytes()));
+            spans.note(format_args!("{} texts, the first {first}, the last {last}", layout.values));
+        }
+        spans.padding(layout.codes - (layout.text + text_bytes))?;
+        spans.part("codes", layout.postings - layout.codes, |spans| Numbers::describe(spans, rows, false))?;
+        let posting_bytes = spans.rest().len();
+        spans.array("postings", posting_bytes / 2, "u16", 2)?;
+        if spans.is_sound() && posting_bytes > 0 {
+            let count_of = |form: Form| {
+                let counts = (0..layout.values).filter_map(|code| keys.count(code));
+                counts.filter(|count| Form::of(*count, rows) == form).count()
+            };
+            let [bitmaps, short, long] = [Form::Bitmap, Form::Short, Form::Long].map(count_of);
+            spans.note(format_args!("{bitmaps} bitmaps, {short} short and {long} long lists of rows"));
+        }
+        Some(())
+    }
+
+    /// How the values are encoded.
+    pub(super) fn encoding(&self) -> String {
+        let codes = self.codes().encoding();
+        format!(
+            "keys: {} values, {}; codes as {codes}",
+            self.layout.values,
+            match self.layout.index {
+                ValueIndex::None => "no value index",
+                index => index.name(),
+            }
+        )
+    }
+
+    /// Bytes of the texts of all rows.
+    pub(super) fn text_bytes(&self) -> u64 {
+        let dictionary = self.dictionary();
+        let bytes_of = |code: u32| dictionary.value(code).len() as u64;
+        if let Some(counts) = self.counts() {
+            let count = |code: u32| counts.get_i64(code as usize).and_then(|count| u64::try_from(count).ok());
+            return (0..self.values()).map(|code| bytes_of(code) * count(code).unwrap_or(0)).sum();
+        }
+        let codes = self.codes();
+        (0..codes.rows()).map(|row| bytes_of(code_of_value(codes.get(row)))).sum()
     }
 
     /// Bytes of such a section that only make answers quick: all but the dictionary and the codes' own values.

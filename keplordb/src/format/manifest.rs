@@ -25,7 +25,7 @@
 //! the table by sequence and comes later is told what he has missed. Where there are many, neighbours are counted as one.
 
 use super::MAX_NUMBER;
-use super::bytes::{ByteReader, ByteWriter, Malformed};
+use super::bytes::{ByteReader, ByteWriter, Malformed, Watch};
 use super::preface::{self, MANIFEST_MAGIC, PrefaceError};
 use super::schema::{put_schema, read_schema};
 use crate::schema::TableSchema;
@@ -183,47 +183,42 @@ impl Manifest {
         if preface_bytes != bytes.len() {
             return Err(Malformed::new(preface_bytes, "bytes follow the manifest").into());
         }
-        Ok(Self::read(ByteReader::new(content))?)
+        Ok(Self::read(ByteReader::new(content)).map_err(preface::in_content)?)
     }
 
-    fn read(mut reader: ByteReader<'_>) -> Result<Self, Malformed> {
+    /// Reads the content of the preface.
+    pub(super) fn read<W: Watch>(mut reader: ByteReader<'_, W>) -> Result<Self, Malformed> {
         let schema = read_schema(&mut reader)?;
-        let next_sequence = reader.u64("the next sequence")?;
-        let next_generation = reader.u64("the next generation")?;
-        let next_segment = reader.u64("the next segment")?;
+        let next_sequence = reader.u64("next sequence")?;
+        let next_generation = reader.u64("next generation")?;
+        let next_segment = reader.u64("next segment")?;
         let at = reader.position();
-        let closed = match reader.u8("the mark of a close")? {
+        let closed = match reader.u8("closed")? {
             mark @ 0..=1 => mark == 1,
             _ => return Err(Malformed::new(at, "the mark of a close is neither 0 nor 1")),
         };
-        let tombstone_log = reader.u64("the tombstone log")?;
-        let tombstone_bytes = reader.u64("the tombstone bytes")?;
-        let mut segments = Vec::new();
-        for _ in 0..reader.count(16, "the number of segments")? {
-            segments.push(ListedSegment {
-                number: reader.u64("a segment")?,
-                file_bytes: reader.u64("its bytes")?,
-            });
-        }
-        let mut wals = Vec::new();
-        for _ in 0..reader.count(16, "the number of WALs")? {
-            wals.push(ListedWal { generation: reader.u64("a WAL")?, synced_bytes: reader.u64("its bytes")? });
-        }
-        let mut replaced = Vec::new();
-        for _ in 0..reader.count(REPLACED_BYTES, "the number of replaced files")? {
-            let at = reader.position();
-            let (kind, number) = (reader.u8("the kind of a file")?, reader.u64("a replaced file")?);
-            let file = OldFile::from_tag(kind, number)
-                .ok_or_else(|| Malformed::new(at, format!("a replaced file is of kind {kind}")))?;
-            let by = reader.u64("what replaced it")?;
-            replaced.push(ListedReplaced { file, by: (by != BY_NONE).then_some(by) });
-        }
-        let mut dropped = Vec::new();
-        for _ in 0..reader.count(DROPPED_BYTES, "the number of dropped ranges")? {
-            let first = reader.u64("a dropped sequence")?;
-            let last = reader.u64("the last of them")?;
-            dropped.push(Dropped { first, last, rows: reader.u64("how many rows were dropped")? });
-        }
+        let tombstone_log = reader.u64("tombstone log")?;
+        let tombstone_bytes = reader.u64("tombstone bytes")?;
+        let segments = read_list(&mut reader, ["number of segments", "segments"], 16, |reader| {
+            Ok(ListedSegment { number: reader.u64("number")?, file_bytes: reader.u64("file bytes")? })
+        })?;
+        let wals = read_list(&mut reader, ["number of WALs", "WALs"], 16, |reader| {
+            Ok(ListedWal { generation: reader.u64("generation")?, synced_bytes: reader.u64("synced bytes")? })
+        })?;
+        let replaced =
+            read_list(&mut reader, ["number of replaced files", "replaced"], REPLACED_BYTES, |reader| {
+                let at = reader.position();
+                let (kind, number) = (reader.u8("kind of file")?, reader.u64("number")?);
+                let file = OldFile::from_tag(kind, number)
+                    .ok_or_else(|| Malformed::new(at, format!("a replaced file is of kind {kind}")))?;
+                let by = reader.u64("by")?;
+                Ok(ListedReplaced { file, by: (by != BY_NONE).then_some(by) })
+            })?;
+        let dropped =
+            read_list(&mut reader, ["number of dropped ranges", "dropped"], DROPPED_BYTES, |reader| {
+                let (first, last) = (reader.u64("first")?, reader.u64("last")?);
+                Ok(Dropped { first, last, rows: reader.u64("rows")? })
+            })?;
         let at = reader.position();
         preface::finish(reader, "the manifest")?;
         let ascending = segments.is_sorted_by(|a, b| a.number < b.number)
@@ -254,6 +249,26 @@ impl Manifest {
             dropped,
         })
     }
+}
+
+/// What a kind of replaced file is called.
+pub(super) fn kind_name(kind: u8) -> Option<&'static str> {
+    match OldFile::from_tag(kind, 0)? {
+        OldFile::Wal(_) => Some("WAL"),
+        OldFile::Segment(_) => Some("segment"),
+        OldFile::Tombstones(_) => Some("tombstone log"),
+    }
+}
+
+/// A list of entries that take so many bytes each, after their number.
+fn read_list<T, W: Watch>(
+    reader: &mut ByteReader<'_, W>,
+    [count, name]: [&str; 2],
+    entry_bytes: usize,
+    read: impl Fn(&mut ByteReader<'_, W>) -> Result<T, Malformed>,
+) -> Result<Vec<T>, Malformed> {
+    let count = reader.count(entry_bytes, count)?;
+    (0..count).map(|place| reader.within(format_args!("{name}[{place}]"), &read)).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub(crate) mod arrays;
 pub(crate) mod block;
 pub(crate) mod bloom;
 pub(crate) mod bytes;
+pub(crate) mod describe;
 pub(crate) mod ids;
 pub(crate) mod keys;
 pub(crate) mod manifest;

@@ -36,7 +36,8 @@
 use std::ops::Range;
 
 use super::arrays::{Residuals, Width};
-use super::bytes::{ByteReader, ByteWriter, Malformed};
+use super::bytes::{ByteReader, ByteWriter, Malformed, Watch};
+use super::describe::Spans;
 use crate::kernels::{CHUNK_ROWS, Kernels, Mask, MinMax, Places};
 
 /// Bytes before the chunk minima.
@@ -367,6 +368,55 @@ impl<'a> Numbers<'a> {
         let [_, _, _, _, _, form, width, .., b0, b1, b2, b3, b4, b5, b6, b7] = *header;
         let width = Width::from_tag(u32::from(width)).filter(|_| form == FORM_COMMON)?;
         Some(Common { base: i64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]), width })
+    }
+
+    /// Describes such a section, or what should be one.
+    pub(super) fn describe(spans: &mut Spans<'a, '_>, rows: usize, with_sums: bool) -> Option<()> {
+        let (common, chunks) = (Self::common_of(spans.rest()), rows.div_ceil(CHUNK_ROWS));
+        let layout = Layout::new(chunks, common.is_none(), with_sums);
+        spans.u32("rows")?;
+        spans.tag("running sums", |mark| match mark {
+            SUMS_ABSENT => Some("absent"),
+            SUMS_PRESENT => Some("present"),
+            _ => None,
+        })?;
+        spans.tag("form", |form| match form {
+            FORM_CHUNKS => Some("each chunk has its own base and width"),
+            FORM_COMMON => Some("all chunks have the same base and width"),
+            _ => None,
+        })?;
+        spans.tag("width of all chunks", |tag| match tag {
+            0 => Some("chunks have their own"),
+            tag => Width::from_tag(tag.into()).map(Width::element),
+        })?;
+        spans.zeros(1)?;
+        let units = spans.u32("data units")? as usize;
+        spans.zeros(4)?;
+        spans.i64("base of all chunks")?;
+        spans.array("smallest value of each chunk", chunks, "i64", 8)?;
+        spans.array("largest value of each chunk", chunks, "i64", 8)?;
+        spans.array("place of each chunk", layout.places_count, "u32", 4)?;
+        spans.padding(layout.sums - (layout.places + 4 * layout.places_count))?;
+        spans.array("running sums", layout.sums_count, "i128", 16)?;
+        spans.padding(layout.data - (layout.sums + 16 * layout.sums_count))?;
+        match common {
+            Some(Common { width, .. }) => {
+                spans.array("residuals", chunks * CHUNK_ROWS, width.element(), width.bytes())
+            }
+            None => spans.array("residuals", units, "data unit", UNIT_BYTES),
+        }
+    }
+
+    /// How the values are encoded.
+    pub(super) fn encoding(&self) -> String {
+        let sums = if self.sums.is_empty() { "" } else { ", running sums" };
+        if let Some(Common { width, .. }) = self.common {
+            return format!("numbers: one base, residuals of {} bits{sums}", 8 * width.bytes());
+        }
+        let widths = (0..self.chunks()).filter_map(|chunk| width_of(self.place(chunk)));
+        let bits = widths.map(|width| 8 * width.bytes());
+        let (least, most) = bits.fold((64, 0), |(least, most), bits| (least.min(bits), most.max(bits)));
+        format!("numbers: a base for each chunk, residuals of {} to {most} bits{sums}", least.min(most))
     }
 
     /// Bytes that only make answers quick: zone maps and running sums. Minima that are the chunks' bases are none of them.
@@ -830,9 +880,13 @@ fn width_of(place: u32) -> Option<Width> {
 }
 
 /// Reserved bytes must be zero, so that a later release may give them a meaning.
-pub(super) fn check_zero(reader: &mut ByteReader<'_>, count: usize, what: &str) -> Result<(), Malformed> {
+pub(super) fn check_zero<W: Watch>(
+    reader: &mut ByteReader<'_, W>,
+    count: usize,
+    what: &str,
+) -> Result<(), Malformed> {
     let at = reader.position();
-    let zero = reader.take(count, what)?.iter().all(|byte| *byte == 0);
+    let zero = reader.reserved(count, what)?.iter().all(|byte| *byte == 0);
     if zero { Ok(()) } else { Err(Malformed::new(at, format!("reserved bytes of {what} are not zero"))) }
 }
 

@@ -13,7 +13,7 @@
 
 use std::path::Path;
 
-use super::bytes::{ByteReader, ByteWriter, Malformed, align};
+use super::bytes::{ByteReader, ByteWriter, Malformed, Watch, align};
 use super::{FORMAT_VERSION, OLDEST_FORMAT_VERSION};
 use crate::error::DbError;
 
@@ -117,17 +117,27 @@ pub(crate) fn stored_bytes(start: &[u8]) -> usize {
     (stored as usize).max(start.len())
 }
 
+/// The content as far as its length can be believed, whatever its checksum says, and the length of the whole preface: to
+/// describe damaged ones.
+pub(super) fn stored_content(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let preface_bytes = u32::from_le_bytes(*bytes.get(12..)?.first_chunk()?) as usize;
+    let content = bytes.get(FIXED_BYTES..preface_bytes)?;
+    preface_bytes.is_multiple_of(ALIGN_BYTES).then_some((content, preface_bytes))
+}
+
 /// The content may be followed by the preface's padding and nothing else.
-pub(crate) fn finish(mut reader: ByteReader<'_>, what: &str) -> Result<(), Malformed> {
+pub(crate) fn finish<W: Watch>(mut reader: ByteReader<'_, W>, what: &str) -> Result<(), Malformed> {
     let at = reader.position();
-    let padding = reader.take(reader.remaining(), what)?;
+    let padding = reader.padding();
     if padding.len() >= ALIGN_BYTES || padding.iter().any(|byte| *byte != 0) {
-        return Err(Malformed::new(
-            FIXED_BYTES + at,
-            format!("{} bytes follow the end of {what}", padding.len()),
-        ));
+        return Err(Malformed::new(at, format!("{} bytes follow the end of {what}", padding.len())));
     }
     Ok(())
+}
+
+/// What is wrong with a content, told by the place in the file.
+pub(super) fn in_content(malformed: Malformed) -> Malformed {
+    Malformed { offset: malformed.offset + FIXED_BYTES as u64, ..malformed }
 }
 
 fn crc(whole: &[u8]) -> u32 {

@@ -26,6 +26,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::bytes::{ByteReader, ByteWriter, Malformed};
+use super::describe::Spans;
 use super::numbers::check_zero;
 use crate::time::{DAY_S, day_of};
 
@@ -222,6 +223,24 @@ impl<'a> Rollups<'a> {
             ));
         }
         Ok(())
+    }
+
+    /// Describes such a section, or what should be one.
+    pub(super) fn describe(spans: &mut Spans<'_, '_>) -> Option<()> {
+        let entries = spans.u32("entries")? as usize;
+        let dims = spans.u16("rollup dims")?;
+        let counters = spans.u16("counters")?;
+        spans.zeros(8)?;
+        spans.array("sum of the metric of each entry", entries, "i128", 16)?;
+        spans.array("day of each entry", entries, "i64", 8)?;
+        spans.array("rows of each entry", entries, "u64", 8)?;
+        for counter in 0..counters {
+            spans.array(&format!("sum of counter {counter} of each entry"), entries, "u64", 8)?;
+        }
+        for slot in 0..dims {
+            spans.array(&format!("code of rollup dim {slot} of each entry"), entries, "u32", 4)?;
+        }
+        Some(())
     }
 
     fn check_entry(&self, entry: usize, dims: usize, counters: usize) -> Result<(), String> {

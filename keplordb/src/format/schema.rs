@@ -16,7 +16,7 @@
 //!
 //! Counted columns have names too (`dim_0` …), so that both kinds read alike.
 
-use crate::format::bytes::{ByteReader, ByteWriter, Malformed};
+use crate::format::bytes::{ByteReader, ByteWriter, Malformed, Watch};
 use crate::schema::{Label, MAX_COUNTERS, MAX_DIMS, MAX_LABELS, TableSchema};
 
 /// Appends a schema that [`TableSchema::validate`] accepts. Panics on counts and names that it would refuse for their
@@ -38,7 +38,11 @@ pub(crate) fn put_schema(schema: &TableSchema, out: &mut Vec<u8>) {
 }
 
 /// Reads the schema that `reader` stands before, and leaves it behind it.
-pub(crate) fn read_schema(reader: &mut ByteReader<'_>) -> Result<TableSchema, Malformed> {
+pub(crate) fn read_schema<W: Watch>(reader: &mut ByteReader<'_, W>) -> Result<TableSchema, Malformed> {
+    reader.within("schema", read_columns)
+}
+
+fn read_columns<W: Watch>(reader: &mut ByteReader<'_, W>) -> Result<TableSchema, Malformed> {
     let start = reader.position();
     let id = reader.u8("schema id")?;
     let named = read_bool(reader, "schema naming")?;
@@ -60,7 +64,7 @@ pub(crate) fn read_schema(reader: &mut ByteReader<'_>) -> Result<TableSchema, Ma
     Ok(schema)
 }
 
-fn read_bool(reader: &mut ByteReader<'_>, what: &str) -> Result<bool, Malformed> {
+fn read_bool<W: Watch>(reader: &mut ByteReader<'_, W>, what: &str) -> Result<bool, Malformed> {
     let at = reader.position();
     match reader.u8(what)? {
         0 => Ok(false),
@@ -70,7 +74,11 @@ fn read_bool(reader: &mut ByteReader<'_>, what: &str) -> Result<bool, Malformed>
 }
 
 /// A count that is refused before anything is allocated for it.
-fn read_column_count(reader: &mut ByteReader<'_>, role: &str, max: usize) -> Result<usize, Malformed> {
+fn read_column_count<W: Watch>(
+    reader: &mut ByteReader<'_, W>,
+    role: &str,
+    max: usize,
+) -> Result<usize, Malformed> {
     let at = reader.position();
     let count = usize::from(reader.u16(role)?);
     if count > max {
@@ -79,7 +87,11 @@ fn read_column_count(reader: &mut ByteReader<'_>, role: &str, max: usize) -> Res
     Ok(count)
 }
 
-fn read_names(reader: &mut ByteReader<'_>, count: usize, what: &str) -> Result<Vec<String>, Malformed> {
+fn read_names<W: Watch>(
+    reader: &mut ByteReader<'_, W>,
+    count: usize,
+    what: &str,
+) -> Result<Vec<String>, Malformed> {
     (0..count).map(|_| reader.string(what).map(str::to_owned)).collect()
 }
 

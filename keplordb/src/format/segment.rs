@@ -49,7 +49,8 @@ mod encode;
 pub(crate) mod tamper;
 
 use super::bloom::Bloom;
-use super::bytes::{ByteReader, ByteWriter, Malformed, align};
+use super::bytes::{ByteReader, ByteWriter, Malformed, Watch, align};
+use super::describe::{Span, Spans, describe_magic};
 use super::ids::TextIndex;
 use super::keys::{Keys, is_possible, status_of, status_text};
 use super::numbers::{Numbers, check_zero};
@@ -58,8 +59,8 @@ use super::rollups::Rollups;
 use super::schema::{put_schema, read_schema};
 use super::texts::Texts;
 use super::{FORMAT_VERSION, MAX_NUMBER};
-use crate::schema::{Shape, TableSchema};
-use crate::sums::{FIXED_MEASURES, Measure, Sums};
+use crate::schema::{BUILT_IN_NAMES, Shape, TableSchema};
+use crate::sums::{FIXED_MEASURES, Measure, MeasureName, Sums};
 
 pub(crate) use encode::{Columns, SegmentInput, encode};
 
@@ -75,7 +76,7 @@ const SECTION_ENTRY_BYTES: usize = 32;
 /// The encoding that every kind has so far.
 const ENCODING: u8 = 1;
 /// Stands for "no bloom filter"; a table has at most 256 dims.
-const NO_DIM: u16 = u16::MAX;
+pub(super) const NO_DIM: u16 = u16::MAX;
 /// What a section holds; the numbers are the tags on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum SectionKind {
@@ -144,7 +145,7 @@ impl SectionKind {
         matches!(self, Self::Metric | Self::Latency | Self::LatencyDetail | Self::Counter)
     }
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Time => "time",
             Self::Sequence => "sequence",
@@ -238,14 +239,14 @@ impl SectionEntry {
         out.put_u32(0);
     }
 
-    fn read(reader: &mut ByteReader<'_>) -> Result<Self, Malformed> {
+    fn read<W: Watch>(reader: &mut ByteReader<'_, W>) -> Result<Self, Malformed> {
         let at = reader.position();
         let (tag, encoding) = (reader.u8("section kind")?, reader.u8("section encoding")?);
-        let (optional, padding) = (reader.u8("section mark")?, reader.u8("section padding")?);
+        let (optional, padding) = (reader.u8("section optional")?, reader.u8("section padding")?);
         let column = reader.u16("section column")?;
         check_zero(reader, 2, "a section's entry")?;
-        let (offset, bytes) = (reader.u64("section offset")?, reader.u64("section length")?);
-        let crc = reader.u32("section checksum")?;
+        let (offset, bytes) = (reader.u64("section offset")?, reader.u64("section bytes")?);
+        let crc = reader.u32("section CRC-32")?;
         check_zero(reader, 4, "a section's entry")?;
         let entry = Self { tag, encoding, is_optional: optional == 1, padding, column, offset, bytes, crc };
         if optional > 1 {
@@ -325,17 +326,20 @@ impl SegmentHeader {
         };
         let mut reader = ByteReader::new(header);
         reader.take(CRC_AT, "the header")?;
-        if reader.u32("the checksum of the header")? != header_crc(header) {
-            return Err(Malformed::new(CRC_AT, "the header does not have its checksum").into());
-        }
+        check_header_crc(header, reader.u32("the checksum of the header")?)?;
         let parsed = Self::read(reader, file_bytes)?;
-        parsed.check_facts().map_err(|what| Malformed::new(CRC_AT, what))?;
-        parsed.check_sections(header_bytes).map_err(|what| Malformed::new(HEADER_FIXED_BYTES, what))?;
+        parsed.check(header_bytes)?;
         Ok(parsed)
     }
 
+    /// That what was read can be true together.
+    fn check(&self, header_bytes: usize) -> Result<(), Malformed> {
+        self.check_facts().map_err(|what| Malformed::new(CRC_AT, what))?;
+        self.check_sections(header_bytes).map_err(|what| Malformed::new(HEADER_FIXED_BYTES, what))
+    }
+
     /// Reads what follows the checksum.
-    fn read(mut reader: ByteReader<'_>, file_bytes: u64) -> Result<Self, Malformed> {
+    fn read<W: Watch>(mut reader: ByteReader<'_, W>, file_bytes: u64) -> Result<Self, Malformed> {
         let rows = reader.u32("rows")?;
         let (ts_min, ts_max) = (reader.i64("smallest time")?, reader.i64("largest time")?);
         let (sequence_min, sequence_max) =
@@ -345,29 +349,30 @@ impl SegmentHeader {
         check_zero(&mut reader, 2, "the header")?;
         let schema = read_schema(&mut reader)?;
         let measures = (0..FIXED_MEASURES + schema.shape().counters)
-            .map(|_| {
-                Ok(Measure {
-                    sum: reader.i128("sum")?,
-                    min: reader.i64("minimum")?,
-                    max: reader.i64("maximum")?,
-                })
+            .map(|place| {
+                let read = |reader: &mut ByteReader<'_, W>| {
+                    let sum = reader.i128("sum")?;
+                    Ok(Measure { sum, min: reader.i64("smallest")?, max: reader.i64("largest")? })
+                };
+                reader.within(format_args!("total of {}", MeasureName(place)), read)
             })
             .collect::<Result<_, Malformed>>()?;
-        let generations = read_numbers(&mut reader, "WAL generations")?;
-        let supersedes = read_numbers(&mut reader, "superseded segments")?;
-        let rollup_dims = reader.count(2, "rollup dims")?;
-        let rollup_dims =
-            (0..rollup_dims).map(|_| reader.u16("rollup dim").map(usize::from)).collect::<Result<_, _>>()?;
-        let sections = reader.count(SECTION_ENTRY_BYTES, "sections")?;
-        let sections = (0..sections).map(|_| SectionEntry::read(&mut reader)).collect::<Result<_, _>>()?;
-        let padding = reader.remaining();
-        if padding >= SECTION_ALIGN_BYTES {
-            return Err(Malformed::new(
-                reader.position(),
-                format!("{padding} bytes follow the end of the header"),
-            ));
+        let generations = read_numbers(&mut reader, ["number of WAL generations", "WAL generations"])?;
+        let supersedes = read_numbers(&mut reader, ["number of superseded segments", "superseded segments"])?;
+        let rollup_dims = reader.count(2, "number of rollup dims")?;
+        let rollup_dims = reader.array(rollup_dims, "rollup dims")?;
+        let rollup_dims = rollup_dims.iter().map(|dim| usize::from(u16::from_le_bytes(*dim))).collect();
+        let sections = reader.count(SECTION_ENTRY_BYTES, "number of sections")?;
+        let sections = (0..sections)
+            .map(|place| reader.within(format_args!("sections[{place}]"), SectionEntry::read))
+            .collect::<Result<_, _>>()?;
+        let (at, padding) = (reader.position(), reader.padding());
+        if padding.len() >= SECTION_ALIGN_BYTES {
+            return Err(Malformed::new(at, format!("{} bytes follow the end of the header", padding.len())));
         }
-        check_zero(&mut reader, padding, "the header")?;
+        if padding.iter().any(|byte| *byte != 0) {
+            return Err(Malformed::new(at, "reserved bytes of the header are not zero"));
+        }
         let totals = Sums { count: u64::from(rows), measures };
         Ok(Self {
             schema,
@@ -530,9 +535,24 @@ fn dim_number(dim: usize) -> u16 {
     u16::try_from(dim).expect("a table has at most 256 dims")
 }
 
-fn read_numbers(reader: &mut ByteReader<'_>, what: &str) -> Result<Vec<u64>, Malformed> {
-    let count = reader.count(8, what)?;
-    (0..count).map(|_| reader.u64(what)).collect()
+fn read_numbers<W: Watch>(
+    reader: &mut ByteReader<'_, W>,
+    [count, what]: [&str; 2],
+) -> Result<Vec<u64>, Malformed> {
+    let count = reader.count(8, count)?;
+    Ok(reader.array(count, what)?.iter().map(|number| u64::from_le_bytes(*number)).collect())
+}
+
+/// What a kind of section is called, by its tag.
+pub(super) fn kind_name(tag: u8) -> Option<&'static str> {
+    SectionKind::from_tag(tag).map(SectionKind::name)
+}
+
+fn check_header_crc(header: &[u8], stored: u32) -> Result<(), Malformed> {
+    if stored == header_crc(header) {
+        return Ok(());
+    }
+    Err(Malformed::new(CRC_AT, "the header does not have its checksum"))
 }
 
 fn header_crc(header: &[u8]) -> u32 {
@@ -542,8 +562,8 @@ fn header_crc(header: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Checks a section whose checksum holds: `bytes` are those that its entry names, padding included. Sections of kinds
-/// that this release does not know pass. O(bytes).
+/// Checks a section, whose checksum should hold; any bytes may be given. `bytes` are those that its entry names, padding
+/// included. Sections of kinds that this release does not know pass. O(bytes).
 ///
 /// Offsets in the error count from the section's start.
 pub(crate) fn check_section(header: &SegmentHeader, index: usize, bytes: &[u8]) -> Result<(), Malformed> {
@@ -621,6 +641,195 @@ pub(crate) fn index_bytes(header: &SegmentHeader, index: usize, bytes: &[u8]) ->
         Some(SectionKind::Id | SectionKind::Label) => 0,
         Some(SectionKind::IdIndex | SectionKind::LabelIndex | SectionKind::Bloom | SectionKind::Rollups)
         | None => bytes.len(),
+    }
+}
+
+/// What was found out about the values of a section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SectionValues {
+    /// How they are encoded, in words.
+    pub(crate) encoding: String,
+    /// Bytes of the section that only make answers quick.
+    pub(crate) index_bytes: u64,
+    /// What the values of a column take where each number has the width of its type and each text its length in 4 bytes;
+    /// `None` for a section that repeats what others have.
+    pub(crate) unencoded_bytes: Option<u64>,
+}
+
+/// Looks at the values of a section that passed [`check_section`]; `bytes` are those that its entry names. At most a few
+/// instructions a row.
+pub(crate) fn section_values(header: &SegmentHeader, index: usize, bytes: &[u8]) -> SectionValues {
+    let index_bytes = index_bytes(header, index, bytes) as u64;
+    let section = header.sections.get(index);
+    let content = section.and_then(|section| bytes.get(section.content(section.offset)?)).unwrap_or_default();
+    let rows = header.rows as usize;
+    let texts = |text_bytes: u64| Some(text_bytes + 4 * rows as u64);
+    let (encoding, unencoded_bytes) = match section.and_then(SectionEntry::kind) {
+        Some(SectionKind::Dim) => {
+            let keys = Keys::new(content, rows);
+            (keys.encoding(), texts(keys.text_bytes()))
+        }
+        Some(SectionKind::Status) => (Keys::new(content, rows).encoding(), Some(2 * rows as u64)),
+        Some(SectionKind::Id | SectionKind::Label) => {
+            let column = Texts::new(content, rows);
+            (column.encoding(), texts(column.text_bytes()))
+        }
+        Some(SectionKind::IdIndex | SectionKind::LabelIndex) => (TextIndex::new(content).encoding(), None),
+        Some(SectionKind::Bloom) => (Bloom::new(content).encoding(), None),
+        Some(SectionKind::Rollups) => (format!("rollups: {} entries", Rollups::new(content).len()), None),
+        Some(kind) => {
+            let value_bytes = match kind {
+                SectionKind::Time | SectionKind::Sequence | SectionKind::Metric => 8,
+                SectionKind::Flags => 2,
+                _ => 4,
+            };
+            let numbers = Numbers::new(content, rows, kind.has_running_sums());
+            (numbers.encoding(), Some(value_bytes * rows as u64))
+        }
+        None => ("not known to this release".to_owned(), None),
+    };
+    SectionValues { encoding, index_bytes, unencoded_bytes }
+}
+
+/// Gives the sequence of every row by the section of the sequences, which passed [`check_section`]; `bytes` are those that its
+/// entry names.
+pub(crate) fn sequences_of(header: &SegmentHeader, index: usize, bytes: &[u8], each: &mut dyn FnMut(u64)) {
+    let section = header.sections.get(index).filter(|section| section.kind() == Some(SectionKind::Sequence));
+    let content = section.and_then(|section| bytes.get(section.content(section.offset)?));
+    let Some(content) = content else { return };
+    let numbers = Numbers::new(content, header.rows as usize, SectionKind::Sequence.has_running_sums());
+    (0..numbers.rows()).for_each(|row| each(numbers.get(row) as u64));
+}
+
+/// The name of the column that a section is of, by the columns of the table; of rollups, which are of several, the names of
+/// their dims.
+pub(crate) fn column_of(header: &SegmentHeader, section: &SectionEntry, table: &TableSchema) -> String {
+    let [ts, id, metric, latency, latency_detail, status, flags, sequence] = BUILT_IN_NAMES;
+    let column = usize::from(section.column);
+    let dim = |place: usize| table.dims().nth(place).unwrap_or_default().to_owned();
+    match section.kind() {
+        Some(SectionKind::Time) => ts.to_owned(),
+        Some(SectionKind::Sequence) => sequence.to_owned(),
+        Some(SectionKind::Metric) => metric.to_owned(),
+        Some(SectionKind::Latency) => latency.to_owned(),
+        Some(SectionKind::LatencyDetail) => latency_detail.to_owned(),
+        Some(SectionKind::Flags) => flags.to_owned(),
+        Some(SectionKind::Status) => status.to_owned(),
+        Some(SectionKind::Id | SectionKind::IdIndex) => id.to_owned(),
+        Some(SectionKind::Counter) => table.counters().nth(column).unwrap_or_default().to_owned(),
+        Some(SectionKind::Dim) => dim(column),
+        Some(SectionKind::Label | SectionKind::LabelIndex) => {
+            table.labels().nth(column).unwrap_or_default().to_owned()
+        }
+        Some(SectionKind::Bloom) => header.bloom_dim.map(dim).unwrap_or_default(),
+        Some(SectionKind::Rollups) => {
+            header.rollup_dims.iter().map(|place| dim(*place)).collect::<Vec<_>>().join(", ")
+        }
+        None => String::new(),
+    }
+}
+
+/// How long the header of a segment file says it is, by the first bytes of the file: for who has to read it, whatever is
+/// wrong with it. Whether it lies only [`SegmentHeader::parse`] can tell.
+pub(crate) fn stored_header_bytes(start: &[u8]) -> usize {
+    let after_version = SEGMENT_MAGIC.0.len() + size_of_val(&FORMAT_VERSION);
+    let stored = start.get(after_version..).and_then(<[u8]>::first_chunk);
+    stored.map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
+}
+
+/// Tells the spans of a header: `bytes` are as many of the file's first ones as it says, or what there is of them, and
+/// `file_bytes` is the length of the file. The header, as far as its sections can be found by it, though it may be damaged.
+pub(crate) fn describe_header(
+    bytes: &[u8],
+    file_bytes: u64,
+    each: &mut dyn FnMut(Span),
+) -> Option<SegmentHeader> {
+    let mut spans = Spans::new(bytes, 0, each);
+    let header = spans.within("segment header", |spans| {
+        if let Err(PrefaceError::Malformed(found)) = header_lengths(bytes) {
+            spans.expect([found]);
+        }
+        let after_crc = CRC_AT + 4;
+        let stored_crc = bytes.get(CRC_AT..).and_then(<[u8]>::first_chunk);
+        let stored_crc = stored_crc.map_or(0, |crc| u32::from_le_bytes(*crc));
+        spans.expect(check_header_crc(bytes, stored_crc).err());
+        let read = SegmentHeader::read(ByteReader::watched(bytes, after_crc, ()), file_bytes);
+        spans.expect(match &read {
+            Ok(header) => header.check(bytes.len()).err(),
+            Err(malformed) => Some(malformed.clone()),
+        });
+        // It has no span of its own to say so.
+        let empty = read.iter().flat_map(|header| &header.sections);
+        let empty = empty.filter(|section| section.bytes == 0 && section.kind().is_some());
+        spans.expect(empty.take(1).map(|section| {
+            Malformed::new(HEADER_FIXED_BYTES, format!("the section {} is empty", section.name()))
+        }));
+        describe_magic(spans, SEGMENT_MAGIC)?;
+        spans.u32("header bytes")?;
+        if spans.u64("file bytes")? != file_bytes {
+            spans.blame(format!("the file has {file_bytes} bytes"));
+        }
+        spans.u32("CRC-32")?;
+        if let Err(found) =
+            SegmentHeader::read(ByteReader::watched(bytes, after_crc, &mut *spans), file_bytes)
+        {
+            spans.give_up(found.what);
+        }
+        read.ok()
+    });
+    spans.finish();
+    header
+}
+
+/// Tells the spans of a section: `bytes` are those that its entry names.
+pub(crate) fn describe_section(
+    header: &SegmentHeader,
+    index: usize,
+    bytes: &[u8],
+    each: &mut dyn FnMut(Span),
+) {
+    let Some(section) = header.sections.get(index) else { return };
+    let mut spans = Spans::new(bytes, section.offset, each);
+    if crc32fast::hash(bytes) != section.crc {
+        spans.expect([Malformed::new(0, section.wrong_checksum())]);
+    }
+    spans.expect(check_section(header, index, bytes).err());
+    let column = column_of(header, section, &header.schema);
+    let name = match section.kind() {
+        Some(kind) if kind.is_numbered() => format!("{} ({column})", section.name()),
+        Some(_) => section.name(),
+        None => format!("section {}", section.name()),
+    };
+    let padding_bytes = usize::from(section.padding).min(bytes.len());
+    spans.within(name, |spans| {
+        let content_bytes = bytes.len() - padding_bytes;
+        spans.region(content_bytes, |spans| describe_content(header, section, spans));
+        spans.padding(padding_bytes)
+    });
+    spans.finish();
+}
+
+fn describe_content(header: &SegmentHeader, section: &SectionEntry, spans: &mut Spans<'_, '_>) -> Option<()> {
+    let rows = header.rows as usize;
+    match section.kind() {
+        Some(
+            kind @ (SectionKind::Time
+            | SectionKind::Sequence
+            | SectionKind::Metric
+            | SectionKind::Latency
+            | SectionKind::LatencyDetail
+            | SectionKind::Flags
+            | SectionKind::Counter),
+        ) => Numbers::describe(spans, rows, kind.has_running_sums()),
+        Some(SectionKind::Dim | SectionKind::Status) => Keys::describe(spans, rows),
+        Some(SectionKind::Id | SectionKind::Label) => Texts::describe(spans, rows),
+        Some(SectionKind::IdIndex | SectionKind::LabelIndex) => TextIndex::describe(spans),
+        Some(SectionKind::Bloom) => Bloom::describe(spans),
+        Some(SectionKind::Rollups) => Rollups::describe(spans),
+        None => {
+            let bytes = spans.rest().len();
+            spans.bytes("of a kind or encoding that this release does not know", bytes)
+        }
     }
 }
 

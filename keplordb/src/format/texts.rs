@@ -45,6 +45,7 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use crate::format::MAX_LABEL_BYTES;
 use crate::format::bytes::{ByteReader, ByteWriter, Malformed};
+use crate::format::describe::Spans;
 use crate::kernels::{CHUNK_ROWS, Kernels};
 
 mod find;
@@ -238,6 +239,74 @@ impl<'a> Texts<'a> {
         let data_at = reader.position();
         let data = reader.take(reader.remaining(), "texts")?;
         Ok(Self { rows, offsets, blocks, data, data_at })
+    }
+
+    /// Describes such a section, or what should be one.
+    pub(super) fn describe(spans: &mut Spans<'a, '_>, rows: usize) -> Option<()> {
+        let start = spans.position();
+        let texts = match Self::split(spans.rest(), rows) {
+            Ok(texts) => texts,
+            Err(malformed) => {
+                spans.give_up(malformed.what);
+                return None;
+            }
+        };
+        spans.tag("form of the section", |kind| match kind {
+            KIND_CHUNKS => Some("chunks"),
+            KIND_BLOCKS => Some("blocks"),
+            _ => None,
+        })?;
+        spans.zeros(3)?;
+        spans.u32("parts")?;
+        spans.array("where each part begins", texts.offsets.len(), "u64", 8)?;
+        if let Some(Blocks { first_rows, sizes }) = texts.blocks {
+            spans.array("first row of each block", first_rows.len(), "u32", 4)?;
+            spans.array("bytes of each block once decompressed", sizes.len(), "u32", 4)?;
+        }
+        for number in 0..texts.parts() {
+            let at = (spans.position() - start).checked_sub(texts.data_at);
+            let Some(part) = texts.part(number).filter(|_| texts.offset(number) == at) else {
+                spans.give_up(format!("part {number} does not begin here"));
+                return None;
+            };
+            match texts.blocks {
+                None => spans.part(format_args!("chunk {number}"), part.len(), |spans| {
+                    Chunk::describe(spans, texts.rows_of_chunk(number))
+                })?,
+                Some(blocks) => spans.part(format_args!("block {number}"), part.len(), |spans| {
+                    texts.block(blocks, number)?.describe(spans)
+                })?,
+            }
+        }
+        Some(())
+    }
+
+    /// How the texts are encoded.
+    pub(super) fn encoding(&self) -> String {
+        let Some(blocks) = self.blocks else {
+            let is_packed = |number: &usize| matches!(self.chunk(*number), Some(Chunk::Packed(_)));
+            let packed = (0..self.parts()).filter(is_packed).count();
+            return format!("texts: chunks, {packed} packed and {} plain", self.parts() - packed);
+        };
+        let is_compressed = |number: &usize| self.block(blocks, *number).is_some_and(|b| b.is_compressed());
+        let compressed = (0..self.parts()).filter(is_compressed).count();
+        format!("texts: blocks, {compressed} compressed and {} as they are", self.parts() - compressed)
+    }
+
+    /// Bytes of the texts of all rows: without decompressing one.
+    pub(super) fn text_bytes(&self) -> u64 {
+        let of_part = |number: usize| match self.blocks {
+            Some(blocks) => {
+                let block = self.block(blocks, number)?;
+                let ends_bytes = if block.rows == 1 { 0 } else { 2 * block.rows };
+                block.size.checked_sub(ends_bytes)
+            }
+            None => Some(match self.chunk(number)? {
+                Chunk::Plain(plain) => plain.text.len(),
+                Chunk::Packed(packed) => packed.template.len() * self.rows_of_chunk(number),
+            }),
+        };
+        (0..self.parts()).filter_map(of_part).map(|bytes| bytes as u64).sum()
     }
 
     fn check_chunks(&self) -> Result<(), Malformed> {
@@ -560,6 +629,21 @@ impl<'a> Chunk<'a> {
         }
     }
 
+    /// Describes a chunk, or what should be one.
+    fn describe(spans: &mut Spans<'_, '_>, rows: usize) -> Option<()> {
+        let form = spans.tag("form", |form| match form {
+            FORM_PLAIN_SHORT => Some("plain, ends of 2 bytes"),
+            FORM_PLAIN_LONG => Some("plain, ends of 4 bytes"),
+            FORM_PACKED => Some("packed"),
+            _ => None,
+        })?;
+        if form == FORM_PACKED {
+            return Packed::describe(spans, rows);
+        }
+        spans.zeros(3)?;
+        Plain::describe(spans, rows, form == FORM_PLAIN_SHORT)
+    }
+
     fn place(&self, index: usize) -> Option<Place<'a>> {
         match self {
             Chunk::Plain(plain) => plain.text(index).map(Place::Plain),
@@ -618,6 +702,14 @@ impl<'a> Plain<'a> {
         Some(Self { ends, text })
     }
 
+    /// Describes ends and text, or what should be them.
+    fn describe(spans: &mut Spans<'_, '_>, rows: usize, short: bool) -> Option<()> {
+        let (of, bytes_each) = if short { ("u16", 2) } else { ("u32", 4) };
+        spans.array("where each text ends", rows, of, bytes_each)?;
+        let text_bytes = spans.rest().len();
+        spans.text("texts", text_bytes)
+    }
+
     fn text(&self, index: usize) -> Option<&'a [u8]> {
         let start = index.checked_sub(1).map_or(Some(0), |before| self.ends.get(before))?;
         self.text.get(start..self.ends.get(index)?)
@@ -644,6 +736,29 @@ struct Block<'a> {
 impl Block<'_> {
     fn is_compressed(&self) -> bool {
         self.stored.len() != self.size
+    }
+
+    /// Describes the block as it is stored.
+    fn describe(&self, spans: &mut Spans<'_, '_>) -> Option<()> {
+        if self.stored.is_empty() {
+            if self.rows != 1 || self.size > 0 {
+                spans.blame("a block lacks its bytes");
+            }
+            return Some(());
+        }
+        if self.is_compressed() {
+            spans.bytes("zstd frame", self.stored.len())?;
+            let last_row = (self.first_row + self.rows).saturating_sub(1);
+            spans.note(format_args!(
+                "rows {} to {last_row}, {} bytes once decompressed",
+                self.first_row, self.size
+            ));
+            return Some(());
+        }
+        match self.rows {
+            1 => spans.text("text", self.stored.len()),
+            rows => Plain::describe(spans, rows, true),
+        }
     }
 
     /// Whether a block that is not compressed is valid; O(bytes).

@@ -8,7 +8,7 @@
 //! A tombstone whose row is in no file any more says nothing and harms nothing: sequences are never given twice.
 
 use super::MAX_NUMBER;
-use super::bytes::{ByteReader, ByteWriter, Malformed};
+use super::bytes::{ByteReader, ByteWriter, Malformed, Watch};
 use super::preface::{self, PrefaceError, TOMBSTONES_MAGIC};
 
 /// A row, by what never changes about it.
@@ -28,10 +28,15 @@ pub(crate) fn encode_header(salt: u64) -> Vec<u8> {
 /// The salt, and where the frames begin.
 pub(crate) fn decode_header(bytes: &[u8]) -> Result<(u64, usize), PrefaceError> {
     let (content, header_bytes) = preface::decode(bytes, TOMBSTONES_MAGIC)?;
-    let mut reader = ByteReader::new(content);
-    let salt = reader.u64("the salt")?;
-    preface::finish(reader, "the tombstone log's header")?;
+    let salt = read_header(ByteReader::new(content)).map_err(preface::in_content)?;
     Ok((salt, header_bytes))
+}
+
+/// Reads the content of the preface: the salt.
+pub(super) fn read_header<W: Watch>(mut reader: ByteReader<'_, W>) -> Result<u64, Malformed> {
+    let salt = reader.u64("salt")?;
+    preface::finish(reader, "the tombstone log's header")?;
+    Ok(salt)
 }
 
 pub(crate) fn encode(tombstones: &[Tombstone], out: &mut Vec<u8>) {

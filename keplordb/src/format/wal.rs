@@ -9,7 +9,7 @@
 //! then frames (keplordb_log::frame), whose payloads are blocks (block.rs), then zeros written ahead
 //! ```
 
-use super::bytes::{ByteReader, ByteWriter, Malformed};
+use super::bytes::{ByteReader, ByteWriter, Malformed, Watch};
 use super::preface::{self, PrefaceError, WAL_MAGIC};
 use super::schema::{put_schema, read_schema};
 use crate::schema::TableSchema;
@@ -35,14 +35,16 @@ impl WalHeader {
     /// The header, and where the frames begin.
     pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, usize), PrefaceError> {
         let (content, header_bytes) = preface::decode(bytes, WAL_MAGIC)?;
-        Ok((Self::read(ByteReader::new(content))?, header_bytes))
+        let header = Self::read(ByteReader::new(content)).map_err(preface::in_content)?;
+        Ok((header, header_bytes))
     }
 
-    fn read(mut reader: ByteReader<'_>) -> Result<Self, Malformed> {
+    /// Reads the content of the preface.
+    pub(super) fn read<W: Watch>(mut reader: ByteReader<'_, W>) -> Result<Self, Malformed> {
         let header = Self {
-            generation: reader.u64("the generation")?,
-            salt: reader.u64("the salt")?,
-            shard: reader.u32("the shard")?,
+            generation: reader.u64("generation")?,
+            salt: reader.u64("salt")?,
+            shard: reader.u32("shard")?,
             schema: read_schema(&mut reader)?,
         };
         preface::finish(reader, "the WAL's header")?;

@@ -87,6 +87,16 @@ pub(crate) type Unpack = fn(
     out: &mut [u8; UNPACKED_BYTES],
 );
 
+/// Which kernels this process computes with: `scalar`, `avx2` or `avx512`. They are chosen by what the processor has, or by the
+/// environment variable `KEPLORDB_KERNELS`, once per process; answers do not depend on it.
+///
+/// ```
+/// assert!(["scalar", "avx2", "avx512"].contains(&keplordb::kernels_in_use()));
+/// ```
+pub fn kernels_in_use() -> &'static str {
+    Kernels::best().name
+}
+
 impl Kernels {
     /// The fastest version that this processor can run, or the one that the environment variable `KEPLORDB_KERNELS`
     /// names (`scalar`, `avx2`, `avx512`), if it can run that. Looked up once per process.

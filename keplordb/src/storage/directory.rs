@@ -147,14 +147,7 @@ impl Directory {
 
     /// What a file of this directory is; `None` for one that holds no part of the table.
     pub(crate) fn kind_of(&self, path: &Path) -> Option<Kind> {
-        let name = path.file_name()?.to_str()?;
-        let kind = match name {
-            MANIFEST => Kind::Manifest,
-            name => number_of(name, SEGMENT_SUFFIX)
-                .map(Kind::Segment)
-                .or_else(|| number_of(name, WAL_SUFFIX).map(Kind::Wal))
-                .or_else(|| number_of_tombstones(name).map(Kind::Tombstones))?,
-        };
+        let kind = kind_of_name(path.file_name()?.to_str()?)?;
         let expected = match kind {
             Kind::Manifest => self.manifest(),
             Kind::Segment(number) => self.segment(number),
@@ -267,6 +260,26 @@ impl Directory {
             }
         }
     }
+}
+
+/// What a file with this name is, in the folder where it belongs.
+pub(crate) fn kind_of_name(name: &str) -> Option<Kind> {
+    match name {
+        MANIFEST => Some(Kind::Manifest),
+        name => number_of(name, SEGMENT_SUFFIX)
+            .map(Kind::Segment)
+            .or_else(|| number_of(name, WAL_SUFFIX).map(Kind::Wal))
+            .or_else(|| number_of_tombstones(name).map(Kind::Tombstones)),
+    }
+}
+
+/// What a file with this name is, or was before it was set aside: a number may then follow its name.
+pub(crate) fn kind_of_former_name(name: &str) -> Option<Kind> {
+    kind_of_name(name).or_else(|| {
+        let (former, number) = name.rsplit_once('.')?;
+        let is_number = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+        kind_of_name(former).filter(|_| is_number)
+    })
 }
 
 /// Whether a name in the root is that of a file of ours that was never completed.

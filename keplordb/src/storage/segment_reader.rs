@@ -28,7 +28,7 @@ const CHECK_BYTES: usize = 1 << 20;
 /// Files up to this length are read, not mapped: for two pages a map costs more than the copy.
 const SMALL_FILE_BYTES: u64 = 8 << 10;
 /// Longest header: names, sections and lists of a table with the most columns stay far below.
-const MAX_HEADER_BYTES: usize = 16 << 20;
+pub(crate) const MAX_HEADER_BYTES: usize = 16 << 20;
 
 /// An immutable segment: its header in memory, its sections on disk.
 ///
@@ -250,7 +250,8 @@ fn section_bytes(file: &[u8], offset: u64, bytes: u64) -> &[u8] {
     file.get(start..end).unwrap_or_default()
 }
 
-fn open(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>> {
+/// Opens a file of a table for reading.
+pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>> {
     match disk.open_read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(DbError::Missing { file: path.to_owned() })

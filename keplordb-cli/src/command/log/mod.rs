@@ -39,21 +39,17 @@ pub(crate) enum LogCommand {
 }
 
 /// Does what was asked.
-pub(crate) fn run(command: LogCommand) -> Result<()> {
-    let mut out = Output::new();
-    let done = match command {
-        LogCommand::Ls(ls) => ls.run(&mut out),
-        LogCommand::Cat(cat) => cat.run(&mut out),
-        LogCommand::Tail(tail) => tail.run(&mut out),
-        LogCommand::Append(append) => append.run(&mut out),
-        LogCommand::Compact(compact) => compact.run(&mut out),
-        LogCommand::Verify(verify) => verify.run(&mut out),
-        LogCommand::Replicate(replicate) => replicate.run(&mut out),
-        LogCommand::Stats(stats) => stats.run(&mut out),
-    };
-    // What was found before a failure is shown.
-    let flushed = out.flush();
-    done.and(flushed)
+pub(crate) fn run(command: LogCommand, out: &mut Output) -> Result<()> {
+    match command {
+        LogCommand::Ls(ls) => ls.run(out),
+        LogCommand::Cat(cat) => cat.run(out),
+        LogCommand::Tail(tail) => tail.run(out),
+        LogCommand::Append(append) => append.run(out),
+        LogCommand::Compact(compact) => compact.run(out),
+        LogCommand::Verify(verify) => verify.run(out),
+        LogCommand::Replicate(replicate) => replicate.run(out),
+        LogCommand::Stats(stats) => stats.run(out),
+    }
 }
 
 /// The log in a directory that must be there: one that is missing is an empty log to the library, and a slip to a person.

@@ -17,6 +17,7 @@
 use std::cmp::Ordering;
 
 use crate::format::bytes::ByteWriter;
+use crate::format::describe::Spans;
 use crate::kernels::{Kernels, UNPACKED_BYTES, Unpack};
 
 /// Longest row, in bytes: its length has one byte, and it is unpacked on the stack to be compared.
@@ -25,6 +26,8 @@ pub(super) const MAX_PACKED_BYTES: usize = 255;
 const MAX_ALPHABET: usize = 64;
 /// Words of 64 bits, a bit for each place of a row.
 const TEMPLATE_WORDS: usize = MAX_PACKED_BYTES.div_ceil(64);
+/// Zeros behind the codes, so that 8 bytes can be loaded wherever one begins.
+const PADDING_BYTES: usize = 8;
 /// Stands in a template where rows differ; no ASCII character.
 const VARIES: u8 = 0x80;
 
@@ -152,6 +155,29 @@ impl<'a> Packed<'a> {
         Some(Self { template, alphabet, codes, bits: bits.into(), varying: varying.into() })
     }
 
+    /// Describes what follows the form of a packed chunk, or what should.
+    pub(super) fn describe(spans: &mut Spans<'_, '_>, rows: usize) -> Option<()> {
+        let Some(packed) = Packed::view(spans.rest()) else {
+            spans.give_up("no packed chunk has these lengths");
+            return None;
+        };
+        spans.u8("length")?;
+        spans.u8("varying")?;
+        spans.u8("bits")?;
+        for (name, characters) in [("template", packed.template), ("alphabet", packed.alphabet)] {
+            spans.bytes(name, characters.len())?;
+            if !characters.is_empty() {
+                spans.note(characters.escape_ascii());
+            }
+        }
+        let codes = rows * packed.varying;
+        spans.bytes("codes", packed.codes.len().saturating_sub(PADDING_BYTES))?;
+        if codes > 0 && packed.codes.len() > PADDING_BYTES {
+            spans.note(format_args!("{codes} × {} bits", packed.bits));
+        }
+        spans.padding(packed.codes.len().min(PADDING_BYTES))
+    }
+
     /// Whether the bytes are valid for that many rows; O(1), for codes may be any.
     pub(super) fn is_sound(&self, rows: usize) -> bool {
         let code_bits = rows * self.varying * self.bits;
@@ -159,7 +185,7 @@ impl<'a> Packed<'a> {
         let zeros = self.codes.split_at_checked(words_end).is_some_and(|(words, padding)| {
             let used = code_bits % 32;
             let last_word = words.last_chunk().map_or(0, |word| u32::from_le_bytes(*word));
-            padding == [0; 8] && (used == 0 || last_word >> used == 0)
+            padding == [0; PADDING_BYTES] && (used == 0 || last_word >> used == 0)
         });
         let places = self.template.iter().filter(|character| !character.is_ascii());
         (self.bits == 0) == (self.varying == 0)
