@@ -103,7 +103,7 @@ mod tests {
             assert_eq!(time(text), Ok(right), "{text}");
         }
         let (before, ago, after) = (Timestamp::now(), time("1h").unwrap(), Timestamp::now());
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         assert!(before.before_by(hour) <= ago && ago <= after.before_by(hour));
         for text in ["yesterday", "2026-02-30", "2026", "12:00", ""] {
             assert!(time(text).is_err(), "{text}");

@@ -16,7 +16,7 @@ use keplordb_log::{Log, ManualClock, Options, Timestamp};
 use tempfile::TempDir;
 
 /// Whatever takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn keplor<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keplor"));

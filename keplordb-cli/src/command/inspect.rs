@@ -61,9 +61,9 @@ impl Inspect {
             .map_err(|error| table::explained(&self.dir, error))?;
         drop(waiting);
         if self.columns {
-            columns(out, self.form, &inspection)?
+            columns(out, self.form, &inspection)?;
         } else {
-            files(out, self.form, &inspection)?
+            files(out, self.form, &inspection)?;
         }
         let problems: Vec<String> = inspection.problems().map(ToString::to_string).collect();
         for problem in &problems {

@@ -83,7 +83,7 @@ pub(crate) struct Quantiles {
 #[derive(Debug)]
 pub(crate) struct Sum {
     pub(crate) column: String,
-    pub(crate) sum: i128,
+    pub(crate) total: i128,
     pub(crate) min: i64,
     pub(crate) max: i64,
     /// Of each bucket of the timeline.

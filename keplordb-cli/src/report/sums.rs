@@ -46,7 +46,7 @@ pub(super) fn section(html: &mut Markup, facts: &Facts) {
 
 fn card(html: &mut Markup, sum: &Sum, facts: &Facts) {
     html.element("h3", &[], |html| html.foreign(&sum.column));
-    html.leaf("p", &[("class", "sum")], &whole(sum.sum));
+    html.leaf("p", &[("class", "sum")], &whole(sum.total));
     if let Some(timeline) = &facts.timeline {
         let values: Vec<f64> = sum.by_time.iter().map(|value| *value as f64).collect();
         let (low, high) =
@@ -61,7 +61,7 @@ fn card(html: &mut Markup, sum: &Sum, facts: &Facts) {
         spark(html, Colour::Blue, &described, &values);
     }
     html.element("dl", &[], |html| {
-        let mean = sum.sum as f64 / facts.events.max(1) as f64;
+        let mean = sum.total as f64 / facts.events.max(1) as f64;
         for (name, value) in
             [("Mean", decimal(mean)), ("Smallest", whole(sum.min)), ("Largest", whole(sum.max))]
         {

@@ -181,7 +181,9 @@ impl<'b, 's> Spans<'b, 's> {
     pub(super) fn finish(mut self) {
         self.leave_nothing("nothing should be here");
         let problems = std::mem::take(&mut self.problems);
-        problems.into_iter().for_each(|problem| self.blame(problem.what));
+        for problem in problems {
+            self.blame(problem.what);
+        }
         self.last.take().into_iter().for_each(self.each);
     }
 
@@ -203,7 +205,9 @@ impl<'b, 's> Spans<'b, 's> {
         let known = std::mem::take(&mut self.problems);
         let (here, later): (Vec<_>, _) = known.into_iter().partition(|found| place.contains(&found.offset));
         self.problems = later;
-        here.into_iter().for_each(|found| self.blame(found.what));
+        for found in here {
+            self.blame(found.what);
+        }
     }
 
     /// Says what is wrong with the last span.
@@ -455,7 +459,9 @@ pub(crate) fn describe_tombstones(bytes: &[u8], each: &mut dyn FnMut(Span)) {
             if let [only] = deleted.as_slice() {
                 spans.note(format_args!("{}, sequence {}", Timestamp::from_ns(only.ts_ns), only.sequence));
             }
-            found.into_iter().for_each(|found| spans.blame(found.what));
+            if let Some(found) = found {
+                spans.blame(found.what);
+            }
         });
     } else {
         spans.leave_nothing(FRAMES_OF_NO_HEADER);

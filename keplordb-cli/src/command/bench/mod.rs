@@ -79,7 +79,7 @@ impl Bench {
         let measured = measure(dir.path(), self.events);
         let path = dir.path().to_owned();
         let removed = dir.close().with_context(|| format!("{} cannot be removed; remove it", path.display()));
-        if measured.as_ref().is_err_and(|error| error.is::<interrupt::Interrupted>()) {
+        if measured.as_ref().is_err_and(anyhow::Error::is::<interrupt::Interrupted>) {
             removed?;
             return Ok(Done::Interrupted);
         }

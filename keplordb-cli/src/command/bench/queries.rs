@@ -193,7 +193,9 @@ fn build(dir: &Path, events: u64, times: (i64, i64), progress: &mut Progress) ->
             interrupt::check()?;
             let stop = end.min(begin + BATCH_EVENTS);
             let batch: Vec<_> = (begin..stop).map(event).collect();
-            batch.iter().for_each(|event| right.add(event, times));
+            for event in &batch {
+                right.add(event, times);
+            }
             engine.append_batch(&batch)?;
             begin = stop;
         }

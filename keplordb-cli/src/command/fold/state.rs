@@ -256,7 +256,7 @@ fn newest<'f>(source: &Source, files: &[&'f StateFile]) -> Result<(&'f StateFile
         match source.reader.read_state(file).map_err(|error| source.explained(error))? {
             StateFound::Kept(kept) => return Ok((file, kept)),
             StateFound::Unusable(problem) => {
-                why = why.or(Some(format!("{}: {problem}", file.path.display())))
+                why = why.or(Some(format!("{}: {problem}", file.path.display())));
             }
             _ => {}
         }

@@ -13,7 +13,7 @@ use crate::output::{Output, note};
 use crate::sheet::Form;
 
 /// How long one wait may take. Whatever it is, an event ends it at once.
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_mins(1);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

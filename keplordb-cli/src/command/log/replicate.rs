@@ -11,7 +11,7 @@ use super::existing;
 use crate::output::{Output, counted};
 
 /// How long one wait may take. Whatever it is, an entry ends it at once.
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_mins(1);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Replicate {

@@ -59,7 +59,7 @@ impl Asked<'_> {
             let of = totals.of(name)?;
             match (of.min, of.max) {
                 (Some(min), Some(max)) if (min, max) != (0, 0) => {
-                    used.push(Sum { column: name.to_owned(), sum: of.sum, min, max, by_time: Vec::new() });
+                    used.push(Sum { column: name.to_owned(), total: of.sum, min, max, by_time: Vec::new() });
                 }
                 // What every table has and few use is not missed.
                 _ if name == METRIC || name == LATENCY_DETAIL => {}

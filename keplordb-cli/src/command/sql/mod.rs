@@ -92,14 +92,13 @@ impl Sql {
         let script = self.script(statement)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.context("threads for queries cannot be started")?;
-        let done = match script {
-            Some(script) => script.run(&session, &runtime, self.form, out),
-            None => {
-                let history = if self.no_history { None } else { prompt::history_path() };
-                Prompt { session: &session, tables: &tables, form: self.form, runtime: &runtime, out }
-                    .run(history)
-                    .map(|()| Done::Well)
-            }
+        let done = if let Some(script) = script {
+            script.run(&session, &runtime, self.form, out)
+        } else {
+            let history = if self.no_history { None } else { prompt::history_path() };
+            Prompt { session: &session, tables: &tables, form: self.form, runtime: &runtime, out }
+                .run(history)
+                .map(|()| Done::Well)
         };
         // What is still at work has nobody to tell.
         runtime.shutdown_background();
