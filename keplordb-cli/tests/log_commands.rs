@@ -62,7 +62,7 @@ fn log_of(entries: &[&[u8]]) -> (TempDir, PathBuf) {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path().join("bookings");
     let clock = Arc::new(ManualClock::default());
-    let duration = Duration::from_secs((4 * 24 - 1) * 3600);
+    let duration = Duration::from_hours(4 * 24 - 1);
     let options = Options { max_segment_duration: duration, clock: clock.clone(), ..Options::default() };
     let writer = Log::open_with(&dir, options).unwrap().writer().unwrap();
     let first: Timestamp = "2026-02-01T08:00:00Z".parse().unwrap();
