@@ -336,6 +336,69 @@ fn an_interrupted_import_goes_on() {
     );
 }
 
+/// A disk that is full: no file of the process may grow beyond a limit, which fails as a full disk does.
+#[cfg(unix)]
+#[test]
+fn an_import_that_finds_no_room_goes_on_when_there_is_some() {
+    const ROWS: u64 = 40_000;
+    let folder = Folder::new();
+    let mut text = "ts_ns,user\n".to_owned();
+    for row in 0..ROWS {
+        writeln!(text, "{row},u{}", row % 7).unwrap();
+    }
+    folder.write("a.csv", &text);
+    // In blocks of 512 bytes.
+    let limited = "trap '' XFSZ; ulimit -f 1024; exec \"$0\" import calls.db a.csv --batch-rows 1000";
+    let mut command = Command::new("sh");
+    command.args(["-c", limited, env!("CARGO_BIN_EXE_keplor")]).current_dir(folder.dir.path());
+    let error = refused(1, &command.output().unwrap());
+    assert!(error.contains("calls.db") && error.contains("File too large"), "{error}");
+    let kept = AnyReader::open(folder.path("calls.db")).unwrap().snapshot().live_rows();
+    assert!(0 < kept && kept < ROWS, "{kept}");
+
+    let json = folder.printed(&["import", "calls.db", "a.csv", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["rows"].as_u64().unwrap() + json["rows_before"].as_u64().unwrap(), ROWS);
+    assert_eq!(
+        folder.printed(&[
+            "sql",
+            "calls.db",
+            "SELECT count(*) AS n, count(DISTINCT ts_ns) AS times FROM calls",
+            "--csv"
+        ]),
+        format!("n,times\n{ROWS},{ROWS}\n")
+    );
+}
+
+/// Ctrl-C in the middle of an export leaves nothing under its target's name.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_export_leaves_no_target() {
+    const ROWS: i64 = 400_000;
+    let folder = Folder::new();
+    let store = folder.store("calls.db");
+    for first in (0..ROWS).step_by(10_000) {
+        let calls = (first..first + 10_000)
+            .map(|row| store.event(TEN + row).set("user", format!("user {row}")).unwrap());
+        store.append_batch(calls).unwrap();
+    }
+    store.close().unwrap();
+    let mut command = keplor(["export", "calls.db", "days", "--file-rows", "100"]);
+    command.current_dir(folder.dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let process = command.spawn().unwrap();
+    let begun = Instant::now();
+    // What is not whole yet has another name.
+    while folder.names() == ["calls.db"] {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap().success());
+    let error = refused(130, &process.wait_with_output().unwrap());
+    assert!(error.contains("nothing"), "{error}");
+    assert_eq!(folder.names(), ["calls.db"]);
+    assert!(folder.printed(&["export", "calls.db", "days"]).starts_with("400,000 rows in days: "));
+}
+
 #[test]
 fn export_writes_parquet_and_says_what() {
     let folder = Folder::with_calls();

@@ -552,14 +552,32 @@ fn help_fits_a_screen_and_long_help_has_examples() {
     let short = help(&["-h"]);
     assert!(short.lines().count() <= 40, "{short}");
     assert!(short.lines().all(|line| line.chars().count() <= 120), "{short}");
-    for line in
-        short.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty())
-    {
-        let command = line.split_whitespace().next().unwrap();
-        if ["help", "log", "fold"].contains(&command) {
-            continue;
+    let commands = |help: &str| -> Vec<String> {
+        let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+        let lines = lines.take_while(|line| !line.is_empty());
+        let names = lines.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+        names.map(str::to_owned).collect()
+    };
+    let all = commands(&short);
+    assert!(
+        ["init", "log", "fold", "man"].iter().all(|command| all.iter().any(|name| name == command)),
+        "{all:?}"
+    );
+    for command in &all {
+        let parts = commands(&help(&[command, "-h"]));
+        let parts = if parts.is_empty() {
+            vec![vec![command.as_str()]]
+        } else {
+            parts.iter().map(|part| vec![command, part.as_str()]).collect()
+        };
+        for command in parts {
+            let short = help(&[&command[..], &["-h"]].concat());
+            assert!(short.lines().count() <= 50, "{short}");
+            let long = help(&[&command[..], &["--help"]].concat());
+            assert!(
+                long.contains("Example") && long.contains(&format!("  keplor {}", command.join(" "))),
+                "{command:?}: {long}"
+            );
         }
-        let long = help(&[command, "--help"]);
-        assert!(long.contains("Example"), "{command}: {long}");
     }
 }

@@ -19,6 +19,13 @@ const BATCH_BYTES: usize = 8 << 20;
 const INPUT_BYTES: usize = 1 << 20;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  printf 'deposit 5\\nwithdraw 2\\n' | keplor log append bank
+  my-service 2>&1 | keplor log append service --sync every
+  keplor log append photos --file a.jpg --file b.jpg
+
+Each line is an entry, and gets the time at which it came.")]
 pub(crate) struct Append {
     /// The log's directory; it is made if it is missing
     dir: PathBuf,

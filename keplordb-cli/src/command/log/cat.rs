@@ -11,6 +11,12 @@ use crate::output::Output;
 use crate::parse;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  keplor log cat bank --from 2026-02-21T10:00:00Z --to 2026-02-21T11:00:00Z
+  keplor log cat bank --last 20 --json
+
+A program may be writing to the log meanwhile.")]
 pub(crate) struct Cat {
     /// The log's directory
     dir: PathBuf,

@@ -12,6 +12,10 @@ use crate::output::{Output, counted};
 use crate::parse;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  keplor log compact bank --max-age 90d --dry-run
+  keplor log compact bank --max-age 90d --max-bytes 10GiB")]
 #[command(group = clap::ArgGroup::new("limit").required(true).multiple(true))]
 pub(crate) struct Compact {
     /// The log's directory; a writer may be at work in it

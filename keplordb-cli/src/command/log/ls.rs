@@ -10,6 +10,11 @@ use super::existing;
 use crate::output::{Output, count};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  keplor log ls bank --json
+
+A program may be writing to the log meanwhile.")]
 pub(crate) struct Ls {
     /// The log's directory
     dir: PathBuf,

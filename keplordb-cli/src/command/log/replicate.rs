@@ -14,6 +14,10 @@ use crate::output::{Output, counted};
 const WAIT: Duration = Duration::from_mins(1);
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  keplor log replicate bank /mnt/backup/bank
+  keplor log replicate bank /mnt/backup/bank --follow --json")]
 pub(crate) struct Replicate {
     /// The log's directory
     source: PathBuf,

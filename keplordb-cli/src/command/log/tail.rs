@@ -15,6 +15,12 @@ use crate::output::{Output, note};
 const WAIT: Duration = Duration::from_mins(1);
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  keplor log tail bank -n 20
+  keplor log tail bank -f --json
+
+A program may be writing to the log meanwhile.")]
 pub(crate) struct Tail {
     /// The log's directory
     dir: PathBuf,

@@ -10,6 +10,11 @@ use super::{existing, span};
 use crate::output::{Output, counted};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  keplor log verify bank --json
+
+Nothing is changed. A log that is damaged is exit status 1.")]
 pub(crate) struct Verify {
     /// The log's directory; a writer may be at work in it
     dir: PathBuf,
