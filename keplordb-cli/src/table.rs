@@ -1,10 +1,11 @@
 //! The table of a directory, to read beside a writer or to write; and its columns as they are printed.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use keplordb::DbError;
 use keplordb::any::{AnyReader, AnyRowView, AnyStore, Column, Kind, Value};
+use keplordb::{DbError, EngineConfig, Options};
 
 use crate::sheet::{Cell, Heading};
 
@@ -23,6 +24,14 @@ pub(crate) fn reader(dir: &Path) -> Result<AnyReader> {
 pub(crate) fn store(dir: &Path) -> Result<AnyStore> {
     check(dir)?;
     AnyStore::open(dir).map_err(|error| explained(dir, error))
+}
+
+/// Opens a table to replace files of it. They go when the command ends, which is sooner than the time that the engine leaves them
+/// for plain copies of the directory: no later command may come that would take them away.
+pub(crate) fn store_to_replace(dir: &Path) -> Result<AnyStore> {
+    check(dir)?;
+    let options = Options::default().unlink_grace(Duration::ZERO);
+    AnyStore::open_with(EngineConfig::in_dir(dir), options).map_err(|error| explained(dir, error))
 }
 
 /// A directory that is missing is a slip: nothing is made in its place.

@@ -68,8 +68,9 @@ fn constants(source: &str) -> Vec<String> {
             ["pub(crate) ", "pub(super) ", "pub "].into_iter().find_map(|seen| line.strip_prefix(seen));
         let item = item.unwrap_or(line);
         if let Some(constant) = item.strip_prefix("const ").filter(|constant| !constant.starts_with("fn ")) {
-            // A list of many lines repeats what has a name of its own.
-            found.extend(constant.strip_suffix(';').map(str::to_owned));
+            // A list of many lines repeats what has a name of its own; a sentence is for people.
+            let is_sentence = constant.split_once('"').is_some_and(|(_, text)| text.contains(' '));
+            found.extend(constant.strip_suffix(';').filter(|_| !is_sentence).map(str::to_owned));
         } else if let Some(head) = item.strip_prefix("enum ") {
             of_enum = head.split([' ', '<']).next().unwrap_or_default();
         } else if let Some((name, number)) = item.strip_suffix(',').and_then(|tag| tag.split_once(" = "))
@@ -106,7 +107,7 @@ fn the_documented_constants_are_those_of_the_sources() {
 
 #[test]
 fn constants_and_tags_are_found_and_tests_are_not() {
-    let source = "pub(crate) const A: u32 = 1 << 4;\nconst B: Magic = Magic(*b\"x\");\npub const C: u8 = 2; // why\n\
+    let source = "pub(crate) const A: u32 = 1 << 4;\nconst B: Magic = Magic(*b\"x\");\npub const C: u8 = 2; // why\nconst E: &str = \"a sentence\";\n\
                   const fn f() {}\npub enum Kind {\n    One = 1,\n    let x = 3;\n}\n#[cfg(test)]\nmod tests {\n    const D: u8 = 3;\n";
     let wanted = ["A: u32 = 1 << 4", "B: Magic = Magic(*b\"x\")", "C: u8 = 2", "Kind::One = 1"];
     assert_eq!(constants(source), wanted);

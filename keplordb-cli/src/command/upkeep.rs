@@ -63,7 +63,7 @@ pub(crate) struct Checkpoint {
 
 impl Gc {
     pub(super) fn run(self, out: &mut Output) -> Result<Done> {
-        let store = table::store(&self.dir)?;
+        let store = table::store_to_replace(&self.dir)?;
         let waiting = Waiting::begin("dropping");
         let dropped = store.gc(self.before.as_ns())?;
         store.close()?;
@@ -88,7 +88,7 @@ impl Gc {
 
 impl Compact {
     pub(super) fn run(self, out: &mut Output) -> Result<Done> {
-        let store = table::store(&self.dir)?;
+        let store = table::store_to_replace(&self.dir)?;
         let waiting = Waiting::begin("compacting");
         let done = store.compact(self.rows.map_or(Budget::UNLIMITED, Budget::rows))?;
         store.close()?;

@@ -123,20 +123,22 @@ impl Import {
             "--delimiter, --quote and --columns are for CSV, and {} is none",
             self.file.display()
         );
-        let store = table::store(&self.dir)?;
-        let imported = self.import(&store, format);
-        let closed = store.close();
-        let imported = match imported {
+        let store = table::store_to_replace(&self.dir)?;
+        let imported = match self.import(&store, format) {
             Ok(imported) => imported,
             Err(error) => {
+                let closed = store.close();
                 let Some(interrupted) = interruption(&error) else { return Err(told(error)) };
                 note(&interrupted);
                 closed?;
                 return Ok(Done::Interrupted);
             }
         };
-        closed?;
+        // What stays in the log is read by everyone who opens the table, and takes several times the bytes.
+        let flushed = if imported.rows > imported.rows_before { store.flush().map(drop) } else { Ok(()) };
+        let closed = store.close();
         self.tell(&imported, out)?;
+        flushed.and(closed)?;
         Ok(if imported.rejected > 0 { Done::Rejected } else { Done::Well })
     }
 
