@@ -474,6 +474,8 @@ fn upkeep_says_what_it_did() {
     );
     let dropped = json_lines(&printed("gc", &dir, &["--before", "2026-03-01", "--json"]));
     assert_eq!((&dropped[0]["segments"], &dropped[0]["events"]), (&Json::from(1), &Json::from(3)));
+    // Its file is gone too, and not only once another command comes.
+    assert_eq!(fs::read_dir(dir.join("segments")).unwrap().count(), 0);
     assert_eq!(printed("count", &dir, &["--csv"]), "events\n0\n");
 }
 
