@@ -11,6 +11,7 @@ use keplordb_log::frame::{self, End, HEADER_BYTES};
 use roaring::RoaringTreemap;
 
 use super::Core;
+use super::orphan::{ORPHANED, Orphans};
 use super::report::TornTail;
 use crate::config::Options;
 use crate::error::{DbError, Result};
@@ -110,6 +111,14 @@ pub fn verify_dir(dir: impl AsRef<Path>, options: &Options, depth: Depth) -> Res
     let (scope, problems) = Scope::of_directory(&directory)?;
     let mut verifier = Verifier::new(&directory, depth, &still_counts);
     verifier.report = VerifyReport { problems, engine_at_work, ..VerifyReport::default() };
+    // Beside an engine that may just have written one, also if it began meanwhile, an unlisted segment is none.
+    if !engine_at_work && !scope.orphans.is_empty() {
+        let still = Scope::of_directory(&directory)?.0.orphans;
+        let is_alone = !directory.is_locked()?;
+        for number in scope.orphans.iter().filter(|number| is_alone && still.contains(number)) {
+            verifier.say(&directory.segment(*number), 0, ORPHANED);
+        }
+    }
     Ok(verifier.run(&scope))
 }
 
@@ -149,6 +158,7 @@ impl Core {
                 .map(|(number, end)| LogScope { number, covered: end, end: Some(end), is_listed: true })
                 .into_iter()
                 .collect(),
+            orphans: Vec::new(),
         };
         let problem = match stored {
             Ok(stored) if stored.segments == scope.segments || directory_is_poisoned(&self.wal.directory) => {
@@ -180,6 +190,8 @@ struct Scope {
     wals: Vec<LogScope>,
     /// Several where it is unknown which one counts.
     tombstones: Vec<LogScope>,
+    /// Whole segments that the manifest should list.
+    orphans: Vec<u64>,
 }
 
 /// A log and how far it is known to be written.
@@ -205,6 +217,7 @@ impl Scope {
                 segments: vec![],
                 wals: vec![],
                 tombstones: vec![],
+                orphans: vec![],
             };
             return Ok((nothing, Vec::new()));
         }
@@ -220,6 +233,8 @@ impl Scope {
     }
 
     fn of_manifest(directory: &Directory, listing: &Listing, manifest: Manifest) -> Self {
+        // One that cannot be read is no part of the table, nor known to be missing in it.
+        let orphans = Orphans::find(directory, listing, &manifest).unwrap_or_default();
         let log = |number, covered, is_listed| LogScope { number, covered, end: None, is_listed };
         let listed = manifest.wals.iter().map(|listed| log(listed.generation, listed.synced_bytes, true));
         let newer = listing.wals.iter().filter(|(generation, _)| *generation >= manifest.next_generation);
@@ -234,6 +249,7 @@ impl Scope {
                 .collect(),
             segments: manifest.segments,
             schema: Some(manifest.schema),
+            orphans: orphans.segments.into_iter().map(|(number, _)| number).collect(),
         }
     }
 
@@ -264,6 +280,7 @@ impl Scope {
                 .iter()
                 .map(|number| LogScope { number: *number, covered: 0, end: None, is_listed: true })
                 .collect(),
+            orphans: Vec::new(),
         }
     }
 
@@ -822,6 +839,25 @@ mod tests {
             ]
         );
         assert_eq!(findings(&disk, Depth::Quick), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_segment_that_the_manifest_should_list_is_found_when_nobody_may_just_have_written_it() {
+        let disk = store();
+        let db = open(&disk);
+        let sound = read_all(disk.as_ref(), &directory(&disk).segment(2), u64::MAX).unwrap();
+        let younger = with_header(&sound, |header| header.generations = vec![999]);
+        let path = directory(&disk).segment(77);
+        disk.create(&path).unwrap().write_at(&younger, 0).unwrap();
+        for depth in [Depth::Quick, Depth::Full] {
+            let report = verify(&disk, depth);
+            assert!(report.is_clean() && report.engine_at_work, "{report:?}");
+            assert!(db.verify(depth).is_clean());
+        }
+        drop(db);
+        for depth in [Depth::Quick, Depth::Full] {
+            assert_eq!(findings(&disk, depth), [format!("{} 0: {ORPHANED}", path.display())]);
+        }
     }
 
     #[test]
