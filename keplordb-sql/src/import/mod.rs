@@ -63,6 +63,7 @@ mod json;
 mod mapping;
 mod number;
 mod object;
+mod reader;
 mod reading;
 mod rejects;
 mod rows;
@@ -224,7 +225,7 @@ impl<'a> Import<'a> {
         self
     }
 
-    /// Asks a function before every batch whether the import is to stop; it then ends with
+    /// Asks a function before every batch whether the import is to stop; it then ends, when the batch that is being read is read, with
     /// [`Interrupted`](ImportError::Interrupted), within [`Stopped`](ImportError::Stopped) where rows are in the table. They stay there, and
     /// the same import run again goes on behind them.
     ///
@@ -272,8 +273,8 @@ impl<'a> Import<'a> {
 
     /// Imports the rows that are not in the table yet, in the order of the source; all are on disk on return.
     ///
-    /// Cost: one thread, two syncs a batch, three with rejected rows; the memory of a batch, and of Parquet that of the pages from
-    /// which it is decoded.
+    /// Cost: this thread and one more, which reads the next batch while one is appended; two syncs a batch, three with rejected rows;
+    /// the memory of two batches, and of Parquet that of the pages from which they are decoded.
     ///
     /// # Errors
     /// Any [`ImportError`]. [`Stopped`](ImportError::Stopped), when rows of the source are in the table, says how many.

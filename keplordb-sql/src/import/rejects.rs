@@ -31,6 +31,11 @@ impl Rejection {
         let text = String::from_utf8_lossy(&text[..text.len().min(TEXT_BYTES)]).into_owned();
         Self { line, column: column.to_owned(), reason, text }
     }
+
+    /// What it takes in memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.column.len() + self.reason.len() + self.text.len()
+    }
 }
 
 /// The side file; it is made when the first row is rejected.

@@ -20,7 +20,7 @@ use parquet::file::writer::SerializedFileWriter;
 use tempfile::TempDir;
 
 use super::columnar::ParquetReading;
-use super::mapping::Binding;
+use super::mapping::{Binding, Row};
 use super::reading::{Context, Outcome, Reading as _};
 
 use super::*;
@@ -705,10 +705,10 @@ fn heavy_texts_of_parquet_come_in_with_bounded_memory() {
         let binding = Binding::new(&mapping, &store).unwrap();
         let context = Context { path: &path, binding: &binding, hash: 0 };
         let mut reading = ParquetReading::open(&path, &binding, None).unwrap();
-        let mut taken = 0;
-        while let Some(outcome) = reading.next(&store, &context).unwrap() {
-            let Outcome::Row(row) = outcome else { panic!("row {taken} is rejected") };
-            assert!(row.bytes > note_bytes);
+        let (mut taken, mut row) = (0, Row::new(&store));
+        while let Some(outcome) = reading.next(&context, &mut row).unwrap() {
+            let Outcome::Taken = outcome else { panic!("row {taken} is rejected") };
+            assert!(row.event.bytes() > note_bytes);
             assert!(reading.memory_bytes() < 24 << 20, "{} bytes", reading.memory_bytes());
             taken += 1;
         }
@@ -739,7 +739,7 @@ fn damaged_pages_of_any_encoding_are_errors() {
     let store = open(&dir);
     let binding = Binding::new(&mapping, &store).unwrap();
     let context = Context { path: &path, binding: &binding, hash: 0 };
-    let mut panics = 0;
+    let (mut panics, mut row) = (0, Row::new(&store));
     for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
         let properties = WriterProperties::builder()
             .set_writer_version(version)
@@ -758,7 +758,7 @@ fn damaged_pages_of_any_encoding_are_errors() {
                 fs::write(&path, damaged).unwrap();
                 let Ok(mut reading) = ParquetReading::open(&path, &binding, None) else { continue };
                 loop {
-                    match reading.next(&store, &context) {
+                    match reading.next(&context, &mut row) {
                         Ok(Some(_)) => {}
                         Ok(None) => break,
                         Err(error) => {
@@ -920,6 +920,77 @@ fn random_tables_come_back_from_csv_and_json_lines() {
 
 /// Asked to stop before its n-th batch, for all n, an import has the batches before it, writes nothing of that one, and goes on behind
 /// them.
+/// Damage behind what came in already: that stays, and the mended source goes on behind it.
+#[test]
+fn an_error_behind_whole_batches_says_how_many_rows_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    // What tells sources apart is of the first and the last 64 KiB; the damage is where neither is.
+    let frame = |rows: std::ops::Range<u64>| {
+        let hash = |row: u64, part: u64| xxhash_rust::xxh3::xxh3_64_with_seed(&row.to_le_bytes(), part);
+        let line = |row| format!("{row},{:x}{:x}{:x}\n", hash(row, 0), hash(row, 1), hash(row, 2));
+        zstd::encode_all(rows.map(line).collect::<String>().as_bytes(), 1).unwrap()
+    };
+    let (first, second) = (frame(0..4500), frame(4500..9000));
+    assert!(first.len().min(second.len()) > 64 << 10);
+    let mut whole = zstd::encode_all(&b"at,user\n"[..], 1).unwrap();
+    whole.extend(&first);
+    let mut damaged = [&whole[..], &second].concat();
+    damaged[whole.len()] ^= 1;
+    whole.extend(&second);
+
+    let store = open(&dir);
+    let path = write(&dir, "calls.csv.zst", damaged);
+    let mapping = || Mapping::new().time("at", TimeFormat::Seconds).column("user", "user");
+    let import = || Import::csv(&store, &path, mapping()).batch_rows(1000);
+    let error = import().run().unwrap_err();
+    assert!(matches!(error, ImportError::Stopped { rows: 4000, .. }), "{error}");
+    assert_eq!(store.query().totals().unwrap().event_count, 4000);
+    fs::write(&path, whole).unwrap();
+    let imported = import().run().unwrap();
+    assert_eq!((imported.rows, imported.rows_before, imported.rejected), (9000, 4000, 0));
+    let times = rows(&store).into_iter().map(|row| row[0].clone());
+    assert!(times.eq((0..9000_i64).map(|second| (second * 1_000_000_000).to_string())));
+}
+
+/// The one event in which rows are made has nothing of the row before, nor of one that was refused.
+#[test]
+fn rows_have_nothing_of_those_before_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "at,id,user,note\n1,a,alice,first\n2,,,\nx,b,bob,second\n3,,carol,\n4,c,,last\n";
+    let path = write(&dir, "calls.csv", text);
+    let mapping = Mapping::new().time("at", TimeFormat::Seconds).column("id", "id").column("user", "user");
+    let store = open(&dir);
+    Import::csv(&store, &path, mapping.clone().column("note", "note")).run().unwrap();
+    let shown = |row: &AnyRow| ["user", "note"].map(|column| row.text(column).unwrap().to_owned());
+    let found = store.query().oldest_first().rows().unwrap();
+    let wanted = [["alice", "first"], ["", ""], ["carol", ""], ["", "last"]];
+    assert_eq!(found.iter().map(shown).collect::<Vec<_>>(), wanted);
+    let ids: Vec<_> = found.iter().map(|row| row.text("id").unwrap()).collect();
+    assert!(ids[0] == "a" && ids[1].ends_with("-3") && ids[2].ends_with("-5") && ids[3] == "c", "{ids:?}");
+
+    let batch = RecordBatch::try_from_iter([
+        ("at", Arc::new(Int64Array::from(vec![10, 11])) as ArrayRef),
+        ("id", Arc::new(StringArray::from(vec![Some("d"), None]))),
+        ("user", Arc::new(StringArray::from(vec![Some("dave"), None]))),
+    ]);
+    append_record_batch(&store, &batch.unwrap(), &mapping).unwrap();
+    let newest = store.query().newest_first().limit(1).rows().unwrap();
+    assert_eq!((newest[0].text("user").unwrap(), newest[0].text("id").unwrap().len()), ("", 26));
+}
+
+#[test]
+fn a_panic_of_who_is_told_of_progress_ends_the_import() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(&dir, "calls.csv", "at\n1\n2\n3\n4\n");
+    let store = open(&dir);
+    let import = || Import::csv(&store, &path, Mapping::new().time("at", TimeFormat::Seconds)).batch_rows(1);
+    let run = || import().on_progress(|_| panic!("on purpose")).run();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_err();
+    assert_eq!(panicked.downcast_ref::<&str>(), Some(&"on purpose"));
+    assert_eq!(import().run().unwrap().rows, 4);
+    assert_eq!(store.query().totals().unwrap().event_count, 4);
+}
+
 #[test]
 fn an_import_that_is_asked_to_stop_has_whole_batches_and_goes_on() {
     let mut text = HEADER.to_owned();
