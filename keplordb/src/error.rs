@@ -46,7 +46,7 @@ pub enum DbError {
         differences: String,
     },
     /// Bytes that were once synced no longer have their checksum, or contradict each other.
-    #[error("{file} is damaged at byte {offset}: {what}; restore the file from a copy")]
+    #[error("{file} is damaged at byte {offset}: {what}; {}", restored(file))]
     Corrupt {
         /// The file.
         file: PathBuf,
@@ -65,7 +65,7 @@ pub enum DbError {
         file: PathBuf,
     },
     /// A file is shorter than what is known to have been synced.
-    #[error("{file} has {found_bytes} of at least {expected_bytes} bytes; restore the file from a copy")]
+    #[error("{file} has {found_bytes} of at least {expected_bytes} bytes; {}", restored(file))]
     Truncated {
         /// The file.
         file: PathBuf,
@@ -171,6 +171,16 @@ fn found_again(file: &Path) -> &'static str {
     }
 }
 
+/// What to do about a damaged file. An older copy of a manifest would not know of the newer segments.
+fn restored(file: &Path) -> &'static str {
+    if file.file_name().is_some_and(|name| name == "MANIFEST") {
+        "open the directory with an engine, with Quarantine (`keplor repair`) to keep this file, which makes it anew from the segments \
+         and logs; an older copy of it may not know them all"
+    } else {
+        "restore the file from a copy"
+    }
+}
+
 fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another engine".to_owned(), |pid| format!("process {pid}"))
 }
@@ -239,6 +249,12 @@ mod tests {
             damaged.to_string(),
             "events/wal/0000000000000001.kwal is damaged at byte 64: the frame's checksum does not hold; restore the \
              file from a copy"
+        );
+        let manifest = DbError::corrupt(Path::new("events/MANIFEST"), 30, "the checksum does not hold");
+        assert_eq!(
+            manifest.to_string(),
+            "events/MANIFEST is damaged at byte 30: the checksum does not hold; open the directory with an engine, with Quarantine \
+             (`keplor repair`) to keep this file, which makes it anew from the segments and logs; an older copy of it may not know them all"
         );
         let newer = DbError::TooNew { file: "events/MANIFEST".into(), found: 3, max: 1 };
         assert_eq!(

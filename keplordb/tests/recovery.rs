@@ -13,8 +13,8 @@ use std::time::Duration;
 use keplordb::disk::sim::{Fault, FaultKind};
 use keplordb::disk::{Disk, MemoryDisk, RealDisk, SimDisk};
 use keplordb::{
-    DbError, Engine, EngineConfig, LogEvent, OpenReport, Options, QueryFilter, Schema, Store, Sync,
-    TableSchema,
+    Budget, DbError, Depth, Engine, EngineConfig, LogEvent, OnCorruption, OpenReport, Options, QueryFilter,
+    Schema, Store, Sync, TableSchema, verify_dir,
 };
 use naive::crowded::CrowdedDisk;
 use naive::files::{Files, disk_of, files_of, only, put};
@@ -460,6 +460,7 @@ fn a_kill_at_any_moment_of_a_rotation_loses_and_doubles_nothing() {
             [Arc::clone(moment), Arc::new(moment.power_cut(0)), Arc::new(moment.power_cut(number as u64))]
         {
             let first = open_on(&disk).unwrap_or_else(|error| panic!("moment {number}: {error}"));
+            assert!(first.open_report().quarantined.is_empty(), "moment {number}");
             assert_eq!(answers(&first), expected, "moment {number}");
             drop(first);
             assert_eq!(answers(&open_on(&disk).unwrap()), expected, "moment {number}, again");
@@ -587,8 +588,8 @@ fn leftovers_of_a_crash_are_removed_and_strange_files_are_left_alone() {
         "events/tombstones.0000000000000001.tmp",
         "events/wal/00000000000000ff.kwal.tmp",
         "events/segments/00000000000000ff.kseg.tmp",
-        // Never listed: its publish did not happen.
-        "events/segments/00000000000000fe.kseg",
+        // Replaced so long ago that the manifest lists it no more.
+        "events/segments/0000000000000000.kseg",
     ];
     let foreign = ["events/README", "events/segments/notes.txt", "events/wal/1.kwal"];
     for path in ours.iter().chain(&foreign) {
@@ -602,6 +603,268 @@ fn leftovers_of_a_crash_are_removed_and_strange_files_are_left_alone() {
     let left = files_of(disk.as_ref(), Path::new(DIR));
     assert!(ours.iter().all(|path| !left.contains_key(Path::new(path))), "{:?}", left.keys());
     assert!(foreign.iter().all(|path| left.contains_key(Path::new(path))), "{:?}", left.keys());
+}
+
+/// A table of two segments beside the manifest of when it had one. A row of each was deleted after that.
+fn with_an_older_manifest() -> Files {
+    let disk = Arc::new(MemoryDisk::default());
+    let append_ten = |name: &str| {
+        let db = open_on(&disk).unwrap();
+        for number in 0..10 {
+            db.append(&event(&format!("{name}{number}"), number)).unwrap();
+        }
+        db.flush().unwrap();
+        db
+    };
+    append_ten("a").close().unwrap();
+    let older = files_of(disk.as_ref(), Path::new(DIR))[Path::new("events/MANIFEST")].clone();
+    let db = append_ten("b");
+    assert_eq!(db.delete_events(&["a3", "b3"]).unwrap(), 2);
+    db.close().unwrap();
+    let mut files = files_of(disk.as_ref(), Path::new(DIR));
+    files.insert("events/MANIFEST".into(), older);
+    files
+}
+
+#[test]
+fn a_segment_that_an_older_manifest_does_not_know_is_set_aside_and_comes_back() {
+    let second = PathBuf::from("events/segments/0000000000000002.kseg");
+    let quarantine = Path::new("events/quarantine");
+    let files = with_an_older_manifest();
+    let verify = |disk: &Arc<MemoryDisk>, depth| {
+        verify_dir(DIR, &Options::default().disk(disk.clone()), depth).unwrap().problems
+    };
+    for depth in [Depth::Quick, Depth::Full] {
+        let problems = verify(&disk_of(&files), depth);
+        assert_eq!((problems.len(), &problems[0].file, problems[0].offset), (2, &second, 0), "{problems:?}");
+        assert_eq!(problems[1].file, Path::new(DIR).join(TOMBSTONES));
+        assert!(problems[0].what.contains("take MANIFEST away and open with Quarantine"), "{problems:?}");
+    }
+    let open = |disk: &Arc<MemoryDisk>, on_corruption| {
+        let options = Options::default().disk(disk.clone()).unlink_grace(Duration::ZERO);
+        Db::open_with(config(), options.on_corruption(on_corruption)).unwrap()
+    };
+    let named = |db: &Db| {
+        let mut ids = ids(db);
+        ids.sort();
+        ids
+    };
+    let ten = |name: &str| (0..10).map(|number| format!("{name}{number}")).collect::<Vec<_>>();
+    for (on_corruption, is_written_on) in
+        [OnCorruption::Fail, OnCorruption::Quarantine].into_iter().flat_map(|one| [(one, false), (one, true)])
+    {
+        let disk = disk_of(&files);
+        let db = open(&disk, on_corruption);
+        assert_eq!(named(&db), ten("a"));
+        let report = db.open_report().clone();
+        assert_eq!((report.leftovers_removed, report.quarantined.len()), (0, 2), "{report:?}");
+        let aside = report.quarantined.iter().find(|aside| aside.file == second).unwrap();
+        assert!(aside.what.contains("move the file back to where it was, take MANIFEST away"), "{aside:?}");
+        assert_eq!((aside.rows_lost, aside.ts_ns.clone()), (Some(10), Some(0..=9)));
+        for aside in &report.quarantined {
+            let kept = &files_of(disk.as_ref(), quarantine)[aside.moved_to.as_ref().unwrap()];
+            assert_eq!(kept, &files[&aside.file]);
+        }
+        drop(db);
+        for depth in [Depth::Quick, Depth::Full] {
+            assert_eq!(verify(&disk, depth), []);
+        }
+        // What is written in between gets no number that is in use in the quarantine.
+        let db = open(&disk, on_corruption);
+        assert!(db.open_report().quarantined.is_empty());
+        let mut expected = [ten("a"), ten("b")].concat();
+        expected.retain(|id| id != "a3" && id != "b3");
+        if is_written_on {
+            db.append(&event("c", 5)).unwrap();
+            db.flush().unwrap();
+            db.append(&event("d", 6)).unwrap();
+            expected.extend(["c".to_owned(), "d".to_owned()]);
+        }
+        db.close().unwrap();
+
+        // The advice, to the letter.
+        for aside in &report.quarantined {
+            disk.rename(aside.moved_to.as_ref().unwrap(), &aside.file).unwrap();
+        }
+        disk.remove(Path::new("events/MANIFEST")).unwrap();
+        let db = open(&disk, OnCorruption::Quarantine);
+        assert_eq!(named(&db), expected);
+        assert!(db.open_report().quarantined.is_empty());
+        db.close().unwrap();
+        assert_eq!(verify(&disk, Depth::Full), []);
+    }
+}
+
+/// Opens, and sets damage aside.
+fn repair(disk: &Arc<MemoryDisk>) -> Result<Db, DbError> {
+    let options = Options::default().disk(disk.clone()).unlink_grace(Duration::ZERO);
+    Db::open_with(config(), options.on_corruption(OnCorruption::Quarantine))
+}
+
+/// Does what the report of files that were set aside says: moves them back, takes the manifest away, and opens.
+fn put_back(disk: &Arc<MemoryDisk>, report: &OpenReport) -> Db {
+    for aside in &report.quarantined {
+        let Some(moved_to) = &aside.moved_to else { continue };
+        assert_eq!(disk.bytes(&aside.file).unwrap(), None, "the name was given again: {aside:?}");
+        disk.rename(moved_to, &aside.file).unwrap();
+    }
+    disk.remove(Path::new("events/MANIFEST")).unwrap();
+    let db = repair(disk).unwrap();
+    assert!(db.open_report().quarantined.is_empty());
+    db
+}
+
+fn sorted_ids(db: &Db) -> Vec<String> {
+    let mut ids = ids(db);
+    ids.sort();
+    ids
+}
+
+fn problems(disk: &Arc<MemoryDisk>) -> Vec<keplordb::Problem> {
+    verify_dir(DIR, &Options::default().disk(disk.clone()), Depth::Full).unwrap().problems
+}
+
+/// Writes rows, deletes half of them, purges them and their tombstones, and deletes one more.
+fn write_delete_and_purge(db: &Db, name: &str) {
+    for number in 0..10 {
+        db.append(&event(&format!("{name}{number}"), number)).unwrap();
+    }
+    db.flush().unwrap();
+    let half: Vec<String> = (0..5).map(|number| format!("{name}{number}")).collect();
+    assert_eq!(db.delete_events(&half.iter().map(String::as_str).collect::<Vec<_>>()).unwrap(), 5);
+    let compacted = db.compact(Budget::UNLIMITED).unwrap();
+    assert_eq!((compacted.rows_purged, compacted.tombstones_purged), (5, 5), "{compacted:?}");
+    assert!(db.delete_event(&format!("{name}9")).unwrap());
+}
+
+#[test]
+fn what_an_older_manifest_does_not_know_comes_back_beside_what_was_written_meanwhile() {
+    let disk = Arc::new(MemoryDisk::default());
+    let db = open_on(&disk).unwrap();
+    for number in 0..10 {
+        db.append(&event(&format!("a{number}"), number)).unwrap();
+    }
+    db.flush().unwrap();
+    assert!(db.delete_event("a3").unwrap());
+    db.close().unwrap();
+    let older = files_of(disk.as_ref(), Path::new(DIR))[Path::new("events/MANIFEST")].clone();
+    let db = open_on(&disk).unwrap();
+    write_delete_and_purge(&db, "b");
+    db.close().unwrap();
+    put(disk.as_ref(), Path::new("events/MANIFEST"), &older);
+
+    let before = files_of(disk.as_ref(), Path::new(DIR));
+    let refused = open_on(&disk);
+    assert!(matches!(refused, Err(DbError::Missing { file }) if file.ends_with(TOMBSTONES)));
+    assert_eq!(files_of(disk.as_ref(), Path::new(DIR)), before);
+    let db = repair(&disk).unwrap();
+    let report = db.open_report().clone();
+    let moved: Vec<_> = report.quarantined.iter().filter(|aside| aside.moved_to.is_some()).collect();
+    assert_eq!((moved.len(), report.quarantined.len()), (2, 3), "{report:?}");
+    assert_eq!(sorted_ids(&db), (0..10).map(|number| format!("a{number}")).collect::<Vec<_>>());
+    write_delete_and_purge(&db, "c");
+    db.close().unwrap();
+
+    let db = put_back(&disk, &report);
+    let expected = [
+        "a0", "a1", "a2", "a4", "a5", "a6", "a7", "a8", "a9", "b5", "b6", "b7", "b8", "c5", "c6", "c7", "c8",
+    ];
+    assert_eq!(sorted_ids(&db), expected);
+    db.close().unwrap();
+    // Nor is a sequence there twice.
+    assert_eq!(problems(&disk), []);
+    assert_eq!(sorted_ids(&open_on(&disk).unwrap()), expected);
+}
+
+#[test]
+fn deletes_that_an_older_manifest_does_not_know_are_set_aside() {
+    let disk = Arc::new(MemoryDisk::default());
+    let db = open_on(&disk).unwrap();
+    for id in ["a", "b"] {
+        db.append(&event(id, 1)).unwrap();
+    }
+    db.flush().unwrap();
+    let older = files_of(disk.as_ref(), Path::new(DIR))[Path::new("events/MANIFEST")].clone();
+    assert!(db.delete_event("a").unwrap());
+    db.close().unwrap();
+    put(disk.as_ref(), Path::new("events/MANIFEST"), &older);
+    let [problem] = &problems(&disk)[..] else { panic!("{:?}", problems(&disk)) };
+    assert!(
+        problem.file.ends_with(TOMBSTONES) && problem.what.contains("what that says is deleted may be back")
+    );
+    let db = open_on(&disk).unwrap();
+    let report = db.open_report().clone();
+    assert_eq!((report.quarantined.len(), sorted_ids(&db)), (1, vec!["a".to_owned(), "b".to_owned()]));
+    assert!(db.delete_event("b").unwrap());
+    db.close().unwrap();
+    assert_eq!(sorted_ids(&put_back(&disk, &report)), [""; 0]);
+}
+
+#[test]
+fn a_damaged_segment_that_an_older_manifest_does_not_know_is_kept() {
+    let mut files = with_an_older_manifest();
+    let second = PathBuf::from("events/segments/0000000000000002.kseg");
+    files.get_mut(&second).unwrap()[40] ^= 1;
+    let disk = disk_of(&files);
+    assert_eq!(problems(&disk)[0].file, second);
+    let report = open_on(&disk).unwrap().open_report().clone();
+    let aside = report.quarantined.iter().find(|aside| aside.file == second).unwrap();
+    assert!(aside.what.contains("its header is damaged") && aside.rows_lost.is_none(), "{aside:?}");
+    let kept = files_of(disk.as_ref(), Path::new("events/quarantine"));
+    assert_eq!(kept[aside.moved_to.as_ref().unwrap()], files[&second]);
+}
+
+#[test]
+fn a_file_that_the_manifest_does_not_list_and_that_cannot_be_read_fails_the_open() {
+    let (files, expected) = closed();
+    for unlisted in ["events/segments/0000000000000000.kseg", "events/segments/00000000000000fe.kseg"] {
+        let disk = disk_of(&files);
+        // Reading a directory as a file is an error of the operating system on every disk.
+        disk.create_dir(Path::new(unlisted)).unwrap();
+        for opened in [open_on(&disk), repair(&disk)] {
+            let error = opened.map(drop).unwrap_err();
+            assert!(matches!(&error, DbError::Io { file, .. } if file == Path::new(unlisted)), "{error}");
+            assert!(error.to_string().contains("the table opens without it"), "{error}");
+            assert_eq!(files_of(disk.as_ref(), Path::new(DIR)), files);
+        }
+        let [problem] = &problems(&disk)[..] else { panic!("{:?}", problems(&disk)) };
+        assert_eq!(problem.file, Path::new(unlisted));
+        assert!(problem.what.contains("MANIFEST does not list it"), "{problem:?}");
+        disk.rename(Path::new(unlisted), Path::new("elsewhere")).unwrap();
+        assert_eq!(answers(&open_on(&disk).unwrap()), expected);
+    }
+}
+
+#[test]
+fn a_crash_while_a_segment_is_set_aside_deletes_nothing() {
+    let files = with_an_older_manifest();
+    let second = &files[Path::new("events/segments/0000000000000002.kseg")];
+    let sim = SimDisk::default();
+    for (path, bytes) in &files {
+        put(&sim, path, bytes);
+        sim.open(path).unwrap().sync().unwrap();
+        sim.sync_dir(path.parent().unwrap()).unwrap();
+    }
+    sim.lock(Path::new("events/LOCK")).unwrap().adopt().unwrap();
+    sim.sync_dir(Path::new(DIR)).unwrap();
+    let moments = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let found = Arc::clone(&moments);
+    sim.after_each(move |_, copy| found.lock().unwrap().push(copy));
+    drop(open_on(&Arc::new(sim)).unwrap());
+    let moments = std::mem::take(&mut *moments.lock().unwrap());
+    assert!(moments.len() > 4, "{} moments", moments.len());
+    for (number, moment) in moments.iter().enumerate() {
+        for crashed in [moment.kill()].into_iter().chain((0..6).map(|seed| moment.power_cut(seed))) {
+            let disk = Arc::new(crashed);
+            let db = open_on(&disk).unwrap();
+            assert_eq!(db.total_events(), 10, "moment {number}");
+            db.append(&event("later", 5)).unwrap();
+            db.flush().unwrap();
+            drop(db);
+            let left = files_of(disk.as_ref(), Path::new("events/quarantine"));
+            assert_eq!(left.values().filter(|bytes| *bytes == second).count(), 1, "moment {number}");
+        }
+    }
 }
 
 #[test]

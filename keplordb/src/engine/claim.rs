@@ -21,6 +21,9 @@ pub(crate) struct Claim<'a> {
     /// files are still there, so that a rebuilt manifest counts no row twice.
     supersedes: Vec<u64>,
     generations: Vec<u64>,
+    /// Of their successor. Given now, so that a manifest which has forgotten one of them by the time when that is written
+    /// knows the number: so what a crash leaves is told from what an older manifest has not seen (`orphan.rs`).
+    number: u64,
 }
 
 /// The rows of segments that one segment takes over.
@@ -31,6 +34,8 @@ pub(crate) struct Sources {
     pub(crate) supersedes: Vec<u64>,
     /// Logs that are still there and whose rows they have.
     pub(crate) generations: Vec<u64>,
+    /// The number that was given to it; `None` where there are no such segments.
+    pub(crate) number: Option<u64>,
 }
 
 impl Drop for Claim<'_> {
@@ -85,7 +90,8 @@ impl Core {
         let generations = headers().flat_map(|header| &header.generations).copied();
         let generations = generations.filter(|generation| publish.unlink.has_wal(*generation)).collect();
         publish.claimed.extend(&numbers);
-        Claim { core: self, numbers, unreadable: None, entries, supersedes, generations }
+        let number = publish.give_segment_number();
+        Claim { core: self, numbers, unreadable: None, entries, supersedes, generations, number }
     }
 }
 
@@ -124,6 +130,35 @@ impl Claim<'_> {
         sources.supersedes = sources.segments.iter().map(|segment| segment.number).collect();
         sources.supersedes.append(&mut self.supersedes);
         sources.generations.append(&mut self.generations);
+        sources.number = Some(self.number);
         Ok(sources)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use keplordb_disk::{Disk, MemoryDisk};
+
+    use super::*;
+    use crate::config::{EngineConfig, Options};
+    use crate::event::LogEvent;
+    use crate::schema::TableSchema;
+    use crate::storage::manifest;
+
+    #[test]
+    fn a_manifest_that_forgets_a_source_knows_the_number_of_the_successor() {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+        let options = Options::default().disk(disk).unlink_grace(Duration::ZERO);
+        let schema = TableSchema::positional(0, 0, 0, 0);
+        let core = Core::open(EngineConfig::in_dir("events"), options, schema).unwrap();
+        core.append([LogEvent::<0, 0, 0>::default()].iter().map(LogEvent::as_row), false).unwrap();
+        core.flush().unwrap();
+        let mut claim = core.claim(&mut core.publish.lock(), &core.source.version(), vec![1]);
+        core.gc(i64::MAX).unwrap();
+        let number = claim.decode(usize::MAX).unwrap().number.unwrap();
+        assert!(number < manifest::load(&core.wal.directory).unwrap().next_segment, "{number}");
     }
 }

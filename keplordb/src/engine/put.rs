@@ -96,11 +96,7 @@ impl Core {
         sources: &Sources,
         rows: &SegmentRows,
     ) -> Result<Arc<Segment>> {
-        let number = {
-            let mut publish = self.publish.lock();
-            publish.next_segment += 1;
-            publish.next_segment - 1
-        };
+        let number = sources.number.unwrap_or_else(|| self.publish.lock().give_segment_number());
         let sealed = sealed.iter().map(|entry| entry.memtable.generation());
         let generations: BTreeSet<u64> = sealed.chain(sources.generations.iter().copied()).collect();
         let generations: Vec<u64> = generations.into_iter().collect();
