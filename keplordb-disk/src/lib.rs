@@ -193,7 +193,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Whether a lock that were taken now would be a [copy](Lock::is_copy); where there is no such file, whether its lock would
     /// then tell a copy at all. Makes and writes nothing, so it serves those who only look.
     ///
-    /// A disk that knows no identities need not say anything else than this does; one that passes calls on to another passes on this.
+    /// A disk that knows no identities need not say anything else than this does; one that passes calls on to another passes on this, or
+    /// `verify_dir` calls honest copies broken.
     ///
     /// # Errors
     /// As [`open_read`](Disk::open_read), but for `NotFound`.

@@ -288,6 +288,25 @@ fn the_first_tombstone_log_may_be_younger_than_the_copy() {
     assert!(matches!(open(&disk_of(&files)), Err(DbError::Missing { file }) if file == log));
 }
 
+/// Its number is above those of logs that were set aside.
+#[test]
+fn the_first_tombstone_log_beside_ones_that_are_set_aside_may_be_younger_than_the_copy() {
+    let disk = Arc::new(MemoryDisk::default());
+    let db = open(&disk).unwrap();
+    append(&db, &["a", "b"]);
+    drop(db);
+    let aside = Path::new(DIR).join("quarantine/tombstones.0000000000000007");
+    disk.create_dir(aside.parent().unwrap()).unwrap();
+    put(disk.as_ref(), &aside, b"of an earlier repair");
+    let db = open(&disk).unwrap();
+    assert!(db.delete_event("a").unwrap());
+    let mut files = files_of(disk.as_ref(), Path::new(DIR));
+    let log = newest(&files, "events/tombstones.0000000000000008");
+    files.remove(&log);
+    let report = open_copy(&files, &["a", "b"]);
+    assert_eq!(report.missing_logs, [log]);
+}
+
 #[test]
 fn a_log_that_was_copied_before_its_successor_was_made_needs_no_closing_frame() {
     let (before, after) = written(|db| {

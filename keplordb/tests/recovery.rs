@@ -706,7 +706,8 @@ fn put_back(disk: &Arc<MemoryDisk>, report: &OpenReport) -> Db {
     for aside in &report.quarantined {
         let Some(moved_to) = &aside.moved_to else { continue };
         assert_eq!(disk.bytes(&aside.file).unwrap(), None, "the name was given again: {aside:?}");
-        disk.rename(moved_to, &aside.file).unwrap();
+        let bytes = disk.bytes(moved_to).unwrap().unwrap();
+        disk.create(&aside.file).unwrap().write_at(&bytes, 0).unwrap();
     }
     disk.remove(Path::new("events/MANIFEST")).unwrap();
     let db = repair(disk).unwrap();
@@ -774,6 +775,39 @@ fn what_an_older_manifest_does_not_know_comes_back_beside_what_was_written_meanw
     // Nor is a sequence there twice.
     assert_eq!(problems(&disk), []);
     assert_eq!(sorted_ids(&open_on(&disk).unwrap()), expected);
+}
+
+/// As the advice goes wrong: the file is back in its place, and the wrong manifest still in its own.
+#[test]
+fn what_is_put_back_beside_the_wrong_manifest_is_still_in_the_quarantine() {
+    let disk = Arc::new(MemoryDisk::default());
+    let db = open_on(&disk).unwrap();
+    db.append(&event("a", 1)).unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    let older = files_of(disk.as_ref(), Path::new(DIR))[Path::new("events/MANIFEST")].clone();
+    let db = open_on(&disk).unwrap();
+    db.append(&event("b", 2)).unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    put(disk.as_ref(), Path::new("events/MANIFEST"), &older);
+    let db = open_on(&disk).unwrap();
+    let report = db.open_report().clone();
+    assert_eq!((report.quarantined.len(), sorted_ids(&db)), (1, vec!["a".to_owned()]));
+    db.append(&event("c", 3)).unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+
+    let aside = &report.quarantined[0];
+    let bytes = disk.bytes(aside.moved_to.as_ref().unwrap()).unwrap().unwrap();
+    put(disk.as_ref(), &aside.file, &bytes);
+    let db = open_on(&disk).unwrap();
+    assert_eq!(sorted_ids(&db), ["a", "c"]);
+    db.close().unwrap();
+    if disk.bytes(&aside.file).unwrap().is_some() {
+        disk.remove(&aside.file).unwrap();
+    }
+    assert_eq!(sorted_ids(&put_back(&disk, &report)), ["a", "b", "c"]);
 }
 
 #[test]

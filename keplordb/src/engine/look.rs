@@ -245,8 +245,8 @@ fn parts_of(manifest: &Manifest, listing: &Listing, origin: Origin, directory: &
         let missing = directory.tombstones(log);
         (log, bytes) = match before {
             Some(before) => (before, 0),
-            // Before the first there was none: nothing was deleted when the copy began.
-            None if log == FIRST_TOMBSTONE_LOG => {
+            // Before the first there was none: nothing was deleted when the copy began. Its number is above those that are set aside.
+            None if log == FIRST_TOMBSTONE_LOG.max(AboveAside::of_quarantine(directory)?.tombstones) => {
                 parts.missing_logs.push(missing);
                 (0, 0)
             }
@@ -309,7 +309,7 @@ impl Parts {
 
 impl Found {
     /// A directory in which nothing was ever stored.
-    pub(super) fn nothing(schema: TableSchema, listing: Listing) -> Self {
+    pub(super) fn nothing(directory: &Directory, schema: TableSchema, listing: Listing) -> Result<Self> {
         let manifest = Manifest {
             schema,
             next_sequence: FIRST_SEQUENCE,
@@ -323,7 +323,7 @@ impl Found {
             replaced: Vec::new(),
             dropped: Vec::new(),
         };
-        Self {
+        Ok(Self {
             manifest,
             rebuilt: None,
             is_copy: false,
@@ -333,8 +333,8 @@ impl Found {
             tombstones: Vec::new(),
             leftovers: listing.temporary,
             orphans: Orphans::default(),
-            above_aside: AboveAside::default(),
-        }
+            above_aside: AboveAside::of_quarantine(directory)?,
+        })
     }
 
     /// Segments go on as the newest one is made.

@@ -25,8 +25,12 @@ pub(super) const ORPHANED: &str = "the manifest lists neither it nor all that it
 
 /// And for who finds it in the quarantine.
 pub(super) const SET_ASIDE: &str = "the manifest lists neither it nor all that it was made of: it is older than this segment, of whose rows \
-    some are nowhere else; to have them back, close the table before more is written, move the file back to where it was, take MANIFEST \
-    away and open with Quarantine (`keplor repair`), which makes it anew from all segments and logs";
+    some are nowhere else; to have them back, close the table before anything more is written or moved into segments, take MANIFEST away, copy the file \
+    back to where it was (leave this one), and open with Quarantine (`keplor repair`), which makes MANIFEST anew from all segments and logs; \
+    `verify` with depth Full says whether rows are there twice then";
+
+/// And in a plain copy, where it is nothing to worry about.
+pub(super) const BEHIND_COPY: &str = "it was written after the copy began, and all that the copy must show is there without it; it may be removed";
 
 /// Of one whose header is damaged, wherever it is.
 pub(super) const UNREADABLE: &str = "the manifest does not list it, and its header is damaged, so that nothing says whether its rows are elsewhere; \
@@ -190,10 +194,16 @@ pub(super) struct AboveAside {
 impl AboveAside {
     /// Of what is in the quarantine and what is about to be.
     pub(super) fn find(directory: &Directory, orphans: &Orphans) -> Result<Self> {
-        let (mut above, disk) = (Self::default(), directory.disk().as_ref());
+        let (mut above, disk) = (Self::of_quarantine(directory)?, directory.disk().as_ref());
         for (path, _) in orphans.files(directory) {
             above.add(disk, directory.kind_of(&path), &path);
         }
+        Ok(above)
+    }
+
+    /// Of what is in the quarantine.
+    pub(super) fn of_quarantine(directory: &Directory) -> Result<Self> {
+        let (mut above, disk) = (Self::default(), directory.disk().as_ref());
         let dir = directory.quarantine_dir();
         let entries = match disk.list(&dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(above),

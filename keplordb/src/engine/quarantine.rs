@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::look::{Segments, look};
-use super::orphan::{FORGOTTEN, Orphans, SET_ASIDE, UNREADABLE};
+use super::orphan::{BEHIND_COPY, FORGOTTEN, Orphans, SET_ASIDE, UNREADABLE};
 use crate::error::{DbError, IoContext, Result};
 use crate::format::manifest::{ListedSegment, ListedWal, Manifest, OldFile};
 use crate::format::segment::SegmentHeader;
@@ -65,7 +65,10 @@ pub(super) fn set_damage_aside(
         if listing.is_new() || manifest::load(files.directory).is_ok_and(|stored| is_another(&stored)) {
             return Ok(ward.quarantined);
         }
-        if ward.damaged_manifest(&listing)? || ward.orphans(&listing)? || ward.damaged_segments(&listing)? {
+        if ward.damaged_manifest(&listing)?
+            || ward.orphans(&listing, is_copy)?
+            || ward.damaged_segments(&listing)?
+        {
             continue;
         }
         match look(files, &listing, is_copy) {
@@ -76,9 +79,13 @@ pub(super) fn set_damage_aside(
 }
 
 /// Sets aside what the manifest does not know and is no leftover, in an open of any kind: it is not damaged, but must not be lost.
-pub(super) fn set_orphans_aside(directory: &Directory, orphans: &Orphans) -> Result<Vec<Quarantined>> {
+pub(super) fn set_orphans_aside(
+    directory: &Directory,
+    orphans: &Orphans,
+    is_copy: bool,
+) -> Result<Vec<Quarantined>> {
     let mut ward = Ward::new(directory);
-    ward.move_orphans(orphans)?;
+    ward.move_orphans(orphans, is_copy)?;
     Ok(ward.quarantined)
 }
 
@@ -122,22 +129,25 @@ impl<'a> Ward<'a> {
     }
 
     /// Moves orphans away, before the manifest is made to forget what is missing, by which they are told.
-    fn orphans(&mut self, listing: &Listing) -> Result<bool> {
+    fn orphans(&mut self, listing: &Listing, is_copy: bool) -> Result<bool> {
         let Some(manifest) = self.stored(listing)? else { return Ok(false) };
         let orphans = Orphans::find(self.directory, listing, &manifest)?;
-        self.move_orphans(&orphans)?;
+        self.move_orphans(&orphans, is_copy)?;
         Ok(!orphans.is_empty())
     }
 
-    fn move_orphans(&mut self, orphans: &Orphans) -> Result<()> {
+    fn move_orphans(&mut self, orphans: &Orphans, is_copy: bool) -> Result<()> {
         // The logs first: without a segment beside them they are leftovers. And a segment before the orphans that it was made of.
         for number in &orphans.tombstones {
             let path = self.directory.tombstones(*number);
-            self.move_away(&path, FORGOTTEN.to_owned(), Loss { rows: Some(0), ..Loss::default() })?;
+            let what = if is_copy { BEHIND_COPY } else { FORGOTTEN };
+            self.move_away(&path, what.to_owned(), Loss { rows: Some(0), ..Loss::default() })?;
         }
         for (number, header) in orphans.segments.iter().rev() {
             let path = self.directory.segment(*number);
             let (what, loss) = match header {
+                // Its rows are none of the copy's.
+                Some(_) if is_copy => (BEHIND_COPY, Loss { rows: Some(0), ..Loss::default() }),
                 Some(header) => (SET_ASIDE, loss_of(header)),
                 None => (UNREADABLE, Loss::default()),
             };
@@ -387,7 +397,7 @@ impl<'a> Ward<'a> {
     }
 
     fn report(&mut self, file: &Path, moved_to: Option<PathBuf>, what: String, loss: Loss) {
-        tracing::warn!(file = %file.display(), ?moved_to, what, rows_lost = ?loss.rows, "a damaged file was set aside");
+        tracing::warn!(file = %file.display(), ?moved_to, what, rows_lost = ?loss.rows, "a file was set aside");
         let Loss { rows: rows_lost, ts_ns, sequences } = loss;
         let file = file.to_owned();
         self.quarantined.push(Quarantined { file, moved_to, what, rows_lost, ts_ns, sequences });

@@ -71,7 +71,7 @@ impl Core {
         let listing = directory.list()?;
         let is_new = listing.is_new();
         let found = match &wanted {
-            Some(schema) if is_new => Found::nothing(schema.clone(), listing),
+            Some(schema) if is_new => Found::nothing(&directory, schema.clone(), listing)?,
             None if is_new => return Err(DbError::Missing { file: directory.manifest() }),
             _ => look(&files, &listing, lock.is_copy())?,
         };
@@ -149,7 +149,7 @@ impl Core {
             }
         }
         // Before any manifest is written that would say of their numbers that it knows them.
-        self.report.quarantined.extend(set_orphans_aside(&directory, &found.orphans)?);
+        self.report.quarantined.extend(set_orphans_aside(&directory, &found.orphans, found.is_copy)?);
         let leftovers = self.keep_replaced(&found);
         self.remove_leftovers(&leftovers)?;
         let mut version = Version::new(found.segments, Vec::new());
