@@ -29,6 +29,7 @@
 //! ```
 
 mod answer;
+mod batch;
 mod batches;
 mod columns;
 mod event;
@@ -41,6 +42,7 @@ mod snapshot;
 mod value;
 
 pub use answer::{AnyRollup, AnyTotals, ColumnTotals};
+pub use batch::AnyBatch;
 pub use batches::{ColumnBatch, ColumnValues, KeyValues, TextValues};
 pub use columns::{Column, Kind, Role};
 pub use event::AnyEvent;
@@ -182,6 +184,11 @@ impl AnyStore {
     /// As [`append_batch`](Self::append_batch).
     pub fn append_batch_durable(&self, events: impl IntoIterator<Item = AnyEvent>) -> Result<Appended> {
         self.append_all(events, true)
+    }
+
+    /// A batch without events, to be filled in and appended: see [`AnyBatch`].
+    pub fn batch(&self) -> AnyBatch<'_> {
+        AnyBatch::new(self)
     }
 
     fn append_all(&self, events: impl IntoIterator<Item = AnyEvent>, durable: bool) -> Result<Appended> {

@@ -1,5 +1,6 @@
 //! A table's columns by name: what each holds and where it stands.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -220,15 +221,22 @@ impl Column {
         value.as_int().and_then(|number| T::try_from(number).ok()).ok_or_else(|| self.refusal(value))
     }
 
-    /// The text, if the column can hold it.
-    pub(super) fn text(&self, value: Value<'_>) -> Result<String> {
+    /// Puts a text into `into`, if the column can hold it.
+    pub(super) fn text(&self, value: Value<'_>, into: &mut String) -> Result<()> {
         let Value::Text(text) = value else { return Err(self.refusal(&value)) };
         let bytes_max = if self.role == Role::Label { MAX_LABEL_BYTES } else { MAX_KEY_BYTES };
         if text.len() > bytes_max {
             let why = format!("the text has {} bytes, at most {bytes_max} are possible", text.len());
             return Err(DbError::invalid(&self.name, why));
         }
-        Ok(text.into_owned())
+        match text {
+            Cow::Owned(text) => *into = text,
+            Cow::Borrowed(text) => {
+                into.clear();
+                into.push_str(text);
+            }
+        }
+        Ok(())
     }
 
     fn refusal(&self, value: &Value<'_>) -> DbError {

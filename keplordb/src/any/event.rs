@@ -14,8 +14,9 @@ use crate::event::{EventFlags, RowRef};
 #[must_use = "an event is stored when it is appended"]
 pub struct AnyEvent {
     columns: Arc<Columns>,
-    /// `None` is to be made; an empty one was asked for.
-    id: Option<String>,
+    id: String,
+    /// Otherwise one is to be made; an empty one may have been asked for.
+    has_id: bool,
     ts_ns: i64,
     metric: i64,
     latency_ms: u32,
@@ -32,7 +33,8 @@ impl AnyEvent {
         let shape = columns.shape();
         Self {
             columns: Arc::clone(columns),
-            id: None,
+            id: String::new(),
+            has_id: false,
             ts_ns,
             metric: 0,
             latency_ms: 0,
@@ -61,11 +63,23 @@ impl AnyEvent {
     /// # Errors
     /// [`Invalid`](DbError::Invalid), as [`set`](Self::set), and for a position beyond the last.
     pub fn set_at<'v>(mut self, position: usize, value: impl Into<Value<'v>>) -> Result<Self> {
+        self.put_at(position, value.into())?;
+        Ok(self)
+    }
+
+    /// Sets a column by its position, in place; a refused value changes nothing. See [`AnyBatch`](crate::any::AnyBatch), for which one
+    /// event after the other is made in the same memory.
+    ///
+    /// # Errors
+    /// As [`set_at`](Self::set_at).
+    pub fn put_at(&mut self, position: usize, value: Value<'_>) -> Result<()> {
         let column = self.columns.at(position)?;
-        let value = value.into();
         match column.slot {
             Slot::TsNs => self.ts_ns = column.int(&value)?,
-            Slot::Id => self.id = Some(column.text(value)?),
+            Slot::Id => {
+                column.text(value, &mut self.id)?;
+                self.has_id = true;
+            }
             Slot::Metric => self.metric = column.int(&value)?,
             Slot::LatencyMs => self.latency_ms = column.int(&value)?,
             Slot::LatencyDetailMs => self.latency_detail_ms = column.int(&value)?,
@@ -74,11 +88,21 @@ impl AnyEvent {
             Slot::Sequence => {
                 return Err(DbError::invalid("sequence", "the engine gives it when the event is appended"));
             }
-            Slot::Dim(dim) => self.dims[dim] = column.text(value)?,
+            Slot::Dim(dim) => column.text(value, &mut self.dims[dim])?,
             Slot::Counter(counter) => self.counters[counter] = column.int(&value)?,
-            Slot::Label(label) => self.labels[label] = column.text(value)?,
+            Slot::Label(label) => column.text(value, &mut self.labels[label])?,
         }
-        Ok(self)
+        Ok(())
+    }
+
+    /// Makes it an event of this time, in nanoseconds since the Unix epoch, in which nothing else is set; the memory is kept.
+    pub fn reset(&mut self, ts_ns: i64) {
+        self.has_id = false;
+        self.id.clear();
+        self.ts_ns = ts_ns;
+        (self.metric, self.latency_ms, self.latency_detail_ms, self.status, self.flags) = (0, 0, 0, 0, 0);
+        self.counters.fill(0);
+        self.dims.iter_mut().chain(&mut self.labels).for_each(String::clear);
     }
 
     /// About what it takes in the log, in bytes, and what the limits of events and batches count:
@@ -88,10 +112,16 @@ impl AnyEvent {
         encoded_bytes(&self.row())
     }
 
+    pub(super) fn has_id(&self) -> bool {
+        self.has_id
+    }
+
     /// Makes an id unless one was set.
     pub(super) fn fill_id(&mut self, make: impl FnOnce(i64) -> String) {
-        let ts_ns = self.ts_ns;
-        self.id.get_or_insert_with(|| make(ts_ns));
+        if !self.has_id {
+            self.id = make(self.ts_ns);
+            self.has_id = true;
+        }
     }
 
     /// Refuses events that were made for other columns.
@@ -105,9 +135,10 @@ impl AnyEvent {
         ))
     }
 
+    /// With an empty id where none was set.
     pub(super) fn row(&self) -> RowRef<'_> {
         RowRef {
-            id: self.id.as_deref().unwrap_or_default(),
+            id: &self.id,
             ts_ns: self.ts_ns,
             metric: self.metric,
             counters: &self.counters,

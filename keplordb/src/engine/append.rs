@@ -42,6 +42,19 @@ struct Scratch {
     frame: Vec<u8>,
 }
 
+impl Scratch {
+    /// Keeps the buffers for the thread's next batch.
+    fn put_back(mut self) {
+        if self.frame.capacity() > KEPT_BYTES {
+            self.frame = Vec::new();
+        }
+        if self.block.memory_bytes() > KEPT_BYTES {
+            self.block = Block::default();
+        }
+        SCRATCH.set(self);
+    }
+}
+
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
@@ -58,31 +71,50 @@ impl Core {
         let shape = self.source.schema().shape();
         check(rows.clone(), shape)?;
         if rows.len() == 0 {
-            let next = self.source.sequences().next();
-            return Ok(Appended { first: next, last: next - 1 });
+            return Ok(self.nothing());
         }
         // Taken and put back, not borrowed: what hears of events of ours (a subscriber of `tracing`) may append too.
         let mut scratch = SCRATCH.take();
-        scratch.frame.clear();
-        scratch.frame.resize(HEADER_BYTES, 0);
-        let appended = if rows.len() >= LARGE_ROWS {
-            let block = Block::for_rows(shape, rows);
-            self.commit(Batch::Large(Box::new(block)), &mut scratch.frame, durable)
+        let batch = if rows.len() >= LARGE_ROWS {
+            Batch::Large(Box::new(Block::for_rows(shape, rows)))
         } else {
             if scratch.block.shape() != shape {
                 scratch.block = Block::new(shape);
             }
             scratch.block.clear();
             rows.for_each(|row| scratch.block.push(row));
-            self.commit(Batch::Small(&mut scratch.block), &mut scratch.frame, durable)
+            Batch::Small(&mut scratch.block)
         };
-        if scratch.frame.capacity() > KEPT_BYTES {
-            scratch.frame = Vec::new();
+        let appended = self.commit(batch, &mut scratch.frame, durable);
+        scratch.put_back();
+        self.ended(appended)
+    }
+
+    /// Appends a batch that is a block already, of rows that [`check_row`] took, as [`append`](Self::append) does.
+    pub(crate) fn append_block(&self, mut block: Block, durable: bool) -> Result<Appended> {
+        let _told = self.wal.directory.notices().tell_at_end();
+        if block.rows() == 0 {
+            return Ok(self.nothing());
         }
-        if scratch.block.memory_bytes() > KEPT_BYTES {
-            scratch.block = Block::default();
-        }
-        SCRATCH.set(scratch);
+        let mut scratch = SCRATCH.take();
+        let batch = if block.rows() >= LARGE_ROWS {
+            block.shrink_to_fit();
+            Batch::Large(Box::new(block))
+        } else {
+            Batch::Small(&mut block)
+        };
+        let appended = self.commit(batch, &mut scratch.frame, durable);
+        scratch.put_back();
+        self.ended(appended)
+    }
+
+    /// Of a batch without rows.
+    fn nothing(&self) -> Appended {
+        let next = self.source.sequences().next();
+        Appended { first: next, last: next - 1 }
+    }
+
+    fn ended(&self, appended: Result<Appended>) -> Result<Appended> {
         if appended.is_err() {
             // Whoever waits for it to end has waited enough.
             self.source.sequences().tell();
@@ -91,6 +123,8 @@ impl Core {
     }
 
     fn commit(&self, mut batch: Batch<'_>, frame: &mut Vec<u8>, durable: bool) -> Result<Appended> {
+        frame.clear();
+        frame.resize(HEADER_BYTES, 0);
         let rows = batch.block().rows();
         batch.block().encode(frame);
         let row_count =
@@ -202,26 +236,34 @@ impl Batch<'_> {
 
 /// Refuses what the format cannot hold, before anything is written.
 fn check<'a>(rows: impl Iterator<Item = RowRef<'a>>, shape: Shape) -> Result<()> {
-    let mut batch_bytes = 0_usize;
+    let mut batch_bytes = 0;
     for (place, row) in rows.enumerate() {
-        let longest = |texts: &[String]| texts.iter().map(String::len).max().unwrap_or(0);
-        let event_bytes = encoded_bytes(&row);
-        let fits = row.dims.len() == shape.dims
-            && row.counters.len() == shape.counters
-            && row.labels.len() == shape.labels
-            && row.id.len().max(longest(row.dims)) <= MAX_KEY_BYTES
-            && longest(row.labels) <= MAX_LABEL_BYTES
-            && event_bytes <= MAX_EVENT_BYTES;
-        if !fits {
-            return Err(refusal(place, &row, shape));
-        }
-        batch_bytes += event_bytes;
+        batch_bytes += check_row(place, &row, shape)?;
     }
+    check_batch(batch_bytes)
+}
+
+/// Refuses a batch of so many bytes that no frame holds it.
+pub(crate) fn check_batch(batch_bytes: usize) -> Result<()> {
     if batch_bytes > MAX_BATCH_BYTES {
         let why = format!("{batch_bytes} bytes, at most {MAX_BATCH_BYTES} are possible; append it in parts");
         return Err(DbError::invalid("batch", why));
     }
     Ok(())
+}
+
+/// Refuses an event that the format cannot hold; gives its [bytes](encoded_bytes). `place` is that in the batch.
+#[inline]
+pub(crate) fn check_row(place: usize, row: &RowRef<'_>, shape: Shape) -> Result<usize> {
+    let longest = |texts: &[String]| texts.iter().map(String::len).max().unwrap_or(0);
+    let event_bytes = encoded_bytes(row);
+    let fits = row.dims.len() == shape.dims
+        && row.counters.len() == shape.counters
+        && row.labels.len() == shape.labels
+        && row.id.len().max(longest(row.dims)) <= MAX_KEY_BYTES
+        && longest(row.labels) <= MAX_LABEL_BYTES
+        && event_bytes <= MAX_EVENT_BYTES;
+    if fits { Ok(event_bytes) } else { Err(refusal(place, row, shape)) }
 }
 
 /// Why an event that does not fit is refused: the first thing that is wrong with it.

@@ -32,7 +32,7 @@ mod unlink;
 mod verify;
 
 pub use append::Appended;
-pub(crate) use append::encoded_bytes;
+pub(crate) use append::{check_batch, check_row, encoded_bytes};
 pub use compact::{Budget, Compacted};
 pub use describe::{Description, describe_file};
 pub(crate) use follow::Follower;

@@ -316,6 +316,23 @@ impl Block {
         self.ids = OnceLock::new();
     }
 
+    /// Gives back the memory that the rows do not take.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.sequence.shrink_to_fit();
+        self.ts.shrink_to_fit();
+        self.metric.shrink_to_fit();
+        self.latency.shrink_to_fit();
+        self.latency_detail.shrink_to_fit();
+        self.status.shrink_to_fit();
+        self.flags.shrink_to_fit();
+        self.counters.iter_mut().for_each(Vec::shrink_to_fit);
+        for strings in &mut self.strings {
+            strings.ends.shrink_to_fit();
+            strings.text.shrink_to_fit();
+        }
+        self.hashes.iter_mut().for_each(Vec::shrink_to_fit);
+    }
+
     /// Drops the rows and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.sequence.clear();
