@@ -21,7 +21,7 @@ use parquet::file::metadata::ParquetMetaData;
 
 use super::csv::columns_of;
 use super::error::ImportError;
-use super::mapping::{Binding, Cell, Mapping};
+use super::mapping::{Binding, Cell, Mapping, Row};
 use super::reading::{Context, Outcome, Place, Reading};
 use super::rejects::Rejection;
 use super::source::open;
@@ -161,7 +161,7 @@ impl Reading for ParquetReading {
         u64::try_from(share).unwrap_or(self.bytes)
     }
 
-    fn next(&mut self, store: &AnyStore, context: &Context<'_>) -> Result<Option<Outcome>, ImportError> {
+    fn next(&mut self, context: &Context<'_>, row: &mut Row) -> Result<Option<Outcome>, ImportError> {
         while self.at == self.cells.rows {
             if !self.fill()? {
                 if self.row < self.rows {
@@ -174,8 +174,8 @@ impl Reading for ParquetReading {
         let (at, line) = (self.at, self.row + 1);
         self.at += 1;
         self.row += 1;
-        Ok(Some(match context.row(store, line, |field| self.cells.cell(field, at)) {
-            Ok(row) => Outcome::Row(row),
+        Ok(Some(match context.fill(row, line, |field| self.cells.cell(field, at)) {
+            Ok(()) => Outcome::Taken,
             Err((column, reason)) => {
                 Outcome::Rejected(Rejection::new(line, column, reason, self.cells.text(at).as_bytes()))
             }
@@ -223,15 +223,15 @@ pub fn append_record_batch(
     if cells.rows == 0 {
         return Ok(None);
     }
-    let event = |row| match binding.row(store, || None, |field| cells.cell(field, row)) {
-        Ok(taken) => Ok(taken.event),
-        Err(refusal) => {
+    let (mut taken, mut made) = (store.batch(), Row::new(store));
+    for row in 0..cells.rows {
+        binding.fill(&mut made, None, |field| cells.cell(field, row)).map_err(|refusal| {
             let column = binding.source_of(refusal.field).to_owned();
-            Err(ImportError::Row { row, column, reason: refusal.reason })
-        }
-    };
-    let events = (0..cells.rows).map(event).collect::<Result<Vec<_>, _>>()?;
-    Ok(Some(store.append_batch(events)?))
+            ImportError::Row { row, column, reason: refusal.reason }
+        })?;
+        taken.push(&made.event)?;
+    }
+    Ok(Some(taken.append()?))
 }
 
 /// Where the binding's columns are in a schema; all must be of a kind that a table can hold.

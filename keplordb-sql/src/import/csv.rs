@@ -4,11 +4,10 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 
-use keplordb::any::AnyStore;
 use memchr::memchr_iter;
 
 use super::error::{At, ImportError};
-use super::mapping::{Binding, Cell};
+use super::mapping::{Binding, Cell, Row};
 use super::reading::{Context, Outcome, Place, Reading};
 use super::rejects::Rejection;
 use super::rows::{Quoting, Raw, Rows};
@@ -90,8 +89,8 @@ impl CsvReading {
         Ok(Self { rows, quoting: csv.quoting, names, columns, fields: Fields::default() })
     }
 
-    /// The row as an event, or what is wrong with it.
-    fn outcome(&mut self, raw: &Raw, store: &AnyStore, context: &Context<'_>) -> Outcome {
+    /// Makes `row` what stands in a raw one, or says what is wrong with it.
+    fn outcome(&mut self, raw: &Raw, context: &Context<'_>, row: &mut Row) -> Outcome {
         let mut text = self.rows.text(raw);
         if raw.line == 1 {
             text = text.strip_prefix(MARK).unwrap_or(text);
@@ -101,8 +100,8 @@ impl CsvReading {
         if let Some(fault) = raw.fault {
             return reject("", fault.to_owned());
         }
-        let row = match std::str::from_utf8(text) {
-            Ok(row) => row,
+        let line = match std::str::from_utf8(text) {
+            Ok(line) => line,
             Err(error) => {
                 let sound = String::from_utf8_lossy(&text[..error.valid_up_to()]);
                 self.fields.split(&sound, false, self.quoting);
@@ -110,17 +109,17 @@ impl CsvReading {
                 return reject(column, format!("byte {} of the row is not UTF-8", error.valid_up_to() + 1));
             }
         };
-        self.fields.split(row, raw.has_quotes, self.quoting);
+        self.fields.split(line, raw.has_quotes, self.quoting);
         let (found, wanted) = (self.fields.len(), self.names.len());
         if found != wanted {
             return reject("", format!("the row has {found} fields instead of {wanted}"));
         }
-        let cell = |field: usize| match self.columns[field].map(|column| self.fields.get(row, column)) {
+        let cell = |field: usize| match self.columns[field].map(|column| self.fields.get(line, column)) {
             None | Some("") => Cell::Missing,
             Some(text) => Cell::Text(Cow::Borrowed(text)),
         };
-        match context.row(store, raw.line, cell) {
-            Ok(row) => Outcome::Row(row),
+        match context.fill(row, raw.line, cell) {
+            Ok(()) => Outcome::Taken,
             Err((column, reason)) => reject(column, reason),
         }
     }
@@ -136,9 +135,9 @@ impl Reading for CsvReading {
         self.rows.input().file_bytes()
     }
 
-    fn next(&mut self, store: &AnyStore, context: &Context<'_>) -> Result<Option<Outcome>, ImportError> {
+    fn next(&mut self, context: &Context<'_>, row: &mut Row) -> Result<Option<Outcome>, ImportError> {
         let raw = self.rows.next().at("reading", context.path)?;
-        Ok(raw.map(|raw| self.outcome(&raw, store, context)))
+        Ok(raw.map(|raw| self.outcome(&raw, context, row)))
     }
 }
 

@@ -4,11 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use keplordb::any::AnyStore;
 use serde::de::IgnoredAny;
 
 use super::error::{At, ImportError};
-use super::mapping::{Binding, Cell};
+use super::mapping::{Binding, Cell, Row};
 use super::object::{Fault, text, values};
 use super::reading::{Context, Outcome, Place, Reading};
 use super::rejects::Rejection;
@@ -60,8 +59,8 @@ impl JsonReading {
     fn outcome(
         &self,
         raw: &Raw,
-        store: &AnyStore,
         context: &Context<'_>,
+        row: &mut Row,
     ) -> Result<Option<Outcome>, ImportError> {
         let text = self.rows.text(raw).trim_ascii();
         let text =
@@ -95,8 +94,8 @@ impl JsonReading {
             }
         };
         let cell = |field: usize| self.fields[field].cell(values[self.fields[field].key]);
-        Ok(Some(match context.row(store, raw.line, cell) {
-            Ok(row) => Outcome::Row(row),
+        Ok(Some(match context.fill(row, raw.line, cell) {
+            Ok(()) => Outcome::Taken,
             Err((column, reason)) => return reject(column, reason),
         }))
     }
@@ -112,9 +111,9 @@ impl Reading for JsonReading {
         self.rows.input().file_bytes()
     }
 
-    fn next(&mut self, store: &AnyStore, context: &Context<'_>) -> Result<Option<Outcome>, ImportError> {
+    fn next(&mut self, context: &Context<'_>, row: &mut Row) -> Result<Option<Outcome>, ImportError> {
         while let Some(raw) = self.rows.next().at("reading", context.path)? {
-            if let Some(outcome) = self.outcome(&raw, store, context)? {
+            if let Some(outcome) = self.outcome(&raw, context, row)? {
                 return Ok(Some(outcome));
             }
         }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use keplordb::any::{AnyEvent, AnyRowView, AnyStore, Column, Kind, Value};
 use keplordb::{DbError, MAX_EVENT_BYTES};
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::ImportError;
 use super::number::Scale;
@@ -188,13 +188,23 @@ pub(super) enum Cell<'a> {
     Refused(String),
 }
 
-/// A row on its way into the table.
+/// A row on its way into the table: one after the other is made in the same memory.
 pub(super) struct Row {
     pub(super) event: AnyEvent,
-    /// A hash of all that the import sets.
-    pub(super) key: u64,
+    key: Key,
     /// What its event takes, in bytes.
     pub(super) bytes: usize,
+}
+
+impl Row {
+    pub(super) fn new(store: &AnyStore) -> Self {
+        Self { event: store.event(0), key: Key::default(), bytes: 0 }
+    }
+
+    /// A hash of all that the import sets.
+    pub(super) fn key(&self) -> u64 {
+        self.key.hash()
+    }
 }
 
 /// Why a row cannot be taken.
@@ -287,20 +297,21 @@ impl Binding {
         field.map_or("", |field| &self.fields[field].source)
     }
 
-    /// The event of a row of the source; `cell` gives what it has for a field, `made_id` the id of a row without one, or
-    /// leaves it to the table.
-    pub(super) fn row<'a>(
+    /// Makes `row` that of the source; `cell` gives what it has for a field, `made_id` the id where it has none. Without that one it is
+    /// left to the table.
+    pub(super) fn fill<'a>(
         &self,
-        store: &AnyStore,
-        made_id: impl FnOnce() -> Option<String>,
+        row: &mut Row,
+        made_id: Option<fmt::Arguments<'_>>,
         mut cell: impl FnMut(usize) -> Cell<'a>,
-    ) -> Result<Row, Refusal> {
+    ) -> Result<(), Refusal> {
         let refused = |field| move |reason| Refusal { field: Some(field), reason };
         let illegal = |field| move |why: DbError| Refusal { field: Some(field), reason: why.to_string() };
+        let Row { event, key, .. } = row;
         let ts_ns = self.ts_ns(cell(self.time)).map_err(refused(self.time))?;
-        let mut event = store.event(ts_ns);
+        event.reset(ts_ns);
+        key.reset(ts_ns);
         let mut id = None;
-        let mut key = KeyHash::new(ts_ns);
         for (place, field) in self.fields.iter().enumerate() {
             let value = match &field.reading {
                 Reading::Time(_) => continue,
@@ -313,30 +324,31 @@ impl Binding {
             };
             let value = value.map_err(refused(place))?;
             key.add(&value);
-            event = event.set_at(field.position, value).map_err(illegal(place))?;
+            event.put_at(field.position, value).map_err(illegal(place))?;
         }
-        if let Some((id, place)) = id.or_else(|| made_id().map(|id| (Cow::Owned(id), self.time))) {
+        if let Some((id, place)) = id.or_else(|| Some((Cow::Owned(made_id?.to_string()), self.time))) {
             key.add_text(&id);
-            event = event.set_at(self.id, id).map_err(illegal(place))?;
+            event.put_at(self.id, Value::Text(id)).map_err(illegal(place))?;
         }
-        let bytes = event.bytes();
-        if bytes > MAX_EVENT_BYTES {
-            let reason = format!("the row has {bytes} bytes, at most {MAX_EVENT_BYTES} are possible");
+        row.bytes = event.bytes();
+        if row.bytes > MAX_EVENT_BYTES {
+            let reason = format!("the row has {} bytes, at most {MAX_EVENT_BYTES} are possible", row.bytes);
             return Err(Refusal { field: None, reason });
         }
-        Ok(Row { event, key: key.finish(), bytes })
+        Ok(())
     }
 
     /// The [key](Row::key) of a row that is in the table.
     pub(super) fn key_of(&self, row: &AnyRowView<'_>) -> keplordb::Result<u64> {
-        let mut key = KeyHash::new(row.view().ts_ns());
+        let mut key = Key::default();
+        key.reset(row.view().ts_ns());
         for field in &self.fields {
             if matches!(field.reading, Reading::Text | Reading::Number { .. }) {
                 key.add(&row.at(field.position)?);
             }
         }
         key.add_text(&row.view().id()?);
-        Ok(key.finish())
+        Ok(key.hash())
     }
 
     fn ts_ns(&self, cell: Cell<'_>) -> Result<i64, String> {
@@ -354,30 +366,30 @@ impl Binding {
     }
 }
 
-/// The hash by which an import finds its rows again: of all that it sets.
-struct KeyHash(Xxh3Default);
+/// By what an import finds a row again: all that it sets, end to end.
+#[derive(Debug, Default)]
+struct Key(Vec<u8>);
 
-impl KeyHash {
-    fn new(ts_ns: i64) -> Self {
-        let mut hash = Xxh3Default::new();
-        hash.update(&ts_ns.to_le_bytes());
-        Self(hash)
+impl Key {
+    fn reset(&mut self, ts_ns: i64) {
+        self.0.clear();
+        self.0.extend(ts_ns.to_le_bytes());
     }
 
     fn add(&mut self, value: &Value<'_>) {
         match value {
-            Value::Int(number) => self.0.update(&number.to_le_bytes()),
+            Value::Int(number) => self.0.extend(number.to_le_bytes()),
             Value::Text(text) => self.add_text(text),
         }
     }
 
     fn add_text(&mut self, text: &str) {
-        self.0.update(&(text.len() as u64).to_le_bytes());
-        self.0.update(text.as_bytes());
+        self.0.extend((text.len() as u64).to_le_bytes());
+        self.0.extend(text.as_bytes());
     }
 
-    fn finish(self) -> u64 {
-        self.0.digest()
+    fn hash(&self) -> u64 {
+        xxh3_64(&self.0)
     }
 }
 

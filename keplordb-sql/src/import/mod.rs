@@ -63,6 +63,7 @@ mod json;
 mod mapping;
 mod number;
 mod object;
+mod reader;
 mod reading;
 mod rejects;
 mod rows;
@@ -272,8 +273,8 @@ impl<'a> Import<'a> {
 
     /// Imports the rows that are not in the table yet, in the order of the source; all are on disk on return.
     ///
-    /// Cost: one thread, two syncs a batch, three with rejected rows; the memory of a batch, and of Parquet that of the pages from
-    /// which it is decoded.
+    /// Cost: this thread and one more, which reads the next batch while one is appended; two syncs a batch, three with rejected rows;
+    /// the memory of two batches, and of Parquet that of the pages from which they are decoded.
     ///
     /// # Errors
     /// Any [`ImportError`]. [`Stopped`](ImportError::Stopped), when rows of the source are in the table, says how many.

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use keplordb::any::AnyStore;
-
 use super::error::ImportError;
 use super::mapping::{Binding, Cell, Row};
 use super::rejects::Rejection;
@@ -17,22 +15,23 @@ pub(super) struct Place {
     pub(super) line: u64,
 }
 
-/// What became of a row.
+/// What became of a row of the source.
 pub(super) enum Outcome {
-    Row(Row),
+    /// It is made.
+    Taken,
     Rejected(Rejection),
 }
 
 /// A source that is being read.
-pub(super) trait Reading {
+pub(super) trait Reading: Send {
     /// Behind the last row that was given.
     fn place(&self) -> Place;
 
     /// Bytes of the file that were read.
     fn file_bytes(&self) -> u64;
 
-    /// The next row; `None` at the end.
-    fn next(&mut self, store: &AnyStore, context: &Context<'_>) -> Result<Option<Outcome>, ImportError>;
+    /// Makes `row` the next one; `None` at the end.
+    fn next(&mut self, context: &Context<'_>, row: &mut Row) -> Result<Option<Outcome>, ImportError>;
 }
 
 /// What rows are read by.
@@ -44,17 +43,16 @@ pub(super) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// The row of a line, or the source's column that is at fault and why. A row without an id gets one by the source's hash and
-    /// the line: the same whenever it is read.
-    pub(super) fn row<'c>(
+    /// Makes `row` that of a line, or gives the source's column that is at fault and why. A row without an id gets one by the source's
+    /// hash and the line: the same whenever it is read.
+    pub(super) fn fill<'c>(
         &self,
-        store: &AnyStore,
+        row: &mut Row,
         line: u64,
         cell: impl FnMut(usize) -> Cell<'c>,
-    ) -> Result<Row, (&'a str, String)> {
-        let made_id = || Some(format!("{:016x}-{line}", self.hash));
+    ) -> Result<(), (&'a str, String)> {
         self.binding
-            .row(store, made_id, cell)
+            .fill(row, Some(format_args!("{:016x}-{line}", self.hash)), cell)
             .map_err(|refusal| (self.binding.source_of(refusal.field), refusal.reason))
     }
 }

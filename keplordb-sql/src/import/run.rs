@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use keplordb::any::{AnyEvent, AnySnapshot, AnyStore, Test};
+use keplordb::any::{AnySnapshot, AnyStore, Test};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::columnar::ParquetReading;
@@ -11,15 +11,12 @@ use super::csv::CsvReading;
 use super::error::{At, ImportError};
 use super::journal::{Batch, Beginning, Entry, Journal, Landmark, Totals};
 use super::json::JsonReading;
-use super::mapping::Binding;
-use super::reading::{Context, Outcome, Place, Reading};
+use super::mapping::{Binding, Row};
+use super::reader::{Parsed, Reader};
+use super::reading::{Context, Place, Reading};
 use super::rejects::{Rejection, Rejects};
 use super::source::Identity;
 use super::{Format, Import, Imported, Progress};
-
-/// Bytes of rows after which a batch ends: with [`Import::BATCH_ROWS`] it limits memory, and stays far below what a table takes at
-/// once.
-const BATCH_BYTES: usize = 16 << 20;
 
 pub(super) fn run(import: Import<'_>) -> Result<Imported, ImportError> {
     let (journal, _) = import.paths();
@@ -77,12 +74,19 @@ fn run_counting(mut import: Import<'_>, rows: &mut u64) -> Result<Imported, Impo
     }
     let begins_anew = import.even_if_gone && totals.rejects_bytes > 0 && !rejects_path.exists();
     let totals = Totals { rejects_bytes: if begins_anew { 0 } else { totals.rejects_bytes }, ..totals };
+    let source = import.source.clone();
+    let mut reader = Reader {
+        reading,
+        store: import.store,
+        row: Row::new(import.store),
+        context: Context { path: &source, binding: &binding, hash: identity.hash },
+        batch_rows: import.batch_rows,
+        rejects_left: import.rejects_max.saturating_sub(totals.rejected),
+    };
     let mut run = Run {
-        hash: identity.hash,
         rejects: Rejects::open(&rejects_path, totals.rejects_bytes)?,
         import,
         binding: &binding,
-        reading,
         journal,
         totals: Totals { sequence: snapshot.below(), ..totals },
         rows,
@@ -96,9 +100,11 @@ fn run_counting(mut import: Import<'_>, rows: &mut u64) -> Result<Imported, Impo
             run.journal.push(&Entry::Batch(batch))?;
             run.import.pass()?;
         }
-        run.go_on(&batch)?;
+        let place = Place { offset: batch.offset, line: batch.line };
+        reader.reading = open(&run.import, &binding, Some(place))?;
+        run.go_on(&batch, reader.up_to(batch.end)?)?;
     }
-    run.append_rest()?;
+    reader.each(|parsed| run.append_next(parsed))?;
     let now = Identity::of(&run.import.source)?;
     if now != identity {
         return Err(ImportError::SourceChanged {
@@ -128,33 +134,21 @@ fn open(
 struct Run<'r, 'a> {
     import: Import<'a>,
     binding: &'r Binding,
-    /// Of the source.
-    hash: u64,
-    reading: Box<dyn Reading>,
     journal: Journal,
     rejects: Rejects,
-    /// Of everything before the batch that is being read.
+    /// Of everything before the batch that comes next.
     totals: Totals,
     rows: &'r mut u64,
     rows_before: u64,
     bytes_total: u64,
 }
 
-/// Rows of the source that go into the table together.
-struct Parsed {
-    events: Vec<AnyEvent>,
-    keys: Vec<u64>,
-    rejected: u64,
-}
-
 impl Run<'_, '_> {
-    /// Reads the batch of the journal's last entry again, and appends it unless it is in the table.
-    fn go_on(&mut self, batch: &Batch) -> Result<(), ImportError> {
-        let place = Place { offset: batch.offset, line: batch.line };
-        self.reading = open(&self.import, self.binding, Some(place))?;
-        let parsed = self.read(batch.end, usize::MAX, usize::MAX)?;
+    /// Appends the batch of the journal's last entry, which was read again, unless it is in the table.
+    fn go_on(&mut self, batch: &Batch, parsed: Parsed<'_>) -> Result<(), ImportError> {
+        self.note_rejected(&parsed)?;
         let found = Batch {
-            end: self.reading.place().offset,
+            end: parsed.to.offset,
             rows: parsed.events.len() as u64,
             hash: hash_of(&parsed.keys),
             ..*batch
@@ -169,7 +163,7 @@ impl Run<'_, '_> {
         self.rejects.sync()?;
         match find_in_table(self.import.store, self.binding, batch.before.sequence, &parsed.keys)? {
             Some(first) => {
-                self.count(&parsed, first + parsed.keys.len() as u64);
+                self.count(&parsed.keys, parsed.rejections.len(), first + parsed.keys.len() as u64);
                 self.rows_before = self.totals.rows;
                 Ok(())
             }
@@ -177,61 +171,42 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Appends what comes behind the last batch.
-    fn append_rest(&mut self) -> Result<(), ImportError> {
-        loop {
-            let Place { offset, line } = self.reading.place();
-            let parsed = self.read(u64::MAX, self.import.batch_rows, BATCH_BYTES)?;
-            if parsed.events.is_empty() && parsed.rejected == 0 {
-                return Ok(());
-            }
-            self.check_length()?;
-            // Nothing of this batch is written yet.
-            if (self.import.stop)() {
-                return Err(ImportError::Interrupted);
-            }
-            self.import.pass()?;
-            self.rejects.sync()?;
-            self.import.pass()?;
-            let batch = Batch {
-                before: self.totals,
-                offset,
-                line,
-                end: self.reading.place().offset,
-                rows: parsed.events.len() as u64,
-                hash: hash_of(&parsed.keys),
-            };
-            self.journal.push(&Entry::Batch(batch))?;
-            self.import.pass()?;
-            self.append(parsed)?;
+    /// Appends a batch that comes behind the last one.
+    fn append_next(&mut self, parsed: Parsed<'_>) -> Result<(), ImportError> {
+        self.note_rejected(&parsed)?;
+        self.check_length()?;
+        // Nothing of this batch is written yet.
+        if (self.import.stop)() {
+            return Err(ImportError::Interrupted);
         }
+        self.import.pass()?;
+        self.rejects.sync()?;
+        self.import.pass()?;
+        let batch = Batch {
+            before: self.totals,
+            offset: parsed.from.offset,
+            line: parsed.from.line,
+            end: parsed.to.offset,
+            rows: parsed.events.len() as u64,
+            hash: hash_of(&parsed.keys),
+        };
+        self.journal.push(&Entry::Batch(batch))?;
+        self.import.pass()?;
+        self.append(parsed)
     }
 
-    /// Reads rows up to a place, and no more than `rows_max` that can be taken, or than have `bytes_max`.
-    fn read(&mut self, end: u64, rows_max: usize, bytes_max: usize) -> Result<Parsed, ImportError> {
-        let context = Context { path: &self.import.source, binding: self.binding, hash: self.hash };
-        let mut parsed = Parsed { events: Vec::new(), keys: Vec::new(), rejected: 0 };
-        let mut bytes = 0;
-        while parsed.events.len() < rows_max && bytes < bytes_max && self.reading.place().offset < end {
-            match self.reading.next(self.import.store, &context)? {
-                Some(Outcome::Row(row)) => {
-                    bytes += row.bytes;
-                    parsed.events.push(row.event);
-                    parsed.keys.push(row.key);
-                }
-                Some(Outcome::Rejected(rejection)) => {
-                    bytes += rejection.text.len();
-                    parsed.rejected += 1;
-                    self.rejects.push(&rejection);
-                    if self.totals.rejected + parsed.rejected > self.import.rejects_max {
-                        self.rejects.sync()?;
-                        return Err(self.too_many(&rejection));
-                    }
-                }
-                None => break,
-            }
+    /// Notes a batch's rejected rows; all are in the side file when they are too many.
+    fn note_rejected(&mut self, parsed: &Parsed<'_>) -> Result<(), ImportError> {
+        for rejection in &parsed.rejections {
+            self.rejects.push(rejection);
         }
-        Ok(parsed)
+        match parsed.rejections.last() {
+            Some(last) if parsed.has_too_many => {
+                self.rejects.sync()?;
+                Err(self.too_many(last))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Refuses a source that is still written to before the row that is half there comes into the table.
@@ -262,19 +237,15 @@ impl Run<'_, '_> {
         }
     }
 
-    fn append(&mut self, mut parsed: Parsed) -> Result<(), ImportError> {
-        let events = std::mem::take(&mut parsed.events);
-        let end = if events.is_empty() {
-            self.totals.sequence
-        } else {
-            self.import.store.append_batch_durable(events)?.last + 1
-        };
-        self.count(&parsed, end);
+    fn append(&mut self, parsed: Parsed<'_>) -> Result<(), ImportError> {
+        let Parsed { events, keys, rejections, file_bytes, .. } = parsed;
+        let end = if events.is_empty() { self.totals.sequence } else { events.append_durable()?.last + 1 };
+        self.count(&keys, rejections.len(), end);
         self.import.pass()?;
         let progress = Progress {
             rows: self.totals.rows,
             rejected: self.totals.rejected,
-            bytes: self.reading.file_bytes(),
+            bytes: file_bytes,
             bytes_total: self.bytes_total,
         };
         (self.import.each)(&progress);
@@ -282,12 +253,12 @@ impl Run<'_, '_> {
     }
 
     /// Counts a batch that is in the table; its rows have the sequences before `end`.
-    fn count(&mut self, parsed: &Parsed, end: u64) {
-        let rows = parsed.keys.len() as u64;
-        let landmark = parsed.keys.last().map(|key| Landmark { first: end - rows, last: end - 1, key: *key });
+    fn count(&mut self, keys: &[u64], rejected: usize, end: u64) {
+        let rows = keys.len() as u64;
+        let landmark = keys.last().map(|key| Landmark { first: end - rows, last: end - 1, key: *key });
         self.totals = Totals {
             rows: self.totals.rows + rows,
-            rejected: self.totals.rejected + parsed.rejected,
+            rejected: self.totals.rejected + rejected as u64,
             rejects_bytes: self.rejects.bytes(),
             sequence: self.totals.sequence.max(end),
             landmark: landmark.or(self.totals.landmark),

@@ -20,7 +20,7 @@ use parquet::file::writer::SerializedFileWriter;
 use tempfile::TempDir;
 
 use super::columnar::ParquetReading;
-use super::mapping::Binding;
+use super::mapping::{Binding, Row};
 use super::reading::{Context, Outcome, Reading as _};
 
 use super::*;
@@ -705,9 +705,9 @@ fn heavy_texts_of_parquet_come_in_with_bounded_memory() {
         let binding = Binding::new(&mapping, &store).unwrap();
         let context = Context { path: &path, binding: &binding, hash: 0 };
         let mut reading = ParquetReading::open(&path, &binding, None).unwrap();
-        let mut taken = 0;
-        while let Some(outcome) = reading.next(&store, &context).unwrap() {
-            let Outcome::Row(row) = outcome else { panic!("row {taken} is rejected") };
+        let (mut taken, mut row) = (0, Row::new(&store));
+        while let Some(outcome) = reading.next(&context, &mut row).unwrap() {
+            let Outcome::Taken = outcome else { panic!("row {taken} is rejected") };
             assert!(row.bytes > note_bytes);
             assert!(reading.memory_bytes() < 24 << 20, "{} bytes", reading.memory_bytes());
             taken += 1;
@@ -739,7 +739,7 @@ fn damaged_pages_of_any_encoding_are_errors() {
     let store = open(&dir);
     let binding = Binding::new(&mapping, &store).unwrap();
     let context = Context { path: &path, binding: &binding, hash: 0 };
-    let mut panics = 0;
+    let (mut panics, mut row) = (0, Row::new(&store));
     for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
         let properties = WriterProperties::builder()
             .set_writer_version(version)
@@ -758,7 +758,7 @@ fn damaged_pages_of_any_encoding_are_errors() {
                 fs::write(&path, damaged).unwrap();
                 let Ok(mut reading) = ParquetReading::open(&path, &binding, None) else { continue };
                 loop {
-                    match reading.next(&store, &context) {
+                    match reading.next(&context, &mut row) {
                         Ok(Some(_)) => {}
                         Ok(None) => break,
                         Err(error) => {
