@@ -38,8 +38,12 @@ pub(crate) fn store_to_replace(dir: &Path) -> Result<AnyStore> {
 /// Says what opening a table had to mend.
 fn opened(dir: &Path, store: keplordb::Result<AnyStore>) -> Result<AnyStore> {
     let store = store.map_err(|error| explained(dir, error))?;
-    for mended in mended(store.open_report()) {
+    let report = store.open_report();
+    for mended in mended(report) {
         note(&mended);
+    }
+    for aside in &report.quarantined {
+        note(&format!("{} was set aside: {}", aside.file.display(), aside.what));
     }
     Ok(store)
 }

@@ -647,6 +647,31 @@ fn damage_is_found_by_verify_and_set_aside_by_repair() {
     assert_eq!(json_lines(&printed("repair", &dir, &["--json"]))[0]["quarantined"], Json::Array(vec![]));
 }
 
+#[test]
+fn what_an_older_manifest_does_not_know_is_not_called_damaged_and_is_set_aside_by_repair() {
+    let (_temporary, dir) = calls();
+    let older = fs::read(dir.join("MANIFEST")).unwrap();
+    let options = Options::default().unlink_grace(Duration::ZERO);
+    let writer = AnyStore::open_with(EngineConfig::in_dir(&dir), options).unwrap();
+    writer.flush().unwrap();
+    writer.close().unwrap();
+    fs::write(dir.join("MANIFEST"), older).unwrap();
+
+    let output = run("verify", &dir, &[]);
+    let error = refused(1, &output);
+    assert!(error.contains("unless it is said above what to do, restore"), "{error}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(".kseg: the manifest lists neither it nor all that it was made of"), "{said}");
+    assert!(!said.contains("is damaged"), "{said}");
+
+    let before: Vec<_> =
+        walk(&dir.join("segments")).into_iter().map(|path| fs::read(path).unwrap()).collect();
+    printed("repair", &dir, &[]);
+    let aside: Vec<_> =
+        walk(&dir.join("quarantine")).into_iter().map(|path| fs::read(path).unwrap()).collect();
+    assert!(before.iter().all(|segment| aside.contains(segment)));
+}
+
 /// All files below a directory.
 fn walk(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());

@@ -190,6 +190,19 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// As [`open_read`](Disk::open_read), but for `NotFound`.
     fn is_locked(&self, path: &Path) -> io::Result<bool>;
 
+    /// Whether a lock that were taken now would be a [copy](Lock::is_copy); where there is no such file, whether its lock would
+    /// then tell a copy at all. Makes and writes nothing, so it serves those who only look.
+    ///
+    /// A disk that knows no identities need not say anything else than this does; one that passes calls on to another passes on this, or
+    /// `verify_dir` calls honest copies broken.
+    ///
+    /// # Errors
+    /// As [`open_read`](Disk::open_read), but for `NotFound`.
+    fn is_copy(&self, path: &Path) -> io::Result<bool> {
+        let _ = path;
+        Ok(false)
+    }
+
     /// The first `bytes` bytes of a **sealed** file, as a slice that needs no further call to read.
     ///
     /// The file may be removed or replaced by [`rename`](Disk::rename) meanwhile; the mapping keeps the old file alive.

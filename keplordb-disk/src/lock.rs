@@ -40,8 +40,7 @@ impl Lock {
     ) -> Self {
         // 0 stands for nobody.
         let identity = identity.map(|identity| identity.max(1));
-        let is_copy = identity.is_some_and(|identity| !found.starts_with(&first_line(identity)));
-        Self { file, identity, is_copy, _guard: Box::new(guard) }
+        Self { file, identity, is_copy: is_copy(found, identity), _guard: Box::new(guard) }
     }
 
     /// Whether the file does not carry its own identity: it is new, or a copy of another one, or nobody has
@@ -124,6 +123,11 @@ pub(crate) fn holder_text(found: &[u8]) -> (Vec<u8>, u64) {
 /// The process id in the first bytes of a lock's file, if there is one.
 pub(crate) fn parse_pid(text: &[u8]) -> Option<u32> {
     std::str::from_utf8(text.get(LINE_BYTES..)?).ok()?.trim_end().parse().ok()
+}
+
+/// Whether a file with these first bytes is a copy of another one, when this is its own identity.
+pub(crate) fn is_copy(found: &[u8], identity: Option<u64>) -> bool {
+    identity.is_some_and(|identity| !found.starts_with(&first_line(identity.max(1))))
 }
 
 fn first_line(identity: u64) -> Vec<u8> {

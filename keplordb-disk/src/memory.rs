@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::directories::{Directories, create_durably};
-use crate::lock::{holder_text, parse_pid};
+use crate::lock::{self, holder_text, parse_pid};
 use crate::names::{Change, Names, Node};
 use crate::watch::Changes;
 use crate::{AppendFile, Disk, DiskFile, Entry, Lock, LockError, LockFile, Mapping, Watch, contents};
@@ -239,6 +239,13 @@ impl Disk for MemoryDisk {
         match tree.names.find_file(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             found => Ok(tree.locked.contains(&found?.identity)),
+        }
+    }
+
+    fn is_copy(&self, path: &Path) -> io::Result<bool> {
+        match self.tree().names.find_file(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+            found => found.map(|file| lock::is_copy(&file.shared(), Some(file.identity))),
         }
     }
 

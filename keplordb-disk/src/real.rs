@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::directories::{Directories, create_durably};
-use crate::lock::{TEXT_BYTES, holder_text, parse_pid};
+use crate::lock::{self, TEXT_BYTES, holder_text, parse_pid};
 use crate::{AppendFile, Disk, DiskFile, Entry, Lock, LockError, LockFile, Mapping, Watch, notices};
 
 /// The operating system. Has no state: all values are the same disk.
@@ -142,6 +142,16 @@ impl Disk for RealDisk {
             Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn is_copy(&self, path: &Path) -> io::Result<bool> {
+        let file = match open_to_read(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(cfg!(unix)),
+            file => file?,
+        };
+        let mut text = [0; TEXT_BYTES];
+        let read = read_most(&file, &mut text, 0)?;
+        Ok(lock::is_copy(text.get(..read).unwrap_or_default(), identity_of(&file)?))
     }
 
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {

@@ -327,12 +327,19 @@ fn who_asks_whether_a_lock_is_held_changes_nothing(place: &Place) {
 }
 
 fn a_lock_file_knows_a_copy_of_itself(place: &Place) {
-    let is_copy = |name: &str| place.disk.lock(&place.path(name)).unwrap().is_copy();
+    let is_copy = |name: &str| {
+        let asked = place.disk.is_copy(&place.path(name)).unwrap();
+        assert_eq!(place.disk.lock(&place.path(name)).unwrap().is_copy(), asked, "{name}");
+        asked
+    };
     let path = place.path("LOCK");
+    let asked = place.disk.is_copy(&path).unwrap();
+    assert_eq!(place.disk.bytes(&path).unwrap(), None, "asking made the file");
     let mut lock = place.disk.lock(&path).unwrap();
     // Nobody has adopted a new file; only where files have no identities can that not be said.
     let knows_identities = lock.is_copy();
     assert!(knows_identities || cfg!(not(unix)));
+    assert_eq!(asked, knows_identities);
     drop(lock);
     assert_eq!(is_copy("LOCK"), knows_identities, "taking the lock is not adopting");
     lock = place.disk.lock(&path).unwrap();

@@ -129,6 +129,10 @@ impl Case<'_> {
         };
         let rows = db.rows().map_err(|error| Violation::unexpected("query", &error))?;
         let shown = self.rows_are_legal(&rows)?;
+        if !self.settings.quarantine && db.set_aside() > 0 {
+            let what = "nothing was damaged and no manifest is older than it was, but a file was set aside";
+            return Err(Violation::new("I1", what));
+        }
         if depth.queries {
             i5_queries_agree(&db, &rows)?;
         } else if db.count() != rows.len() as u64 {

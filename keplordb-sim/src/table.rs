@@ -151,6 +151,11 @@ impl Db {
         either!(self, engine => engine.total_events())
     }
 
+    /// How many files the open has set aside.
+    pub fn set_aside(&self) -> usize {
+        either!(self, engine => engine.open_report().quarantined.len())
+    }
+
     /// Rows that are in no segment yet.
     pub fn unsealed(&self) -> u64 {
         either!(self, engine => engine.wal_count()).into()

@@ -187,7 +187,8 @@ impl Retention {
 /// What an open does about damaged and missing files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnCorruption {
-    /// It fails, says what is wrong with the first of them, and changes nothing.
+    /// It fails, says what is wrong with the first of them, and changes nothing. Files that an older manifest does not know are no damage,
+    /// and set aside all the same: [`OpenReport::quarantined`](crate::OpenReport::quarantined).
     #[default]
     Fail,
     /// It sets them aside in the folder `quarantine/`, goes on with what is left, and says in

@@ -46,7 +46,7 @@ pub enum DbError {
         differences: String,
     },
     /// Bytes that were once synced no longer have their checksum, or contradict each other.
-    #[error("{file} is damaged at byte {offset}: {what}; restore the file from a copy")]
+    #[error("{file} is damaged at byte {offset}: {what}; {}", restored(file))]
     Corrupt {
         /// The file.
         file: PathBuf,
@@ -65,7 +65,7 @@ pub enum DbError {
         file: PathBuf,
     },
     /// A file is shorter than what is known to have been synced.
-    #[error("{file} has {found_bytes} of at least {expected_bytes} bytes; restore the file from a copy")]
+    #[error("{file} has {found_bytes} of at least {expected_bytes} bytes; {}", restored(file))]
     Truncated {
         /// The file.
         file: PathBuf,
@@ -84,7 +84,8 @@ pub enum DbError {
     },
     /// The file was written by a newer release.
     #[error(
-        "{file} has format version {found}, this release reads up to {max}; open it with a newer release"
+        "{file} has format version {found}, this release reads up to {max}; open it with a newer release{}",
+        if_needed(file)
     )]
     TooNew {
         /// The file.
@@ -97,7 +98,8 @@ pub enum DbError {
     /// The file was written before the format was settled, by a release that was never said to be kept readable.
     #[error(
         "{file} has format version {found}, this release reads {min} and later; export it with the release that wrote it, \
-         and import it anew"
+         and import it anew{}",
+        if_needed(file)
     )]
     TooOld {
         /// The file.
@@ -161,13 +163,33 @@ pub enum DbError {
 }
 
 /// What to do about a missing file, by what it is.
-fn found_again(file: &Path) -> &'static str {
+pub(crate) fn found_again(file: &Path) -> &'static str {
     if file.file_name().is_some_and(|name| name == "MANIFEST") {
         "open the directory with an engine and its schema, which makes a table or mends one that lost this file"
     } else if file.extension().is_some_and(|kind| kind == "kseg") {
         "a reader beside an engine refreshes and asks again; otherwise put it back, or restore the directory from a copy"
     } else {
         "put it back, or restore the directory from a copy"
+    }
+}
+
+/// What to do about a damaged file. An older copy of a manifest would not know of the newer segments.
+pub(crate) fn restored(file: &Path) -> &'static str {
+    if file.file_name().is_some_and(|name| name == "MANIFEST") {
+        "open the directory with an engine, with Quarantine (`keplor repair`) to keep this file, which makes it anew from the segments \
+         and logs; an older copy of it may not know them all"
+    } else {
+        "restore the file from a copy"
+    }
+}
+
+/// Files of some kinds may also be there without being part of the table.
+fn if_needed(file: &Path) -> &'static str {
+    let is_tombstones = file.file_stem().is_some_and(|name| name == "tombstones");
+    if is_tombstones || file.extension().is_some_and(|kind| kind == "kseg") {
+        "; `verify` says whether the table opens without it"
+    } else {
+        ""
     }
 }
 
@@ -240,6 +262,12 @@ mod tests {
             "events/wal/0000000000000001.kwal is damaged at byte 64: the frame's checksum does not hold; restore the \
              file from a copy"
         );
+        let manifest = DbError::corrupt(Path::new("events/MANIFEST"), 30, "the checksum does not hold");
+        assert_eq!(
+            manifest.to_string(),
+            "events/MANIFEST is damaged at byte 30: the checksum does not hold; open the directory with an engine, with Quarantine \
+             (`keplor repair`) to keep this file, which makes it anew from the segments and logs; an older copy of it may not know them all"
+        );
         let newer = DbError::TooNew { file: "events/MANIFEST".into(), found: 3, max: 1 };
         assert_eq!(
             newer.to_string(),
@@ -251,6 +279,16 @@ mod tests {
             "events/MANIFEST has format version 0, this release reads 1 and later; export it with the release that wrote \
              it, and import it anew"
         );
+        for unlisted in ["events/segments/0000000000000001.kseg", "events/tombstones.0000000000000001"] {
+            let newer = DbError::TooNew { file: unlisted.into(), found: 3, max: 1 };
+            assert_eq!(
+                newer.to_string(),
+                format!(
+                    "{unlisted} has format version 3, this release reads up to 1; open it with a newer release; `verify` says whether \
+                     the table opens without it"
+                )
+            );
+        }
         let missing = |file: &str| DbError::Missing { file: file.into() }.to_string();
         assert_eq!(
             missing("events/wal/0000000000000001.kwal"),

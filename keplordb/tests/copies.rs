@@ -15,7 +15,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use keplordb::disk::{Disk, MemoryDisk, RealDisk, SimDisk, read_all};
-use keplordb::{Budget, DbError, Engine, EngineConfig, LogEvent, OpenReport, Options, QueryFilter, Sync};
+use keplordb::{
+    Budget, DbError, Depth, Engine, EngineConfig, LogEvent, OpenReport, Options, QueryFilter, Sync,
+    verify_dir,
+};
 use naive::files::{Files, copy_of, disk_of, files_of, put};
 use naive::random::Random;
 
@@ -84,6 +87,7 @@ fn open_copy(files: &Files, expected: &[&str]) -> OpenReport {
     let db = open(&disk).unwrap();
     assert!(!db.open_report().is_copy);
     assert_eq!((&db.open_report().torn_tails[..], db.open_report().missing_logs.len()), (&[][..], 0));
+    assert_eq!(db.open_report().quarantined, []);
     assert_ids(&db, expected);
     append(&db, &["later"]);
     db.flush().unwrap();
@@ -142,6 +146,32 @@ fn a_segment_made_after_its_folder_was_listed_is_found_in_the_logs_it_replaced()
     files.retain(|path, _| !is_below(path, "wal"));
     let report = open(&copy_of(&files)).unwrap().open_report().clone();
     assert_eq!(report.missing_logs.len(), 2);
+}
+
+#[test]
+fn a_segment_made_after_the_manifest_was_copied_is_set_aside_and_no_row_is_missed() {
+    let (before, after) = written(|db| {
+        // Of logs that the copy has, of one that it has not, and of both.
+        db.flush().unwrap();
+        for id in ["c", "d", "e", "f", "g", "h", "i", "j", "k", "l"] {
+            append(db, &[id]);
+            db.flush().unwrap();
+        }
+        db.delete_event("a").unwrap();
+        db.compact(Budget::UNLIMITED).unwrap();
+    });
+    let late = after.into_iter().filter(|(path, _)| is_below(path, "segments") || !before.contains_key(path));
+    let late = late.filter(|(path, _)| !is_below(path, "wal"));
+    let files: Files = before.clone().into_iter().chain(late).collect();
+    let problems = |disk: &Arc<MemoryDisk>, depth| {
+        verify_dir(DIR, &Options::default().disk(disk.clone()), depth).unwrap().problems
+    };
+    for depth in [Depth::Quick, Depth::Full] {
+        assert_eq!(problems(&copy_of(&files), depth), []);
+        assert!(problems(&disk_of(&files), depth).len() > 5, "in an original that is an older manifest");
+    }
+    let report = open_copy(&files, &["a", "b"]);
+    assert!(report.quarantined.len() > 5 && report.missing_logs.is_empty(), "{report:?}");
 }
 
 #[test]
@@ -256,6 +286,25 @@ fn the_first_tombstone_log_may_be_younger_than_the_copy() {
     let report = open_copy(&files, &["a", "b"]);
     assert_eq!(report.missing_logs, std::slice::from_ref(&log));
     assert!(matches!(open(&disk_of(&files)), Err(DbError::Missing { file }) if file == log));
+}
+
+/// Its number is above those of logs that were set aside.
+#[test]
+fn the_first_tombstone_log_beside_ones_that_are_set_aside_may_be_younger_than_the_copy() {
+    let disk = Arc::new(MemoryDisk::default());
+    let db = open(&disk).unwrap();
+    append(&db, &["a", "b"]);
+    drop(db);
+    let aside = Path::new(DIR).join("quarantine/tombstones.0000000000000007");
+    disk.create_dir(aside.parent().unwrap()).unwrap();
+    put(disk.as_ref(), &aside, b"of an earlier repair");
+    let db = open(&disk).unwrap();
+    assert!(db.delete_event("a").unwrap());
+    let mut files = files_of(disk.as_ref(), Path::new(DIR));
+    let log = newest(&files, "events/tombstones.0000000000000008");
+    files.remove(&log);
+    let report = open_copy(&files, &["a", "b"]);
+    assert_eq!(report.missing_logs, [log]);
 }
 
 #[test]

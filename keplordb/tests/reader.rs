@@ -379,6 +379,9 @@ impl<D: Disk> Disk for Watched<D> {
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
         self.disk.is_locked(path)
     }
+    fn is_copy(&self, path: &Path) -> io::Result<bool> {
+        self.disk.is_copy(path)
+    }
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
         (self.watch)(path, Access::Open);
         self.disk.map(path, bytes)

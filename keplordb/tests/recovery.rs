@@ -11,10 +11,10 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use keplordb::disk::sim::{Fault, FaultKind};
-use keplordb::disk::{Disk, MemoryDisk, RealDisk, SimDisk};
+use keplordb::disk::{Disk, MemoryDisk, RealDisk, SimDisk, read_all};
 use keplordb::{
-    DbError, Engine, EngineConfig, LogEvent, OpenReport, Options, QueryFilter, Schema, Store, Sync,
-    TableSchema,
+    Budget, DbError, Depth, Engine, EngineConfig, LogEvent, OnCorruption, OpenReport, Options, QueryFilter,
+    Schema, Store, Sync, TableSchema, verify_dir,
 };
 use naive::crowded::CrowdedDisk;
 use naive::files::{Files, disk_of, files_of, only, put};
@@ -460,6 +460,7 @@ fn a_kill_at_any_moment_of_a_rotation_loses_and_doubles_nothing() {
             [Arc::clone(moment), Arc::new(moment.power_cut(0)), Arc::new(moment.power_cut(number as u64))]
         {
             let first = open_on(&disk).unwrap_or_else(|error| panic!("moment {number}: {error}"));
+            assert!(first.open_report().quarantined.is_empty(), "moment {number}");
             assert_eq!(answers(&first), expected, "moment {number}");
             drop(first);
             assert_eq!(answers(&open_on(&disk).unwrap()), expected, "moment {number}, again");
@@ -587,13 +588,16 @@ fn leftovers_of_a_crash_are_removed_and_strange_files_are_left_alone() {
         "events/tombstones.0000000000000001.tmp",
         "events/wal/00000000000000ff.kwal.tmp",
         "events/segments/00000000000000ff.kseg.tmp",
-        // Never listed: its publish did not happen.
-        "events/segments/00000000000000fe.kseg",
     ];
     let foreign = ["events/README", "events/segments/notes.txt", "events/wal/1.kwal"];
     for path in ours.iter().chain(&foreign) {
         files.insert(path.into(), b"half of something".to_vec());
     }
+    // Replaced so long ago that the manifest lists it no more.
+    let whole = files[Path::new("events/segments/0000000000000001.kseg")].clone();
+    let replaced = "events/segments/0000000000000000.kseg";
+    files.insert(replaced.into(), whole);
+    let ours: Vec<&str> = ours.into_iter().chain([replaced]).collect();
     let disk = disk_of(&files);
     let db = open_on(&disk).unwrap();
     assert_eq!(db.open_report().leftovers_removed, ours.len() as u64);
@@ -602,6 +606,391 @@ fn leftovers_of_a_crash_are_removed_and_strange_files_are_left_alone() {
     let left = files_of(disk.as_ref(), Path::new(DIR));
     assert!(ours.iter().all(|path| !left.contains_key(Path::new(path))), "{:?}", left.keys());
     assert!(foreign.iter().all(|path| left.contains_key(Path::new(path))), "{:?}", left.keys());
+}
+
+/// A table of two segments beside the manifest of when it had one. A row of each was deleted after that.
+fn with_an_older_manifest() -> Files {
+    let disk = Arc::new(MemoryDisk::default());
+    let append_ten = |name: &str| {
+        let db = open_on(&disk).unwrap();
+        for number in 0..10 {
+            db.append(&event(&format!("{name}{number}"), number)).unwrap();
+        }
+        db.flush().unwrap();
+        db
+    };
+    append_ten("a").close().unwrap();
+    let older = files_of(disk.as_ref(), Path::new(DIR))[Path::new("events/MANIFEST")].clone();
+    let db = append_ten("b");
+    assert_eq!(db.delete_events(&["a3", "b3"]).unwrap(), 2);
+    db.close().unwrap();
+    let mut files = files_of(disk.as_ref(), Path::new(DIR));
+    files.insert("events/MANIFEST".into(), older);
+    files
+}
+
+#[test]
+fn a_segment_that_an_older_manifest_does_not_know_is_set_aside_and_comes_back() {
+    let second = PathBuf::from("events/segments/0000000000000002.kseg");
+    let quarantine = Path::new("events/quarantine");
+    let files = with_an_older_manifest();
+    let verify = |disk: &Arc<MemoryDisk>, depth| {
+        verify_dir(DIR, &Options::default().disk(disk.clone()), depth).unwrap().problems
+    };
+    for depth in [Depth::Quick, Depth::Full] {
+        let problems = verify(&disk_of(&files), depth);
+        assert_eq!((problems.len(), &problems[0].file, problems[0].offset), (2, &second, 0), "{problems:?}");
+        assert_eq!(problems[1].file, Path::new(DIR).join(TOMBSTONES));
+        assert!(problems[0].what.contains("take MANIFEST away and open with Quarantine"), "{problems:?}");
+    }
+    let open = |disk: &Arc<MemoryDisk>, on_corruption| {
+        let options = Options::default().disk(disk.clone()).unlink_grace(Duration::ZERO);
+        Db::open_with(config(), options.on_corruption(on_corruption)).unwrap()
+    };
+    let named = |db: &Db| {
+        let mut ids = ids(db);
+        ids.sort();
+        ids
+    };
+    let ten = |name: &str| (0..10).map(|number| format!("{name}{number}")).collect::<Vec<_>>();
+    for (on_corruption, is_written_on) in
+        [OnCorruption::Fail, OnCorruption::Quarantine].into_iter().flat_map(|one| [(one, false), (one, true)])
+    {
+        let disk = disk_of(&files);
+        let db = open(&disk, on_corruption);
+        assert_eq!(named(&db), ten("a"));
+        let report = db.open_report().clone();
+        assert_eq!((report.leftovers_removed, report.quarantined.len()), (0, 2), "{report:?}");
+        let aside = report.quarantined.iter().find(|aside| aside.file == second).unwrap();
+        assert!(aside.what.contains("take MANIFEST away, copy the file back to where it was"), "{aside:?}");
+        assert_eq!((aside.rows_lost, aside.ts_ns.clone()), (Some(10), Some(0..=9)));
+        for aside in &report.quarantined {
+            let kept = &files_of(disk.as_ref(), quarantine)[aside.moved_to.as_ref().unwrap()];
+            assert_eq!(kept, &files[&aside.file]);
+        }
+        drop(db);
+        for depth in [Depth::Quick, Depth::Full] {
+            assert_eq!(verify(&disk, depth), []);
+        }
+        // What is written in between gets no number that is in use in the quarantine.
+        let db = open(&disk, on_corruption);
+        assert!(db.open_report().quarantined.is_empty());
+        let mut expected = [ten("a"), ten("b")].concat();
+        expected.retain(|id| id != "a3" && id != "b3");
+        if is_written_on {
+            db.append(&event("c", 5)).unwrap();
+            db.flush().unwrap();
+            db.append(&event("d", 6)).unwrap();
+            expected.extend(["c".to_owned(), "d".to_owned()]);
+        }
+        db.close().unwrap();
+
+        // The advice, to the letter.
+        let db = put_back(&disk, &report);
+        assert_eq!(named(&db), expected);
+        db.close().unwrap();
+        assert_eq!(verify(&disk, Depth::Full), []);
+    }
+}
+
+/// Opens, and sets damage aside.
+fn repair(disk: &Arc<MemoryDisk>) -> Result<Db, DbError> {
+    let options = Options::default().disk(disk.clone()).unlink_grace(Duration::ZERO);
+    Db::open_with(config(), options.on_corruption(OnCorruption::Quarantine))
+}
+
+/// Does what the report of files that were set aside says: copies them back, takes the manifest away, and opens.
+fn put_back(disk: &Arc<MemoryDisk>, report: &OpenReport) -> Db {
+    for aside in &report.quarantined {
+        let Some(moved_to) = &aside.moved_to else { continue };
+        assert_eq!(disk.bytes(&aside.file).unwrap(), None, "the name was given again: {aside:?}");
+        copy(disk.as_ref(), moved_to, &aside.file);
+    }
+    disk.remove(Path::new("events/MANIFEST")).unwrap();
+    let db = repair(disk).unwrap();
+    assert!(db.open_report().quarantined.is_empty());
+    db
+}
+
+fn copy(disk: &dyn Disk, from: &Path, to: &Path) {
+    put(disk, to, &read_all(disk, from, u64::MAX).unwrap());
+}
+
+fn sorted_ids(db: &Db) -> Vec<String> {
+    let mut ids = ids(db);
+    ids.sort();
+    ids
+}
+
+fn problems(disk: &Arc<MemoryDisk>) -> Vec<keplordb::Problem> {
+    verify_dir(DIR, &Options::default().disk(disk.clone()), Depth::Full).unwrap().problems
+}
+
+/// Writes rows, deletes half of them, purges them and their tombstones, and deletes one more.
+fn write_delete_and_purge(db: &Db, name: &str) {
+    for number in 0..10 {
+        db.append(&event(&format!("{name}{number}"), number)).unwrap();
+    }
+    db.flush().unwrap();
+    let half: Vec<String> = (0..5).map(|number| format!("{name}{number}")).collect();
+    assert_eq!(db.delete_events(&half.iter().map(String::as_str).collect::<Vec<_>>()).unwrap(), 5);
+    let compacted = db.compact(Budget::UNLIMITED).unwrap();
+    assert_eq!((compacted.rows_purged, compacted.tombstones_purged), (5, 5), "{compacted:?}");
+    assert!(db.delete_event(&format!("{name}9")).unwrap());
+}
+
+#[test]
+fn what_an_older_manifest_does_not_know_comes_back_beside_what_was_written_meanwhile() {
+    let disk = Arc::new(MemoryDisk::default());
+    let db = open_on(&disk).unwrap();
+    for number in 0..10 {
+        db.append(&event(&format!("a{number}"), number)).unwrap();
+    }
+    db.flush().unwrap();
+    assert!(db.delete_event("a3").unwrap());
+    db.close().unwrap();
+    let older = files_of(disk.as_ref(), Path::new(DIR))[Path::new("events/MANIFEST")].clone();
+    let db = open_on(&disk).unwrap();
+    write_delete_and_purge(&db, "b");
+    db.close().unwrap();
+    put(disk.as_ref(), Path::new("events/MANIFEST"), &older);
+
+    let before = files_of(disk.as_ref(), Path::new(DIR));
+    let refused = open_on(&disk);
+    assert!(matches!(refused, Err(DbError::Missing { file }) if file.ends_with(TOMBSTONES)));
+    assert_eq!(files_of(disk.as_ref(), Path::new(DIR)), before);
+    let db = repair(&disk).unwrap();
+    let report = db.open_report().clone();
+    let moved: Vec<_> = report.quarantined.iter().filter(|aside| aside.moved_to.is_some()).collect();
+    assert_eq!((moved.len(), report.quarantined.len()), (2, 3), "{report:?}");
+    assert_eq!(sorted_ids(&db), (0..10).map(|number| format!("a{number}")).collect::<Vec<_>>());
+    write_delete_and_purge(&db, "c");
+    db.close().unwrap();
+
+    let db = put_back(&disk, &report);
+    let expected = [
+        "a0", "a1", "a2", "a4", "a5", "a6", "a7", "a8", "a9", "b5", "b6", "b7", "b8", "c5", "c6", "c7", "c8",
+    ];
+    assert_eq!(sorted_ids(&db), expected);
+    db.close().unwrap();
+    // Nor is a sequence there twice.
+    assert_eq!(problems(&disk), []);
+    assert_eq!(sorted_ids(&open_on(&disk).unwrap()), expected);
+}
+
+/// As the advice goes wrong: the file is back in its place, and the wrong manifest still in its own.
+#[test]
+fn what_is_put_back_beside_the_wrong_manifest_is_still_in_the_quarantine() {
+    let disk = Arc::new(MemoryDisk::default());
+    let db = open_on(&disk).unwrap();
+    db.append(&event("a", 1)).unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    let older = files_of(disk.as_ref(), Path::new(DIR))[Path::new("events/MANIFEST")].clone();
+    let db = open_on(&disk).unwrap();
+    db.append(&event("b", 2)).unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+    put(disk.as_ref(), Path::new("events/MANIFEST"), &older);
+    let db = open_on(&disk).unwrap();
+    let report = db.open_report().clone();
+    assert_eq!((report.quarantined.len(), sorted_ids(&db)), (1, vec!["a".to_owned()]));
+    db.append(&event("c", 3)).unwrap();
+    db.flush().unwrap();
+    db.close().unwrap();
+
+    let aside = &report.quarantined[0];
+    copy(disk.as_ref(), aside.moved_to.as_ref().unwrap(), &aside.file);
+    let db = open_on(&disk).unwrap();
+    assert_eq!(sorted_ids(&db), ["a", "c"]);
+    db.close().unwrap();
+    if disk.bytes(&aside.file).unwrap().is_some() {
+        disk.remove(&aside.file).unwrap();
+    }
+    assert_eq!(sorted_ids(&put_back(&disk, &report)), ["a", "b", "c"]);
+}
+
+#[test]
+fn deletes_that_an_older_manifest_does_not_know_are_set_aside() {
+    let disk = Arc::new(MemoryDisk::default());
+    let db = open_on(&disk).unwrap();
+    for id in ["a", "b"] {
+        db.append(&event(id, 1)).unwrap();
+    }
+    db.flush().unwrap();
+    let older = files_of(disk.as_ref(), Path::new(DIR))[Path::new("events/MANIFEST")].clone();
+    assert!(db.delete_event("a").unwrap());
+    db.close().unwrap();
+    put(disk.as_ref(), Path::new("events/MANIFEST"), &older);
+    let [problem] = &problems(&disk)[..] else { panic!("{:?}", problems(&disk)) };
+    assert!(
+        problem.file.ends_with(TOMBSTONES) && problem.what.contains("what that says is deleted may be back")
+    );
+    let db = open_on(&disk).unwrap();
+    let report = db.open_report().clone();
+    assert_eq!((report.quarantined.len(), sorted_ids(&db)), (1, vec!["a".to_owned(), "b".to_owned()]));
+    assert!(db.delete_event("b").unwrap());
+    db.close().unwrap();
+    assert_eq!(sorted_ids(&put_back(&disk, &report)), [""; 0]);
+}
+
+#[test]
+fn a_damaged_segment_that_an_older_manifest_does_not_know_is_kept() {
+    let mut files = with_an_older_manifest();
+    let second = PathBuf::from("events/segments/0000000000000002.kseg");
+    files.get_mut(&second).unwrap()[40] ^= 1;
+    let disk = disk_of(&files);
+    assert_eq!(problems(&disk)[0].file, second);
+    let report = open_on(&disk).unwrap().open_report().clone();
+    let aside = report.quarantined.iter().find(|aside| aside.file == second).unwrap();
+    assert!(aside.what.contains("its header is damaged") && aside.rows_lost.is_none(), "{aside:?}");
+    let kept = files_of(disk.as_ref(), Path::new("events/quarantine"));
+    assert_eq!(kept[aside.moved_to.as_ref().unwrap()], files[&second]);
+}
+
+/// Its number may have been given before the older manifest was written.
+#[test]
+fn a_damaged_segment_that_is_not_listed_is_kept_whatever_its_number() {
+    let (files, expected) = closed();
+    for unlisted in ["events/segments/0000000000000000.kseg", "events/segments/00000000000000fe.kseg"] {
+        for bytes in [&b"half of something"[..], b""] {
+            let mut files = files.clone();
+            files.insert(unlisted.into(), bytes.to_vec());
+            let disk = disk_of(&files);
+            let [problem] = &problems(&disk)[..] else { panic!("{:?}", problems(&disk)) };
+            assert!(problem.file == Path::new(unlisted) && problem.what.contains("its header is damaged"));
+            let db = open_on(&disk).unwrap();
+            assert_eq!(answers(&db), expected);
+            let report = db.open_report();
+            let [aside] = &report.quarantined[..] else { panic!("{report:?}") };
+            let kept = files_of(disk.as_ref(), Path::new("events/quarantine"));
+            assert_eq!(kept[aside.moved_to.as_ref().unwrap()], bytes);
+        }
+    }
+}
+
+#[test]
+fn verify_lists_each_file_that_the_manifest_should_list_or_that_cannot_be_read() {
+    let mut files = with_an_older_manifest();
+    let segment = |number: u64| PathBuf::from(format!("events/segments/{number:016x}.kseg"));
+    for (number, version) in [(0xf0, 0), (0xfd, 9)] {
+        let mut bytes = files[&segment(2)].clone();
+        bytes[8] = version;
+        files.insert(segment(number), bytes);
+    }
+    let disk = disk_of(&files);
+    disk.create_dir(&segment(0xfe)).unwrap();
+    let found = problems(&disk);
+    let told: Vec<_> = found.iter().map(|problem| problem.file.clone()).collect();
+    let log = Path::new(DIR).join(TOMBSTONES);
+    assert_eq!(told, [segment(2), segment(0xf0), segment(0xfd), segment(0xfe), log], "{found:?}");
+    for (place, keep) in [
+        (1, "open the table with a release that reads it, or keep the file somewhere else"),
+        (2, "open the table with a release that reads it, or keep the file somewhere else"),
+        (3, "if the error stays, keep the file, or what can be read of it, somewhere else"),
+    ] {
+        let what = &found[place].what;
+        assert!(
+            what.contains("MANIFEST does not list it, and no open touches it") && what.contains(keep),
+            "{what}"
+        );
+    }
+    let before = files_of(disk.as_ref(), Path::new(DIR));
+    for opened in [open_on(&disk), repair(&disk)] {
+        let error = opened.map(drop).unwrap_err();
+        assert!(matches!(&error, DbError::TooOld { file, .. } if *file == segment(0xf0)), "{error}");
+        assert_eq!(files_of(disk.as_ref(), Path::new(DIR)), before);
+    }
+}
+
+#[test]
+fn rows_that_were_merged_before_a_segment_with_them_is_put_back_are_twice_and_verify_says_so() {
+    let disk = Arc::new(MemoryDisk::default());
+    let ten = |name: &str| (0..10).map(|number| format!("{name}{number}")).collect::<Vec<_>>();
+    let merged = |db: &Db, name: &str| {
+        for id in ten(name) {
+            db.append(&event(&id, 1)).unwrap();
+            db.flush().unwrap();
+        }
+        db.compact(Budget::UNLIMITED).unwrap();
+    };
+    let db = open_on(&disk).unwrap();
+    db.append(&event("a", 1)).unwrap();
+    db.flush().unwrap();
+    let older = read_all(disk.as_ref(), Path::new("events/MANIFEST"), u64::MAX).unwrap();
+    let first = PathBuf::from("events/segments/0000000000000001.kseg");
+    let in_its_grace = read_all(disk.as_ref(), &first, u64::MAX).unwrap();
+    merged(&db, "b");
+    db.close().unwrap();
+    // The merge has the rows of a segment that the older manifest lists and whose file is still there.
+    put(disk.as_ref(), &first, &in_its_grace);
+    put(disk.as_ref(), Path::new("events/MANIFEST"), &older);
+    let db = open_on(&disk).unwrap();
+    let report = db.open_report().clone();
+    assert!(!report.quarantined.is_empty(), "{report:?}");
+    assert_eq!(sorted_ids(&db), ["a"]);
+    merged(&db, "c");
+    db.close().unwrap();
+
+    let db = put_back(&disk, &report);
+    assert_eq!(sorted_ids(&db), [vec!["a".to_owned(); 2], ten("b"), ten("c")].concat());
+    db.close().unwrap();
+    let [problem] = &problems(&disk)[..] else { panic!("{:?}", problems(&disk)) };
+    assert_eq!(problem.what, "1 of its rows have sequences that other rows have too");
+    assert_eq!(verify_dir(DIR, &Options::default().disk(disk), Depth::Quick).unwrap().problems, []);
+}
+
+#[test]
+fn a_file_that_the_manifest_does_not_list_and_that_cannot_be_read_fails_the_open() {
+    let (files, expected) = closed();
+    for unlisted in ["events/segments/0000000000000000.kseg", "events/segments/00000000000000fe.kseg"] {
+        let disk = disk_of(&files);
+        // Reading a directory as a file is an error of the operating system on every disk.
+        disk.create_dir(Path::new(unlisted)).unwrap();
+        for opened in [open_on(&disk), repair(&disk)] {
+            let error = opened.map(drop).unwrap_err();
+            assert!(matches!(&error, DbError::Io { file, .. } if file == Path::new(unlisted)), "{error}");
+            assert!(error.to_string().contains("the table opens without it"), "{error}");
+            assert_eq!(files_of(disk.as_ref(), Path::new(DIR)), files);
+        }
+        let [problem] = &problems(&disk)[..] else { panic!("{:?}", problems(&disk)) };
+        assert_eq!(problem.file, Path::new(unlisted));
+        assert!(problem.what.contains("MANIFEST does not list it"), "{problem:?}");
+        disk.rename(Path::new(unlisted), Path::new("elsewhere")).unwrap();
+        assert_eq!(answers(&open_on(&disk).unwrap()), expected);
+    }
+}
+
+#[test]
+fn a_crash_while_a_segment_is_set_aside_deletes_nothing() {
+    let files = with_an_older_manifest();
+    let second = &files[Path::new("events/segments/0000000000000002.kseg")];
+    let sim = SimDisk::default();
+    for (path, bytes) in &files {
+        put(&sim, path, bytes);
+        sim.open(path).unwrap().sync().unwrap();
+        sim.sync_dir(path.parent().unwrap()).unwrap();
+    }
+    sim.lock(Path::new("events/LOCK")).unwrap().adopt().unwrap();
+    sim.sync_dir(Path::new(DIR)).unwrap();
+    let moments = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let found = Arc::clone(&moments);
+    sim.after_each(move |_, copy| found.lock().unwrap().push(copy));
+    drop(open_on(&Arc::new(sim)).unwrap());
+    let moments = std::mem::take(&mut *moments.lock().unwrap());
+    assert!(moments.len() > 4, "{} moments", moments.len());
+    for (number, moment) in moments.iter().enumerate() {
+        for crashed in [moment.kill()].into_iter().chain((0..6).map(|seed| moment.power_cut(seed))) {
+            let disk = Arc::new(crashed);
+            let db = open_on(&disk).unwrap();
+            assert_eq!(db.total_events(), 10, "moment {number}");
+            db.append(&event("later", 5)).unwrap();
+            db.flush().unwrap();
+            drop(db);
+            let left = files_of(disk.as_ref(), Path::new("events/quarantine"));
+            assert_eq!(left.values().filter(|bytes| *bytes == second).count(), 1, "moment {number}");
+        }
+    }
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl Inspect {
         }
         ensure!(
             problems.is_empty(),
-            "{}; `keplor verify` says more, and `keplor repair` goes on without them",
+            "{}; `keplor verify` says more, and what to do",
             counted(problems.len() as u64, "problem was found", "problems were found")
         );
         Ok(Done::Well)

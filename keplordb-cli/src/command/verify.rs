@@ -82,12 +82,13 @@ impl Verify {
                 if report.engine_at_work { ", beside a writer" } else { "" },
             ))?;
             for problem in &report.problems {
-                out.line(&format!(
-                    "{} is damaged at byte {}: {}",
-                    problem.file.display(),
-                    problem.offset,
-                    problem.what
-                ))?;
+                // What is said of a whole file need not be damage.
+                let place = if problem.offset == 0 {
+                    String::new()
+                } else {
+                    format!(" is damaged at byte {}", problem.offset)
+                };
+                out.line(&format!("{}{place}: {}", problem.file.display(), problem.what))?;
             }
             for torn in torn {
                 let bytes = counted(torn.bytes, "byte", "bytes");
@@ -98,9 +99,11 @@ impl Verify {
                 ))?;
             }
         }
+        // A file that the manifest is too old for, or a newer format, is not to be given up: each says so itself.
+        let unless = "unless it is said above what to do";
         ensure!(
             report.problems.is_empty(),
-            "{}; restore the files from a copy, or go on without them by `keplor repair {}`",
+            "{}; {unless}, restore the files from a copy, or go on without them by `keplor repair {}`",
             counted(report.problems.len() as u64, "problem was found", "problems were found"),
             self.dir.display()
         );

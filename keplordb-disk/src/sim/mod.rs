@@ -81,7 +81,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::directories::{Directories, create_durably};
-use crate::lock::{holder_text, parse_pid};
+use crate::lock::{self, holder_text, parse_pid};
 use crate::names::Node;
 use crate::watch::Changes;
 use crate::{
@@ -492,6 +492,16 @@ impl Disk for SimDisk {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             found => Ok(state.locked.contains(&found?)),
         }
+    }
+
+    fn is_copy(&self, path: &Path) -> io::Result<bool> {
+        let state = self.state();
+        let number = match state.live.find_file(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+            found => found?,
+        };
+        let found = state.files.get(&number).map(|file| Arc::clone(file.live())).unwrap_or_default();
+        Ok(lock::is_copy(&found, Some(state.disk.identity_of(number))))
     }
 
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {

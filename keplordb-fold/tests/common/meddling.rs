@@ -126,6 +126,9 @@ impl Disk for MeddlingDisk {
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
         self.disk.is_locked(path)
     }
+    fn is_copy(&self, path: &Path) -> io::Result<bool> {
+        self.disk.is_copy(path)
+    }
     fn map(&self, path: &Path, bytes: u64) -> io::Result<Mapping> {
         self.disk.map(path, bytes)
     }

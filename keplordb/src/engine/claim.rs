@@ -21,6 +21,9 @@ pub(crate) struct Claim<'a> {
     /// files are still there, so that a rebuilt manifest counts no row twice.
     supersedes: Vec<u64>,
     generations: Vec<u64>,
+    /// Of their successor. Given now, so that a manifest which has forgotten one of them by the time when that is written
+    /// knows the number: so what a crash leaves is told from what an older manifest has not seen (`orphan.rs`).
+    number: u64,
 }
 
 /// The rows of segments that one segment takes over.
@@ -31,6 +34,8 @@ pub(crate) struct Sources {
     pub(crate) supersedes: Vec<u64>,
     /// Logs that are still there and whose rows they have.
     pub(crate) generations: Vec<u64>,
+    /// The number that was given to it; `None` where there are no such segments.
+    pub(crate) number: Option<u64>,
 }
 
 impl Drop for Claim<'_> {
@@ -85,7 +90,8 @@ impl Core {
         let generations = headers().flat_map(|header| &header.generations).copied();
         let generations = generations.filter(|generation| publish.unlink.has_wal(*generation)).collect();
         publish.claimed.extend(&numbers);
-        Claim { core: self, numbers, unreadable: None, entries, supersedes, generations }
+        let number = publish.give_segment_number();
+        Claim { core: self, numbers, unreadable: None, entries, supersedes, generations, number }
     }
 }
 
@@ -124,6 +130,7 @@ impl Claim<'_> {
         sources.supersedes = sources.segments.iter().map(|segment| segment.number).collect();
         sources.supersedes.append(&mut self.supersedes);
         sources.generations.append(&mut self.generations);
+        sources.number = Some(self.number);
         Ok(sources)
     }
 }

@@ -189,22 +189,23 @@ impl Core {
         if (known - version.deleted_rows().min(known)) * TOMBSTONES_PER_GONE < known.max(1) {
             return Ok(0);
         }
-        let number = log.number();
+        let (number, next) = (log.number(), publish.next_tombstones);
         let mut kept = tombstones_of(&version)?;
         if planted::is(Bug::PurgedTooMuch) {
             kept.clear();
         }
         self.begin_writing_under(&mut publish)?;
-        let new = TombstoneLog::create(&self.wal, number + 1, &kept)?;
+        let new = TombstoneLog::create(&self.wal, next, &kept)?;
         let old = publish.tombstones.replace(new);
-        let replaced = vec![Replaced::tombstones(number, number + 1)];
+        let replaced = vec![Replaced::tombstones(number, next)];
         if let Err(error) = self.commit_version(&mut publish, version, replaced) {
             publish.tombstones = old;
             if !self.wal.directory.poison().is_set() {
-                self.wal.directory.remove_leftover(&self.wal.directory.tombstones(number + 1));
+                self.wal.directory.remove_leftover(&self.wal.directory.tombstones(next));
             }
             return Err(error);
         }
+        publish.next_tombstones += 1;
         self.tombstones.store(kept.len() as u64, Ordering::Relaxed);
         Ok(known.saturating_sub(kept.len() as u64))
     }

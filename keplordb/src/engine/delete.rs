@@ -79,13 +79,14 @@ impl Core {
         self.wal.directory.poison().check()?;
         self.begin_writing_under(publish)?;
         if publish.tombstones.is_none() {
-            publish.tombstones = Some(TombstoneLog::create(&self.wal, FIRST_TOMBSTONE_LOG, &[])?);
+            publish.tombstones = Some(TombstoneLog::create(&self.wal, publish.next_tombstones, &[])?);
             let version = Version::clone(&self.source.version());
             if let Err(error) = self.commit_version(publish, version, Vec::new()) {
                 // The next attempt makes the file anew.
                 publish.tombstones = None;
                 return Err(error);
             }
+            publish.next_tombstones += 1;
         }
         match &mut publish.tombstones {
             Some(log) => Ok(log),
@@ -97,7 +98,7 @@ impl Core {
 /// Most rows that one call deletes.
 const MAX_ROWS: usize = MAX_PAYLOAD_BYTES as usize / TOMBSTONE_BYTES;
 
-/// The number of a table's first tombstone log.
+/// The number of a table's first tombstone log, unless a set aside one has it.
 pub(crate) const FIRST_TOMBSTONE_LOG: u64 = 1;
 
 /// Marks the rows of these tombstones, which ascend by time, as deleted. One whose row is nowhere says nothing.

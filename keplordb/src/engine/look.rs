@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::delete::{FIRST_TOMBSTONE_LOG, bury_in_segment};
+use super::orphan::{AboveAside, Orphans};
 use super::rebuild::rebuild;
 use super::report::TornTail;
 use crate::config::{EngineConfig, MapMode};
@@ -44,6 +45,9 @@ pub(super) struct Found {
     /// Ascending by number. The last one goes on; others are found only where the manifest is rebuilt.
     pub(super) tombstones: Vec<FoundTombstones>,
     pub(super) leftovers: Vec<PathBuf>,
+    /// What is no leftover, though the manifest does not list it.
+    pub(super) orphans: Orphans,
+    pub(super) above_aside: AboveAside,
 }
 
 /// Whether a directory is the one that was written, or a copy of it.
@@ -151,7 +155,7 @@ pub(super) fn look(files: &Segments<'_>, listing: &Listing, is_copy: bool) -> Re
     check_order(&mut wals, origin)?;
     let mut tombstones = Vec::new();
     for (number, known) in &parts.tombstones {
-        tombstones.push(tombstones::find(directory, *number, *known)?);
+        tombstones.push(tombstones::find(disk, &directory.tombstones(*number), *number, *known)?);
     }
     // Here and not while mending, for it reads sections of segments, which may be damaged.
     for found in &tombstones {
@@ -159,7 +163,15 @@ pub(super) fn look(files: &Segments<'_>, listing: &Listing, is_copy: bool) -> Re
             bury_in_segment(entry, &found.tombstones)?;
         }
     }
-    let leftovers = parts.leftovers(listing, directory);
+    // A manifest made of all segments knows them all.
+    let orphans = match rebuilt {
+        None => Orphans::find(directory, listing, &manifest).all_read()?,
+        Some(_) => Orphans::default(),
+    };
+    let kept = orphans.files(directory);
+    let mut leftovers = parts.leftovers(listing, directory);
+    leftovers.retain(|leftover| !kept.iter().any(|(path, _)| path == leftover));
+    let above_aside = AboveAside::find(directory, &orphans)?;
     Ok(Found {
         manifest,
         rebuilt,
@@ -169,6 +181,8 @@ pub(super) fn look(files: &Segments<'_>, listing: &Listing, is_copy: bool) -> Re
         missing_logs: parts.missing_logs,
         tombstones,
         leftovers,
+        orphans,
+        above_aside,
     })
 }
 
@@ -231,8 +245,8 @@ fn parts_of(manifest: &Manifest, listing: &Listing, origin: Origin, directory: &
         let missing = directory.tombstones(log);
         (log, bytes) = match before {
             Some(before) => (before, 0),
-            // Before the first there was none: nothing was deleted when the copy began.
-            None if log == FIRST_TOMBSTONE_LOG => {
+            // Before the first there was none: nothing was deleted when the copy began. Its number is above those that are set aside.
+            None if log == FIRST_TOMBSTONE_LOG.max(AboveAside::of_quarantine(directory)?.tombstones) => {
                 parts.missing_logs.push(missing);
                 (0, 0)
             }
@@ -295,7 +309,7 @@ impl Parts {
 
 impl Found {
     /// A directory in which nothing was ever stored.
-    pub(super) fn nothing(schema: TableSchema, listing: Listing) -> Self {
+    pub(super) fn nothing(directory: &Directory, schema: TableSchema, listing: Listing) -> Result<Self> {
         let manifest = Manifest {
             schema,
             next_sequence: FIRST_SEQUENCE,
@@ -309,7 +323,7 @@ impl Found {
             replaced: Vec::new(),
             dropped: Vec::new(),
         };
-        Self {
+        Ok(Self {
             manifest,
             rebuilt: None,
             is_copy: false,
@@ -318,7 +332,9 @@ impl Found {
             missing_logs: Vec::new(),
             tombstones: Vec::new(),
             leftovers: listing.temporary,
-        }
+            orphans: Orphans::default(),
+            above_aside: AboveAside::of_quarantine(directory)?,
+        })
     }
 
     /// Segments go on as the newest one is made.
@@ -334,18 +350,27 @@ impl Found {
         let segments = self.segments.iter().map(|entry| entry.segment.header().facts.sequence_max + 1);
         let wals = self.wals.iter().map(|wal| wal.next_sequence);
         let deleted = self.tombstones.iter().flat_map(|found| &found.tombstones).map(|row| row.sequence + 1);
-        let next = segments.chain(wals).chain(deleted).fold(self.manifest.next_sequence, u64::max);
+        let next = segments
+            .chain(wals)
+            .chain(deleted)
+            .fold(self.manifest.next_sequence, u64::max)
+            .max(self.above_aside.sequence);
         if is_new { next } else { next + RUN_GAP }
     }
 
     pub(super) fn next_generation(&self) -> u64 {
         let wals = self.wals.iter().map(|wal| wal.header.generation + 1);
-        wals.fold(self.manifest.next_generation, u64::max)
+        wals.fold(self.manifest.next_generation, u64::max).max(self.above_aside.generation)
     }
 
     pub(super) fn next_segment(&self) -> u64 {
         let segments = self.segments.iter().map(|entry| entry.segment.number() + 1);
-        segments.fold(self.manifest.next_segment, u64::max)
+        segments.fold(self.manifest.next_segment, u64::max).max(self.above_aside.segment)
+    }
+
+    pub(super) fn next_tombstones(&self) -> u64 {
+        let last = self.tombstones.iter().map(|log| log.number).fold(self.manifest.tombstone_log, u64::max);
+        FIRST_TOMBSTONE_LOG.max(last + 1).max(self.above_aside.tombstones)
     }
 
     /// The ends of logs that a crash had torn, or that a copy does not have.

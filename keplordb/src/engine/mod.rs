@@ -18,6 +18,7 @@ mod inspect;
 mod look;
 mod maintain;
 mod merge;
+mod orphan;
 mod publish;
 mod put;
 mod quarantine;

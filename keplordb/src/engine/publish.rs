@@ -34,6 +34,8 @@ pub(crate) struct Publish {
     pub(crate) unclosed: Vec<Active>,
     /// Made with the first delete.
     pub(crate) tombstones: Option<TombstoneLog>,
+    /// The number of the next one, above all that were ever given and are known of.
+    pub(crate) next_tombstones: u64,
     /// Tombstones that are only in other logs than that one, which a manifest would forget: they go into it first.
     pub(crate) tombstones_apart: Vec<Tombstone>,
     /// Replaced files that are still there.
@@ -49,6 +51,14 @@ pub(crate) enum LiveWal {
     Open(Arc<Syncer>),
     /// It was found, closed, when the engine was opened.
     Found { synced_bytes: u64 },
+}
+
+impl Publish {
+    /// The number of a segment that is going to be written. One that is not used is no loss.
+    pub(crate) fn give_segment_number(&mut self) -> u64 {
+        self.next_segment += 1;
+        self.next_segment - 1
+    }
 }
 
 impl Core {

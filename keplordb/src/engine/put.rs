@@ -96,11 +96,7 @@ impl Core {
         sources: &Sources,
         rows: &SegmentRows,
     ) -> Result<Arc<Segment>> {
-        let number = {
-            let mut publish = self.publish.lock();
-            publish.next_segment += 1;
-            publish.next_segment - 1
-        };
+        let number = sources.number.unwrap_or_else(|| self.publish.lock().give_segment_number());
         let sealed = sealed.iter().map(|entry| entry.memtable.generation());
         let generations: BTreeSet<u64> = sealed.chain(sources.generations.iter().copied()).collect();
         let generations: Vec<u64> = generations.into_iter().collect();
@@ -151,4 +147,47 @@ fn deleted_meanwhile(
     let found: RoaringBitmap =
         found.map(|(row, _)| u32::try_from(row).expect("a segment has less than 2^32 rows")).collect();
     (!found.is_empty()).then(|| Arc::new(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use keplordb_disk::{Disk, MemoryDisk};
+
+    use super::*;
+    use crate::config::{EngineConfig, Options};
+    use crate::event::LogEvent;
+    use crate::schema::TableSchema;
+    use crate::storage::manifest;
+
+    /// A merge is written after gc has dropped its source and the manifest has forgotten it, and is never published.
+    #[test]
+    fn a_manifest_that_forgets_a_source_knows_the_number_of_the_successor() {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+        let open = || {
+            let options = Options::default().disk(Arc::clone(&disk)).unlink_grace(Duration::ZERO);
+            let schema = TableSchema::positional(0, 0, 0, 0);
+            Core::open(EngineConfig::in_dir("events"), options, schema).unwrap()
+        };
+        let core = open();
+        core.append([LogEvent::<0, 0, 0>::default()].iter().map(LogEvent::as_row), false).unwrap();
+        core.flush().unwrap();
+        let mut claim = core.claim(&mut core.publish.lock(), &core.source.version(), vec![1]);
+        core.gc(i64::MAX).unwrap();
+        let sources = claim.decode(usize::MAX).unwrap();
+        let mut rows = SegmentRows::default();
+        rows.merge(&sources.segments);
+        let number = core.write_segment(&[], &sources, &rows).unwrap().number();
+        let directory = core.wal.directory.clone();
+        assert!(number < manifest::load(&directory).unwrap().next_segment, "{number}");
+        drop(claim);
+        drop(core);
+
+        assert!(disk.bytes(&directory.segment(number)).unwrap().is_some());
+        let core = open();
+        assert_eq!(core.report().quarantined, []);
+        assert_eq!(disk.bytes(&directory.segment(number)).unwrap(), None);
+        assert!(core.source.version().segments.is_empty());
+    }
 }

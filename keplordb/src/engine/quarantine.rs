@@ -14,6 +14,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::look::{Segments, look};
+use super::orphan::{BEHIND_COPY, FORGOTTEN, Orphans, SET_ASIDE, UNREADABLE};
 use crate::error::{DbError, IoContext, Result};
 use crate::format::manifest::{ListedSegment, ListedWal, Manifest, OldFile};
 use crate::format::segment::SegmentHeader;
@@ -26,7 +27,8 @@ use crate::storage::segment_reader::{read_header, section_crc};
 /// Times that one file is dealt with: a log is first replaced by what can be read of it, and then moved away.
 const ATTEMPTS: u32 = 2;
 
-/// A file that an open with [`OnCorruption::Quarantine`](crate::OnCorruption::Quarantine) found damaged or missing.
+/// A file that an open with [`OnCorruption::Quarantine`](crate::OnCorruption::Quarantine) found damaged or missing; or one that
+/// any open found and the manifest is too old to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quarantined {
@@ -54,12 +56,7 @@ pub(super) fn set_damage_aside(
     is_copy: bool,
     wanted: Option<&TableSchema>,
 ) -> Result<Vec<Quarantined>> {
-    let mut ward = Ward {
-        directory: files.directory,
-        sound: HashSet::new(),
-        attempts: BTreeMap::new(),
-        quarantined: Vec::new(),
-    };
+    let mut ward = Ward::new(files.directory);
     loop {
         let listing = files.directory.list()?;
         let is_another = |stored: &Manifest| {
@@ -68,7 +65,10 @@ pub(super) fn set_damage_aside(
         if listing.is_new() || manifest::load(files.directory).is_ok_and(|stored| is_another(&stored)) {
             return Ok(ward.quarantined);
         }
-        if ward.damaged_manifest(&listing)? || ward.damaged_segments(&listing)? {
+        if ward.damaged_manifest(&listing)?
+            || ward.orphans(&listing, is_copy)?
+            || ward.damaged_segments(&listing)?
+        {
             continue;
         }
         match look(files, &listing, is_copy) {
@@ -76,6 +76,17 @@ pub(super) fn set_damage_aside(
             Err(error) => ward.deal_with(&listing, error)?,
         }
     }
+}
+
+/// Sets aside what the manifest does not know and is no leftover, in an open of any kind: it is not damaged, but must not be lost.
+pub(super) fn set_orphans_aside(
+    directory: &Directory,
+    orphans: &Orphans,
+    is_copy: bool,
+) -> Result<Vec<Quarantined>> {
+    let mut ward = Ward::new(directory);
+    ward.move_orphans(orphans, is_copy)?;
+    Ok(ward.quarantined)
 }
 
 /// What was set aside so far.
@@ -96,7 +107,11 @@ struct Loss {
     sequences: Option<RangeInclusive<u64>>,
 }
 
-impl Ward<'_> {
+impl<'a> Ward<'a> {
+    fn new(directory: &'a Directory) -> Self {
+        Self { directory, sound: HashSet::new(), attempts: BTreeMap::new(), quarantined: Vec::new() }
+    }
+
     /// Moves a manifest away that cannot be read: it is derived from the other files then, as a missing one is.
     fn damaged_manifest(&mut self, listing: &Listing) -> Result<bool> {
         if !listing.manifest {
@@ -111,6 +126,34 @@ impl Ward<'_> {
             }
             loaded => loaded.map(|_| false),
         }
+    }
+
+    /// Moves orphans away, before the manifest is made to forget what is missing, by which they are told.
+    fn orphans(&mut self, listing: &Listing, is_copy: bool) -> Result<bool> {
+        let Some(manifest) = self.stored(listing)? else { return Ok(false) };
+        let orphans = Orphans::find(self.directory, listing, &manifest).all_read()?;
+        self.move_orphans(&orphans, is_copy)?;
+        Ok(!orphans.is_empty())
+    }
+
+    fn move_orphans(&mut self, orphans: &Orphans, is_copy: bool) -> Result<()> {
+        // The logs first: without a segment beside them they are leftovers. And a segment before the orphans that it was made of.
+        for number in &orphans.tombstones {
+            let path = self.directory.tombstones(*number);
+            let what = if is_copy { BEHIND_COPY } else { FORGOTTEN };
+            self.move_away(&path, what.to_owned(), Loss { rows: Some(0), ..Loss::default() })?;
+        }
+        for (number, header) in orphans.segments.iter().rev() {
+            let path = self.directory.segment(*number);
+            let (what, loss) = match header {
+                // Its rows are none of the copy's.
+                Some(_) if is_copy => (BEHIND_COPY, Loss { rows: Some(0), ..Loss::default() }),
+                Some(header) => (SET_ASIDE, loss_of(header)),
+                None => (UNREADABLE, Loss::default()),
+            };
+            self.move_away(&path, what.to_owned(), loss)?;
+        }
+        Ok(())
     }
 
     /// Moves away every segment of the table that lacks a checksum.
@@ -354,7 +397,7 @@ impl Ward<'_> {
     }
 
     fn report(&mut self, file: &Path, moved_to: Option<PathBuf>, what: String, loss: Loss) {
-        tracing::warn!(file = %file.display(), ?moved_to, what, rows_lost = ?loss.rows, "a damaged file was set aside");
+        tracing::warn!(file = %file.display(), ?moved_to, what, rows_lost = ?loss.rows, "a file was set aside");
         let Loss { rows: rows_lost, ts_ns, sequences } = loss;
         let file = file.to_owned();
         self.quarantined.push(Quarantined { file, moved_to, what, rows_lost, ts_ns, sequences });

@@ -18,7 +18,7 @@ use super::Core;
 use super::delete::bury_in_memtable;
 use super::look::{Found, Segments, look};
 use super::publish::{LiveWal, Publish};
-use super::quarantine::set_damage_aside;
+use super::quarantine::{set_damage_aside, set_orphans_aside};
 use super::report::OpenReport;
 use super::shard::{Active, Shard};
 use super::unlink::{Replaced, UnlinkList, path_of};
@@ -71,7 +71,7 @@ impl Core {
         let listing = directory.list()?;
         let is_new = listing.is_new();
         let found = match &wanted {
-            Some(schema) if is_new => Found::nothing(schema.clone(), listing),
+            Some(schema) if is_new => Found::nothing(&directory, schema.clone(), listing)?,
             None if is_new => return Err(DbError::Missing { file: directory.manifest() }),
             _ => look(&files, &listing, lock.is_copy())?,
         };
@@ -105,6 +105,7 @@ impl Core {
             wals: BTreeMap::new(),
             manifest: ManifestFile::new(wal.directory.clone()),
             tombstones: None,
+            next_tombstones: found.next_tombstones(),
             tombstones_apart: Vec::new(),
             unclosed: Vec::new(),
             unlink: UnlinkList::default(),
@@ -147,6 +148,8 @@ impl Core {
                 directory.disk().sync_dir(&dir).at("sync", &dir)?;
             }
         }
+        // Before any manifest is written that would say of their numbers that it knows them.
+        self.report.quarantined.extend(set_orphans_aside(&directory, &found.orphans, found.is_copy)?);
         let leftovers = self.keep_replaced(&found);
         self.remove_leftovers(&leftovers)?;
         let mut version = Version::new(found.segments, Vec::new());

@@ -25,8 +25,10 @@ pub struct OpenReport {
     pub missing_logs: Vec<PathBuf>,
     /// Files that a crash had left behind, or that were replaced and not yet unlinked; they were removed.
     pub leftovers_removed: u64,
-    /// Damaged and missing files that were set aside; none unless
-    /// [`Options::on_corruption`](crate::Options::on_corruption) says so.
+    /// Damaged and missing files that were set aside, if [`Options::on_corruption`](crate::Options::on_corruption) says so; and, whatever it
+    /// says, segments with rows that are nowhere else and tombstone logs, of which the manifest does not know because somebody has put
+    /// an older one in its place; or, of a plain copy, because they were written after it began. [`Quarantined::what`] says which it is, and
+    /// how rows come back. When the process dies within the open, this list is lost, and the files are in `quarantine/`.
     pub quarantined: Vec<Quarantined>,
     /// Why the manifest was rebuilt from the other files, if it was.
     pub manifest_rebuilt: Option<String>,

@@ -11,9 +11,10 @@ use keplordb_log::frame::{self, End, HEADER_BYTES};
 use roaring::RoaringTreemap;
 
 use super::Core;
+use super::orphan::Orphans;
 use super::report::TornTail;
 use crate::config::Options;
-use crate::error::{DbError, Result};
+use crate::error::{DbError, Result, found_again, restored};
 use crate::format::block::Block;
 use crate::format::bytes::Malformed;
 use crate::format::manifest::{ListedSegment, Manifest};
@@ -110,6 +111,15 @@ pub fn verify_dir(dir: impl AsRef<Path>, options: &Options, depth: Depth) -> Res
     let (scope, problems) = Scope::of_directory(&directory)?;
     let mut verifier = Verifier::new(&directory, depth, &still_counts);
     verifier.report = VerifyReport { problems, engine_at_work, ..VerifyReport::default() };
+    // Beside an engine that may just have written one, also if it began meanwhile, an unlisted file is none; nor is it in a copy,
+    // for which it may have been written after the manifest was copied.
+    if !engine_at_work && !scope.orphans.is_empty() && !directory.is_copy()? {
+        let still = Scope::of_directory(&directory)?.0.orphans;
+        let is_alone = !directory.is_locked()?;
+        for (path, what) in scope.orphans.iter().filter(|orphan| is_alone && still.contains(orphan)) {
+            verifier.say(path, 0, *what);
+        }
+    }
     Ok(verifier.run(&scope))
 }
 
@@ -149,6 +159,7 @@ impl Core {
                 .map(|(number, end)| LogScope { number, covered: end, end: Some(end), is_listed: true })
                 .into_iter()
                 .collect(),
+            orphans: Vec::new(),
         };
         let problem = match stored {
             Ok(stored) if stored.segments == scope.segments || directory_is_poisoned(&self.wal.directory) => {
@@ -180,6 +191,8 @@ struct Scope {
     wals: Vec<LogScope>,
     /// Several where it is unknown which one counts.
     tombstones: Vec<LogScope>,
+    /// Files that the manifest should list, and what is to be said of each.
+    orphans: Vec<(PathBuf, &'static str)>,
 }
 
 /// A log and how far it is known to be written.
@@ -205,6 +218,7 @@ impl Scope {
                 segments: vec![],
                 wals: vec![],
                 tombstones: vec![],
+                orphans: vec![],
             };
             return Ok((nothing, Vec::new()));
         }
@@ -214,18 +228,25 @@ impl Scope {
             Err(DbError::Missing { file: directory.manifest() })
         };
         Ok(match loaded {
-            Ok(manifest) => (Self::of_manifest(directory, &listing, manifest), Vec::new()),
-            Err(error) => (Self::of_files(directory, &listing), vec![problem_of(error)]),
+            Ok(manifest) => Self::of_manifest(directory, &listing, manifest),
+            Err(error) => (Self::of_files(directory, &listing), vec![problem_with_advice(error)]),
         })
     }
 
-    fn of_manifest(directory: &Directory, listing: &Listing, manifest: Manifest) -> Self {
+    /// And the files that the manifest does not list and of which nothing can be told.
+    fn of_manifest(directory: &Directory, listing: &Listing, manifest: Manifest) -> (Self, Vec<Problem>) {
+        let orphans = Orphans::find(directory, listing, &manifest);
+        let unread = orphans.unread().map(|(error, advice)| {
+            let problem = problem_of(error.clone());
+            Problem { what: format!("{}; {advice}", problem.what), ..problem }
+        });
+        let (problems, orphans) = (unread.collect(), orphans.files(directory));
         let log = |number, covered, is_listed| LogScope { number, covered, end: None, is_listed };
         let listed = manifest.wals.iter().map(|listed| log(listed.generation, listed.synced_bytes, true));
         let newer = listing.wals.iter().filter(|(generation, _)| *generation >= manifest.next_generation);
         let wals = listed.chain(newer.map(|(generation, _)| log(*generation, 0, false)));
         let tombstones = Some(manifest.tombstone_log).filter(|number| *number != 0);
-        Self {
+        let scope = Self {
             manifest_bytes: directory.disk().bytes(&directory.manifest()).ok().flatten(),
             wals: wals.collect(),
             tombstones: tombstones
@@ -234,7 +255,9 @@ impl Scope {
                 .collect(),
             segments: manifest.segments,
             schema: Some(manifest.schema),
-        }
+            orphans,
+        };
+        (scope, problems)
     }
 
     /// Every segment that no other one supersedes and every log that none absorbed, as a rebuilt manifest would have it.
@@ -264,6 +287,7 @@ impl Scope {
                 .iter()
                 .map(|number| LogScope { number: *number, covered: 0, end: None, is_listed: true })
                 .collect(),
+            orphans: Vec::new(),
         }
     }
 
@@ -298,6 +322,25 @@ fn problem_of(error: DbError) -> Problem {
         }
         other => Problem { file: PathBuf::new(), offset: 0, what: other.to_string() },
     }
+}
+
+/// And what to do, where that is not to restore the file or to go on without it.
+fn problem_with_advice(error: DbError) -> Problem {
+    let advice = match &error {
+        DbError::Corrupt { file, .. } | DbError::Truncated { file, .. } if is_manifest(file) => {
+            restored(file)
+        }
+        DbError::Missing { file } if is_manifest(file) => found_again(file),
+        DbError::TooNew { .. } => "open the table with a newer release",
+        DbError::TooOld { .. } => "export the table with the release that wrote it, and import it anew",
+        _ => return problem_of(error),
+    };
+    let problem = problem_of(error);
+    Problem { what: format!("{}; {advice}", problem.what), ..problem }
+}
+
+fn is_manifest(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name == "MANIFEST")
 }
 
 /// Goes over the files one by one.
@@ -362,7 +405,7 @@ impl<'a> Verifier<'a> {
     fn say_error(&mut self, error: DbError) {
         let is_gone = matches!(&error, DbError::Missing { file } if !(self.still_counts)(file));
         if !is_gone {
-            self.report.problems.push(problem_of(error));
+            self.report.problems.push(problem_with_advice(error));
         }
     }
 
@@ -620,6 +663,7 @@ mod tests {
 
     use super::*;
     use crate::config::EngineConfig;
+    use crate::engine::orphan::ORPHANED;
     use crate::event::LogEvent;
     use crate::format::numbers;
     use crate::format::segment::SectionKind;
@@ -822,6 +866,30 @@ mod tests {
             ]
         );
         assert_eq!(findings(&disk, Depth::Quick), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_segment_that_the_manifest_should_list_is_found_when_nobody_may_just_have_written_it() {
+        let disk = store();
+        let db = open(&disk);
+        let directory = directory(&disk);
+        let sound = read_all(disk.as_ref(), &directory.segment(2), u64::MAX).unwrap();
+        let younger = with_header(&sound, |header| header.generations = vec![999]);
+        let path = directory.segment(77);
+        disk.create(&path).unwrap().write_at(&younger, 0).unwrap();
+        for depth in [Depth::Quick, Depth::Full] {
+            let report = verify(&disk, depth);
+            assert!(report.is_clean() && report.engine_at_work, "{report:?}");
+            assert!(db.verify(depth).is_clean());
+        }
+        drop(db);
+        for depth in [Depth::Quick, Depth::Full] {
+            assert_eq!(findings(&disk, depth), [format!("{} 0: {ORPHANED}", path.display())]);
+        }
+        // In a copy it may have been written after the manifest was copied.
+        let lock = disk.open(&directory.root().join("LOCK")).unwrap();
+        lock.write_at(b"00000000000000ff", 0).unwrap();
+        assert_eq!(findings(&disk, Depth::Quick), [""; 0]);
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //!   dropped            u32 × { first u64 | last u64 | rows u64 }   ascending
 //! ```
 //! A WAL with a lower generation than `next generation` that is not listed has been absorbed by a segment and is a
-//! leftover. Lengths are lower bounds unless `closed`: a file may have grown since.
+//! leftover; a segment that is not listed may be one. Lengths are lower bounds unless `closed`: a file may have grown since.
 //!
 //! *Replaced* files were still there, in their unlink grace, when the manifest was written; the table does not need them. They let
 //! a copy of a live directory find each row, wherever it was when the copy came by. Kinds: 1 a WAL, 2 a segment, 3 a

@@ -185,6 +185,12 @@ impl Directory {
         self.disk.is_locked(&path).at("look at", &path)
     }
 
+    /// Whether the lock's file says that the directory is a copy of another one.
+    pub(crate) fn is_copy(&self) -> Result<bool> {
+        let path = self.root.join(LOCK);
+        self.disk.is_copy(&path).at("look at", &path)
+    }
+
     /// Makes the directory an original: from now on everything that the manifest lists must be there and whole.
     pub(crate) fn adopt(&self, lock: &mut Lock) -> Result<()> {
         lock.adopt().at("write", &self.root.join(LOCK))

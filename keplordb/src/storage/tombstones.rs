@@ -1,10 +1,10 @@
 //! A tombstone log: append the rows that a call deletes, durably; write one anew without those that are gone; load all of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use keplordb_disk::DiskFile;
+use keplordb_disk::{Disk, DiskFile};
 use keplordb_log::file::{Payload, random_salt};
 use keplordb_log::frame::{self, End, HEADER_BYTES, Header};
 
@@ -54,26 +54,25 @@ impl FoundTombstones {
 }
 
 /// Reads the log; changes nothing.
-pub(crate) fn find(directory: &Directory, number: u64, known: Known) -> Result<FoundTombstones> {
-    let path = directory.tombstones(number);
-    let bytes = match keplordb_disk::read_all(directory.disk().as_ref(), &path, u64::MAX) {
+pub(crate) fn find(disk: &dyn Disk, path: &Path, number: u64, known: Known) -> Result<FoundTombstones> {
+    let bytes = match keplordb_disk::read_all(disk, path, u64::MAX) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(DbError::Missing { file: path });
+            return Err(DbError::Missing { file: path.to_owned() });
         }
-        read => read.at("read", &path)?,
+        read => read.at("read", path)?,
     };
-    let (salt, header_bytes) = tombstones::decode_header(&bytes).map_err(|error| error.in_file(&path))?;
+    let (salt, header_bytes) = tombstones::decode_header(&bytes).map_err(|error| error.in_file(path))?;
     let mut found = FoundTombstones { number, salt, ..FoundTombstones::default() };
     let mut walk = frame::walk(&bytes, header_bytes, salt, known.covered_bytes());
     let mut watermark = header_bytes as u64;
     for frame in walk.by_ref() {
         watermark = watermark.max(frame.durable_upto);
         tombstones::decode(frame.payload, frame.rows, &mut found.tombstones)
-            .map_err(|malformed| malformed.in_file(&path, frame.offset + HEADER_BYTES as u64))?;
+            .map_err(|malformed| malformed.in_file(path, frame.offset + HEADER_BYTES as u64))?;
     }
-    let (end, lost_bytes) = known.judge(walk.end(), &bytes, &path)?;
+    let (end, lost_bytes) = known.judge(walk.end(), &bytes, path)?;
     if let End::Closed { at, .. } = end {
-        return Err(DbError::corrupt(&path, at, "a tombstone log has no closing frame"));
+        return Err(DbError::corrupt(path, at, "a tombstone log has no closing frame"));
     }
     (found.end, found.lost_bytes) = (end.at(), lost_bytes);
     found.durable_upto = known.durable_upto(watermark);
