@@ -1,0 +1,120 @@
+//! What keeps the server from starting, and why a record is not captured.
+
+use std::io;
+use std::path::PathBuf;
+
+use keplordb::DbError;
+use thiserror::Error;
+
+/// Why a server cannot start or go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The operating system refused an operation.
+    #[error("{op} {file} failed: {source}; see to the file, its directory's permissions and the disk")]
+    Io {
+        /// The file or directory.
+        file: PathBuf,
+        /// What was tried.
+        op: &'static str,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error(
+        "{address} cannot be listened on: {source}; another server may run there, choose another address"
+    )]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The custom schema is not one.
+    #[error("{file} is no schema: {what}")]
+    Schema {
+        /// The file; of one that was pushed, its name.
+        file: PathBuf,
+        /// What is wrong with it, where, and what to do.
+        what: String,
+    },
+    /// The log of events refused or failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// A connection failed in a way that ends the server.
+    #[error("the server ended: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Why a record is not captured; nothing of it is.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// A field has what it may not have.
+    #[error("{field}: {what}")]
+    Invalid {
+        /// The field of the record.
+        field: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The entity has another version than was expected.
+    #[error("the entity has {found} events, {expected} were expected; read it again and decide anew")]
+    Version {
+        /// What the record said.
+        expected: u64,
+        /// What there is.
+        found: u64,
+    },
+    /// An event with this id is there, and is another one.
+    #[error(
+        "an event with the id {id} is there for another entity, as sequence {sequence}; give each event an id of its own"
+    )]
+    IdTaken {
+        /// The id.
+        id: String,
+        /// The event that has it.
+        sequence: u64,
+    },
+    /// More records wait than may wait.
+    #[error("{waiting} records wait to be written already; try again a little later")]
+    Busy {
+        /// How many.
+        waiting: usize,
+    },
+    /// There is no room on the disk.
+    #[error("the disk is full: {what}")]
+    Full {
+        /// The file, and what to do.
+        what: String,
+    },
+    /// The server is stopping.
+    #[error("the server is stopping; send it again to the one that takes its place")]
+    Stopping,
+    /// The log cannot be written any more.
+    #[error("the log cannot be written: {what}")]
+    Failed {
+        /// The file, the reason and what to do.
+        what: String,
+    },
+}
+
+/// What a record's capture comes to.
+pub(crate) type Result<T> = std::result::Result<T, Refused>;
+
+impl Refused {
+    pub(crate) fn invalid(field: &'static str, what: impl Into<String>) -> Self {
+        Self::Invalid { field, what: what.into() }
+    }
+}
+
+impl From<&DbError> for Refused {
+    fn from(error: &DbError) -> Self {
+        let what = error.to_string();
+        match error {
+            DbError::Full { .. } => Self::Full { what },
+            DbError::Invalid { .. } => Self::Invalid { field: "record", what },
+            _ => Self::Failed { what },
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Captures events of entities over gRPC: every create, update and delete is kept for ever, and what each entity is, or was at any
+//! instant, is known.
+//!
+//! The log is a table of [`keplordb`]; everything else is derived from it. [`Capture`] is an open root, [`serve`] its services.
+
+#![forbid(unsafe_code)]
+
+mod capture;
+mod entity;
+mod error;
+mod fold;
+pub mod grpc;
+mod ingest;
+mod name;
+mod payload;
+mod record;
+mod schema;
+mod serve;
+mod versions;
+
+pub use capture::Capture;
+pub use entity::{EntityEvent, Instant};
+pub use error::{Refused, ServerError};
+pub use fold::{Fold, Operation};
+pub use ingest::Receipt;
+pub use name::{MAX_ID_BYTES, MAX_TYPE_BYTES};
+pub use payload::ContentType;
+pub use record::{MAX_PAYLOAD_BYTES, Record};
+pub use schema::{EntityType, Reference, Schema, Schemas};
+pub use serve::{DEFAULT_ADDRESS, serve};
+pub use versions::{Version, versions};

@@ -1,0 +1,340 @@
+//! The custom schema: which entity types there are and what their fields are, in versions that are kept.
+//!
+//! A schema is one `.proto` file; each of its top-level messages is an entity type. An event is read by the version in force when it
+//! came in, so every version that ever was stays in `_meta/schemas`. A new version may add, rename and remove; a field's number
+//! keeps its kind for ever, because what was captured with it is read by it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, Value};
+use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
+
+use crate::error::ServerError;
+use crate::name::check_type;
+
+/// What a schema imports to say what its fields refer to.
+const OPTIONS: &str = include_str!("../proto/options.proto");
+const PACKAGE: &str = "reflog.v1";
+/// What the file is called in messages of the compiler.
+const FILE: &str = "custom.proto";
+
+/// A version of the custom schema.
+#[derive(Debug, Clone)]
+pub struct Schema {
+    /// From 1.
+    version: u32,
+    text: Arc<str>,
+    types: BTreeMap<String, EntityType>,
+}
+
+/// An entity type of a schema.
+#[derive(Debug, Clone)]
+pub struct EntityType {
+    message: MessageDescriptor,
+    /// By the field's number.
+    references: BTreeMap<u32, Reference>,
+}
+
+/// What a field refers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reference {
+    /// The other entity type.
+    pub entity_type: String,
+    /// Its field.
+    pub field: String,
+    /// `many_to_one`, `one_to_many`, `many_to_many`, `one_to_one`, or nothing where it is not said.
+    pub relationship: String,
+}
+
+impl Schema {
+    /// Compiles a schema; `file` is what messages call it.
+    ///
+    /// # Errors
+    /// [`Schema`](ServerError::Schema) with the line and what is wrong.
+    pub fn compile(file: &Path, version: u32, text: &str) -> Result<Self, ServerError> {
+        let illegal = |what: String| ServerError::Schema { file: file.to_owned(), what };
+        let pool = pool_of(text).map_err(|error| illegal(format!("{error:#}")))?;
+        let compiled = pool.get_file_by_name(FILE).ok_or_else(|| illegal("it is empty".to_owned()))?;
+        if compiled.package_name() != PACKAGE {
+            return Err(illegal(format!(
+                "its package is {:?}; write `package {PACKAGE};`",
+                compiled.package_name()
+            )));
+        }
+        let mut types: BTreeMap<String, EntityType> = BTreeMap::new();
+        for message in compiled.messages() {
+            let name = message.name().to_owned();
+            check_type(&name).map_err(|refused| illegal(refused.to_string()))?;
+            if let Some(other) = types.keys().find(|other| other.eq_ignore_ascii_case(&name)) {
+                return Err(illegal(format!(
+                    "{other} and {name} differ in case only; files and tables need more"
+                )));
+            }
+            let references = references_of(&pool, &message).map_err(illegal)?;
+            types.insert(name, EntityType { message, references });
+        }
+        if types.is_empty() {
+            return Err(illegal("it has no message; each top-level message is an entity type".to_owned()));
+        }
+        let schema = Self { version, text: text.into(), types };
+        schema.check_references().map_err(illegal)?;
+        Ok(schema)
+    }
+
+    /// From 1.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The text of its file.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The names of the entity types, sorted.
+    pub fn types(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.types.keys().map(String::as_str)
+    }
+
+    /// An entity type by its name, which counts in upper and lower case.
+    pub fn get(&self, name: &str) -> Option<&EntityType> {
+        self.types.get(name)
+    }
+
+    /// Refuses a schema whose fields have numbers that mean something else here.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn check_follows(&self, older: &Self) -> Result<(), String> {
+        for (name, entity) in &older.types {
+            let Some(now) = self.types.get(name) else { continue };
+            check_message(&entity.message, &now.message, &mut Vec::new()).map_err(|what| {
+                format!(
+                    "{what}; version {} has it otherwise: take a number that was never used",
+                    older.version
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_references(&self) -> Result<(), String> {
+        for (name, entity) in &self.types {
+            for (number, reference) in &entity.references {
+                let field = entity
+                    .message
+                    .get_field(*number)
+                    .map_or_else(String::new, |field| field.name().to_owned());
+                let Some(target) = self.types.get(&reference.entity_type) else {
+                    return Err(format!(
+                        "{name}.{field} refers to {}, which is no entity type",
+                        reference.entity_type
+                    ));
+                };
+                if reference.field != "id" && target.message.get_field_by_name(&reference.field).is_none() {
+                    return Err(format!(
+                        "{name}.{field} refers to {}.{}, and {0} has no such field",
+                        reference.entity_type, reference.field
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl EntityType {
+    pub(crate) fn message(&self) -> &MessageDescriptor {
+        &self.message
+    }
+
+    /// What its fields refer to, by their names.
+    pub fn references(&self) -> impl Iterator<Item = (String, &Reference)> {
+        self.references.iter().filter_map(|(number, reference)| {
+            Some((self.message.get_field(*number)?.name().to_owned(), reference))
+        })
+    }
+}
+
+/// The versions of a server's schema, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct Schemas {
+    versions: Vec<Arc<Schema>>,
+}
+
+impl Schemas {
+    /// Reads the versions that a directory has.
+    pub(crate) fn load(dir: &Path) -> Result<Self, ServerError> {
+        let mut schemas = Self::default();
+        loop {
+            let version = schemas.versions.len() as u32 + 1;
+            let file = path_of(dir, version);
+            match std::fs::read_to_string(&file) {
+                Ok(text) => schemas.versions.push(Arc::new(Schema::compile(&file, version, &text)?)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(schemas),
+                Err(source) => return Err(ServerError::Io { file, op: "reading", source }),
+            }
+        }
+    }
+
+    /// Takes a schema as the newest version, unless it is that already; on disk on return.
+    pub(crate) fn push(&mut self, dir: &Path, file: &Path, text: &str) -> Result<Arc<Schema>, ServerError> {
+        if let Some(newest) = self.versions.last().filter(|newest| newest.text() == text) {
+            return Ok(Arc::clone(newest));
+        }
+        let version = self.versions.len() as u32 + 1;
+        let schema = Arc::new(Schema::compile(file, version, text)?);
+        for older in &self.versions {
+            schema
+                .check_follows(older)
+                .map_err(|what| ServerError::Schema { file: file.to_owned(), what })?;
+        }
+        write_whole(&path_of(dir, version), text)?;
+        self.versions.push(Arc::clone(&schema));
+        Ok(schema)
+    }
+
+    /// The one by which new events are read; `None` where any type is taken.
+    pub fn newest(&self) -> Option<&Arc<Schema>> {
+        self.versions.last()
+    }
+
+    /// The version with this number.
+    pub fn version(&self, version: u32) -> Option<&Arc<Schema>> {
+        self.versions.get((version as usize).checked_sub(1)?)
+    }
+
+    /// All versions, oldest first.
+    pub fn all(&self) -> &[Arc<Schema>] {
+        &self.versions
+    }
+}
+
+fn path_of(dir: &Path, version: u32) -> PathBuf {
+    dir.join(format!("{version:06}.proto"))
+}
+
+/// Under a temporary name, synced, renamed, its directory synced.
+fn write_whole(path: &Path, text: &str) -> Result<(), ServerError> {
+    use std::io::Write as _;
+    let io = |op| move |source| ServerError::Io { file: path.to_owned(), op, source };
+    let temporary = path.with_extension("tmp");
+    let mut file = std::fs::File::create(&temporary).map_err(io("creating"))?;
+    file.write_all(text.as_bytes()).map_err(io("writing"))?;
+    file.sync_all().map_err(io("syncing"))?;
+    std::fs::rename(&temporary, path).map_err(io("renaming"))?;
+    match path.parent() {
+        // Elsewhere than on Unix a directory cannot be synced, nor need it be.
+        Some(dir) if cfg!(unix) => {
+            std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("syncing"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The schema, what it may import, and nothing of the machine's files.
+struct Text(String);
+
+impl FileResolver for Text {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        match name {
+            FILE => File::from_source(FILE, &self.0),
+            "options.proto" => File::from_source("options.proto", OPTIONS),
+            _ => Err(protox::Error::file_not_found(name)),
+        }
+    }
+}
+
+fn pool_of(text: &str) -> Result<DescriptorPool, protox::Error> {
+    let mut resolver = ChainFileResolver::new();
+    resolver.add(GoogleFileResolver::new());
+    resolver.add(Text(text.to_owned()));
+    let mut compiler = protox::Compiler::with_file_resolver(resolver);
+    compiler.open_file(FILE)?;
+    Ok(compiler.descriptor_pool())
+}
+
+fn references_of(
+    pool: &DescriptorPool,
+    message: &MessageDescriptor,
+) -> Result<BTreeMap<u32, Reference>, String> {
+    let extension = |name: &str| pool.get_extension_by_name(&format!("{PACKAGE}.{name}"));
+    let (Some(key), Some(relationship)) = (extension("foreign_key"), extension("relationship_type")) else {
+        return Ok(BTreeMap::new());
+    };
+    let mut references = BTreeMap::new();
+    for field in message.fields() {
+        let options = field.options();
+        if !options.has_extension(&key) {
+            continue;
+        }
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let target = text(&options.get_extension(&key));
+        let Some((entity_type, target_field)) = target.split_once('.') else {
+            return Err(format!(
+                "{}: the foreign key {target:?} is not like \"Type.field\"",
+                field.full_name()
+            ));
+        };
+        let reference = Reference {
+            entity_type: entity_type.to_owned(),
+            field: target_field.to_owned(),
+            relationship: text(&options.get_extension(&relationship)),
+        };
+        references.insert(field.number(), reference);
+    }
+    Ok(references)
+}
+
+/// Whether each number that both have is of the same kind; `seen` are messages that are being compared already.
+fn check_message(
+    older: &MessageDescriptor,
+    newer: &MessageDescriptor,
+    seen: &mut Vec<String>,
+) -> Result<(), String> {
+    if seen.iter().any(|name| name == older.full_name()) {
+        return Ok(());
+    }
+    seen.push(older.full_name().to_owned());
+    for field in older.fields() {
+        let Some(now) = newer.get_field(field.number()) else { continue };
+        if shape(&field) != shape(&now) {
+            return Err(format!(
+                "{}.{} has number {} as {}, which was {} {}",
+                newer.name(),
+                now.name(),
+                now.number(),
+                shape(&now),
+                field.name(),
+                shape(&field)
+            ));
+        }
+        if let (Kind::Message(older), Kind::Message(newer)) = (field.kind(), now.kind()) {
+            check_message(&older, &newer, seen)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a field is, in words; a message's name may change.
+fn shape(field: &FieldDescriptor) -> String {
+    let kind = match field.kind() {
+        Kind::Message(message) if message.full_name().starts_with("google.") => {
+            message.full_name().to_owned()
+        }
+        Kind::Message(_) => "message".to_owned(),
+        Kind::Enum(_) => "enum".to_owned(),
+        kind => format!("{kind:?}").to_lowercase(),
+    };
+    let many = if field.is_map() {
+        "map of "
+    } else if field.is_list() {
+        "repeated "
+    } else {
+        ""
+    };
+    many.to_owned() + &kind
+}

@@ -1,0 +1,60 @@
+//! The services of a root on an address, from start to a graceful stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tonic::transport::Server as Transport;
+use tonic::transport::server::TcpIncoming;
+
+use crate::capture::Capture;
+use crate::error::ServerError;
+use crate::grpc::{DESCRIPTORS, Services, v1};
+use crate::record::MAX_PAYLOAD_BYTES;
+
+/// Largest message that is taken, in bytes: a payload and what stands around it.
+const MESSAGE_BYTES_MAX: usize = MAX_PAYLOAD_BYTES + (1 << 20);
+
+/// The address on which a server listens unless it is told otherwise: this machine's alone.
+pub const DEFAULT_ADDRESS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 50051);
+
+/// Serves a root over gRPC on an address until `stop` is done; then requests that are under way are answered, and the root is closed.
+/// `listening` is told the address, of which the port may have been chosen by the system.
+///
+/// # Errors
+/// [`Listen`](ServerError::Listen) when the address is taken; else as [`Capture::close`].
+pub async fn serve(
+    capture: Capture,
+    address: SocketAddr,
+    listening: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()>,
+) -> std::result::Result<(), ServerError> {
+    let refused = |source| ServerError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    listening(listener.local_addr().map_err(refused)?);
+
+    let capture = Arc::new(capture);
+    let services = Services(Arc::clone(&capture));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<v1::ingest_service_server::IngestServiceServer<Services>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the descriptors are those that the compiler made");
+    let ingest = v1::ingest_service_server::IngestServiceServer::new(services.clone())
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    Transport::builder()
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(ingest)
+        .add_service(v1::health_service_server::HealthServiceServer::new(services.clone()))
+        .add_service(v1::proto_service_server::ProtoServiceServer::new(services))
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
+        .await?;
+    match Arc::into_inner(capture) {
+        Some(capture) => capture.close(),
+        None => Ok(()),
+    }
+}

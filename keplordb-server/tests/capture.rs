@@ -1,0 +1,339 @@
+//! A server as its clients see it: what is acknowledged is there after a restart, once, in its order; what is refused is not.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use keplordb_server::grpc::v1;
+use keplordb_server::grpc::v1::health_service_client::HealthServiceClient;
+use keplordb_server::grpc::v1::ingest_service_client::IngestServiceClient;
+use keplordb_server::grpc::v1::proto_service_client::ProtoServiceClient;
+use keplordb_server::{Capture, Instant, Operation, serve};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+type Client = IngestServiceClient<Channel>;
+
+/// Runs a server on a root while `with` talks to it, and stops it.
+async fn serving<T, F: Future<Output = T>>(root: &Path, with: impl FnOnce(Channel) -> F) -> T {
+    let (address, told) = oneshot::channel::<SocketAddr>();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let capture = Capture::open(root).unwrap();
+    let any_port = "127.0.0.1:0".parse().unwrap();
+    let server =
+        tokio::spawn(serve(capture, any_port, |listening| address.send(listening).unwrap(), async {
+            drop(stopped.await)
+        }));
+    let address = told.await.unwrap();
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let found = with(channel).await;
+    stop.send(()).unwrap();
+    server.await.unwrap().unwrap();
+    found
+}
+
+fn record(operation: v1::Operation, id: &str, payload: Value) -> v1::IngestRecord {
+    v1::IngestRecord {
+        entity_type: "User".to_owned(),
+        entity_id: id.to_owned(),
+        operation: operation.into(),
+        payload: payload.to_string().into_bytes(),
+        ..v1::IngestRecord::default()
+    }
+}
+
+async fn ingest(client: &mut Client, record: v1::IngestRecord) -> Result<v1::IngestResponse, Status> {
+    client.ingest(record).await.map(tonic::Response::into_inner)
+}
+
+fn state(root: &Path, id: &str, instant: Instant) -> Option<Value> {
+    let capture = Capture::open(root).unwrap();
+    let state = capture.get("User", id, instant).unwrap().state().cloned().map(Value::Object);
+    capture.close().unwrap();
+    state
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let sequences = serving(dir.path(), async |channel| {
+        let mut client = Client::new(channel);
+        let steps = [
+            record(v1::Operation::Create, "user_123", json!({"name": "Ada", "plan": "free"})),
+            record(v1::Operation::Update, "user_123", json!({"plan": "team"})),
+            record(v1::Operation::Create, "user_9", json!({"name": "Bob"})),
+        ];
+        let mut sequences = Vec::new();
+        for step in steps {
+            let response = ingest(&mut client, step).await.unwrap();
+            assert!(response.ok && !response.duplicate && response.event_id.len() == 26, "{response:?}");
+            sequences.push(response.sequence);
+        }
+        sequences
+    })
+    .await;
+    assert!(sequences.is_sorted_by(|a, b| a < b), "{sequences:?}");
+    assert_eq!(
+        state(dir.path(), "user_123", Instant::default()),
+        Some(json!({"name": "Ada", "plan": "team"}))
+    );
+
+    serving(dir.path(), async |channel| {
+        let mut client = Client::new(channel);
+        let deleted =
+            ingest(&mut client, record(v1::Operation::Delete, "user_123", json!({}))).await.unwrap();
+        assert!(deleted.sequence > sequences[2]);
+    })
+    .await;
+    assert_eq!(state(dir.path(), "user_123", Instant::default()), None);
+    assert_eq!(state(dir.path(), "user_9", Instant::default()), Some(json!({"name": "Bob"})));
+}
+
+#[tokio::test]
+async fn an_event_is_captured_once_by_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let with_id = |id: &str, entity: &str| v1::IngestRecord {
+        event_id: id.to_owned(),
+        ..record(v1::Operation::Update, entity, json!({"visits": 1}))
+    };
+    let first = serving(dir.path(), async |channel| {
+        let mut client = Client::new(channel.clone());
+        let first = ingest(&mut client, with_id("order-1", "user_1")).await.unwrap();
+        // At once, so that some meet in one batch.
+        let many = (0..50).map(|_| {
+            let mut client = Client::new(channel.clone());
+            let again = with_id("order-2", "user_1");
+            tokio::spawn(async move { ingest(&mut client, again).await.unwrap() })
+        });
+        let mut answers = Vec::new();
+        for answer in many.collect::<Vec<_>>() {
+            answers.push(answer.await.unwrap());
+        }
+        assert_eq!(answers.iter().filter(|answer| !answer.duplicate).count(), 1);
+        assert!(answers.iter().all(|answer| answer.sequence == answers[0].sequence));
+        first
+    })
+    .await;
+    serving(dir.path(), async |channel| {
+        let mut client = Client::new(channel);
+        let again = ingest(&mut client, with_id("order-1", "user_1")).await.unwrap();
+        assert_eq!(
+            (again.sequence, again.duplicate, again.event_id.as_str()),
+            (first.sequence, true, "order-1")
+        );
+        let other = ingest(&mut client, with_id("order-1", "user_2")).await.unwrap_err();
+        assert_eq!(other.code(), Code::AlreadyExists, "{other}");
+    })
+    .await;
+    let capture = Capture::open(dir.path()).unwrap();
+    assert_eq!(capture.history("User", "user_1", Instant::default()).unwrap().len(), 2);
+    assert_eq!(capture.history("User", "user_2", Instant::default()).unwrap(), []);
+}
+
+#[tokio::test]
+async fn of_writers_that_expect_the_same_version_one_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    serving(dir.path(), async |channel| {
+        let tries = (0..40).map(|_| {
+            let mut client = Client::new(channel.clone());
+            let expecting = v1::IngestRecord {
+                expected_version: Some(0),
+                ..record(v1::Operation::Create, "user_1", json!({}))
+            };
+            tokio::spawn(async move { ingest(&mut client, expecting).await })
+        });
+        let mut won = 0;
+        for tried in tries.collect::<Vec<_>>() {
+            match tried.await.unwrap() {
+                Ok(_) => won += 1,
+                Err(status) => assert_eq!(status.code(), Code::FailedPrecondition, "{status}"),
+            }
+        }
+        assert_eq!(won, 1);
+        let mut client = Client::new(channel);
+        let next = v1::IngestRecord {
+            expected_version: Some(1),
+            ..record(v1::Operation::Update, "user_1", json!({}))
+        };
+        assert!(ingest(&mut client, next).await.is_ok());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn late_events_take_their_place_and_the_past_can_be_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |operation, time_ms, payload| {
+        let mut record = record(operation, "user_1", payload);
+        match operation {
+            v1::Operation::Create => record.created_at_utc = Some(time_ms),
+            v1::Operation::Update => record.updated_at_utc = Some(time_ms),
+            _ => record.deleted_at_utc = Some(time_ms),
+        }
+        record
+    };
+    serving(dir.path(), async |channel| {
+        let mut client = Client::new(channel);
+        for step in [
+            at(v1::Operation::Create, 1000, json!({"plan": "free", "city": "Oslo"})),
+            at(v1::Operation::Update, 3000, json!({"plan": "team"})),
+            at(v1::Operation::Update, 2000, json!({"plan": "trial", "city": null})),
+            at(v1::Operation::Delete, 4000, json!({})),
+        ] {
+            ingest(&mut client, step).await.unwrap();
+        }
+        let ahead = i64::MAX / 1_000_000;
+        let refused = ingest(&mut client, at(v1::Operation::Update, ahead, json!({}))).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    })
+    .await;
+    let as_of =
+        |time_ms| state(dir.path(), "user_1", Instant { as_of_ms: Some(time_ms), ..Instant::default() });
+    assert_eq!(as_of(999), None);
+    assert_eq!(as_of(1000), Some(json!({"plan": "free", "city": "Oslo"})));
+    assert_eq!(as_of(2500), Some(json!({"plan": "trial"})));
+    assert_eq!(as_of(3000), Some(json!({"plan": "team"})));
+    assert_eq!(as_of(4000), None);
+    let capture = Capture::open(dir.path()).unwrap();
+    let history = capture.history("User", "user_1", Instant::default()).unwrap();
+    let operations: Vec<_> = history.iter().map(|event| (event.operation, event.event_time_ms)).collect();
+    let wanted = [
+        (Operation::Create, 1000),
+        (Operation::Update, 2000),
+        (Operation::Update, 3000),
+        (Operation::Delete, 4000),
+    ];
+    assert_eq!(operations, wanted);
+    let received: Vec<_> = {
+        let mut by_sequence: Vec<_> =
+            history.iter().map(|event| (event.sequence, event.received_at_ms)).collect();
+        by_sequence.sort_unstable();
+        by_sequence.into_iter().map(|(_, received_at_ms)| received_at_ms).collect()
+    };
+    assert!(received.is_sorted(), "{received:?}");
+}
+
+#[tokio::test]
+async fn what_is_hostile_is_refused_or_kept_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    serving(dir.path(), async |channel| {
+        let mut client = Client::new(channel);
+        for id in ["../../etc/passwd", "<script>alert(1)</script>", "🦀", "a b\"c'"] {
+            ingest(&mut client, record(v1::Operation::Create, id, json!({}))).await.unwrap();
+        }
+        let bad_ids = ["".to_owned(), "a\0b".to_owned(), "x".repeat(4096)];
+        for id in &bad_ids {
+            let refused =
+                ingest(&mut client, record(v1::Operation::Create, id, json!({}))).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        }
+        for name in ["", "../User", "a b", "9", "Ärger"] {
+            let mut record = record(v1::Operation::Create, "user_1", json!({}));
+            record.entity_type = name.to_owned();
+            assert_eq!(ingest(&mut client, record).await.unwrap_err().code(), Code::InvalidArgument);
+        }
+        let unset =
+            ingest(&mut client, record(v1::Operation::Unspecified, "user_1", json!({}))).await.unwrap_err();
+        assert!(unset.message().starts_with("operation: it is not set"), "{unset}");
+        let mut huge = record(v1::Operation::Create, "user_1", json!({}));
+        huge.payload = vec![b' '; 10 << 20];
+        assert!(matches!(
+            ingest(&mut client, huge).await.unwrap_err().code(),
+            Code::OutOfRange | Code::InvalidArgument
+        ));
+    })
+    .await;
+    assert_eq!(state(dir.path(), "../../etc/passwd", Instant::default()), Some(json!({})));
+    let second = Capture::open(dir.path()).unwrap();
+    let refused = Capture::open(dir.path()).unwrap_err();
+    assert!(refused.to_string().contains("is already open by"), "{refused}");
+    second.close().unwrap();
+}
+
+const SCHEMA: &str = r#"
+syntax = "proto3";
+package reflog.v1;
+import "options.proto";
+
+message User {
+  string name = 1;
+  optional string plan = 2;
+  int64 visits = 3;
+  Address address = 4;
+  message Address { string city = 1; }
+}
+
+message Order {
+  string user_id = 1 [(foreign_key) = "User.id", (relationship_type) = "many_to_one"];
+}
+"#;
+
+#[tokio::test]
+async fn with_a_schema_payloads_are_its_messages() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("custom.proto");
+    std::fs::write(&file, SCHEMA).unwrap();
+    let root = dir.path().join("root");
+    let capture = Capture::open(&root).unwrap();
+    assert_eq!(capture.push_schema(&file).unwrap(), 1);
+    assert_eq!(capture.push_schema(&file).unwrap(), 1);
+    let references: Vec<_> = capture
+        .schemas()
+        .newest()
+        .unwrap()
+        .get("Order")
+        .unwrap()
+        .references()
+        .map(|(name, to)| (name, to.clone()))
+        .collect();
+    assert_eq!((references[0].0.as_str(), references[0].1.entity_type.as_str()), ("user_id", "User"));
+    std::fs::write(&file, SCHEMA.replace("int64 visits = 3", "string visits = 3")).unwrap();
+    let refused = capture.push_schema(&file).unwrap_err().to_string();
+    assert!(refused.contains("User.visits has number 3 as string, which was visits int64"), "{refused}");
+    capture.close().unwrap();
+
+    serving(&root, async |channel| {
+        let mut client = Client::new(channel.clone());
+        // name = "Ada", plan = "" (set), visits = 7, address { city = "Oslo" }
+        let bytes = b"\x0a\x03Ada\x12\x00\x18\x07\x22\x06\x0a\x04Oslo".to_vec();
+        let created =
+            v1::IngestRecord { payload: bytes, ..record(v1::Operation::Create, "user_1", json!({})) };
+        ingest(&mut client, created).await.unwrap();
+        let json = v1::IngestRecord {
+            content_type: v1::ContentType::Json.into(),
+            ..record(
+                v1::Operation::Update,
+                "user_1",
+                json!({"visits": "0", "plan": null, "address": {"city": "Bergen"}}),
+            )
+        };
+        ingest(&mut client, json).await.unwrap();
+        for (payload, code) in [
+            (json!({"visit": 1}), "has no"),
+            (json!({"visits": "many"}), "it is no User"),
+            (json!({"address": 7}), "it is no User"),
+        ] {
+            let bad = v1::IngestRecord {
+                content_type: v1::ContentType::Json.into(),
+                ..record(v1::Operation::Update, "user_1", payload)
+            };
+            let refused = ingest(&mut client, bad).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument, "{code}: {refused}");
+        }
+        let mut unknown = record(v1::Operation::Create, "x", json!({}));
+        unknown.entity_type = "Invoice".to_owned();
+        let refused = ingest(&mut client, unknown).await.unwrap_err();
+        assert!(refused.message().contains("the schema has no Invoice; it has Order, User"), "{refused}");
+
+        let protos =
+            ProtoServiceClient::new(channel.clone()).get_protos(v1::GetProtosRequest::default()).await;
+        assert_eq!(protos.unwrap().into_inner().proto_content, SCHEMA);
+        let health = HealthServiceClient::new(channel).health_check(v1::HealthCheckRequest {}).await;
+        assert!(health.unwrap().into_inner().ok);
+    })
+    .await;
+    let wanted = json!({"name": "Ada", "visits": "0", "address": {"city": "Bergen"}});
+    assert_eq!(state(&root, "user_1", Instant::default()), Some(wanted));
+}
