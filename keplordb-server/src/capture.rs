@@ -1,10 +1,4 @@
 //! An open root: its directory, the way in, and what is known of its entities.
-//!
-//! ```text
-//! root/
-//!   _meta/schemas/000001.proto   the versions of the custom schema
-//!   segments/                    the log: a table of the engine, and the only truth
-//! ```
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,10 +6,10 @@ use std::thread::JoinHandle;
 
 use keplordb::Store;
 
-use crate::entity::{self, EntityEvent, Instant};
 use crate::error::{Refused, Result, ServerError};
-use crate::fold::Fold;
 use crate::ingest::{Ingest, Receipt};
+use crate::layout;
+use crate::log::EntityLog;
 use crate::record::{Event, Record};
 use crate::schema::Schemas;
 
@@ -37,14 +31,14 @@ impl Capture {
     /// `_meta`.
     pub fn open(root: impl AsRef<Path>) -> std::result::Result<Self, ServerError> {
         let root = root.as_ref().to_owned();
-        let schemas_dir = schemas_dir(&root);
+        let schemas_dir = layout::schemas(&root);
         std::fs::create_dir_all(&schemas_dir).map_err(|source| ServerError::Io {
             file: schemas_dir.clone(),
             op: "creating",
             source,
         })?;
         // The engine's lock is the server's: whoever has it may write to `_meta`.
-        let store = Arc::new(Store::open(root.join("segments"))?);
+        let store = Arc::new(Store::open(layout::segments(&root))?);
         let schemas = RwLock::new(Schemas::load(&schemas_dir)?);
         let (ingest, writer) = Ingest::start(Arc::clone(&store))?;
         Ok(Self { root, store, ingest: Some(ingest), writer: Some(writer), schemas })
@@ -61,7 +55,7 @@ impl Capture {
             source,
         })?;
         let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(schemas.push(&schemas_dir(&self.root), file, &text)?.version())
+        Ok(schemas.push(&layout::schemas(&self.root), file, &text)?.version())
     }
 
     /// The versions of the schema as they are now.
@@ -87,20 +81,9 @@ impl Capture {
         self.store.sync().map_err(|error| Refused::from(&error))
     }
 
-    /// The events of an entity, in the order in which they are folded. One that never was has none.
-    ///
-    /// # Errors
-    /// [`Failed`](Refused::Failed) when the log cannot be read.
-    pub fn history(&self, entity_type: &str, entity_id: &str, instant: Instant) -> Result<Vec<EntityEvent>> {
-        entity::history(&self.store, entity_type, entity_id, instant)
-    }
-
-    /// What an entity is, or was at an instant.
-    ///
-    /// # Errors
-    /// As [`history`](Self::history).
-    pub fn get(&self, entity_type: &str, entity_id: &str, instant: Instant) -> Result<Fold> {
-        Ok(entity::fold(&self.history(entity_type, entity_id, instant)?))
+    /// What there is of its entities.
+    pub fn log(&self) -> EntityLog {
+        EntityLog::own(Arc::clone(&self.store))
     }
 
     /// Writes what waits, and closes the root.
@@ -117,8 +100,4 @@ impl Capture {
             None => Ok(()),
         }
     }
-}
-
-fn schemas_dir(root: &Path) -> PathBuf {
-    root.join("_meta").join("schemas")
 }

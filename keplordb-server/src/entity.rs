@@ -1,20 +1,27 @@
-//! What an entity is and was: its events in their order, and the state after them.
+//! An event of an entity as it is kept, and the instant at which an entity is looked at.
 
-use keplordb::Store;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Refused, Result};
 use crate::fold::{Fold, Operation};
 use crate::record::{Envelope, Event, OPAQUE};
 
+/// A row of the log.
+pub(crate) type Row = <Event as keplordb::Schema>::Row;
+
 /// An event of an entity, as it is kept.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct EntityEvent {
     /// Its place in the log.
     pub sequence: u64,
     /// The id by which it is captured once.
     pub event_id: String,
+    /// The entity's type.
+    pub entity_type: String,
+    /// Its key within the type.
+    pub entity_id: String,
     /// What was done.
     pub operation: Operation,
     /// When it happened, in milliseconds since the Unix epoch.
@@ -23,39 +30,24 @@ pub struct EntityEvent {
     pub received_at_ms: i64,
     /// Who sent it.
     pub client: String,
+    /// The version of the schema by which it was read; 0 where there was none.
+    pub schema_version: u32,
     /// What it sets; `None` where its bytes are of no known kind.
     pub payload: Option<Map<String, Value>>,
     /// The source's own counter.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub source_version: Option<u64>,
+    /// What belongs together.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub correlation_id: String,
+    /// What it was caused by.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub causation_id: String,
 }
 
 impl EntityEvent {
-    /// The order in which an entity's events are folded: by their time, then by the source's counter, then as they came in.
-    pub(crate) fn order(&self) -> (i64, Option<u64>, u64) {
-        (self.event_time_ms, self.source_version, self.sequence)
-    }
-}
-
-/// The instant at which an entity is looked at: what was true at a time, by what was known at one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Instant {
-    /// Events that happened later do not count; in milliseconds since the Unix epoch.
-    pub as_of_ms: Option<i64>,
-    /// Events that came in later do not count, likewise.
-    pub known_at_ms: Option<i64>,
-}
-
-/// The events of an entity in the [order](EntityEvent::order) in which they are folded.
-pub(crate) fn history(
-    store: &Store<Event>,
-    entity_type: &str,
-    entity_id: &str,
-    instant: Instant,
-) -> Result<Vec<EntityEvent>> {
-    let c = Event::cols();
-    let rows = store.query(c.entity_type.eq(entity_type) & c.entity_id.eq(entity_id)).rows();
-    let mut events = Vec::new();
-    for row in rows.map_err(|error| Refused::from(&error))? {
+    /// What a row of the log says.
+    pub(crate) fn of_row(row: &Row) -> Result<Self> {
         let damaged = |what: String| Refused::Failed { what: format!("event {}: {what}", row.sequence()) };
         let operation = Operation::of_status(row.status())
             .ok_or_else(|| damaged(format!("{} is no operation", row.status())))?;
@@ -65,26 +57,45 @@ pub(crate) fn history(
         } else {
             Some(serde_json::from_str(row.payload()).map_err(|error| damaged(error.to_string()))?)
         };
-        let event = EntityEvent {
+        Ok(Self {
             sequence: row.sequence(),
             event_id: row.id().to_owned(),
+            entity_type: row.entity_type().to_owned(),
+            entity_id: row.entity_id().to_owned(),
             operation,
             event_time_ms: row.ts_ns().div_euclid(1_000_000),
             received_at_ms: row.metric().div_euclid(1_000_000),
             client: row.client().to_owned(),
+            schema_version: row.schema_version(),
             payload,
             source_version: envelope.source_version,
-        };
-        let is_later =
-            |time_ms: i64, limit_ms: Option<i64>| limit_ms.is_some_and(|limit_ms| time_ms > limit_ms);
-        if !is_later(event.event_time_ms, instant.as_of_ms)
-            && !is_later(event.received_at_ms, instant.known_at_ms)
-        {
-            events.push(event);
-        }
+            correlation_id: envelope.correlation_id,
+            causation_id: envelope.causation_id,
+        })
     }
-    events.sort_by_key(EntityEvent::order);
-    Ok(events)
+
+    /// The order in which an entity's events are folded: by their time, then by the source's counter, then as they came in.
+    pub(crate) fn order(&self) -> (i64, Option<u64>, u64) {
+        (self.event_time_ms, self.source_version, self.sequence)
+    }
+}
+
+/// The instant at which an entity is looked at: what was true at a time, by what was known at one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Instant {
+    /// Events that happened later do not count; in milliseconds since the Unix epoch.
+    pub as_of_ms: Option<i64>,
+    /// Events that came in later do not count, likewise.
+    pub known_at_ms: Option<i64>,
+}
+
+impl Instant {
+    /// Whether an event had happened and was known then.
+    pub fn sees(self, event: &EntityEvent) -> bool {
+        let within =
+            |time_ms: i64, limit_ms: Option<i64>| limit_ms.is_none_or(|limit_ms| time_ms <= limit_ms);
+        within(event.event_time_ms, self.as_of_ms) && within(event.received_at_ms, self.known_at_ms)
+    }
 }
 
 /// The entity after these events, which are in their order.

@@ -38,6 +38,12 @@ pub enum ServerError {
         /// What is wrong with it, where, and what to do.
         what: String,
     },
+    /// A directory is no server's.
+    #[error("{dir} is no root of a server: it has no _meta; `keplor serve` makes one")]
+    NoRoot {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The log of events refused or failed.
     #[error(transparent)]
     Db(#[from] DbError),

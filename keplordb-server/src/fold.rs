@@ -4,10 +4,12 @@
 //! delete ends it. An update of what is not there begins it, with only the fields that it has. Events are taken by their own time;
 //! which of them came in when makes no difference, but for those of the same time.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// What is done to an entity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Operation {
     /// Replaces its state.
     Create,

@@ -5,12 +5,15 @@
 
 #![forbid(unsafe_code)]
 
+mod blame;
 mod capture;
 mod entity;
 mod error;
 mod fold;
 pub mod grpc;
 mod ingest;
+mod layout;
+mod log;
 mod name;
 mod payload;
 mod record;
@@ -18,11 +21,14 @@ mod schema;
 mod serve;
 mod versions;
 
+pub use blame::{Blame, Change};
 pub use capture::Capture;
 pub use entity::{EntityEvent, Instant};
 pub use error::{Refused, ServerError};
 pub use fold::{Fold, Operation};
 pub use ingest::Receipt;
+pub use layout::is_root;
+pub use log::{EntityLog, Selection, TypeSummary};
 pub use name::{MAX_ID_BYTES, MAX_TYPE_BYTES};
 pub use payload::ContentType;
 pub use record::{MAX_PAYLOAD_BYTES, Record};

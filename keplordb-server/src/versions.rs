@@ -5,13 +5,14 @@
 //! was known of the versions that it changes, and begins what is known now; nothing is ever changed in place. So of any instant on both
 //! axes one version at most holds.
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::entity::EntityEvent;
 use crate::fold::{Fold, Operation};
 
 /// A version of an entity, for a span on each axis; the ends do not belong to the spans, and `None` has not come yet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Version {
     /// The event by which it began.
@@ -133,12 +134,17 @@ mod tests {
         EntityEvent {
             sequence,
             event_id: sequence.to_string(),
+            entity_type: "User".to_owned(),
+            entity_id: "user_1".to_owned(),
             operation: operations[usize::from(operation)],
             event_time_ms: time_ms,
             received_at_ms: *received_ms,
             client: String::new(),
+            schema_version: 0,
             payload: Some(payload),
             source_version: None,
+            correlation_id: String::new(),
+            causation_id: String::new(),
         }
     }
 

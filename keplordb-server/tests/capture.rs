@@ -50,7 +50,7 @@ async fn ingest(client: &mut Client, record: v1::IngestRecord) -> Result<v1::Ing
 
 fn state(root: &Path, id: &str, instant: Instant) -> Option<Value> {
     let capture = Capture::open(root).unwrap();
-    let state = capture.get("User", id, instant).unwrap().state().cloned().map(Value::Object);
+    let state = capture.log().get("User", id, instant).unwrap().state().cloned().map(Value::Object);
     capture.close().unwrap();
     state
 }
@@ -128,8 +128,8 @@ async fn an_event_is_captured_once_by_its_id() {
     })
     .await;
     let capture = Capture::open(dir.path()).unwrap();
-    assert_eq!(capture.history("User", "user_1", Instant::default()).unwrap().len(), 2);
-    assert_eq!(capture.history("User", "user_2", Instant::default()).unwrap(), []);
+    assert_eq!(capture.log().history("User", "user_1", Instant::default()).unwrap().len(), 2);
+    assert_eq!(capture.log().history("User", "user_2", Instant::default()).unwrap(), []);
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn late_events_take_their_place_and_the_past_can_be_asked() {
     assert_eq!(as_of(3000), Some(json!({"plan": "team"})));
     assert_eq!(as_of(4000), None);
     let capture = Capture::open(dir.path()).unwrap();
-    let history = capture.history("User", "user_1", Instant::default()).unwrap();
+    let history = capture.log().history("User", "user_1", Instant::default()).unwrap();
     let operations: Vec<_> = history.iter().map(|event| (event.operation, event.event_time_ms)).collect();
     let wanted = [
         (Operation::Create, 1000),

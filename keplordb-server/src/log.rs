@@ -1,0 +1,271 @@
+//! The log of entities, as it is read: by the server that writes it, and by others beside it.
+
+use std::collections::{BTreeSet, BinaryHeap};
+use std::path::Path;
+use std::sync::Arc;
+
+use keplordb::aggregates::{count, max, min};
+use keplordb::{Filter, Query, Reader, Store};
+use serde::Serialize;
+
+use crate::blame::{self, Blame, Change};
+use crate::entity::{self, EntityEvent, Instant};
+use crate::error::{Refused, Result, ServerError};
+use crate::fold::Fold;
+use crate::layout;
+use crate::record::Event;
+use crate::versions::{Version, versions};
+
+/// The events of a root's entities. Clones see the same log.
+#[derive(Debug, Clone)]
+pub struct EntityLog(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// Of the server, which writes it.
+    Own(Arc<Store<Event>>),
+    /// Beside whoever writes it.
+    Beside(Arc<Reader<Event>>),
+}
+
+/// What is known of a type of entities without folding any.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct TypeSummary {
+    /// Its name.
+    pub entity_type: String,
+    /// How many events there are of its entities.
+    pub events: u64,
+    /// When the first of them came in, in milliseconds since the Unix epoch.
+    pub first_received_ms: i64,
+    /// When the last of them came in, likewise.
+    pub last_received_ms: i64,
+}
+
+/// Which events are given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Selection {
+    /// Of these types; of all where there is none.
+    pub entity_types: Vec<String>,
+    /// Of the entities with these ids; of all where there is none.
+    pub entity_ids: Vec<String>,
+}
+
+impl Selection {
+    pub(crate) fn filter(&self) -> Filter<Event> {
+        let c = Event::cols();
+        let mut filter = Filter::all();
+        if !self.entity_types.is_empty() {
+            filter = filter & c.entity_type.in_(&self.entity_types);
+        }
+        if !self.entity_ids.is_empty() {
+            filter = filter & c.entity_id.in_(&self.entity_ids);
+        }
+        filter
+    }
+}
+
+impl EntityLog {
+    pub(crate) fn own(store: Arc<Store<Event>>) -> Self {
+        Self(Source::Own(store))
+    }
+
+    /// Opens a root's log to read it beside the server, also while that writes. It takes no lock and changes nothing;
+    /// [`refresh`](Self::refresh) shows what came meanwhile.
+    ///
+    /// # Errors
+    /// [`NoRoot`](ServerError::NoRoot) for a directory that no server has made; [`Db`](ServerError::Db) when the log is damaged.
+    pub fn beside(root: impl AsRef<Path>) -> std::result::Result<Self, ServerError> {
+        let root = root.as_ref();
+        if !layout::is_root(root) {
+            return Err(ServerError::NoRoot { dir: root.to_owned() });
+        }
+        Ok(Self(Source::Beside(Arc::new(Reader::open(layout::segments(root))?))))
+    }
+
+    /// Shows what came since it was opened; the server's own always shows all.
+    ///
+    /// # Errors
+    /// [`Failed`](Refused::Failed) when the log cannot be read.
+    pub fn refresh(&self) -> Result<()> {
+        match &self.0 {
+            Source::Own(_) => Ok(()),
+            Source::Beside(reader) => reader.refresh().map(drop).map_err(|error| Refused::from(&error)),
+        }
+    }
+
+    fn query(&self, filter: impl Into<Filter<Event>>) -> Query<'_, Event> {
+        match &self.0 {
+            Source::Own(store) => store.query(filter),
+            Source::Beside(reader) => reader.query(filter),
+        }
+    }
+
+    /// The events of an entity that an instant sees, in the order in which they are folded: by their time, then by the source's
+    /// counter, then as they came in. One that never was has none.
+    ///
+    /// Cost: a look at each segment whose bloom filter says that it may have the entity, and a read for each event.
+    ///
+    /// # Errors
+    /// [`Failed`](Refused::Failed) when the log cannot be read.
+    pub fn history(&self, entity_type: &str, entity_id: &str, instant: Instant) -> Result<Vec<EntityEvent>> {
+        let c = Event::cols();
+        let rows = self.query(c.entity_type.eq(entity_type) & c.entity_id.eq(entity_id)).rows();
+        let mut events = Vec::new();
+        for row in rows.map_err(|error| Refused::from(&error))? {
+            let event = EntityEvent::of_row(&row)?;
+            if instant.sees(&event) {
+                events.push(event);
+            }
+        }
+        events.sort_by_key(EntityEvent::order);
+        Ok(events)
+    }
+
+    /// What an entity is, or was at an instant.
+    ///
+    /// # Errors
+    /// As [`history`](Self::history).
+    pub fn get(&self, entity_type: &str, entity_id: &str, instant: Instant) -> Result<Fold> {
+        Ok(entity::fold(&self.history(entity_type, entity_id, instant)?))
+    }
+
+    /// All versions of an entity, on both axes of time.
+    ///
+    /// # Errors
+    /// As [`history`](Self::history).
+    pub fn versions(&self, entity_type: &str, entity_id: &str) -> Result<Vec<Version>> {
+        Ok(versions(self.history(entity_type, entity_id, Instant::default())?))
+    }
+
+    /// Of each field that an entity has at an instant, the event that set it. Of a deleted one there is none.
+    ///
+    /// # Errors
+    /// As [`history`](Self::history).
+    pub fn blame(&self, entity_type: &str, entity_id: &str, instant: Instant) -> Result<Vec<Blame>> {
+        Ok(blame::blame(&self.history(entity_type, entity_id, instant)?))
+    }
+
+    /// What differs between two instants.
+    ///
+    /// # Errors
+    /// As [`history`](Self::history).
+    pub fn diff(&self, entity_type: &str, entity_id: &str, a: Instant, b: Instant) -> Result<Vec<Change>> {
+        let events = self.history(entity_type, entity_id, Instant::default())?;
+        let at = |instant: Instant| {
+            let seen: Vec<_> = events.iter().filter(|event| instant.sees(event)).cloned().collect();
+            entity::fold(&seen)
+        };
+        Ok(blame::diff(at(a).state(), at(b).state()))
+    }
+
+    /// The types of which there are events, sorted by name.
+    ///
+    /// # Errors
+    /// [`Failed`](Refused::Failed) when the log cannot be read.
+    pub fn types(&self) -> Result<Vec<TypeSummary>> {
+        let c = Event::cols();
+        let by_type =
+            self.query(Filter::all()).group_by(c.entity_type).select((count(), min(c.metric), max(c.metric)));
+        let by_type = by_type.fetch().map_err(|error| Refused::from(&error))?;
+        let ms = |ts_ns: Option<i64>| ts_ns.unwrap_or(0).div_euclid(1_000_000);
+        let mut types: Vec<_> = (&by_type)
+            .into_iter()
+            .map(|group| {
+                let (events, first, last) = group.values();
+                TypeSummary {
+                    entity_type: group.key().to_owned(),
+                    events,
+                    first_received_ms: ms(first),
+                    last_received_ms: ms(last),
+                }
+            })
+            .collect();
+        types.sort_unstable_by(|a, b| a.entity_type.cmp(&b.entity_type));
+        Ok(types)
+    }
+
+    /// Ids of a type's entities, also of deleted ones, sorted: at most so many of those that begin with a text and come after an id.
+    ///
+    /// Cost: that of all ids of the type.
+    ///
+    /// # Errors
+    /// [`Failed`](Refused::Failed) when the log cannot be read.
+    pub fn ids(
+        &self,
+        entity_type: &str,
+        begin: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>> {
+        let c = Event::cols();
+        let mut filter = c.entity_type.eq(entity_type);
+        if !begin.is_empty() {
+            filter = filter & c.entity_id.starts_with(begin);
+        }
+        let by_id = self.query(filter).group_by(c.entity_id).select((count(),));
+        let by_id = by_id.fetch().map_err(|error| Refused::from(&error))?;
+        let mut first = BTreeSet::new();
+        for group in &by_id {
+            let id = group.key();
+            if after.is_none_or(|after| id > after) {
+                first.insert(id);
+                if first.len() > limit {
+                    first.pop_last();
+                }
+            }
+        }
+        Ok(first.into_iter().map(str::to_owned).collect())
+    }
+
+    /// Events in the order of the log, at most so many: those after a sequence.
+    ///
+    /// Cost: a look at the sequence of every event after it.
+    ///
+    /// # Errors
+    /// [`Failed`](Refused::Failed) when the log cannot be read.
+    pub fn events(
+        &self,
+        selection: &Selection,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<EntityEvent>> {
+        let failed = |error: keplordb::DbError| Refused::from(&error);
+        let c = Event::cols();
+        // What is behind the greatest number that the engine gives is nothing.
+        let after = after.map_or(Ok(-1), i64::try_from).unwrap_or(i64::MAX);
+        let mut first = BinaryHeap::with_capacity(limit.min(1024) + 1);
+        let behind = self.query(selection.filter() & c.sequence.gt(after));
+        behind
+            .each(|row| {
+                first.push(row.sequence());
+                if first.len() > limit {
+                    first.pop();
+                }
+            })
+            .map_err(failed)?;
+        let Some(last) = first.peek() else { return Ok(Vec::new()) };
+        let last = i64::try_from(*last).unwrap_or(i64::MAX);
+        let rows = self.query(selection.filter() & c.sequence.gt(after) & c.sequence.le(last)).rows();
+        let mut events: Vec<_> =
+            rows.map_err(failed)?.iter().map(EntityEvent::of_row).collect::<Result<_>>()?;
+        events.sort_unstable_by_key(|event| event.sequence);
+        events.truncate(limit);
+        Ok(events)
+    }
+
+    /// The sequence of the last event that had come in at a time, in milliseconds since the Unix epoch; `None` where there was none.
+    /// Whoever begins behind it gets all that came later.
+    ///
+    /// # Errors
+    /// [`Failed`](Refused::Failed) when the log cannot be read.
+    pub fn sequence_at(&self, received_at_ms: i64) -> Result<Option<u64>> {
+        let c = Event::cols();
+        let end_ns = received_at_ms.saturating_add(1).saturating_mul(1_000_000);
+        let mut last = None;
+        let before = self.query(c.metric.lt(end_ns));
+        before.each(|row| last = last.max(Some(row.sequence()))).map_err(|error| Refused::from(&error))?;
+        Ok(last)
+    }
+}
