@@ -7,7 +7,7 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["capture.proto"], ["proto"])?;
+    let files = protox::compile(["capture.proto", "capture_v2.proto"], ["proto"])?;
     let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
     fs::write(Path::new(&out).join("capture.binpb"), files.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(files)?;

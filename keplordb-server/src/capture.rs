@@ -3,15 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use keplordb::Store;
+use tokio::sync::mpsc;
 
 use crate::error::{Refused, Result, ServerError};
-use crate::ingest::{Ingest, Receipt};
+use crate::ingest::{Ingest, Receipt, UnderWay};
 use crate::layout;
-use crate::log::EntityLog;
-use crate::record::{Event, Record};
+use crate::log::{EntityLog, Selection};
+use crate::record::{Checked, Event, Record};
 use crate::schema::Schemas;
+use crate::subscribe::{News, Since, Subscribers};
+
+/// Most records of one batch.
+pub const MAX_BATCH_RECORDS: usize = 10_000;
 
 /// An open root: what captures events and knows what there is.
 #[derive(Debug)]
@@ -21,6 +27,7 @@ pub struct Capture {
     ingest: Option<Ingest>,
     writer: Option<JoinHandle<()>>,
     schemas: RwLock<Schemas>,
+    subscribers: Subscribers,
 }
 
 impl Capture {
@@ -41,7 +48,14 @@ impl Capture {
         let store = Arc::new(Store::open(layout::segments(&root))?);
         let schemas = RwLock::new(Schemas::load(&schemas_dir)?);
         let (ingest, writer) = Ingest::start(Arc::clone(&store))?;
-        Ok(Self { root, store, ingest: Some(ingest), writer: Some(writer), schemas })
+        Ok(Self {
+            root,
+            store,
+            ingest: Some(ingest),
+            writer: Some(writer),
+            schemas,
+            subscribers: Subscribers::new(),
+        })
     }
 
     /// Takes a file as the newest version of the schema, unless it is that already; gives its number.
@@ -54,8 +68,16 @@ impl Capture {
             op: "reading",
             source,
         })?;
+        self.push_schema_text(file, &text)
+    }
+
+    /// As [`push_schema`](Self::push_schema), of a text; `file` is what messages call it.
+    ///
+    /// # Errors
+    /// [`Schema`](ServerError::Schema) says what is wrong with it, or what it would break.
+    pub fn push_schema_text(&self, file: &Path, text: &str) -> std::result::Result<u32, ServerError> {
         let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(schemas.push(&layout::schemas(&self.root), file, &text)?.version())
+        Ok(schemas.push(&layout::schemas(&self.root), file, text)?.version())
     }
 
     /// The versions of the schema as they are now.
@@ -68,9 +90,60 @@ impl Capture {
     /// # Errors
     /// [`Refused`] says why nothing was captured.
     pub async fn capture(&self, record: Record) -> Result<Receipt> {
+        let receipts = self.capture_batch(vec![record]).await.map_err(|refused| refused.reason().clone())?;
+        receipts.into_iter().next().ok_or(Refused::Stopping)
+    }
+
+    /// Captures records in their order, all or none, with one sync; on return their events are on disk. What of them was there
+    /// already is a duplicate, and does not keep the others from being captured.
+    ///
+    /// # Errors
+    /// [`InBatch`](Refused::InBatch) says which one is refused and why; others concern all of them. Nothing was captured.
+    pub async fn capture_batch(&self, records: Vec<Record>) -> Result<Vec<Receipt>> {
+        let checked = self.check(records)?;
+        self.ingest()?.submit(checked)?.receipts().await
+    }
+
+    /// Sends a batch on its way, as soon as there is room; batches are written in the order in which they were sent.
+    pub(crate) async fn submit_batch(&self, records: Vec<Record>) -> Result<UnderWay> {
+        let checked = self.check(records)?;
+        self.ingest()?.submit_in_turn(checked).await
+    }
+
+    fn check(&self, records: Vec<Record>) -> Result<Vec<Checked>> {
+        if records.len() > MAX_BATCH_RECORDS {
+            let what = format!("there are {}, at most {MAX_BATCH_RECORDS} are possible", records.len());
+            return Err(Refused::invalid("records", what));
+        }
         let schema = self.schemas().newest().cloned();
-        let checked = record.check(schema.as_deref())?;
-        self.ingest.as_ref().ok_or(Refused::Stopping)?.capture(checked).await
+        let records = records.into_iter().enumerate();
+        let checked = records.map(|(index, record)| {
+            record.check(schema.as_deref()).map_err(|refused| refused.in_batch(index))
+        });
+        checked.collect()
+    }
+
+    fn ingest(&self) -> Result<&Ingest> {
+        self.ingest.as_ref().ok_or(Refused::Stopping)
+    }
+
+    /// Begins a subscription: the events that a selection means, in the order of the log, and a
+    /// [position](News::Position) whenever there was no other news for `heartbeat`. It ends when the receiver is dropped, or with an error.
+    ///
+    /// # Errors
+    /// [`Subscribers`](Refused::Subscribers) when there are too many; [`Failed`](Refused::Failed) when the log cannot be read.
+    pub fn subscribe(
+        &self,
+        selection: &Selection,
+        since: Since,
+        heartbeat: Duration,
+    ) -> Result<mpsc::Receiver<Result<News>>> {
+        self.subscribers.follow(Arc::clone(&self.store), selection, since, heartbeat)
+    }
+
+    /// Ends all subscriptions, so that nobody waits for their end.
+    pub(crate) fn end_subscriptions(&self) {
+        self.subscribers.stop();
     }
 
     /// Whether events are taken.

@@ -44,6 +44,12 @@ pub enum ServerError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The thread that writes cannot be started.
+    #[error("the thread that writes cannot be started: {source}; see to the limits of processes and memory")]
+    Thread {
+        /// The operating system's reason.
+        source: io::Error,
+    },
     /// The log of events refused or failed.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -73,26 +79,38 @@ pub enum Refused {
         found: u64,
     },
     /// An event with this id is there, and is another one.
-    #[error(
-        "an event with the id {id} is there for another entity, as sequence {sequence}; give each event an id of its own"
-    )]
+    #[error("an event with the id {id} is there for another entity; give each event an id of its own")]
     IdTaken {
         /// The id.
         id: String,
-        /// The event that has it.
-        sequence: u64,
     },
     /// More records wait than may wait.
-    #[error("{waiting} records wait to be written already; try again a little later")]
+    #[error("as much waits to be written as may wait, {waiting} bytes; try again a little later")]
     Busy {
-        /// How many.
+        /// How many bytes may wait.
         waiting: usize,
+    },
+    /// More follow the log than may follow it.
+    #[error(
+        "{most} subscribers follow the log already, which is as many as may; end one, or try again later"
+    )]
+    Subscribers {
+        /// How many may.
+        most: usize,
     },
     /// There is no room on the disk.
     #[error("the disk is full: {what}")]
     Full {
         /// The file, and what to do.
         what: String,
+    },
+    /// Of records that are captured all or none, one is refused.
+    #[error("record {index}: {refused}; none of the batch was captured")]
+    InBatch {
+        /// Its place among them, from 0.
+        index: usize,
+        /// Why.
+        refused: Box<Refused>,
     },
     /// The server is stopping.
     #[error("the server is stopping; send it again to the one that takes its place")]
@@ -111,6 +129,18 @@ pub(crate) type Result<T> = std::result::Result<T, Refused>;
 impl Refused {
     pub(crate) fn invalid(field: &'static str, what: impl Into<String>) -> Self {
         Self::Invalid { field, what: what.into() }
+    }
+
+    pub(crate) fn in_batch(self, index: usize) -> Self {
+        Self::InBatch { index, refused: Box::new(self) }
+    }
+
+    /// Why, of the record that is meant.
+    pub fn reason(&self) -> &Self {
+        match self {
+            Self::InBatch { refused, .. } => refused.reason(),
+            reason => reason,
+        }
     }
 }
 

@@ -11,17 +11,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keplordb::aggregates::max;
 use keplordb::{Filter, Store};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use ulid::Ulid;
 
-use crate::error::{Refused, Result};
+use crate::error::{Refused, Result, ServerError};
 use crate::name::shown;
 use crate::record::{Checked, Event};
 
-/// Records that may wait; more are refused, to be sent again.
+/// Bytes of records that may wait; more are refused, to be sent again.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+/// Batches that may wait.
 const WAITING_MAX: usize = 16_384;
-/// Records of one batch of the log.
-const BATCH_MAX: usize = 4096;
+/// Records after which no more are taken into a batch of the log.
+const GROUP_MAX: usize = 16_384;
+/// Bytes after which likewise.
+const GROUP_BYTES_MAX: usize = 8 << 20;
 /// How far ahead of the server's clock an event's time may be.
 pub(crate) const SKEW_MAX: Duration = Duration::from_mins(5);
 
@@ -41,37 +45,89 @@ pub struct Receipt {
     pub segments: u64,
 }
 
+/// Records that are captured all or none.
 struct Job {
-    record: Checked,
-    reply: oneshot::Sender<Result<Receipt>>,
+    records: Vec<Checked>,
+    bytes: usize,
+    reply: oneshot::Sender<Result<Vec<Receipt>>>,
+    /// The room that they take while they wait.
+    room: OwnedSemaphorePermit,
 }
 
 /// The way in; it is closed when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Ingest {
     jobs: mpsc::Sender<Job>,
+    room: Arc<Semaphore>,
 }
 
 impl Ingest {
     /// Starts the thread that writes; it ends, when all that waited is written, after the last clone of the way in is gone.
-    pub(crate) fn start(store: Arc<Store<Event>>) -> keplordb::Result<(Self, thread::JoinHandle<()>)> {
-        let newest = store.query(Filter::all()).select((max(Event::cols().metric),)).fetch()?;
-        let received_at_ms = newest.get(0).and_then(|all| all.values().0).unwrap_or(0) / 1_000_000;
+    pub(crate) fn start(
+        store: Arc<Store<Event>>,
+    ) -> std::result::Result<(Self, thread::JoinHandle<()>), ServerError> {
+        let newest = store.query(Filter::all()).select((max(Event::cols().metric),)).one()?;
+        let received_at_ms = newest.0.unwrap_or(0).div_euclid(1_000_000);
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
         let writer = Writer { store, received_at_ms };
         let thread =
             thread::Builder::new().name("keplor-ingest".to_owned()).spawn(move || writer.run(waiting));
-        Ok((Self { jobs }, thread.expect("a program that cannot start a thread cannot serve")))
+        let thread = thread.map_err(|source| ServerError::Thread { source })?;
+        Ok((Self { jobs, room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)) }, thread))
     }
 
-    /// Captures a record; on return its event is on disk.
-    pub(crate) async fn capture(&self, record: Checked) -> Result<Receipt> {
-        let (reply, receipt) = oneshot::channel();
-        self.jobs.try_send(Job { record, reply }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Refused::Busy { waiting: WAITING_MAX },
+    /// Sends records on their way, all or none; refuses them where there is no room.
+    pub(crate) fn submit(&self, records: Vec<Checked>) -> Result<UnderWay> {
+        let bytes = bytes_of(&records)?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| busy())?;
+        let (job, under_way) = Job::new(records, room);
+        self.jobs.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => busy(),
             mpsc::error::TrySendError::Closed(_) => Refused::Stopping,
         })?;
-        receipt.await.unwrap_or(Err(Refused::Stopping))
+        Ok(under_way)
+    }
+
+    /// As [`submit`](Self::submit), but waits for room.
+    pub(crate) async fn submit_in_turn(&self, records: Vec<Checked>) -> Result<UnderWay> {
+        let bytes = bytes_of(&records)?;
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_| Refused::Stopping)?;
+        let (job, under_way) = Job::new(records, room);
+        self.jobs.send(job).await.map_err(|_| Refused::Stopping)?;
+        Ok(under_way)
+    }
+}
+
+fn busy() -> Refused {
+    Refused::Busy { waiting: WAITING_BYTES_MAX }
+}
+
+/// What records take of the room; more than there is would wait for ever.
+fn bytes_of(records: &[Checked]) -> Result<u32> {
+    let bytes: usize = records.iter().map(Checked::bytes).sum();
+    if bytes > WAITING_BYTES_MAX {
+        let what = format!("they have about {bytes} bytes, at most {WAITING_BYTES_MAX} are possible");
+        return Err(Refused::invalid("records", what));
+    }
+    u32::try_from(bytes).map_err(|_| busy())
+}
+
+impl Job {
+    fn new(records: Vec<Checked>, room: OwnedSemaphorePermit) -> (Self, UnderWay) {
+        let (reply, receipts) = oneshot::channel();
+        let bytes = room.num_permits();
+        (Self { records, bytes, reply, room }, UnderWay(receipts))
+    }
+}
+
+/// Records that are being written.
+#[derive(Debug)]
+pub(crate) struct UnderWay(oneshot::Receiver<Result<Vec<Receipt>>>);
+
+impl UnderWay {
+    /// What became of them; on return their events are on disk.
+    pub(crate) async fn receipts(self) -> Result<Vec<Receipt>> {
+        self.0.await.unwrap_or(Err(Refused::Stopping))
     }
 }
 
@@ -82,7 +138,7 @@ struct Writer {
     received_at_ms: i64,
 }
 
-/// A batch while it is put together.
+/// A batch of the log while it is put together.
 #[derive(Default)]
 struct Group {
     events: Vec<<Event as keplordb::Schema>::Builder>,
@@ -96,54 +152,83 @@ struct Group {
 /// A type and an id.
 type Entity = (String, String);
 
-/// Who waits for an event to be written.
+/// Who waits for events to be written.
 struct Waiting {
-    /// Of the event in the batch.
-    place: usize,
-    id: String,
-    /// Whether it is the second to send it.
-    is_duplicate: bool,
-    reply: oneshot::Sender<Result<Receipt>>,
+    answers: Vec<Answer>,
+    reply: oneshot::Sender<Result<Vec<Receipt>>>,
+    room: OwnedSemaphorePermit,
+}
+
+/// What a record comes to when the batch is written.
+enum Answer {
+    /// An event of the batch; it may be another record's with the same id.
+    Event { place: usize, id: String, is_duplicate: bool },
+    /// It was there.
+    Stored(Receipt),
 }
 
 impl Writer {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        let mut next = Vec::new();
-        while jobs.blocking_recv_many(&mut next, BATCH_MAX) > 0 {
-            let now_ms = now_ms();
-            self.received_at_ms = self.received_at_ms.max(now_ms);
-            let mut group = Group::default();
-            for job in next.drain(..) {
+        while let Some(first) = jobs.blocking_recv() {
+            self.received_at_ms = self.received_at_ms.max(now_ms());
+            let (mut group, mut bytes) = (Group::default(), 0);
+            let mut next = Some(first);
+            while let Some(job) = next {
+                bytes += job.bytes;
                 self.add(job, &mut group);
+                let is_full = group.events.len() >= GROUP_MAX || bytes >= GROUP_BYTES_MAX;
+                next = if is_full { None } else { jobs.try_recv().ok() };
             }
             self.write(group);
         }
     }
 
-    /// Adds a record to the batch, or answers it at once.
-    fn add(&self, Job { record, reply }: Job, group: &mut Group) {
-        match self.place(&record, group) {
-            Ok(Place::New) => {
-                let place = group.events.len();
-                let entity = (record.entity_type.clone(), record.entity_id.clone());
-                let id = match record.event_id.as_str() {
-                    "" => Ulid::generate().to_string(),
-                    given => {
-                        group.ids.insert(given.to_owned(), (place, entity.clone()));
-                        given.to_owned()
+    /// Adds records to the batch, all or none.
+    fn add(&self, Job { records, reply, room, .. }: Job, group: &mut Group) {
+        let is_alone = records.len() == 1;
+        let (begin, mut answers, mut given) =
+            (group.events.len(), Vec::with_capacity(records.len()), Vec::new());
+        let mut entities = Vec::with_capacity(records.len());
+        for (index, record) in records.into_iter().enumerate() {
+            match self.place(&record, group) {
+                Ok(Place::New) => {
+                    let place = group.events.len();
+                    let entity = (record.entity_type.clone(), record.entity_id.clone());
+                    let id = if record.event_id.is_empty() {
+                        Ulid::generate().to_string()
+                    } else {
+                        group.ids.insert(record.event_id.clone(), (place, entity.clone()));
+                        given.push(record.event_id.clone());
+                        record.event_id.clone()
+                    };
+                    *group.versions.entry(entity.clone()).or_default() += 1;
+                    entities.push(entity);
+                    group.events.push(record.into_event(id.clone(), self.received_at_ms));
+                    answers.push(Answer::Event { place, id, is_duplicate: false });
+                }
+                Ok(Place::InBatch(place)) => {
+                    answers.push(Answer::Event { place, id: record.event_id, is_duplicate: true });
+                }
+                Ok(Place::Stored(receipt)) => answers.push(Answer::Stored(receipt)),
+                Err(refused) => {
+                    // As if none of them had come.
+                    group.events.truncate(begin);
+                    for id in &given {
+                        group.ids.remove(id);
                     }
-                };
-                *group.versions.entry(entity).or_default() += 1;
-                group.events.push(record.into_event(id.clone(), self.received_at_ms));
-                group.waiting.push(Waiting { place, id, is_duplicate: false, reply });
+                    for entity in &entities {
+                        if let Some(count) = group.versions.get_mut(entity) {
+                            *count -= 1;
+                        }
+                    }
+                    let refused = if is_alone { refused } else { refused.in_batch(index) };
+                    // Who asked may be gone; the answer is for nobody then.
+                    drop(reply.send(Err(refused)));
+                    return;
+                }
             }
-            Ok(Place::InBatch(place)) => {
-                group.waiting.push(Waiting { place, id: record.event_id, is_duplicate: true, reply });
-            }
-            // Who asked may be gone; the answer is for nobody then.
-            Ok(Place::Stored(receipt)) => drop(reply.send(Ok(receipt))),
-            Err(refused) => drop(reply.send(Err(refused))),
         }
+        group.waiting.push(Waiting { answers, reply, room });
     }
 
     fn place(&self, record: &Checked, group: &Group) -> Result<Place> {
@@ -152,7 +237,7 @@ impl Writer {
             let id = &record.event_id;
             if let Some((place, (entity_type, entity_id))) = group.ids.get(id) {
                 if (entity_type, entity_id) != (&record.entity_type, &record.entity_id) {
-                    return Err(Refused::IdTaken { id: id.clone(), sequence: 0 });
+                    return Err(Refused::IdTaken { id: id.clone() });
                 }
                 return Ok(Place::InBatch(*place));
             }
@@ -160,14 +245,15 @@ impl Writer {
                 if (row.entity_type(), row.entity_id())
                     != (record.entity_type.as_str(), record.entity_id.as_str())
                 {
-                    return Err(Refused::IdTaken { id: id.clone(), sequence: row.sequence() });
+                    return Err(Refused::IdTaken { id: id.clone() });
                 }
-                return Ok(Place::Stored(self.receipt(
-                    row.sequence(),
-                    id.clone(),
-                    true,
-                    row.metric() / 1_000_000,
-                )));
+                return Ok(Place::Stored(Receipt {
+                    sequence: row.sequence(),
+                    event_id: id.clone(),
+                    is_duplicate: true,
+                    durable_at_ms: row.metric().div_euclid(1_000_000),
+                    segments: self.segments(),
+                }));
             }
         }
         let skew_ms = i64::try_from(SKEW_MAX.as_millis()).unwrap_or(i64::MAX);
@@ -196,33 +282,40 @@ impl Writer {
     }
 
     /// Writes the batch, all or nothing, and answers everybody who waits for it.
-    fn write(&self, group: Group) {
-        let Group { events, waiting, .. } = group;
-        if events.is_empty() {
-            return;
-        }
+    fn write(&self, Group { events, waiting, .. }: Group) {
         let count = events.len();
-        match self.store.append_batch_durable(events) {
-            Ok(appended) => {
-                let durable_at_ms = now_ms();
-                for Waiting { place, id, is_duplicate, reply } in waiting {
-                    let receipt =
-                        self.receipt(appended.first + place as u64, id, is_duplicate, durable_at_ms);
-                    drop(reply.send(Ok(receipt)));
-                }
-            }
+        let appended =
+            if events.is_empty() { Ok(None) } else { self.store.append_batch_durable(events).map(Some) };
+        let written = match appended {
+            Ok(written) => written,
             Err(error) => {
                 tracing::error!(%error, events = count, "events could not be written; whoever sent them was told");
                 for Waiting { reply, .. } in waiting {
                     drop(reply.send(Err(Refused::from(&error))));
                 }
+                return;
             }
+        };
+        let (first, durable_at_ms, segments) =
+            (written.map_or(0, |written| written.first), now_ms(), self.segments());
+        for Waiting { answers, reply, room } in waiting {
+            let receipts = answers.into_iter().map(|answer| match answer {
+                Answer::Event { place, id, is_duplicate } => Receipt {
+                    sequence: first + place as u64,
+                    event_id: id,
+                    is_duplicate,
+                    durable_at_ms,
+                    segments,
+                },
+                Answer::Stored(receipt) => receipt,
+            });
+            drop(reply.send(Ok(receipts.collect())));
+            drop(room);
         }
     }
 
-    fn receipt(&self, sequence: u64, event_id: String, is_duplicate: bool, durable_at_ms: i64) -> Receipt {
-        let segments = self.store.stats().segments as u64;
-        Receipt { sequence, event_id, is_duplicate, durable_at_ms, segments }
+    fn segments(&self) -> u64 {
+        self.store.stats().segments as u64
     }
 }
 

@@ -19,10 +19,11 @@ mod payload;
 mod record;
 mod schema;
 mod serve;
+mod subscribe;
 mod versions;
 
 pub use blame::{Blame, Change};
-pub use capture::Capture;
+pub use capture::{Capture, MAX_BATCH_RECORDS};
 pub use entity::{EntityEvent, Instant};
 pub use error::{Refused, ServerError};
 pub use fold::{Fold, Operation};
@@ -34,4 +35,5 @@ pub use payload::ContentType;
 pub use record::{MAX_PAYLOAD_BYTES, Record};
 pub use schema::{EntityType, Reference, Schema, Schemas};
 pub use serve::{DEFAULT_ADDRESS, serve};
+pub use subscribe::{News, Since};
 pub use versions::{Version, versions};

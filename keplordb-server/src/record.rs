@@ -224,6 +224,20 @@ impl Envelope {
 }
 
 impl Checked {
+    /// About what it takes in memory until it is written.
+    pub(crate) fn bytes(&self) -> usize {
+        const AROUND: usize = 256;
+        let payload = match &self.payload {
+            Payload::Json(text) | Payload::Opaque(text) => text.len(),
+        };
+        AROUND
+            + self.entity_type.len()
+            + self.entity_id.len()
+            + self.event_id.len()
+            + payload
+            + self.envelope.len()
+    }
+
     /// The event of a record that is taken at a moment, in milliseconds since the Unix epoch; `id` is its own, or one that was made.
     pub(crate) fn into_event(self, id: String, received_at_ms: i64) -> <Event as Schema>::Builder {
         let (payload, is_opaque) = match self.payload {

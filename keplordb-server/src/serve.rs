@@ -9,11 +9,14 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::capture::Capture;
 use crate::error::ServerError;
-use crate::grpc::{DESCRIPTORS, Services, v1};
+use crate::grpc::{DESCRIPTORS, Services, v1, v2};
 use crate::record::MAX_PAYLOAD_BYTES;
 
 /// Largest message that is taken, in bytes: a payload and what stands around it.
 const MESSAGE_BYTES_MAX: usize = MAX_PAYLOAD_BYTES + (1 << 20);
+
+/// Largest batch that is taken, likewise.
+const BATCH_BYTES_MAX: usize = 32 << 20;
 
 /// The address on which a server listens unless it is told otherwise: this machine's alone.
 pub const DEFAULT_ADDRESS: SocketAddr =
@@ -45,12 +48,23 @@ pub async fn serve(
         .expect("the descriptors are those that the compiler made");
     let ingest = v1::ingest_service_server::IngestServiceServer::new(services.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let captures = v2::capture_service_server::CaptureServiceServer::new(services.clone())
+        .max_decoding_message_size(BATCH_BYTES_MAX);
+    // Who follows the log would do so for ever.
+    let ending = Arc::clone(&capture);
+    let stop = async move {
+        stop.await;
+        ending.end_subscriptions();
+    };
     Transport::builder()
         .add_service(health_service)
         .add_service(reflection)
         .add_service(ingest)
         .add_service(v1::health_service_server::HealthServiceServer::new(services.clone()))
-        .add_service(v1::proto_service_server::ProtoServiceServer::new(services))
+        .add_service(v1::proto_service_server::ProtoServiceServer::new(services.clone()))
+        .add_service(captures)
+        .add_service(v2::entity_service_server::EntityServiceServer::new(services.clone()))
+        .add_service(v2::schema_service_server::SchemaServiceServer::new(services))
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
         .await?;
     match Arc::into_inner(capture) {

@@ -1,0 +1,124 @@
+//! `reflog.v2.CaptureService`: batches, streams of batches, and subscriptions.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Services, client_of, event_of, record_of, response_of, v2};
+use crate::log::Selection;
+use crate::subscribe::{News, Since};
+
+/// How often a subscriber is told how far it is when there is no other news.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Batches of a stream that wait to be on disk, or for who asked to take the answer.
+const BATCHES_AHEAD: usize = 64;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl v2::capture_service_server::CaptureService for Services {
+    async fn ingest_batch(
+        &self,
+        request: Request<v2::IngestBatchRequest>,
+    ) -> Result<Response<v2::IngestBatchResponse>, Status> {
+        let client = client_of(request.metadata())?;
+        let records = request.into_inner().records;
+        let records = records.into_iter().map(|record| record_of(record, client.clone())).collect();
+        let receipts = self.0.capture_batch(records).await?;
+        Ok(Response::new(v2::IngestBatchResponse {
+            receipts: receipts.into_iter().map(response_of).collect(),
+        }))
+    }
+
+    type IngestStreamStream = Answers<v2::IngestStreamResponse>;
+
+    async fn ingest_stream(
+        &self,
+        request: Request<Streaming<v2::IngestBatchRequest>>,
+    ) -> Result<Response<Self::IngestStreamStream>, Status> {
+        let client = client_of(request.metadata())?;
+        let mut batches = request.into_inner();
+        let capture = Arc::clone(&self.0);
+        // Batches wait side by side for the disk, in their order: so those of one stream share syncs too.
+        let (pending, in_turn) = mpsc::channel(BATCHES_AHEAD);
+        tokio::spawn(async move {
+            while let Some(request) = batches.next().await {
+                let under_way = match request {
+                    Err(status) => return drop(pending.send(Err(status)).await),
+                    Ok(request) => {
+                        let records = request.records.into_iter();
+                        let records = records.map(|record| record_of(record, client.clone())).collect();
+                        capture.submit_batch(records).await
+                    }
+                };
+                if pending.send(Ok(under_way)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut in_turn = ReceiverStream::new(in_turn);
+        let (answers, given) = mpsc::channel(1);
+        tokio::spawn(async move {
+            for batch in 0.. {
+                let captured = match in_turn.next().await {
+                    None => return,
+                    Some(Err(status)) => return drop(answers.send(Err(status)).await),
+                    Some(Ok(Err(refused))) => Err(refused),
+                    Some(Ok(Ok(under_way))) => under_way.receipts().await,
+                };
+                let answer = match captured {
+                    Ok(receipts) => v2::IngestStreamResponse {
+                        batch,
+                        receipts: receipts.into_iter().map(response_of).collect(),
+                        ..v2::IngestStreamResponse::default()
+                    },
+                    Err(refused) => {
+                        let status = Status::from(refused);
+                        let (code, message) = (status.code().into(), status.message().to_owned());
+                        v2::IngestStreamResponse {
+                            batch,
+                            code,
+                            message,
+                            ..v2::IngestStreamResponse::default()
+                        }
+                    }
+                };
+                if answers.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(given))))
+    }
+
+    type SubscribeStream = Answers<v2::SubscribeResponse>;
+
+    async fn subscribe(
+        &self,
+        request: Request<v2::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        use v2::subscribe_request::Start;
+        let request = request.into_inner();
+        let since = match request.start {
+            None | Some(Start::Now(false)) => Since::Beginning,
+            Some(Start::AfterSequence(sequence)) => Since::After(sequence),
+            Some(Start::ReceivedSince(time_ms)) => Since::Received(time_ms),
+            Some(Start::Now(true)) => Since::Now,
+        };
+        let selection = Selection { entity_types: request.entity_types, entity_ids: request.entity_ids };
+        let news = self.0.subscribe(&selection, since, HEARTBEAT)?;
+        let given = ReceiverStream::new(news).map(|news| {
+            let news = match news? {
+                News::Event(event) => v2::subscribe_response::News::Event(event_of(*event)),
+                News::Position(position) => v2::subscribe_response::News::Position(position),
+            };
+            Ok(v2::SubscribeResponse { news: Some(news) })
+        });
+        Ok(Response::new(Box::pin(given)))
+    }
+}

@@ -1,0 +1,134 @@
+//! Subscriptions: events in the order of the log, those that are there and then those that come.
+//!
+//! A subscriber has a thread while it follows, which sleeps while there is nothing. It is given what is on disk only, in increasing
+//! sequences; so whoever keeps the last one goes on behind it and misses nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use keplordb::{DbError, Start, Store};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::entity::EntityEvent;
+use crate::error::{Refused, Result};
+use crate::log::{EntityLog, Selection};
+use crate::record::Event;
+
+/// Subscribers at a time.
+const SUBSCRIBERS_MAX: usize = 256;
+/// Events that are read ahead of a subscriber.
+const AHEAD: usize = 256;
+/// How soon a subscription ends when the server stops.
+const NOTICE: Duration = Duration::from_millis(250);
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// With the oldest event.
+    Beginning,
+    /// Behind a sequence.
+    After(u64),
+    /// With the first event that came in at this time or later, in milliseconds since the Unix epoch.
+    Received(i64),
+    /// With what comes from now on.
+    Now,
+}
+
+/// What a subscriber is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// The next event.
+    Event(Box<EntityEvent>),
+    /// All events up to this sequence were given or are not meant.
+    Position(u64),
+}
+
+/// Who follows a log.
+#[derive(Debug)]
+pub(crate) struct Subscribers {
+    places: Arc<Semaphore>,
+    is_stopping: Arc<AtomicBool>,
+}
+
+impl Subscribers {
+    pub(crate) fn new() -> Self {
+        Self { places: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)), is_stopping: Arc::default() }
+    }
+
+    /// Ends all subscriptions, and takes no more.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Begins a subscription; it ends when what it gives into is dropped, or with the error that it gives last.
+    pub(crate) fn follow(
+        &self,
+        store: Arc<Store<Event>>,
+        selection: &Selection,
+        since: Since,
+        heartbeat: Duration,
+    ) -> Result<mpsc::Receiver<Result<News>>> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| Refused::Subscribers { most: SUBSCRIBERS_MAX })?;
+        let start = match since {
+            Since::Beginning => Start::Beginning,
+            Since::After(sequence) => Start::After(sequence),
+            Since::Now => Start::Now,
+            Since::Received(time_ms) => {
+                let before = EntityLog::own(Arc::clone(&store)).sequence_at(time_ms.saturating_sub(1))?;
+                before.map_or(Start::Beginning, Start::After)
+            }
+        };
+        let (news, given) = mpsc::channel(AHEAD);
+        let follower =
+            Follower { store, news, heartbeat, is_stopping: Arc::clone(&self.is_stopping), _place: place };
+        let filter = selection.filter();
+        let run = move || follower.run(filter, start);
+        let thread = std::thread::Builder::new().name("keplor-subscriber".to_owned()).spawn(run);
+        thread.map_err(|error| Refused::Failed { what: format!("a subscriber's thread: {error}") })?;
+        Ok(given)
+    }
+}
+
+struct Follower {
+    store: Arc<Store<Event>>,
+    news: mpsc::Sender<Result<News>>,
+    heartbeat: Duration,
+    is_stopping: Arc<AtomicBool>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    fn run(self, filter: keplordb::Filter<Event>, start: Start) {
+        let mut tail = self.store.tail_of(filter, start);
+        let mut told = Instant::now();
+        loop {
+            let rows = match tail.next_batch(AHEAD, NOTICE.min(self.heartbeat)) {
+                Ok(rows) => rows,
+                // What was dropped cannot be given; the subscriber goes on behind it.
+                Err(DbError::Gap { .. }) => continue,
+                Err(error) => return drop(self.news.blocking_send(Err(Refused::from(&error)))),
+            };
+            for row in &rows {
+                let event = EntityEvent::of_row(row).map(|event| News::Event(Box::new(event)));
+                if self.news.blocking_send(event).is_err() {
+                    return;
+                }
+                told = Instant::now();
+            }
+            if self.is_stopping.load(Ordering::Relaxed) {
+                return drop(self.news.blocking_send(Err(Refused::Stopping)));
+            }
+            if rows.is_empty() && self.news.is_closed() {
+                return;
+            }
+            if told.elapsed() >= self.heartbeat {
+                if self.news.blocking_send(Ok(News::Position(tail.position()))).is_err() {
+                    return;
+                }
+                told = Instant::now();
+            }
+        }
+    }
+}
