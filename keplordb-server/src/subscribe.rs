@@ -71,11 +71,13 @@ impl Subscribers {
     ) -> Result<mpsc::Receiver<Result<News>>> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| Refused::Subscribers { most: SUBSCRIBERS_MAX })?;
+        let mut filter = selection.filter();
         let start = match since {
             Since::Beginning => Start::Beginning,
             Since::After(sequence) => Start::After(sequence),
             Since::Now => Start::Now,
             Since::Received(time_ms) => {
+                filter = filter & Event::cols().metric.ge(time_ms.saturating_mul(1_000_000));
                 let before = EntityLog::own(Arc::clone(&store)).sequence_at(time_ms.saturating_sub(1))?;
                 before.map_or(Start::Beginning, Start::After)
             }
@@ -83,7 +85,6 @@ impl Subscribers {
         let (news, given) = mpsc::channel(AHEAD);
         let follower =
             Follower { store, news, heartbeat, is_stopping: Arc::clone(&self.is_stopping), _place: place };
-        let filter = selection.filter();
         let run = move || follower.run(filter, start);
         let thread = std::thread::Builder::new().name("keplor-subscriber".to_owned()).spawn(run);
         thread.map_err(|error| Refused::Failed { what: format!("a subscriber's thread: {error}") })?;

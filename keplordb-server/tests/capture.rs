@@ -8,6 +8,11 @@ use keplordb_server::grpc::v1;
 use keplordb_server::grpc::v1::health_service_client::HealthServiceClient;
 use keplordb_server::grpc::v1::ingest_service_client::IngestServiceClient;
 use keplordb_server::grpc::v1::proto_service_client::ProtoServiceClient;
+use keplordb_server::grpc::v2;
+use keplordb_server::grpc::v2::capture_service_client::CaptureServiceClient;
+use keplordb_server::grpc::v2::entity_service_client::EntityServiceClient;
+use keplordb_server::grpc::v2::subscribe_request::Start;
+use keplordb_server::grpc::v2::subscribe_response::News;
 use keplordb_server::{Capture, Instant, Operation, serve};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -336,4 +341,173 @@ async fn with_a_schema_payloads_are_its_messages() {
     .await;
     let wanted = json!({"name": "Ada", "visits": "0", "address": {"city": "Bergen"}});
     assert_eq!(state(&root, "user_1", Instant::default()), Some(wanted));
+}
+
+fn update(id: &str, event_id: &str, payload: Value) -> v1::IngestRecord {
+    v1::IngestRecord { event_id: event_id.to_owned(), ..record(v1::Operation::Update, id, payload) }
+}
+
+#[tokio::test]
+async fn a_batch_is_captured_as_a_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    serving(dir.path(), async |channel| {
+        let mut captures = CaptureServiceClient::new(channel);
+        let batch = |records| v2::IngestBatchRequest { records };
+        let first = batch(vec![
+            update("user_1", "a", json!({"n": 1})),
+            update("user_2", "b", json!({"n": 2})),
+            update("user_1", "a", json!({"n": 1})),
+        ]);
+        let receipts = captures.ingest_batch(first).await.unwrap().into_inner().receipts;
+        let duplicates: Vec<_> = receipts.iter().map(|receipt| receipt.duplicate).collect();
+        assert_eq!(duplicates, [false, false, true]);
+        assert_eq!(
+            (receipts[0].sequence, receipts[1].sequence),
+            (receipts[2].sequence, receipts[0].sequence + 1)
+        );
+
+        // The last one is refused by the writer, the ones before it and their ids and versions with it.
+        let mut unexpected = update("user_2", "d", json!({}));
+        unexpected.expected_version = Some(7);
+        let refused = batch(vec![update("user_2", "c", json!({"n": 3})), unexpected.clone()]);
+        let refused = captures.ingest_batch(refused).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(
+            refused.message().starts_with("record 1: the entity has 2 events, 7 were expected"),
+            "{refused}"
+        );
+        unexpected.expected_version = Some(2);
+        let second = batch(vec![update("user_2", "c", json!({"n": 4})), unexpected]);
+        let receipts = captures.ingest_batch(second).await.unwrap().into_inner().receipts;
+        assert!(receipts.iter().all(|receipt| !receipt.duplicate), "{receipts:?}");
+
+        let invalid = batch(vec![update("user_3", "", json!({})), update("", "", json!({}))]);
+        let refused = captures.ingest_batch(invalid).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().starts_with("record 1: entity_id: it is empty"), "{refused}");
+    })
+    .await;
+    assert_eq!(state(dir.path(), "user_2", Instant::default()), Some(json!({"n": 4})));
+    assert_eq!(state(dir.path(), "user_3", Instant::default()), None);
+}
+
+#[tokio::test]
+async fn batches_of_a_stream_are_answered_in_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    serving(dir.path(), async |channel| {
+        let mut captures = CaptureServiceClient::new(channel);
+        let batches = (0..200).map(|n| {
+            let id = if n == 50 { "" } else { "user_1" };
+            v2::IngestBatchRequest { records: vec![update(id, &format!("e{n}"), json!({"n": n}))] }
+        });
+        let answers = captures.ingest_stream(tokio_stream::iter(batches.collect::<Vec<_>>())).await.unwrap();
+        let mut answers = answers.into_inner();
+        let (mut next, mut last) = (0, 0);
+        while let Some(answer) = answers.message().await.unwrap() {
+            assert_eq!(answer.batch, next);
+            if next == 50 {
+                assert_eq!(Code::from(answer.code), Code::InvalidArgument, "{answer:?}");
+            } else {
+                assert_eq!((answer.code, answer.receipts.len()), (0, 1));
+                assert!(next == 0 || answer.receipts[0].sequence > last);
+                last = answer.receipts[0].sequence;
+            }
+            next += 1;
+        }
+        assert_eq!(next, 200);
+    })
+    .await;
+    assert_eq!(state(dir.path(), "user_1", Instant::default()), Some(json!({"n": 199})));
+}
+
+#[tokio::test]
+async fn a_subscriber_gets_what_is_there_and_what_comes_and_the_end_of_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut given, mut none) = serving(dir.path(), async |channel| {
+        let mut captures = CaptureServiceClient::new(channel);
+        let batch = |from: u32, to: u32| v2::IngestBatchRequest {
+            records: (from..to).map(|n| update(&format!("user_{}", n % 3), "", json!({"n": n}))).collect(),
+        };
+        let receipts = captures.ingest_batch(batch(0, 600)).await.unwrap().into_inner().receipts;
+        let ask = |start, ids: &[&str]| v2::SubscribeRequest {
+            start: Some(start),
+            entity_types: vec!["User".to_owned()],
+            entity_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        };
+        let start = Start::AfterSequence(receipts[29].sequence);
+        let mut given = captures.subscribe(ask(start, &["user_1"])).await.unwrap().into_inner();
+        let late = i64::MAX / 2_000_000;
+        let none = captures.subscribe(ask(Start::ReceivedSince(late), &[])).await.unwrap().into_inner();
+        let mut all = captures.subscribe(ask(Start::ReceivedSince(0), &[])).await.unwrap().into_inner();
+        captures.ingest_batch(batch(600, 900)).await.unwrap();
+        let mut found = Vec::new();
+        while found.len() < 290 {
+            if let Some(News::Event(event)) = given.message().await.unwrap().unwrap().news {
+                assert_eq!(event.entity_id, "user_1");
+                let payload: Value = serde_json::from_str(&event.payload.unwrap()).unwrap();
+                found.push(payload["n"].as_u64().unwrap());
+            }
+        }
+        assert_eq!(found, (30..900).filter(|n| n % 3 == 1).collect::<Vec<u64>>());
+        for n in 0..900 {
+            let Some(News::Event(event)) = all.message().await.unwrap().unwrap().news else { continue };
+            assert_eq!(event.payload, Some(json!({"n": n}).to_string()));
+        }
+        (given, none)
+    })
+    .await;
+    // The server has stopped although somebody followed, and what comes in later than now has not come.
+    let status = none.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    loop {
+        match given.message().await {
+            Ok(Some(answer)) => assert!(matches!(answer.news, Some(News::Position(_))), "{answer:?}"),
+            Ok(None) => panic!("a subscription does not end by itself"),
+            Err(status) => break assert_eq!(status.code(), Code::Unavailable, "{status}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn entities_are_listed_and_looked_at_in_the_past() {
+    let dir = tempfile::tempdir().unwrap();
+    serving(dir.path(), async |channel| {
+        let mut client = Client::new(channel.clone());
+        for n in 0..25 {
+            let mut created = record(v1::Operation::Create, &format!("user_{n:02}"), json!({"n": n}));
+            created.created_at_utc = Some(1000 + n);
+            ingest(&mut client, created).await.unwrap();
+        }
+        ingest(&mut client, record(v1::Operation::Delete, "user_03", json!({}))).await.unwrap();
+        let mut entities = EntityServiceClient::new(channel);
+        let list = |after: &str, instant, limit| v2::ListEntitiesRequest {
+            entity_type: "User".to_owned(),
+            instant,
+            after_id: after.to_owned(),
+            limit,
+            ..v2::ListEntitiesRequest::default()
+        };
+        let page = entities.list_entities(list("user_01", None, 3)).await.unwrap().into_inner().entities;
+        let found: Vec<_> =
+            page.iter().map(|entity| (entity.entity_id.as_str(), entity.state.is_some())).collect();
+        assert_eq!(found, [("user_02", true), ("user_03", false), ("user_04", true)]);
+        let then = Some(v2::Instant { as_of: Some(1003), known_at: None });
+        let past = entities.list_entities(list("", then, 0)).await.unwrap().into_inner().entities;
+        assert_eq!(past.len(), 4);
+        assert_eq!(past[3].state, Some(json!({"n": 3}).to_string()));
+
+        let ask = |id: &str, instant| v2::GetEntityRequest {
+            entity_type: "User".to_owned(),
+            entity_id: id.to_owned(),
+            instant,
+        };
+        let deleted = entities.get_entity(ask("user_03", None)).await.unwrap().into_inner().entity.unwrap();
+        assert_eq!((deleted.state, deleted.version), (None, 2));
+        let unknown = entities.get_entity(ask("user_99", None)).await.unwrap_err();
+        assert_eq!(unknown.code(), Code::NotFound);
+        let before =
+            entities.get_entity(ask("user_03", Some(v2::Instant { as_of: Some(5), known_at: None }))).await;
+        assert_eq!(before.unwrap_err().code(), Code::NotFound);
+    })
+    .await;
 }
