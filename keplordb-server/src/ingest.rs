@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keplordb::aggregates::max;
 use keplordb::{Filter, Store};
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use ulid::Ulid;
 
@@ -30,7 +31,7 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 pub(crate) const SKEW_MAX: Duration = Duration::from_mins(5);
 
 /// What became of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Receipt {
     /// The event's place in the log; increasing, with gaps.

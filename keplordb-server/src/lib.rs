@@ -11,6 +11,7 @@ mod entity;
 mod error;
 mod fold;
 pub mod grpc;
+mod http;
 mod ingest;
 mod layout;
 mod log;

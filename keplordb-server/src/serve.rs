@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tonic::service::Routes;
 use tonic::transport::Server as Transport;
 use tonic::transport::server::TcpIncoming;
 
 use crate::capture::Capture;
 use crate::error::ServerError;
 use crate::grpc::{DESCRIPTORS, Services, v1, v2};
+use crate::http;
 use crate::record::MAX_PAYLOAD_BYTES;
 
 /// Largest message that is taken, in bytes: a payload and what stands around it.
@@ -56,7 +58,7 @@ pub async fn serve(
         stop.await;
         ending.end_subscriptions();
     };
-    Transport::builder()
+    let routes = Routes::from(http::router(Arc::clone(&capture)))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(ingest)
@@ -64,7 +66,10 @@ pub async fn serve(
         .add_service(v1::proto_service_server::ProtoServiceServer::new(services.clone()))
         .add_service(captures)
         .add_service(v2::entity_service_server::EntityServiceServer::new(services.clone()))
-        .add_service(v2::schema_service_server::SchemaServiceServer::new(services))
+        .add_service(v2::schema_service_server::SchemaServiceServer::new(services));
+    Transport::builder()
+        .accept_http1(true)
+        .add_routes(routes)
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
         .await?;
     match Arc::into_inner(capture) {

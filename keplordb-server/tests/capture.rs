@@ -1,7 +1,8 @@
 //! A server as its clients see it: what is acknowledged is there after a restart, once, in its order; what is refused is not.
 
+mod common;
+
 use std::future::Future;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use keplordb_server::grpc::v1;
@@ -13,30 +14,20 @@ use keplordb_server::grpc::v2::capture_service_client::CaptureServiceClient;
 use keplordb_server::grpc::v2::entity_service_client::EntityServiceClient;
 use keplordb_server::grpc::v2::subscribe_request::Start;
 use keplordb_server::grpc::v2::subscribe_response::News;
-use keplordb_server::{Capture, Instant, Operation, serve};
+use keplordb_server::{Capture, Instant, Operation};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 type Client = IngestServiceClient<Channel>;
 
-/// Runs a server on a root while `with` talks to it, and stops it.
+/// Runs a server on a root while `with` talks gRPC to it, and stops it.
 async fn serving<T, F: Future<Output = T>>(root: &Path, with: impl FnOnce(Channel) -> F) -> T {
-    let (address, told) = oneshot::channel::<SocketAddr>();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let capture = Capture::open(root).unwrap();
-    let any_port = "127.0.0.1:0".parse().unwrap();
-    let server =
-        tokio::spawn(serve(capture, any_port, |listening| address.send(listening).unwrap(), async {
-            drop(stopped.await)
-        }));
-    let address = told.await.unwrap();
-    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-    let found = with(channel).await;
-    stop.send(()).unwrap();
-    server.await.unwrap().unwrap();
-    found
+    common::serving(root, async |address| {
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        with(channel).await
+    })
+    .await
 }
 
 fn record(operation: v1::Operation, id: &str, payload: Value) -> v1::IngestRecord {

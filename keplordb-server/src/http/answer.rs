@@ -1,0 +1,99 @@
+//! What goes back: JSON, and failures with the code of gRPC, the reason and what to do.
+
+use axum::Json;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tonic::{Code, Status};
+
+use crate::error::Refused;
+
+/// Why a request is not answered.
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: StatusCode,
+    /// As gRPC calls it.
+    code: &'static str,
+    message: String,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", message)
+    }
+
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", message)
+    }
+
+    /// Says of which record it is, unless there is only one.
+    pub(super) fn of_record(mut self, index: usize, is_one: bool) -> Self {
+        if !is_one {
+            self.message = format!("record {index}: {}; none of the batch was captured", self.message);
+        }
+        self
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        let is_full = matches!(refused.reason(), Refused::Full { .. });
+        let status = Status::from(refused);
+        let (http, code) = match status.code() {
+            Code::InvalidArgument => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
+            Code::FailedPrecondition => (StatusCode::PRECONDITION_FAILED, "FAILED_PRECONDITION"),
+            Code::AlreadyExists => (StatusCode::CONFLICT, "ALREADY_EXISTS"),
+            Code::ResourceExhausted if is_full => (StatusCode::INSUFFICIENT_STORAGE, "RESOURCE_EXHAUSTED"),
+            Code::ResourceExhausted => (StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED"),
+            Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
+        };
+        Self::new(http, code, status.message())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let is_passing = matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::INSUFFICIENT_STORAGE
+        );
+        let body = Json(json!({"error": {"code": self.code, "message": self.message}}));
+        let mut response = (self.status, body).into_response();
+        if is_passing {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// Runs what reads the disk where it keeps nobody else waiting.
+pub(super) async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(read)
+        .await
+        .unwrap_or_else(|error| Err(Failure::internal(format!("reading ended: {error}"))))
+}
+
+/// A time as requests give it: of RFC 3339, or milliseconds since the Unix epoch.
+pub(super) fn time_ms(field: &str, text: &str) -> Result<i64, Failure> {
+    if let Ok(time_ms) = text.parse() {
+        return Ok(time_ms);
+    }
+    let time: Result<jiff::Timestamp, _> = text.parse();
+    time.map(jiff::Timestamp::as_millisecond).map_err(|error| {
+        Failure::invalid(format!("{field}: {error}; write it like 2024-01-31T10:00:00Z, or in milliseconds"))
+    })
+}

@@ -1,0 +1,59 @@
+//! HTTP beside gRPC, on the same address: events in as JSON, entities and events out.
+//!
+//! | route | what |
+//! | --- | --- |
+//! | `POST /events` | captures one record, or an array of them, all or none; a line each with `application/x-ndjson` |
+//! | `GET /events?after=&type=&id=&limit=` | events in the order of the log |
+//! | `GET /events/stream?after=&since=&type=&id=` | the same as server-sent events, those that are there and then those that come |
+//! | `GET /e` | the types of which there are events |
+//! | `GET /e/{type}?begin=&after=&limit=` | entities by their ids |
+//! | `GET /e/{type}/{id}` | what it is |
+//! | `GET /e/{type}/{id}/history` | its events |
+//! | `GET /e/{type}/{id}/blame` | of each field the event that set it |
+//! | `GET /e/{type}/{id}/diff?a=&b=` | what differs between two times |
+//! | `GET /e/{type}/{id}/versions` | what it was in which span of time, on both axes |
+//! | `GET /schema?version=`, `PUT /schema` | the custom schema |
+//! | `GET /healthz`, `GET /readyz` | whether it runs; whether it takes events |
+//!
+//! All that look at entities take `as_of=` and `known_at=`: times of RFC 3339, or milliseconds since the Unix epoch.
+
+mod answer;
+mod events;
+mod guard;
+mod read;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::routing::get;
+
+use crate::capture::Capture;
+
+/// Largest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = 32 << 20;
+/// How long a request may take; streams end with who asked.
+const REQUEST_MAX: Duration = Duration::from_secs(30);
+
+/// All routes over one root.
+pub(crate) fn router(capture: Arc<Capture>) -> Router {
+    Router::new()
+        .route("/events", get(events::list).post(events::ingest))
+        .route("/e", get(read::types))
+        .route("/e/{type}", get(read::entities))
+        .route("/e/{type}/{id}", get(read::entity))
+        .route("/e/{type}/{id}/history", get(read::history))
+        .route("/e/{type}/{id}/blame", get(read::blame))
+        .route("/e/{type}/{id}/diff", get(read::diff))
+        .route("/e/{type}/{id}/versions", get(read::versions))
+        .route("/schema", get(read::schema).put(read::push_schema))
+        .route("/healthz", get(async || "runs\n"))
+        .route("/readyz", get(read::ready))
+        .layer(middleware::from_fn(guard::within_time))
+        .route("/events/stream", get(events::stream))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(guard::same_origin))
+        .with_state(capture)
+}
