@@ -18,6 +18,7 @@ mod log;
 mod name;
 mod payload;
 mod record;
+pub mod rql;
 mod schema;
 mod serve;
 mod subscribe;
