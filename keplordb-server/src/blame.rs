@@ -64,14 +64,14 @@ pub(crate) fn blame(events: &[EntityEvent]) -> Vec<Blame> {
     fields.into_values().collect()
 }
 
-/// Sets what a merge patch sets below a path.
+/// Sets what a merge patch gives below a path.
 fn set(
     fields: &mut BTreeMap<Vec<String>, Blame>,
     path: &mut Vec<String>,
-    patch: Option<&Map<String, Value>>,
+    given: Option<&Map<String, Value>>,
     event: &EntityEvent,
 ) {
-    for (key, value) in patch.into_iter().flatten() {
+    for (key, value) in given.into_iter().flatten() {
         path.push(key.clone());
         match value {
             Value::Null => drop(take_below(fields, path)),

@@ -1,11 +1,13 @@
 //! An open root: its directory, the way in, and what is known of its entities.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use keplordb::Store;
+use keplordb_disk::{Disk as _, RealDisk};
 use tokio::sync::mpsc;
 
 use crate::error::{Refused, Result, ServerError};
@@ -13,7 +15,7 @@ use crate::ingest::{Ingest, Receipt, UnderWay};
 use crate::layout;
 use crate::log::{EntityLog, Selection};
 use crate::record::{Checked, Event, Record};
-use crate::schema::Schemas;
+use crate::schema::{self, Schemas};
 use crate::subscribe::{News, Since, Subscribers};
 
 /// Most records of one batch.
@@ -39,7 +41,7 @@ impl Capture {
     pub fn open(root: impl AsRef<Path>) -> std::result::Result<Self, ServerError> {
         let root = root.as_ref().to_owned();
         let schemas_dir = layout::schemas(&root);
-        std::fs::create_dir_all(&schemas_dir).map_err(|source| ServerError::Io {
+        RealDisk.create_dir(&schemas_dir).map_err(|source| ServerError::Io {
             file: schemas_dir.clone(),
             op: "creating",
             source,
@@ -63,10 +65,10 @@ impl Capture {
     /// # Errors
     /// [`Schema`](ServerError::Schema) says what is wrong with it, or what it would break.
     pub fn push_schema(&self, file: &Path) -> std::result::Result<u32, ServerError> {
-        let text = std::fs::read_to_string(file).map_err(|source| ServerError::Io {
+        let text = schema::read_whole(file)?.ok_or_else(|| ServerError::Io {
             file: file.to_owned(),
             op: "reading",
-            source,
+            source: io::ErrorKind::NotFound.into(),
         })?;
         self.push_schema_text(file, &text)
     }

@@ -30,6 +30,14 @@ pub enum ServerError {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// Others than this machine can reach the address, and nothing would keep them out.
+    #[error(
+        "{address} can be reached from other machines, and there are no keys and no TLS yet; listen on 127.0.0.1 or ::1, and put a proxy before it"
+    )]
+    NotLoopback {
+        /// The address.
+        address: std::net::SocketAddr,
+    },
     /// The custom schema is not one.
     #[error("{file} is no schema: {what}")]
     Schema {

@@ -5,9 +5,11 @@
 //! keeps its kind for ever, because what was captured with it is read by it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use keplordb_disk::{RealDisk, read_all, replace};
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, Value};
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
@@ -19,6 +21,9 @@ const OPTIONS: &str = include_str!("../proto/options.proto");
 const PACKAGE: &str = "reflog.v1";
 /// What the file is called in messages of the compiler.
 const FILE: &str = "custom.proto";
+
+/// Longest text of a schema, in bytes.
+const MAX_TEXT_BYTES: u64 = 4 << 20;
 
 /// A version of the custom schema.
 #[derive(Debug, Clone)]
@@ -169,15 +174,12 @@ impl Schemas {
     /// Reads the versions that a directory has.
     pub(crate) fn load(dir: &Path) -> Result<Self, ServerError> {
         let mut schemas = Self::default();
-        loop {
-            let version = schemas.versions.len() as u32 + 1;
+        for version in 1.. {
             let file = path_of(dir, version);
-            match std::fs::read_to_string(&file) {
-                Ok(text) => schemas.versions.push(Arc::new(Schema::compile(&file, version, &text)?)),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(schemas),
-                Err(source) => return Err(ServerError::Io { file, op: "reading", source }),
-            }
+            let Some(text) = read_whole(&file)? else { break };
+            schemas.versions.push(Arc::new(Schema::compile(&file, version, &text)?));
         }
+        Ok(schemas)
     }
 
     /// Takes a schema as the newest version, unless it is that already; on disk on return.
@@ -185,14 +187,19 @@ impl Schemas {
         if let Some(newest) = self.versions.last().filter(|newest| newest.text() == text) {
             return Ok(Arc::clone(newest));
         }
-        let version = self.versions.len() as u32 + 1;
+        let version = self.versions.last().map_or(1, |newest| newest.version() + 1);
         let schema = Arc::new(Schema::compile(file, version, text)?);
         for older in &self.versions {
             schema
                 .check_follows(older)
                 .map_err(|what| ServerError::Schema { file: file.to_owned(), what })?;
         }
-        write_whole(&path_of(dir, version), text)?;
+        let path = path_of(dir, version);
+        replace(&RealDisk, &path, text.as_bytes()).map_err(|source| ServerError::Io {
+            file: path,
+            op: "writing",
+            source,
+        })?;
         self.versions.push(Arc::clone(&schema));
         Ok(schema)
     }
@@ -217,22 +224,18 @@ fn path_of(dir: &Path, version: u32) -> PathBuf {
     dir.join(format!("{version:06}.proto"))
 }
 
-/// Under a temporary name, synced, renamed, its directory synced.
-fn write_whole(path: &Path, text: &str) -> Result<(), ServerError> {
-    use std::io::Write as _;
-    let io = |op| move |source| ServerError::Io { file: path.to_owned(), op, source };
-    let temporary = path.with_extension("tmp");
-    let mut file = std::fs::File::create(&temporary).map_err(io("creating"))?;
-    file.write_all(text.as_bytes()).map_err(io("writing"))?;
-    file.sync_all().map_err(io("syncing"))?;
-    std::fs::rename(&temporary, path).map_err(io("renaming"))?;
-    match path.parent() {
-        // Elsewhere than on Unix a directory cannot be synced, nor need it be.
-        Some(dir) if cfg!(unix) => {
-            std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("syncing"))
-        }
-        _ => Ok(()),
-    }
+/// The text of a file; `None` where there is none.
+pub(crate) fn read_whole(path: &Path) -> Result<Option<String>, ServerError> {
+    let bytes = match read_all(&RealDisk, path, MAX_TEXT_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(ServerError::Io { file: path.to_owned(), op: "reading", source }),
+    };
+    let illegal = |error: std::string::FromUtf8Error| ServerError::Schema {
+        file: path.to_owned(),
+        what: format!("it is no text: {error}"),
+    };
+    String::from_utf8(bytes).map(Some).map_err(illegal)
 }
 
 /// The schema, what it may import, and nothing of the machine's files.

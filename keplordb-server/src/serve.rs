@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tonic::service::Routes;
 use tonic::transport::Server as Transport;
 use tonic::transport::server::TcpIncoming;
@@ -20,21 +22,31 @@ const MESSAGE_BYTES_MAX: usize = MAX_PAYLOAD_BYTES + (1 << 20);
 /// Largest batch that is taken, likewise.
 const BATCH_BYTES_MAX: usize = 32 << 20;
 
+/// How long requests that are under way may take when the server stops.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
 /// The address on which a server listens unless it is told otherwise: this machine's alone.
 pub const DEFAULT_ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 50051);
 
-/// Serves a root over gRPC on an address until `stop` is done; then requests that are under way are answered, and the root is closed.
-/// `listening` is told the address, of which the port may have been chosen by the system.
+/// Serves a root over gRPC and HTTP on an address until `stop` is done; then requests that are under way are answered, for at most ten
+/// seconds, and the root is closed. `listening` is told the address, of which the port may have been chosen by the system.
 ///
 /// # Errors
-/// [`Listen`](ServerError::Listen) when the address is taken; else as [`Capture::close`].
+/// [`NotLoopback`](ServerError::NotLoopback) for an address that others than this machine can reach; [`Listen`](ServerError::Listen) when
+/// it is taken; else as [`Capture::close`].
+///
+/// # Panics
+/// Never: the descriptors of the protocol are the compiler's.
 pub async fn serve(
     capture: Capture,
     address: SocketAddr,
     listening: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> std::result::Result<(), ServerError> {
+    if !address.ip().is_loopback() {
+        return Err(ServerError::NotLoopback { address });
+    }
     let refused = |source| ServerError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     listening(listener.local_addr().map_err(refused)?);
@@ -52,11 +64,13 @@ pub async fn serve(
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let captures = v2::capture_service_server::CaptureServiceServer::new(services.clone())
         .max_decoding_message_size(BATCH_BYTES_MAX);
-    // Who follows the log would do so for ever.
     let ending = Arc::clone(&capture);
+    let (stopping, stopped) = oneshot::channel();
     let stop = async move {
         stop.await;
+        // Who follows the log would do so for ever.
         ending.end_subscriptions();
+        let _nobody_waits = stopping.send(());
     };
     let routes = Routes::from(http::router(Arc::clone(&capture)))
         .add_service(health_service)
@@ -67,11 +81,21 @@ pub async fn serve(
         .add_service(captures)
         .add_service(v2::entity_service_server::EntityServiceServer::new(services.clone()))
         .add_service(v2::schema_service_server::SchemaServiceServer::new(services));
-    Transport::builder()
+    let served = Transport::builder()
         .accept_http1(true)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
-        .await?;
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop);
+    let too_long = async {
+        if stopped.await.is_err() {
+            // The services have ended by themselves; what they say counts.
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(DRAIN_MAX).await;
+    };
+    tokio::select! {
+        ended = served => ended?,
+        () = too_long => tracing::warn!(seconds = DRAIN_MAX.as_secs(), "requests that took too long were cut off"),
+    }
     match Arc::into_inner(capture) {
         Some(capture) => capture.close(),
         None => Ok(()),

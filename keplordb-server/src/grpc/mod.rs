@@ -22,6 +22,7 @@ mod v1_services;
 
 #[allow(
     missing_docs,
+    clippy::all,
     clippy::pedantic,
     clippy::allow_attributes_without_reason,
     reason = "made from proto/capture.proto"
@@ -32,6 +33,7 @@ pub mod v1 {
 
 #[allow(
     missing_docs,
+    clippy::all,
     clippy::pedantic,
     clippy::allow_attributes_without_reason,
     reason = "made from proto/capture_v2.proto"

@@ -47,13 +47,11 @@ fn is_this_machine(authority: &Authority) -> bool {
 
 /// Ends requests that take too long.
 pub(super) async fn within_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let why = format!("the request took longer than {} s; ask for less", REQUEST_MAX.as_secs());
-            Failure::new(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", why).into_response()
-        }
-    }
+    let answered = tokio::time::timeout(REQUEST_MAX, next.run(request)).await;
+    answered.unwrap_or_else(|_| {
+        let why = format!("the request took longer than {} s; ask for less", REQUEST_MAX.as_secs());
+        Failure::new(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", why).into_response()
+    })
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ impl At {
 
 /// An entity at an instant.
 #[derive(Serialize)]
+#[allow(clippy::struct_field_names, reason = "an answer's fields are called as everywhere")]
 pub(super) struct Entity {
     entity_type: String,
     entity_id: String,

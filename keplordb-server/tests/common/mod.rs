@@ -15,7 +15,7 @@ pub(crate) async fn serving<T, F: Future<Output = T>>(root: &Path, with: impl Fn
     let any_port = "127.0.0.1:0".parse().unwrap();
     let server =
         tokio::spawn(serve(capture, any_port, |listening| address.send(listening).unwrap(), async {
-            drop(stopped.await)
+            drop(stopped.await);
         }));
     let address = told.await.unwrap();
     let found = with(address).await;
