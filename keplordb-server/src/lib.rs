@@ -3,6 +3,7 @@
 //!
 //! The log is a table of [`keplordb`]; everything else is derived from it. [`Capture`] is an open root, [`serve`] its services.
 
+#![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
 mod blame;
@@ -39,3 +40,8 @@ pub use schema::{EntityType, Reference, Schema, Schemas};
 pub use serve::{DEFAULT_ADDRESS, serve};
 pub use subscribe::{News, Since};
 pub use versions::{Version, versions};
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -127,6 +127,38 @@ pub(crate) struct Checked {
 }
 
 impl Record {
+    /// What is done to an entity; it sets nothing yet, and its time is when it comes in.
+    pub fn new(entity_type: impl Into<String>, entity_id: impl Into<String>, operation: Operation) -> Self {
+        let (entity_type, entity_id) = (entity_type.into(), entity_id.into());
+        Self { entity_type, entity_id, operation: Some(operation), ..Self::default() }
+    }
+
+    /// Sets these fields; `payload` is a JSON object.
+    #[must_use]
+    pub fn json(mut self, payload: &serde_json::Value) -> Self {
+        (self.payload, self.content_type) = (payload.to_string().into_bytes(), ContentType::Json);
+        self
+    }
+
+    /// When it happened, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn at_ms(mut self, time_ms: i64) -> Self {
+        match self.operation {
+            Some(Operation::Create) => self.created_at_ms = Some(time_ms),
+            Some(Operation::Update) => self.updated_at_ms = Some(time_ms),
+            Some(Operation::Delete) => self.deleted_at_ms = Some(time_ms),
+            None => {}
+        }
+        self
+    }
+
+    /// The id by which it is captured once.
+    #[must_use]
+    pub fn event_id(mut self, id: impl Into<String>) -> Self {
+        self.event_id = id.into();
+        self
+    }
+
     /// Checks all that can be known without the log.
     pub(crate) fn check(self, schema: Option<&schema::Schema>) -> Result<Checked> {
         check_type(&self.entity_type)?;
