@@ -8,6 +8,8 @@ use crate::command::{
     Append, Bench, Checkpoint, Compact, Completions, Count, Gc, Get, Init, Inspect, Man, Query, Repair,
     Report, Stats, Tail, Top, Values, Verify,
 };
+#[cfg(feature = "server")]
+use crate::command::{Blame, Diff, History, Ingest, Ls, SchemaCommand, Serve};
 #[cfg(feature = "sql")]
 use crate::command::{Export, Import, Sql};
 
@@ -47,6 +49,22 @@ pub(crate) enum Command {
     Verify(Verify),
     Repair(Repair),
     Report(Report),
+    #[cfg(feature = "server")]
+    Serve(Serve),
+    #[cfg(feature = "server")]
+    Ingest(Ingest),
+    #[cfg(feature = "server")]
+    Ls(Ls),
+    #[cfg(feature = "server")]
+    History(History),
+    #[cfg(feature = "server")]
+    Blame(Blame),
+    #[cfg(feature = "server")]
+    Diff(Diff),
+    /// The schema of a server's root: show, check, push, compare
+    #[cfg(feature = "server")]
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// Logs of timestamped entries: list, read, follow, append, trim, check, copy
     #[command(subcommand)]
     Log(LogCommand),

@@ -11,6 +11,7 @@ mod command;
 mod conditions;
 mod files;
 mod interrupt;
+mod lines;
 mod output;
 mod parse;
 mod progress;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "server", feature = "sql"))]
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Of what cannot tell how far it is.
 const LOOK_OF_WAITING: &str = "{spinner} {msg}  {elapsed}";
 const TICK: Duration = Duration::from_millis(100);
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "server", feature = "sql"))]
 const LOOK: &str = "{bar:32} {percent:>3} %  {msg}  {eta} left";
 
 /// Something that cannot tell how far it is: how long it has been at it. It goes away when it is dropped.
@@ -57,14 +57,14 @@ fn style(look: &str) -> ProgressStyle {
 }
 
 /// How far something is. It is drawn when it is told, and goes away when it is dropped.
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "server", feature = "sql"))]
 pub(crate) struct Progress {
     begun: Instant,
     is_terminal: bool,
     bar: Option<ProgressBar>,
 }
 
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "server", feature = "sql"))]
 impl Progress {
     pub(crate) fn begin() -> Self {
         Self { begun: Instant::now(), is_terminal: io::stderr().is_terminal(), bar: None }
@@ -85,7 +85,7 @@ impl Progress {
     }
 }
 
-#[cfg(feature = "sql")]
+#[cfg(any(feature = "server", feature = "sql"))]
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
@@ -94,7 +94,7 @@ impl Drop for Progress {
     }
 }
 
-#[cfg(all(test, feature = "sql"))]
+#[cfg(all(test, any(feature = "server", feature = "sql")))]
 mod tests {
     use super::*;
 

@@ -67,7 +67,10 @@ pub(crate) enum Cell {
     Code(i64),
     Share(f64),
     /// A number that is shown with all its digits and without separators.
-    #[cfg_attr(not(any(feature = "sql", test)), expect(dead_code, reason = "only answers of SQL have it"))]
+    #[cfg_attr(
+        not(any(feature = "server", feature = "sql", test)),
+        expect(dead_code, reason = "only answers of SQL and events of entities have it")
+    )]
     Exact(i128),
     /// A float with as many digits as tell it from all others.
     #[cfg_attr(not(any(feature = "sql", test)), expect(dead_code, reason = "only answers of SQL have it"))]

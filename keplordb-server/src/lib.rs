@@ -36,7 +36,7 @@ pub use log::{EntityLog, Selection, TypeSummary};
 pub use name::{MAX_ID_BYTES, MAX_TYPE_BYTES};
 pub use payload::ContentType;
 pub use record::{MAX_PAYLOAD_BYTES, Record};
-pub use schema::{EntityType, Reference, Schema, Schemas};
+pub use schema::{EntityType, Field, Reference, Schema, Schemas};
 pub use serve::{DEFAULT_ADDRESS, serve};
 pub use subscribe::{News, Since};
 pub use versions::{Version, versions};

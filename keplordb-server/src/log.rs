@@ -1,5 +1,6 @@
 //! The log of entities, as it is read: by the server that writes it, and by others beside it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::path::Path;
 use std::sync::Arc;
@@ -84,14 +85,16 @@ impl EntityLog {
         Ok(Self(Source::Beside(Arc::new(Reader::open(layout::segments(root))?))))
     }
 
-    /// Shows what came since it was opened; the server's own always shows all.
+    /// Shows what came since it was opened, and says whether anything did; the server's own always shows all.
     ///
     /// # Errors
     /// [`Failed`](Refused::Failed) when the log cannot be read.
-    pub fn refresh(&self) -> Result<()> {
+    pub fn refresh(&self) -> Result<bool> {
         match &self.0 {
-            Source::Own(_) => Ok(()),
-            Source::Beside(reader) => reader.refresh().map(drop).map_err(|error| Refused::from(&error)),
+            Source::Own(_) => Ok(true),
+            Source::Beside(reader) => {
+                reader.refresh().map(|refreshed| refreshed.changed).map_err(|error| Refused::from(&error))
+            }
         }
     }
 
@@ -253,6 +256,32 @@ impl EntityLog {
         events.sort_unstable_by_key(|event| event.sequence);
         events.truncate(limit);
         Ok(events)
+    }
+
+    /// The last events of the log, at most so many, in its order.
+    ///
+    /// Cost: a look at the sequence of every event.
+    ///
+    /// # Errors
+    /// [`Failed`](Refused::Failed) when the log cannot be read.
+    pub fn last(&self, selection: &Selection, limit: usize) -> Result<Vec<EntityEvent>> {
+        let failed = |error: keplordb::DbError| Refused::from(&error);
+        let mut last = BinaryHeap::with_capacity(limit.min(1024) + 1);
+        let all = self.query(selection.filter());
+        all.each(|row| {
+            last.push(Reverse(row.sequence()));
+            if last.len() > limit {
+                last.pop();
+            }
+        })
+        .map_err(failed)?;
+        let Some(Reverse(first)) = last.peek() else { return Ok(Vec::new()) };
+        let first = i64::try_from(*first).unwrap_or(i64::MAX);
+        let rows = self.query(selection.filter() & Event::cols().sequence.ge(first)).rows();
+        let mut events: Vec<_> =
+            rows.map_err(failed)?.iter().map(EntityEvent::of_row).collect::<Result<_>>()?;
+        events.sort_unstable_by_key(|event| event.sequence);
+        Ok(events.split_off(events.len().saturating_sub(limit)))
     }
 
     /// The sequence of the last event that had come in at a time, in milliseconds since the Unix epoch; `None` where there was none.

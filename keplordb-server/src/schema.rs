@@ -14,6 +14,7 @@ use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, Va
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
 use crate::error::ServerError;
+use crate::layout;
 use crate::name::check_type;
 
 /// What a schema imports to say what its fields refer to.
@@ -52,6 +53,18 @@ pub struct Reference {
     pub field: String,
     /// `many_to_one`, `one_to_many`, `many_to_many`, `one_to_one`, or nothing where it is not said.
     pub relationship: String,
+}
+
+/// A field of an entity type, or of a message within it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Field {
+    /// Its number, behind those of the fields that lead to it: what it is known by for ever.
+    pub numbers: Vec<u32>,
+    /// Its name, likewise: `address.city`.
+    pub path: String,
+    /// What it holds, in the words of the schema: `repeated string`.
+    pub kind: String,
 }
 
 impl Schema {
@@ -156,6 +169,14 @@ impl EntityType {
         &self.message
     }
 
+    /// Its fields in the order of their numbers, and behind each message of its own that message's. A message within itself is
+    /// not entered.
+    pub fn fields(&self) -> Vec<Field> {
+        let mut fields = Vec::new();
+        add_fields(&self.message, None, &mut vec![self.message.full_name().to_owned()], &mut fields);
+        fields
+    }
+
     /// What its fields refer to, by their names.
     pub fn references(&self) -> impl Iterator<Item = (String, &Reference)> {
         self.references.iter().filter_map(|(number, reference)| {
@@ -182,25 +203,46 @@ impl Schemas {
         Ok(schemas)
     }
 
-    /// Takes a schema as the newest version, unless it is that already; on disk on return.
-    pub(crate) fn push(&mut self, dir: &Path, file: &Path, text: &str) -> Result<Arc<Schema>, ServerError> {
+    /// Reads the versions that a root has, also beside its server.
+    ///
+    /// # Errors
+    /// [`NoRoot`](ServerError::NoRoot) for a directory that no server has made; [`Schema`](ServerError::Schema) and
+    /// [`Io`](ServerError::Io) for what is in it.
+    pub fn beside(root: impl AsRef<Path>) -> Result<Self, ServerError> {
+        let root = root.as_ref();
+        if !layout::is_root(root) {
+            return Err(ServerError::NoRoot { dir: root.to_owned() });
+        }
+        Self::load(&layout::schemas(root))
+    }
+
+    /// The version that a file would become, which changes nothing; where its text is that of the newest one, that.
+    ///
+    /// # Errors
+    /// [`Schema`](ServerError::Schema) says what is wrong with it, or what it would break.
+    pub fn check(&self, file: &Path, text: &str) -> Result<Arc<Schema>, ServerError> {
         if let Some(newest) = self.versions.last().filter(|newest| newest.text() == text) {
             return Ok(Arc::clone(newest));
         }
         let version = self.versions.last().map_or(1, |newest| newest.version() + 1);
-        let schema = Arc::new(Schema::compile(file, version, text)?);
+        let schema = Schema::compile(file, version, text)?;
         for older in &self.versions {
             schema
                 .check_follows(older)
                 .map_err(|what| ServerError::Schema { file: file.to_owned(), what })?;
         }
-        let path = path_of(dir, version);
-        replace(&RealDisk, &path, text.as_bytes()).map_err(|source| ServerError::Io {
-            file: path,
-            op: "writing",
-            source,
-        })?;
-        self.versions.push(Arc::clone(&schema));
+        Ok(Arc::new(schema))
+    }
+
+    /// Takes a schema as the newest version, unless it is that already; on disk on return.
+    pub(crate) fn push(&mut self, dir: &Path, file: &Path, text: &str) -> Result<Arc<Schema>, ServerError> {
+        let schema = self.check(file, text)?;
+        if self.version(schema.version()).is_none() {
+            let path = path_of(dir, schema.version());
+            replace(&RealDisk, &path, text.as_bytes())
+                .map_err(|source| ServerError::Io { file: path, op: "writing", source })?;
+            self.versions.push(Arc::clone(&schema));
+        }
         Ok(schema)
     }
 
@@ -290,6 +332,59 @@ fn references_of(
         references.insert(field.number(), reference);
     }
     Ok(references)
+}
+
+/// Adds the fields of a message to those of the type that it is in; `within` are the messages around it, and itself.
+fn add_fields(
+    message: &MessageDescriptor,
+    outer: Option<&Field>,
+    within: &mut Vec<String>,
+    fields: &mut Vec<Field>,
+) {
+    for descriptor in message.fields() {
+        let (numbers, before) = outer.map_or((&[][..], ""), |outer| (&outer.numbers, &outer.path));
+        let field = Field {
+            numbers: [numbers, &[descriptor.number()]].concat(),
+            path: if before.is_empty() {
+                descriptor.name().to_owned()
+            } else {
+                format!("{before}.{}", descriptor.name())
+            },
+            kind: words(&descriptor),
+        };
+        fields.push(field.clone());
+        if let Kind::Message(inner) = descriptor.kind()
+            && !descriptor.is_map()
+            && inner.package_name() == PACKAGE
+            && !within.iter().any(|name| name == inner.full_name())
+        {
+            within.push(inner.full_name().to_owned());
+            add_fields(&inner, Some(&field), within, fields);
+            within.pop();
+        }
+    }
+}
+
+/// What a field holds as the schema writes it.
+fn words(field: &FieldDescriptor) -> String {
+    let name = |kind: Kind| match kind {
+        Kind::Message(message) => {
+            message.full_name().trim_start_matches(PACKAGE).trim_start_matches('.').to_owned()
+        }
+        Kind::Enum(values) => {
+            values.full_name().trim_start_matches(PACKAGE).trim_start_matches('.').to_owned()
+        }
+        kind => format!("{kind:?}").to_lowercase(),
+    };
+    match field.kind() {
+        Kind::Message(entry) if field.is_map() => format!(
+            "map<{}, {}>",
+            name(entry.map_entry_key_field().kind()),
+            name(entry.map_entry_value_field().kind())
+        ),
+        kind if field.is_list() => format!("repeated {}", name(kind)),
+        kind => name(kind),
+    }
 }
 
 /// Whether each number that both have is of the same kind; `seen` are messages that are being compared already.

@@ -1,8 +1,7 @@
 //! `keplor append`: lines of JSON from standard input become events.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufReader};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use keplordb::MAX_EVENT_BYTES;
@@ -13,13 +12,12 @@ use serde_json::{Map, Value as Json};
 
 use super::Done;
 use crate::interrupt;
+use crate::lines::{Rejects, next_line, rejects_beside};
 use crate::output::{Output, counted, note};
 use crate::table;
 
 /// Standard input is read in pieces of so many bytes.
 const INPUT_BYTES: usize = 1 << 20;
-/// The first line of a side file.
-const HEADER: &[u8] = b"begun,line,reason,text\n";
 /// Lines that are appended together have at most about so many bytes.
 const BATCH_BYTES: usize = 8 << 20;
 /// Bytes of a line: an event, and what escapes make of its texts.
@@ -63,7 +61,7 @@ impl Append {
     pub(super) fn run(self, out: &mut Output) -> Result<Done> {
         let store = table::store(&self.dir)?;
         let mut appended = Appended::default();
-        let mut rejects = Rejects::new(self.rejects.clone().unwrap_or_else(|| beside(&self.dir)));
+        let mut rejects = Rejects::new(self.rejects.clone().unwrap_or_else(|| rejects_beside(&self.dir)));
         interrupt::listen()?;
         let done = self.append(&store, &mut appended, &mut rejects);
         let closed = store.close().map_err(Into::into);
@@ -95,7 +93,10 @@ impl Append {
                 appended.append(store, events)?;
                 return Ok(Ended::Interrupted { lines });
             }
-            let Some(line) = next_line(&mut input)? else { break };
+            let Some(line) = next_line(&mut input, LINE_BYTES).context("standard input cannot be read")?
+            else {
+                break;
+            };
             lines += 1;
             bytes += line.len();
             match event(store, &line) {
@@ -149,31 +150,6 @@ impl Appended {
     }
 }
 
-/// `calls.db.rejects.csv` for `calls.db`.
-fn beside(dir: &Path) -> PathBuf {
-    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    // Without a slash at its end.
-    let mut name = dir.components().collect::<PathBuf>().into_os_string();
-    name.push(".rejects.csv");
-    name.into()
-}
-
-/// A line without its newline; `None` at the end.
-fn next_line(input: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    let read = input.by_ref().take(LINE_BYTES + 1).read_until(b'\n', &mut line);
-    if read.context("standard input cannot be read")? == 0 {
-        return Ok(None);
-    }
-    if line.len() as u64 > LINE_BYTES && line.last() != Some(&b'\n') {
-        // It is rejected, and so is no part of it taken for a line.
-        let rest = input.skip_until(b'\n');
-        rest.context("standard input cannot be read")?;
-    }
-    line.pop_if(|last| *last == b'\n');
-    Ok(Some(line))
-}
-
 /// The event of a line; none of a blank one.
 fn event(store: &AnyStore, line: &[u8]) -> Result<Option<AnyEvent>> {
     if line.trim_ascii().is_empty() {
@@ -220,60 +196,4 @@ fn event(store: &AnyStore, line: &[u8]) -> Result<Option<AnyEvent>> {
         event.bytes()
     );
     Ok(Some(event))
-}
-
-/// The side file of rejected lines; it is made with the first one.
-struct Rejects {
-    path: PathBuf,
-    /// When the command began, which tells its lines from those of others.
-    begun: Timestamp,
-    file: Option<File>,
-    lines: u64,
-}
-
-impl Rejects {
-    fn new(path: PathBuf) -> Self {
-        Self { path, begun: Timestamp::now(), file: None, lines: 0 }
-    }
-
-    fn push(&mut self, line: u64, reason: &str, text: &[u8]) -> Result<()> {
-        let failed = || format!("{} cannot be written", self.path.display());
-        if self.file.is_none() {
-            let options = OpenOptions::new().create(true).read(true).append(true).to_owned();
-            let mut file = options.open(&self.path).with_context(failed)?;
-            let mut found = Vec::new();
-            Read::by_ref(&mut file).take(HEADER.len() as u64).read_to_end(&mut found).with_context(failed)?;
-            if found.is_empty() {
-                file.write_all(HEADER).with_context(failed)?;
-            } else {
-                anyhow::ensure!(
-                    found == HEADER,
-                    "{} is no file of rejected lines; name another one by --rejects",
-                    self.path.display()
-                );
-            }
-            self.file = Some(file);
-        }
-        let quoted = |text: &str| text.replace('"', "\"\"");
-        let record = format!(
-            "{},{line},\"{}\",\"{}\"\n",
-            self.begun,
-            quoted(reason),
-            quoted(&String::from_utf8_lossy(text))
-        );
-        self.file.as_mut().map_or(Ok(()), |file| file.write_all(record.as_bytes())).with_context(failed)?;
-        self.lines += 1;
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_side_file_lies_beside_the_table_however_its_path_ends() {
-        assert_eq!(beside(Path::new("/data/calls.db/")), Path::new("/data/calls.db.rejects.csv"));
-        assert_eq!(beside(Path::new("/data/calls.db")), Path::new("/data/calls.db.rejects.csv"));
-    }
 }

@@ -15,6 +15,8 @@ pub(crate) mod log;
 mod manual;
 mod query;
 mod report;
+#[cfg(feature = "server")]
+pub(crate) mod server;
 #[cfg(feature = "sql")]
 mod sql;
 mod stats;
@@ -42,6 +44,8 @@ pub(crate) use inspect::Inspect;
 pub(crate) use manual::{Completions, Man};
 pub(crate) use query::Query;
 pub(crate) use report::Report;
+#[cfg(feature = "server")]
+pub(crate) use server::{Blame, Diff, History, Ingest, Ls, SchemaCommand, Serve};
 #[cfg(feature = "sql")]
 pub(crate) use sql::Sql;
 pub(crate) use stats::Stats;
@@ -88,12 +92,21 @@ pub(crate) fn run(parse: impl Fn() -> Command) -> Result<Done> {
 
 /// Whether a segment or log is gone that was there when the command began: another one has its events.
 pub(crate) fn is_overtaken(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref()).any(|error| match error {
+    error.chain().filter_map(db_error).any(|error| match error {
         DbError::Missing { file } => {
             file.extension().is_some_and(|ending| ending == "kseg" || ending == "kwal")
         }
         _ => false,
     })
+}
+
+/// What the engine says, where a cause is that.
+fn db_error<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e DbError> {
+    #[cfg(feature = "server")]
+    if let Some(keplordb_server::ServerError::Db(error)) = cause.downcast_ref() {
+        return Some(error);
+    }
+    cause.downcast_ref()
 }
 
 impl Command {
@@ -109,6 +122,8 @@ impl Command {
             | Self::Inspect(_)
             | Self::Stats(_)
             | Self::Report(_) => true,
+            #[cfg(feature = "server")]
+            Self::History(_) | Self::Blame(_) | Self::Diff(_) | Self::Ls(_) => true,
             #[cfg(feature = "sql")]
             Self::Export(_) => true,
             _ => false,
@@ -140,6 +155,20 @@ fn dispatch(command: Command, out: &mut Output) -> Result<Done> {
         Command::Verify(verify) => verify.run(out),
         Command::Repair(repair) => repair.run(out),
         Command::Report(report) => report.run(out),
+        #[cfg(feature = "server")]
+        Command::Serve(serve) => serve.run(out),
+        #[cfg(feature = "server")]
+        Command::Ingest(ingest) => ingest.run(out),
+        #[cfg(feature = "server")]
+        Command::History(history) => history.run(out),
+        #[cfg(feature = "server")]
+        Command::Blame(blame) => blame.run(out),
+        #[cfg(feature = "server")]
+        Command::Diff(diff) => diff.run(out),
+        #[cfg(feature = "server")]
+        Command::Ls(ls) => ls.run(out),
+        #[cfg(feature = "server")]
+        Command::Schema(command) => command.run(out),
         Command::Log(command) => log::run(command, out).map(|()| Done::Well),
         Command::Fold(command) => fold::run(command, out).map(|()| Done::Well),
         Command::Bench(bench) => bench.run(out),

@@ -9,6 +9,8 @@ use anyhow::Result;
 use keplordb::any::{AnyFilter, AnySnapshot, Test};
 
 use super::Done;
+#[cfg(feature = "server")]
+use super::server;
 use crate::conditions::Conditions;
 use crate::output::Output;
 use crate::parse;
@@ -23,9 +25,12 @@ const RECENT: u64 = 1 << 16;
 
 /// Print the newest events, and go on with those that come
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  keplor tail calls.db -f -w 'status>=500' --columns ts,user,status")]
+#[command(after_help = "\
+Examples:
+  keplor tail calls.db -f -w 'status>=500' --columns ts,user,status
+  keplor tail data -f --json          of the root of a server")]
 pub(crate) struct Tail {
-    /// The table's directory; another process may be writing to it
+    /// The table's directory, or a server's root; another process may be writing to it
     dir: PathBuf,
     #[command(flatten)]
     conditions: Conditions,
@@ -41,12 +46,16 @@ pub(crate) struct Tail {
     /// How often to look for them
     #[arg(long, value_name = "DURATION", value_parser = parse::duration, default_value = "200ms", requires = "follow")]
     every: Duration,
+    /// Of a server's root: only events of entities of these types: User,Order
+    #[cfg(feature = "server")]
+    #[arg(long = "type", value_name = "NAMES", value_delimiter = ',')]
+    types: Vec<String>,
     #[command(flatten)]
     form: Form,
 }
 
 /// Which sequences were printed.
-struct Printed {
+pub(super) struct Printed {
     /// Of those up to here nothing comes any more.
     floor: u64,
     /// Of those above, and when they came.
@@ -57,6 +66,15 @@ struct Printed {
 
 impl Tail {
     pub(super) fn run(self, out: &mut Output) -> Result<Done> {
+        #[cfg(feature = "server")]
+        if keplordb_server::is_root(&self.dir) {
+            return self.follow_root(out);
+        }
+        #[cfg(feature = "server")]
+        anyhow::ensure!(
+            self.types.is_empty(),
+            "--type is for servers' roots; of a table `-w` says which events"
+        );
         let reader = table::reader(&self.dir)?;
         let snapshot = reader.snapshot();
         let columns = reader.columns();
@@ -111,6 +129,22 @@ impl Tail {
     }
 }
 
+#[cfg(feature = "server")]
+impl Tail {
+    /// The directory is a server's root.
+    fn follow_root(self, out: &mut Output) -> Result<Done> {
+        anyhow::ensure!(
+            self.conditions.texts().is_empty() && self.columns.is_empty(),
+            "{} is a server's root: --type says which events; its log is a table in {}, which takes conditions and columns",
+            self.dir.display(),
+            self.dir.join("segments").display()
+        );
+        let every = self.follow.then_some(self.every);
+        let follow = server::Follow { types: &self.types, limit: self.limit, every };
+        server::tail(&self.dir, follow, self.form, out)
+    }
+}
+
 impl Printed {
     /// All that a snapshot has. Of an append that was under way then the sequence may be below others that are there.
     fn of(snapshot: &AnySnapshot) -> Result<Self> {
@@ -124,7 +158,8 @@ impl Printed {
         Ok(printed)
     }
 
-    fn up_to(below: u64) -> Self {
+    /// All below a sequence.
+    pub(super) fn up_to(below: u64) -> Self {
         Self { floor: below.saturating_sub(1), above: HashSet::new(), steps: Vec::new() }
     }
 
@@ -134,12 +169,19 @@ impl Printed {
         Ok(snapshot.filter("sequence", Test::Between { lo, hi: i64::MAX })?)
     }
 
-    fn is_new(&mut self, sequence: u64) -> bool {
+    /// Of those up to here nothing comes any more.
+    #[cfg(feature = "server")]
+    pub(super) fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// Whether it was not printed yet; it is from now on.
+    pub(super) fn is_new(&mut self, sequence: u64) -> bool {
         sequence > self.floor && self.above.insert(sequence)
     }
 
     /// Forgets what came long ago.
-    fn step(&mut self, below: u64, now: Instant) {
+    pub(super) fn step(&mut self, below: u64, now: Instant) {
         self.steps.push((now, below.saturating_sub(1)));
         let old = self.steps.partition_point(|(at, _)| now.duration_since(*at) >= REMEMBERED);
         if let Some((_, floor)) = self.steps.drain(..old).next_back() {

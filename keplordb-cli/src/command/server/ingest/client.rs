@@ -1,0 +1,120 @@
+//! A server as a client sees it: what it answers, and what to do then.
+
+use std::error::Error;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use keplordb_server::Schema;
+use keplordb_server::grpc::v1;
+use keplordb_server::grpc::v1::ingest_service_client::IngestServiceClient;
+use keplordb_server::grpc::v1::proto_service_client::ProtoServiceClient;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+/// The header by which a client says who it is.
+const CLIENT: &str = "reflog-client-id";
+
+/// A connection. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    address: String,
+    channel: Channel,
+    ingest: IngestServiceClient<Channel>,
+    client: Option<MetadataValue<Ascii>>,
+}
+
+/// What a server makes of an event.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It is on disk.
+    Taken(v1::IngestResponse),
+    /// It never will be, as it is.
+    Rejected(String),
+    /// It may be taken later.
+    Busy(String),
+    /// Nothing more can be sent, and what became of this one is not known.
+    Lost(String),
+}
+
+impl Server {
+    pub(super) async fn connect(address: &str, client: Option<MetadataValue<Ascii>>) -> Result<Self> {
+        ensure!(!address.starts_with("https:"), "{address}: servers do not encrypt yet; write http://");
+        let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        let endpoint = Endpoint::from_shared(address.clone());
+        let endpoint =
+            endpoint.with_context(|| format!("{address:?} is no address as http://127.0.0.1:50051"))?;
+        let channel = match endpoint.connect().await {
+            Ok(channel) => channel,
+            Err(error) => {
+                bail!(
+                    "no server answers at {address}: {}; `keplor serve ROOT` starts one",
+                    first_cause(&error)
+                )
+            }
+        };
+        let ingest = IngestServiceClient::new(channel.clone());
+        Ok(Self { address, channel, ingest, client })
+    }
+
+    /// The types of the server's schema; none where it has no schema.
+    pub(super) async fn types(&self) -> Result<Vec<String>> {
+        let mut protos = ProtoServiceClient::new(self.channel.clone());
+        let found = protos.get_protos(v1::GetProtosRequest { version: None }).await;
+        let text = match found {
+            Ok(found) => found.into_inner().proto_content,
+            Err(status) => bail!("{} does not tell its schema: {}", self.address, said(&status)),
+        };
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        let schema = Schema::compile(Path::new("the server's schema"), 1, &text)?;
+        Ok(schema.types().map(str::to_owned).collect())
+    }
+
+    pub(super) async fn send(&self, record: v1::IngestRecord) -> Answer {
+        let mut request = Request::new(record);
+        if let Some(client) = &self.client {
+            request.metadata_mut().insert(CLIENT, client.clone());
+        }
+        match self.ingest.clone().ingest(request).await {
+            Ok(response) => Answer::Taken(response.into_inner()),
+            Err(status) => answer(&status),
+        }
+    }
+}
+
+fn answer(status: &Status) -> Answer {
+    let said = said(status);
+    // What the connection says, and not the server, says nothing of the event.
+    if status.source().is_some() {
+        return Answer::Lost(said);
+    }
+    match status.code() {
+        Code::ResourceExhausted => Answer::Busy(said),
+        Code::InvalidArgument
+        | Code::FailedPrecondition
+        | Code::AlreadyExists
+        | Code::OutOfRange
+        | Code::Unauthenticated
+        | Code::PermissionDenied => Answer::Rejected(said),
+        _ => Answer::Lost(said),
+    }
+}
+
+fn said(status: &Status) -> String {
+    match status.source() {
+        Some(source) => first_cause(source),
+        None if status.message().is_empty() => status.code().to_string(),
+        None => status.message().to_owned(),
+    }
+}
+
+/// What all that is said of an error comes from.
+fn first_cause(error: &(dyn Error + 'static)) -> String {
+    let mut first = error;
+    while let Some(cause) = first.source() {
+        first = cause;
+    }
+    first.to_string()
+}

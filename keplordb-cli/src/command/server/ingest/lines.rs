@@ -1,0 +1,118 @@
+//! The lines of a file on their way to the lanes.
+
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result};
+use keplordb_server::MAX_PAYLOAD_BYTES;
+use keplordb_server::grpc::v1;
+use tokio::sync::mpsc::Sender;
+
+use super::event::record_of_line;
+use super::lanes::Outcome;
+use crate::interrupt;
+use crate::lines::next_line;
+
+/// The file is read in pieces of so many bytes.
+const INPUT_BYTES: usize = 1 << 20;
+/// Bytes of a line: a payload, what escapes make of it, and what stands around it.
+const LINE_BYTES: u64 = 2 * MAX_PAYLOAD_BYTES as u64 + (1 << 20);
+
+/// A line that is to be sent.
+pub(super) struct Job {
+    pub(super) line: u64,
+    pub(super) text: Vec<u8>,
+    pub(super) record: v1::IngestRecord,
+}
+
+/// A file of events, or standard input.
+pub(super) struct Lines {
+    input: BufReader<Box<dyn Read + Send>>,
+    is_stdin: bool,
+    path: PathBuf,
+}
+
+impl Lines {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let is_stdin = path.as_os_str() == "-";
+        let input: Box<dyn Read + Send> = if is_stdin {
+            Box::new(io::stdin())
+        } else {
+            Box::new(File::open(path).with_context(|| format!("{} cannot be read", path.display()))?)
+        };
+        let input = BufReader::with_capacity(INPUT_BYTES, input);
+        Ok(Self { input, is_stdin, path: path.to_owned() })
+    }
+
+    /// Its bytes, where that is known.
+    pub(super) fn total(&self) -> Option<u64> {
+        if self.is_stdin {
+            return None;
+        }
+        let metadata = self.path.metadata().ok()?;
+        metadata.is_file().then_some(metadata.len())
+    }
+
+    /// Gives each line to the lane of its entity, or to `outcomes` where it is none, until the end, Ctrl-C, or the end of a lane.
+    pub(super) fn run(
+        mut self,
+        types: &[String],
+        lanes: &[Sender<Job>],
+        outcomes: &Sender<Outcome>,
+        bytes_read: &AtomicU64,
+    ) {
+        let mut line = 0;
+        // What fails to be sent was wanted by nobody: the sending is over.
+        loop {
+            let waits = self.is_stdin && !self.input.buffer().contains(&b'\n');
+            if interrupt::is_asked() || (waits && !interrupt::wait_for_input()) {
+                let _ = outcomes.blocking_send(Outcome::Interrupted);
+                return;
+            }
+            let text = match next_line(&mut self.input, LINE_BYTES) {
+                Ok(Some(text)) => text,
+                Ok(None) => return,
+                Err(error) => {
+                    let what = format!("{} cannot be read behind line {line}: {error}", self.path.display());
+                    let _ = outcomes.blocking_send(Outcome::Failed { what });
+                    return;
+                }
+            };
+            line += 1;
+            bytes_read.fetch_add(text.len() as u64 + 1, Ordering::Relaxed);
+            let is_sent = if text.trim_ascii().is_empty() {
+                outcomes.blocking_send(Outcome::Blank { line }).is_ok()
+            } else {
+                match job(line, text, types) {
+                    Ok(job) => lanes[lane_of(&job.record, lanes.len())].blocking_send(job).is_ok(),
+                    Err(rejected) => outcomes.blocking_send(rejected).is_ok(),
+                }
+            };
+            if !is_sent {
+                return;
+            }
+        }
+    }
+}
+
+/// The job of a line; what is none is rejected.
+fn job(line: u64, text: Vec<u8>, types: &[String]) -> std::result::Result<Job, Outcome> {
+    if text.len() as u64 > LINE_BYTES {
+        let reason = format!("the line is longer than {LINE_BYTES} bytes");
+        return Err(Outcome::Rejected { line, reason, text });
+    }
+    match record_of_line(&text, types) {
+        Ok(record) => Ok(Job { line, text, record }),
+        Err(error) => Err(Outcome::Rejected { line, reason: format!("{error:#}"), text }),
+    }
+}
+
+/// An entity's events all take one lane, so they stay in their order.
+fn lane_of(record: &v1::IngestRecord, lanes: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    (&record.entity_type, &record.entity_id).hash(&mut hasher);
+    usize::try_from(hasher.finish() % lanes as u64).unwrap_or(0)
+}

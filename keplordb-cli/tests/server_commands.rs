@@ -1,0 +1,433 @@
+//! `keplor serve`, `ingest` and the commands that read a root, run as processes: what is acknowledged is there, also after SIGTERM and
+//! SIGKILL, and what is printed beside a running server is what was sent.
+#![cfg(all(unix, feature = "server"))]
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Whatever takes longer has failed.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn keplor<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keplor"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Standard output of a command that must have done what it was asked.
+fn done(output: &Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", output.status);
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Standard error of a command that must have ended with an exit status.
+fn refused(status: i32, output: &Output) -> String {
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(status), "{out}{error}");
+    error.into_owned()
+}
+
+/// A server as a process.
+struct Serving {
+    process: Child,
+    stderr: BufReader<ChildStderr>,
+    address: String,
+}
+
+impl Serving {
+    fn start(root: &Path, more: &[&str]) -> Self {
+        let mut command = keplor(["serve".as_ref(), root.as_os_str()]);
+        command.args(["--listen", "127.0.0.1:0"]).args(more).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut stderr = BufReader::new(process.stderr.take().unwrap());
+        let mut address = None;
+        let mut said = String::new();
+        while address.is_none() {
+            let mut line = String::new();
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "the server ended: {said}");
+            address =
+                line.split_once("--server ").and_then(|(_, rest)| Some(rest.split_once(' ')?.0.to_owned()));
+            said += &line;
+        }
+        Self { process, stderr, address: address.unwrap() }
+    }
+
+    fn ingest(&self, arguments: &[&str]) -> Output {
+        keplor(["ingest", "--server", &self.address]).args(arguments).output().unwrap()
+    }
+
+    /// Asks it to end; gives its exit status.
+    fn stop(mut self) -> Option<i32> {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let mut said = String::new();
+        self.stderr.read_to_string(&mut said).unwrap();
+        assert!(said.contains("stopping after what is under way"), "{said}");
+        self.process.wait().unwrap().code()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn root() -> (TempDir, PathBuf) {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path().join("data");
+    (temporary, root)
+}
+
+/// Runs `keplor COMMAND ROOT ARGUMENTS`.
+fn run(command: &str, root: &Path, arguments: &[&str]) -> Output {
+    keplor([command.as_ref(), root.as_os_str()]).args(arguments).output().unwrap()
+}
+
+fn printed(command: &str, root: &Path, arguments: &[&str]) -> String {
+    done(&run(command, root, arguments))
+}
+
+/// Lines of JSON.
+fn jsons(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Two changes of a user, and an order that has its id.
+fn send_some(server: &Serving) {
+    let send = |arguments: &[&str]| done(&server.ingest(arguments));
+    let payload = r#"{"name":"Ada","plan":"free","address":{"city":"Oslo"}}"#;
+    let created = send(&[
+        "--entity",
+        "User/user_1",
+        "--op",
+        "CREATE",
+        "--payload",
+        payload,
+        "--at",
+        "2026-02-01",
+        "--event-id",
+        "e1",
+    ]);
+    assert!(created.starts_with("✓ Event ") && created.contains(" committed to segment "), "{created}");
+    let updated = send(&[
+        "--type",
+        "User",
+        "--entity",
+        "user_1",
+        "--op",
+        "update",
+        "--payload",
+        r#"{"plan":"team","address":null}"#,
+        "--at",
+        "2026-02-03",
+        "--client",
+        "crm",
+        "--json",
+    ]);
+    assert_eq!(jsons(&updated)[0]["duplicate"], json!(false));
+    send(&["--entity", "Order:user_1", "--op", "CREATE"]);
+}
+
+#[test]
+fn what_was_sent_is_read_beside_the_server_and_after_a_restart() {
+    let (_temporary, root) = root();
+    let server = Serving::start(&root, &[]);
+    send_some(&server);
+    let again = done(&server.ingest(&["--entity", "User/user_1", "--op", "CREATE", "--event-id", "e1"]));
+    assert!(again.contains("was there already"), "{again}");
+
+    let check = || {
+        let types = jsons(&printed("ls", &root, &["--json"]));
+        let types: Vec<_> = types.iter().map(|of_type| (&of_type["type"], &of_type["events"])).collect();
+        assert_eq!(types, [(&json!("Order"), &json!(1)), (&json!("User"), &json!(2))]);
+        let state = json!({"name": "Ada", "plan": "team"});
+        let users = jsons(&printed("ls", &root, &["user", "--json"]));
+        assert_eq!((users.len(), &users[0]["state"], &users[0]["version"]), (1, &state, &json!(2)));
+        let right = "field  value\nname   \"Ada\"\nplan   \"team\"\n";
+        assert_eq!(printed("get", &root, &["user_1"]), right);
+        let before = printed("get", &root, &["User/user_1", "--as-of", "2026-02-02", "--csv"]);
+        assert_eq!(
+            before,
+            "field,value\naddress.city,\"\"\"Oslo\"\"\"\nname,\"\"\"Ada\"\"\"\nplan,\"\"\"free\"\"\"\n"
+        );
+        let right = "\
+change  field         before  after
+-       address.city  \"Oslo\"  -
+~       plan          \"free\"  \"team\"
+";
+        assert_eq!(printed("diff", &root, &["User", "user_1", "--from", "2026-02-02"]), right);
+        let history = jsons(&printed("history", &root, &["User", "user_1", "--json"]));
+        assert_eq!(history.len(), 2);
+        assert_eq!((&history[0]["event_id"], &history[1]["client"]), (&json!("e1"), &json!("crm")));
+        assert_eq!(printed("history", &root, &["user_1", "-n", "1"]).lines().count(), 2);
+        let blame = jsons(&printed("blame", &root, &["user_1", "--json"]));
+        let blame: Vec<_> =
+            blame.iter().map(|field| (&field["path"], &field["previous"], &field["client"])).collect();
+        assert_eq!(
+            blame,
+            [(&json!(["name"]), &Value::Null, &json!("")), (&json!(["plan"]), &json!("free"), &json!("crm"))]
+        );
+        let last = jsons(&printed("tail", &root, &["-n", "2", "--json"]));
+        assert_eq!(last.iter().map(|event| &event["entity_type"]).collect::<Vec<_>>(), ["User", "Order"]);
+        assert_eq!(printed("tail", &root, &["--type", "User"]).lines().count(), 3);
+    };
+    check();
+    assert_eq!(server.stop(), Some(0));
+    check();
+    let server = Serving::start(&root, &[]);
+    check();
+    done(&server.ingest(&["--entity", "User/user_1", "--op", "DELETE"]));
+    let deleted = printed("get", &root, &["User/user_1"]);
+    assert!(deleted.starts_with("User user_1 is deleted: by event "), "{deleted}");
+    assert_eq!(printed("ls", &root, &["User", "--csv"]), "id,version,changed,state\n");
+    assert_eq!(jsons(&printed("ls", &root, &["User", "--deleted", "--json"]))[0]["state"], Value::Null);
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn who_asks_for_what_is_not_there_is_told_what_is_near() {
+    let (temporary, root) = root();
+    let server = Serving::start(&root, &[]);
+    let nothing = refused(1, &run("get", &root, &["User/user_1"]));
+    assert!(nothing.contains("nothing was captured yet"), "{nothing}");
+    send_some(&server);
+    let near = refused(1, &run("get", &root, &["User/user_17"]));
+    assert!(near.contains("there is no User user_17; near it are user_1"), "{near}");
+    done(&server.ingest(&["--entity", "Order/order_9", "--op", "CREATE"]));
+    let elsewhere = refused(1, &run("blame", &root, &["User", "order_9"]));
+    assert!(elsewhere.contains("; there is Order/order_9"), "{elsewhere}");
+    let early = refused(1, &run("history", &root, &["user_1", "--as-of", "2026-01-01"]));
+    assert!(early.contains("the first one happened at 2026-02-01T00:00:00Z"), "{early}");
+    let unknown = refused(1, &run("history", &root, &["Invoice", "1"]));
+    assert!(unknown.contains("there is no Invoice 1; there are the types Order, User"), "{unknown}");
+    assert!(refused(1, &run("ls", &root, &["Invoice"])).contains("there are Order, User"));
+    assert!(refused(1, &run("ls", temporary.path(), &[])).contains("no root of a server"));
+    let unnamed = refused(1, &server.ingest(&["--entity", "user_1", "--op", "UPDATE"]));
+    assert!(unnamed.contains("no types are known: write Type/id"), "{unnamed}");
+    let version = ["--entity", "User/user_1", "--op", "UPDATE", "--expected-version", "9"];
+    let refusal = refused(1, &server.ingest(&version));
+    assert!(refusal.contains("the entity has 2 events, 9 were expected"), "{refusal}");
+    let table = refused(1, &run("tail", &root, &["-w", "status>1"]));
+    assert!(table.contains("its log is a table in "), "{table}");
+}
+
+#[test]
+fn a_server_refuses_what_it_must_not_do() {
+    let (temporary, root) = root();
+    let public = refused(1, &run("serve", &root, &["--listen", "0.0.0.0:0"]));
+    assert!(public.contains("can be reached from other machines") && !root.exists(), "{public}");
+    fs::write(temporary.path().join("letter.txt"), "dear").unwrap();
+    assert!(refused(1, &run("serve", temporary.path(), &[])).contains("is no server's root"));
+    let server = Serving::start(&root, &[]);
+    let second = refused(1, &run("serve", &root, &["--listen", "127.0.0.1:0"]));
+    assert!(second.contains("already open by process"), "{second}");
+    let nobody =
+        keplor(["ingest", "--server", "127.0.0.1:1", "--entity", "User/1", "--op", "UPDATE"]).output();
+    assert!(refused(1, &nobody.unwrap()).contains("no server answers at http://127.0.0.1:1"));
+    assert_eq!(server.stop(), Some(0));
+}
+
+const FIRST: &str = r#"syntax = "proto3";
+package reflog.v1;
+message User { string name = 1; optional string plan = 2; }
+"#;
+const SECOND: &str = r#"syntax = "proto3";
+package reflog.v1;
+message User { string full_name = 1; Address address = 3; }
+message Address { string city = 1; }
+"#;
+
+#[test]
+fn schemas_are_checked_pushed_shown_and_compared() {
+    let (temporary, root) = root();
+    let file = |name: &str, text: &str| {
+        let path = temporary.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (first, second) = (file("first.proto", FIRST), file("second.proto", SECOND));
+    let broken =
+        file("broken.proto", "syntax = \"proto3\";\npackage reflog.v1;\nmessage User { strin name = 1; }\n");
+    let changed = file("changed.proto", &FIRST.replace("string name", "int64 name"));
+    let schema = |arguments: &[&str]| keplor(["schema"]).args(arguments).output().unwrap();
+
+    assert_eq!(done(&schema(&["check", &first])), format!("{first} is a schema with 1 type: User\n"));
+    assert!(refused(1, &schema(&["check", &broken])).contains("strin"));
+    let data = root.to_str().unwrap();
+    assert!(refused(1, &schema(&["push", data, &first])).contains("no root of a server"));
+
+    let server = Serving::start(&root, &["--schema", &first]);
+    // The type is known by the beginning of the id.
+    done(&server.ingest(&["--entity", "user_7", "--op", "CREATE", "--payload", r#"{"name":"Ada"}"#]));
+    let wrong =
+        refused(1, &server.ingest(&["--entity", "user_7", "--op", "UPDATE", "--payload", r#"{"nam":1}"#]));
+    assert!(wrong.contains("payload"), "{wrong}");
+    let unknown = refused(1, &server.ingest(&["--entity", "order_7", "--op", "UPDATE"]));
+    assert!(unknown.contains("none of the types that there are, User"), "{unknown}");
+    let running = refused(1, &schema(&["push", data, &second]));
+    assert!(running.contains("a server is running on"), "{running}");
+    assert_eq!(done(&schema(&["show", data])), FIRST);
+    assert_eq!(server.stop(), Some(0));
+
+    assert!(
+        refused(1, &schema(&["check", &changed, "--root", data]))
+            .contains("take a number that was never used")
+    );
+    let pushed = done(&schema(&["push", data, &second]));
+    assert_eq!(pushed, format!("{second} is version 2, with 2 types: Address, User\n"));
+    assert!(done(&schema(&["push", data, &second])).starts_with("nothing to do"));
+    assert_eq!(done(&schema(&["show", data, "--version", "1"])), FIRST);
+    assert_eq!(jsons(&done(&schema(&["show", data, "--json"])))[0]["version"], json!(2));
+    assert!(refused(1, &schema(&["show", data, "--version", "3"])).contains("there are 1 to 2"));
+    let right = "\
+change  type     number  before       after
++       Address  -       -            message Address
++       Address  1       -            string city
+~       User     1       string name  string full_name
+-       User     2       string plan  -
++       User     3       -            Address address
++       User     3.1     -            string address.city
+";
+    assert_eq!(done(&schema(&["diff", data])), right);
+}
+
+/// A file of events: so many entities, each created and then counted up.
+fn file_of(path: &Path, lines: usize, has_ids: bool) {
+    const ENTITIES: usize = 7;
+    let mut text = String::new();
+    for line in 0..lines {
+        let (entity, step) = (line % ENTITIES, line / ENTITIES);
+        let id = if has_ids { format!(r#","event_id":"e{line}""#) } else { String::new() };
+        writeln!(
+            text,
+            r#"{{"type":"User","id":"user_{entity}","op":"UPDATE","payload":{{"step":{step}}}{id}}}"#
+        )
+        .unwrap();
+    }
+    fs::write(path, text).unwrap();
+}
+
+#[test]
+fn a_file_keeps_the_order_of_each_entity_and_its_bad_lines_are_told() {
+    let (temporary, root) = root();
+    let server = Serving::start(&root, &[]);
+    let file = temporary.path().join("events.jsonl");
+    file_of(&file, 210, false);
+    let mut text = fs::read_to_string(&file).unwrap();
+    text += "\nno event\n{\"id\":\"User/user_0\",\"op\":\"MERGE\"}\n{\"type\":\"a b\",\"id\":\"1\",\"op\":\"UPDATE\"}\n";
+    fs::write(&file, &text).unwrap();
+    let name = file.to_str().unwrap();
+    let output = server.ingest(&["--file", name, "--json"]);
+    let told = refused(2, &output);
+    assert!(
+        told.contains("line 212: it is no event") && told.contains("3 lines were rejected: see "),
+        "{told}"
+    );
+    let summary = &jsons(&String::from_utf8(output.stdout).unwrap())[0];
+    assert_eq!(
+        (&summary["events"], &summary["rejected"], &summary["settled"]),
+        (&json!(210), &json!(3), &json!(214))
+    );
+    let rejects = fs::read_to_string(temporary.path().join("events.jsonl.rejects.csv")).unwrap();
+    assert_eq!(rejects.lines().count(), 4, "{rejects}");
+    for entity in 0..7 {
+        let history = jsons(&printed("history", &root, &["User", &format!("user_{entity}"), "--json"]));
+        let steps: Vec<_> = history.iter().map(|event| event["payload"]["step"].as_u64().unwrap()).collect();
+        assert_eq!(steps, (0..30).collect::<Vec<_>>());
+    }
+
+    let mut command = keplor(["ingest", "--server", &server.address, "--file", "-"]);
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let line = b"{\"type\":\"Order\",\"id\":\"o1\",\"op\":\"CREATE\"}\n";
+    process.stdin.take().unwrap().write_all(line).unwrap();
+    assert_eq!(done(&process.wait_with_output().unwrap()), "1 event committed\n");
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn tail_follows_what_comes() {
+    let (_temporary, root) = root();
+    let server = Serving::start(&root, &[]);
+    send_some(&server);
+    let mut command = keplor(["tail".as_ref(), root.as_os_str()]);
+    command.args(["-f", "-n", "1", "--json", "--every", "20ms"]).stdout(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    let out = BufReader::new(process.stdout.take().unwrap());
+    let (sender, lines): (_, Receiver<String>) = channel();
+    std::thread::spawn(move || out.lines().try_for_each(|line| sender.send(line.unwrap())));
+    let next = || jsons(&lines.recv_timeout(PATIENCE).expect("an event comes")).remove(0);
+    assert_eq!(next()["entity_type"], json!("Order"));
+    for step in 0..5 {
+        let payload = json!({ "step": step }).to_string();
+        done(&server.ingest(&["--entity", "User/user_9", "--op", "UPDATE", "--payload", &payload]));
+        assert_eq!(next()["payload"]["step"], json!(step));
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert_eq!(server.stop(), Some(0));
+}
+
+/// The server is killed while a file comes in: what was acknowledged is there, and the same file again brings in what is missing.
+#[test]
+fn a_kill_loses_nothing_that_was_acknowledged_and_a_file_with_ids_can_be_sent_again() {
+    const LINES: usize = 6_000;
+    let (temporary, root) = root();
+    let file = temporary.path().join("events.jsonl");
+    file_of(&file, LINES, true);
+    let name = file.to_str().unwrap();
+    let mut server = Serving::start(&root, &[]);
+    let mut command = keplor(["ingest", "--server", &server.address, "--file", name, "--receipts"]);
+    let mut sending = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut receipts = Vec::new();
+    for line in BufReader::new(sending.stdout.take().unwrap()).lines() {
+        receipts.push(serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        if receipts.len() == 300 {
+            server.process.kill().unwrap();
+        }
+    }
+    let ended = sending.wait_with_output().unwrap();
+    assert!(receipts.len() < LINES, "the kill came too late");
+    let told = refused(1, &ended);
+    assert!(told.contains("all lines up to ") && told.contains(" committed"), "{told}");
+    drop(server);
+
+    let server = Serving::start(&root, &[]);
+    let of_root = || -> HashMap<String, u64> {
+        let all = jsons(&printed("tail", &root, &["-n", &(2 * LINES).to_string(), "--json"]));
+        let count = all.len();
+        let by_id: HashMap<_, _> = all
+            .iter()
+            .map(|event| {
+                (event["event_id"].as_str().unwrap().to_owned(), event["sequence"].as_u64().unwrap())
+            })
+            .collect();
+        assert_eq!(by_id.len(), count, "no event is there twice");
+        by_id
+    };
+    let there = of_root();
+    for receipt in &receipts {
+        let id = receipt["event_id"].as_str().unwrap();
+        assert_eq!(id, format!("e{}", receipt["line"].as_u64().unwrap() - 1));
+        assert_eq!(there.get(id).copied(), receipt["sequence"].as_u64(), "{id} was acknowledged");
+    }
+    let again = jsons(&done(&server.ingest(&["--file", name, "--json"]))).remove(0);
+    assert_eq!(again["duplicates"], json!(there.len()));
+    assert_eq!(again["events"], json!(LINES - there.len()));
+    assert_eq!(of_root().len(), LINES);
+    let history = jsons(&printed("history", &root, &["User", "user_3", "--json"]));
+    assert_eq!(history.len(), LINES.div_ceil(7));
+    assert_eq!(server.stop(), Some(0));
+}
