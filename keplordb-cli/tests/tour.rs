@@ -2,7 +2,7 @@
 //!
 //! A block of `console` has commands behind `$ `, each with what it prints below it; `…` stands for anything within a line. All blocks of
 //! a document are typed in one folder, which has the repository's examples in it.
-#![cfg(all(unix, feature = "sql"))]
+#![cfg(all(unix, feature = "server", feature = "sql"))]
 
 use std::env;
 use std::ffi::OsString;
