@@ -358,6 +358,26 @@ fn a_file_keeps_the_order_of_each_entity_and_its_bad_lines_are_told() {
 }
 
 #[test]
+fn ctrl_c_ends_a_sending_in_good_order() {
+    let (_temporary, root) = root();
+    let server = Serving::start(&root, &[]);
+    let mut command = keplor(["ingest", "--server", &server.address, "--file", "-", "--receipts"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    let mut input = process.stdin.take().unwrap();
+    input.write_all(b"{\"type\":\"Order\",\"id\":\"o1\",\"op\":\"CREATE\"}\n").unwrap();
+    let mut receipt = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut receipt).unwrap();
+    assert_eq!(jsons(&receipt)[0]["line"], json!(1));
+    let pid = process.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let told = refused(130, &process.wait_with_output().unwrap());
+    assert!(told.contains("interrupted; all lines up to 1 are acknowledged or rejected"), "{told}");
+    drop(input);
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
 fn tail_follows_what_comes() {
     let (_temporary, root) = root();
     let server = Serving::start(&root, &[]);
