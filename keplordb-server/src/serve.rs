@@ -55,11 +55,14 @@ pub async fn serve(
     let services = Services(Arc::clone(&capture));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<v1::ingest_service_server::IngestServiceServer<Services>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the descriptors are those that the compiler made");
+    let descriptors = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let reflection = descriptors().build_v1().expect("the descriptors are those that the compiler made");
+    // The older version is what clients in Python ask for, among others.
+    let older = descriptors().build_v1alpha().expect("the descriptors are those that the compiler made");
     let ingest = v1::ingest_service_server::IngestServiceServer::new(services.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let captures = v2::capture_service_server::CaptureServiceServer::new(services.clone())
@@ -75,6 +78,7 @@ pub async fn serve(
     let routes = Routes::from(http::router(Arc::clone(&capture)))
         .add_service(health_service)
         .add_service(reflection)
+        .add_service(older)
         .add_service(ingest)
         .add_service(v1::health_service_server::HealthServiceServer::new(services.clone()))
         .add_service(v1::proto_service_server::ProtoServiceServer::new(services.clone()))
