@@ -18,6 +18,11 @@ use crate::record::{Checked, Event, Record};
 use crate::schema::{self, Schemas};
 use crate::subscribe::{News, Since, Subscribers};
 
+/// How often, and after which pause, a close looks whether nobody reads any more.
+const CLOSE_TRIES: u32 = 100;
+/// See [`CLOSE_TRIES`].
+const CLOSE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Most records of one batch.
 pub const MAX_BATCH_RECORDS: usize = 10_000;
 
@@ -143,9 +148,14 @@ impl Capture {
         self.subscribers.follow(Arc::clone(&self.store), selection, since, heartbeat)
     }
 
-    /// Ends all subscriptions, so that nobody waits for their end.
-    pub(crate) fn end_subscriptions(&self) {
+    /// Ends subscriptions and streams of batches, so that nobody waits for their end.
+    pub(crate) fn end_streams(&self) {
         self.subscribers.stop();
+    }
+
+    /// Returns when streams are to end.
+    pub(crate) async fn streams_end(&self) {
+        self.subscribers.stopped().await;
     }
 
     /// Whether events are taken.
@@ -161,18 +171,26 @@ impl Capture {
         EntityLog::own(Arc::clone(&self.store))
     }
 
-    /// Writes what waits, and closes the root.
+    /// Writes what waits, ends subscriptions, and closes the root. Where an [`EntityLog`] of it is kept longer than a second, the root is closed
+    /// when that is dropped.
     ///
     /// # Errors
     /// [`Db`](ServerError::Db) when the last sync fails.
     pub fn close(mut self) -> std::result::Result<(), ServerError> {
+        self.subscribers.stop();
         self.ingest = None;
         if let Some(writer) = self.writer.take() {
             writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
-        match Arc::into_inner(self.store) {
-            Some(store) => Ok(store.close()?),
-            None => Ok(()),
+        // Subscriptions end soon; an `EntityLog` that somebody keeps closes the log when it is dropped.
+        let mut store = self.store;
+        for _ in 0..CLOSE_TRIES {
+            match Arc::try_unwrap(store) {
+                Ok(store) => return Ok(store.close()?),
+                Err(shared) => store = shared,
+            }
+            std::thread::sleep(CLOSE_PAUSE);
         }
+        Ok(store.sync()?)
     }
 }

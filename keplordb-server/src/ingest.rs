@@ -69,8 +69,15 @@ impl Ingest {
     ) -> std::result::Result<(Self, thread::JoinHandle<()>), ServerError> {
         let newest = store.query(Filter::all()).select((max(Event::cols().metric),)).one()?;
         let received_at_ms = newest.0.unwrap_or(0).div_euclid(1_000_000);
+        let ahead_ms = received_at_ms.saturating_sub(now_ms());
+        if ahead_ms > 1000 {
+            tracing::warn!(
+                ahead_ms,
+                "the newest event came in later than now; until then events come in at that time"
+            );
+        }
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
-        let writer = Writer { store, received_at_ms };
+        let writer = Writer { store, now_ms: now_ms(), received_at_ms };
         let thread =
             thread::Builder::new().name("keplor-ingest".to_owned()).spawn(move || writer.run(waiting));
         let thread = thread.map_err(|source| ServerError::Thread { source })?;
@@ -135,6 +142,8 @@ impl UnderWay {
 /// The thread that writes.
 struct Writer {
     store: Arc<Store<Event>>,
+    /// The clock, as it was when the batch was begun.
+    now_ms: i64,
     /// Of the last event; no later one has an earlier one.
     received_at_ms: i64,
 }
@@ -171,7 +180,8 @@ enum Answer {
 impl Writer {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         while let Some(first) = jobs.blocking_recv() {
-            self.received_at_ms = self.received_at_ms.max(now_ms());
+            self.now_ms = now_ms();
+            self.received_at_ms = self.received_at_ms.max(self.now_ms);
             let (mut group, mut bytes) = (Group::default(), 0);
             let mut next = Some(first);
             while let Some(job) = next {
@@ -204,7 +214,7 @@ impl Writer {
                     };
                     *group.versions.entry(entity.clone()).or_default() += 1;
                     entities.push(entity);
-                    group.events.push(record.into_event(id.clone(), self.received_at_ms));
+                    group.events.push(record.into_event(id.clone(), self.now_ms, self.received_at_ms));
                     answers.push(Answer::Event { place, id, is_duplicate: false });
                 }
                 Ok(Place::InBatch(place)) => {
@@ -259,9 +269,9 @@ impl Writer {
         }
         let skew_ms = i64::try_from(SKEW_MAX.as_millis()).unwrap_or(i64::MAX);
         if let Some(time_ms) = record.event_time_ms
-            && time_ms > self.received_at_ms.saturating_add(skew_ms)
+            && time_ms > self.now_ms.saturating_add(skew_ms)
         {
-            let ahead_s = time_ms.saturating_sub(self.received_at_ms) / 1000;
+            let ahead_s = time_ms.saturating_sub(self.now_ms) / 1000;
             let what = format!(
                 "the event of {} is {ahead_s} s ahead of the server's clock, at most {} are possible; it counts milliseconds",
                 shown(&record.entity_id),
@@ -285,8 +295,12 @@ impl Writer {
     /// Writes the batch, all or nothing, and answers everybody who waits for it.
     fn write(&self, Group { events, waiting, .. }: Group) {
         let count = events.len();
-        let appended =
-            if events.is_empty() { Ok(None) } else { self.store.append_batch_durable(events).map(Some) };
+        let appended = if events.is_empty() {
+            // What was there already may be there in memory alone, when its sync failed: nobody is told so before it is on disk.
+            self.store.sync().map(|()| None)
+        } else {
+            self.store.append_batch_durable(events).map(Some)
+        };
         let written = match appended {
             Ok(written) => written,
             Err(error) => {

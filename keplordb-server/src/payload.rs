@@ -7,13 +7,19 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use prost_reflect::{
-    DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions,
+    DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _,
+    SerializeOptions, Value as Kept,
 };
 use serde_json::{Map, Value};
 
 use crate::error::{Refused, Result};
 use crate::name::shown;
 use crate::schema::EntityType;
+
+/// Most levels of objects and lists in a payload.
+const MAX_DEPTH: usize = 64;
+/// Longest payload as it is kept, in bytes: protobuf gets longer as JSON.
+const MAX_KEPT_BYTES: usize = 12 << 20;
 
 /// How a record's payload is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,10 +51,38 @@ pub(crate) fn read(
 ) -> Result<Payload> {
     let Some(entity) = entity else { return read_untyped(content, payload, mask) };
     let object = match content {
+        ContentType::Json if !mask.is_empty() => {
+            return Err(Refused::invalid(
+                "update_mask",
+                "it is for protobuf; `null` in JSON removes a field",
+            ));
+        }
         ContentType::Json => of_json(entity.message(), &json_of(payload)?)?,
         ContentType::Protobuf | ContentType::Unspecified => of_protobuf(entity.message(), payload, mask)?,
     };
-    Ok(Payload::Json(Value::Object(object).to_string()))
+    kept(object)
+}
+
+/// An object as it is kept. One that is nested deeper could not be read again.
+fn kept(object: Map<String, Value>) -> Result<Payload> {
+    let object = Value::Object(object);
+    if is_deeper(&object, MAX_DEPTH) {
+        return Err(Refused::invalid("payload", format!("it is nested deeper than {MAX_DEPTH} levels")));
+    }
+    let text = object.to_string();
+    if text.len() > MAX_KEPT_BYTES {
+        let what = format!("it has {} bytes as JSON, at most {MAX_KEPT_BYTES} are possible", text.len());
+        return Err(Refused::invalid("payload", what));
+    }
+    Ok(Payload::Json(text))
+}
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Object(inner) => levels == 0 || inner.values().any(|inner| is_deeper(inner, levels - 1)),
+        Value::Array(inner) => levels == 0 || inner.iter().any(|inner| is_deeper(inner, levels - 1)),
+        _ => false,
+    }
 }
 
 fn read_untyped(content: ContentType, payload: &[u8], mask: &[String]) -> Result<Payload> {
@@ -56,11 +90,11 @@ fn read_untyped(content: ContentType, payload: &[u8], mask: &[String]) -> Result
         return Err(Refused::invalid("update_mask", "it needs a schema; `null` in JSON removes a field"));
     }
     match content {
-        ContentType::Json => Ok(Payload::Json(Value::Object(json_of(payload)?).to_string())),
-        ContentType::Unspecified => Ok(match json_of(payload) {
-            Ok(object) => Payload::Json(Value::Object(object).to_string()),
-            Err(_) => Payload::Opaque(BASE64_STANDARD.encode(payload)),
-        }),
+        ContentType::Json => kept(json_of(payload)?),
+        ContentType::Unspecified => match json_of(payload) {
+            Ok(object) => kept(object),
+            Err(_) => Ok(Payload::Opaque(BASE64_STANDARD.encode(payload))),
+        },
         ContentType::Protobuf => Ok(Payload::Opaque(BASE64_STANDARD.encode(payload))),
     }
 }
@@ -83,7 +117,9 @@ const KEPT: SerializeOptions = SerializeOptions::new().use_proto_field_name(true
 fn of_protobuf(message: &MessageDescriptor, payload: &[u8], mask: &[String]) -> Result<Map<String, Value>> {
     let decoded = DynamicMessage::decode(message.clone(), payload)
         .map_err(|error| Refused::invalid("payload", format!("it is no {}: {error}", message.name())))?;
+    check_known(&decoded)?;
     let mut set = object_of(&decoded, &KEPT)?;
+    end_others(message, &mut set);
     if mask.is_empty() {
         return Ok(set);
     }
@@ -94,6 +130,47 @@ fn of_protobuf(message: &MessageDescriptor, payload: &[u8], mask: &[String]) -> 
         })?;
     }
     Ok(set)
+}
+
+/// Refuses what the schema does not know: it would be lost.
+fn check_known(message: &DynamicMessage) -> Result<()> {
+    if let Some(unknown) = message.unknown_fields().next() {
+        let what = format!(
+            "{} has no field with number {}; push the schema first that the client has",
+            message.descriptor().name(),
+            unknown.number()
+        );
+        return Err(Refused::invalid("payload", what));
+    }
+    for (_, value) in message.fields() {
+        match value {
+            Kept::Message(inner) => check_known(inner)?,
+            Kept::List(list) => {
+                list.iter().filter_map(Kept::as_message).try_for_each(check_known)?;
+            }
+            Kept::Map(map) => {
+                map.values().filter_map(Kept::as_message).try_for_each(check_known)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Of a `oneof` one field is set: the others end with it, also those that an earlier event has set.
+fn end_others(message: &MessageDescriptor, set: &mut Map<String, Value>) {
+    for group in message.oneofs().filter(|group| !group.is_synthetic()) {
+        if group.fields().any(|field| set.get(field.name()).is_some_and(|value| !value.is_null())) {
+            for field in group.fields() {
+                set.entry(field.name()).or_insert(Value::Null);
+            }
+        }
+    }
+    for field in message.fields() {
+        if let (Some(inner), Some(Value::Object(within))) = (nested(&field), set.get_mut(field.name())) {
+            end_others(&inner, within);
+        }
+    }
 }
 
 /// Sets what a path of the mask names: to its value where the payload has one or a default is one, and to `null` otherwise. `None`
@@ -129,7 +206,9 @@ fn of_json(message: &MessageDescriptor, given: &Map<String, Value>) -> Result<Ma
     let decoded = DynamicMessage::deserialize_with_options(message.clone(), sound, &options)
         .map_err(|error| refused(format!("it is no {}: {error}", message.name())))?;
     let all = object_of(&decoded, &KEPT.clone().skip_default_fields(false))?;
-    pick(message, given, &all).map_err(refused)
+    let mut set = pick(message, given, &all).map_err(refused)?;
+    end_others(message, &mut set);
+    Ok(set)
 }
 
 /// Of all fields those that were given, under their names in the schema.

@@ -45,8 +45,6 @@ pub struct Event {
 
 /// The payload is base64.
 pub(crate) const OPAQUE: EventFlags = EventFlags(1);
-/// The client gave the event's id.
-pub(crate) const HAS_ID: EventFlags = EventFlags(2);
 
 /// What a client sends about an event.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -270,15 +268,20 @@ impl Checked {
             + self.envelope.len()
     }
 
-    /// The event of a record that is taken at a moment, in milliseconds since the Unix epoch; `id` is its own, or one that was made.
-    pub(crate) fn into_event(self, id: String, received_at_ms: i64) -> <Event as Schema>::Builder {
+    /// The event of a record that is taken now; `id` is its own, or one that was made. What it is received at never decreases, also
+    /// where the clock does; both are in milliseconds since the Unix epoch.
+    pub(crate) fn into_event(
+        self,
+        id: String,
+        now_ms: i64,
+        received_at_ms: i64,
+    ) -> <Event as Schema>::Builder {
         let (payload, is_opaque) = match self.payload {
             Payload::Json(text) => (text, false),
             Payload::Opaque(text) => (text, true),
         };
         let flags = if is_opaque { OPAQUE } else { EventFlags(0) };
-        let flags = if self.event_id.is_empty() { flags } else { flags.with(HAS_ID) };
-        let event_time_ms = self.event_time_ms.unwrap_or(received_at_ms);
+        let event_time_ms = self.event_time_ms.unwrap_or(now_ms);
         Event::new(event_time_ms.saturating_mul(MS_NS))
             .id(id)
             .metric(received_at_ms.saturating_mul(MS_NS))

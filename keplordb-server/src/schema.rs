@@ -1,15 +1,15 @@
 //! The custom schema: which entity types there are and what their fields are, in versions that are kept.
 //!
 //! A schema is one `.proto` file; each of its top-level messages is an entity type. An event is read by the version in force when it
-//! came in, so every version that ever was stays in `_meta/schemas`. A new version may add, rename and remove; a field's number
-//! keeps its kind for ever, because what was captured with it is read by it.
+//! came in, so every version that ever was stays in `_meta/schemas`. A new version may add and remove; a field keeps its
+//! name, number and kind for ever, because the log keeps what was captured by its name.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keplordb_disk::{RealDisk, read_all, replace};
+use keplordb_disk::{Disk as _, Entry, RealDisk, read_all, replace};
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, Value};
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
@@ -131,7 +131,7 @@ impl Schema {
             let Some(now) = self.types.get(name) else { continue };
             check_message(&entity.message, &now.message, &mut Vec::new()).map_err(|what| {
                 format!(
-                    "{what}; version {} has it otherwise: take a number that was never used",
+                    "{what}; version {} has it otherwise: take a name and a number that were never used",
                     older.version
                 )
             })?;
@@ -200,6 +200,15 @@ impl Schemas {
             let Some(text) = read_whole(&file)? else { break };
             schemas.versions.push(Arc::new(Schema::compile(&file, version, &text)?));
         }
+        // Without one of them the numbers of the later ones would be given anew.
+        let lost = |source| ServerError::Io { file: dir.to_owned(), op: "listing", source };
+        let is_schema = |entry: &Entry| Path::new(&entry.name).extension().is_some_and(|end| end == "proto");
+        let files = RealDisk.list(dir).map_err(lost)?.iter().filter(|entry| is_schema(entry)).count();
+        if files > schemas.versions.len() {
+            let file = path_of(dir, schemas.versions.last().map_or(1, |newest| newest.version() + 1));
+            let what = "it is missing, and later versions are there; restore it from a copy".to_owned();
+            return Err(ServerError::Schema { file, what });
+        }
         Ok(schemas)
     }
 
@@ -224,6 +233,10 @@ impl Schemas {
         if let Some(newest) = self.versions.last().filter(|newest| newest.text() == text) {
             return Ok(Arc::clone(newest));
         }
+        if text.len() as u64 > MAX_TEXT_BYTES {
+            let what = format!("it has {} bytes, at most {MAX_TEXT_BYTES} are possible", text.len());
+            return Err(ServerError::Schema { file: file.to_owned(), what });
+        }
         let version = self.versions.last().map_or(1, |newest| newest.version() + 1);
         let schema = Schema::compile(file, version, text)?;
         for older in &self.versions {
@@ -239,8 +252,11 @@ impl Schemas {
         let schema = self.check(file, text)?;
         if self.version(schema.version()).is_none() {
             let path = path_of(dir, schema.version());
-            replace(&RealDisk, &path, text.as_bytes())
-                .map_err(|source| ServerError::Io { file: path, op: "writing", source })?;
+            replace(&RealDisk, &path, text.as_bytes()).map_err(|source| ServerError::Io {
+                file: path,
+                op: "writing",
+                source,
+            })?;
             self.versions.push(Arc::clone(&schema));
         }
         Ok(schema)
@@ -387,31 +403,41 @@ fn words(field: &FieldDescriptor) -> String {
     }
 }
 
-/// Whether each number that both have is of the same kind; `seen` are messages that are being compared already.
+/// Whether what both have is the same field: the log keeps fields by their names, clients send them by their numbers. `seen` are messages
+/// that were compared already.
 fn check_message(
     older: &MessageDescriptor,
     newer: &MessageDescriptor,
-    seen: &mut Vec<String>,
+    seen: &mut Vec<(String, String)>,
 ) -> Result<(), String> {
-    if seen.iter().any(|name| name == older.full_name()) {
-        return Ok(());
-    }
-    seen.push(older.full_name().to_owned());
-    for field in older.fields() {
-        let Some(now) = newer.get_field(field.number()) else { continue };
-        if shape(&field) != shape(&now) {
-            return Err(format!(
-                "{}.{} has number {} as {}, which was {} {}",
-                newer.name(),
-                now.name(),
-                now.number(),
-                shape(&now),
-                field.name(),
-                shape(&field)
-            ));
+    let mut left = vec![(older.clone(), newer.clone())];
+    while let Some((older, newer)) = left.pop() {
+        let both = (older.full_name().to_owned(), newer.full_name().to_owned());
+        if seen.contains(&both) {
+            continue;
         }
-        if let (Kind::Message(older), Kind::Message(newer)) = (field.kind(), now.kind()) {
-            check_message(&older, &newer, seen)?;
+        seen.push(both);
+        for field in older.fields() {
+            let of_number = newer.get_field(field.number());
+            let of_name = newer.get_field_by_name(field.name());
+            for now in of_number.iter().chain(&of_name) {
+                if now.number() != field.number() || now.name() != field.name() || shape(&field) != shape(now)
+                {
+                    return Err(format!(
+                        "{}.{} has number {} as {}, which was {} with number {} as {}",
+                        newer.name(),
+                        now.name(),
+                        now.number(),
+                        shape(now),
+                        field.name(),
+                        field.number(),
+                        shape(&field)
+                    ));
+                }
+                if let (Kind::Message(older), Kind::Message(newer)) = (field.kind(), now.kind()) {
+                    left.push((older, newer));
+                }
+            }
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::service::Routes;
@@ -71,8 +72,8 @@ pub async fn serve(
     let (stopping, stopped) = oneshot::channel();
     let stop = async move {
         stop.await;
-        // Who follows the log would do so for ever.
-        ending.end_subscriptions();
+        // Who follows the log, or may send more, would do so for ever.
+        ending.end_streams();
         let _nobody_waits = stopping.send(());
     };
     let routes = Routes::from(http::router(Arc::clone(&capture)))
@@ -85,9 +86,11 @@ pub async fn serve(
         .add_service(captures)
         .add_service(v2::entity_service_server::EntityServiceServer::new(services.clone()))
         .add_service(v2::schema_service_server::SchemaServiceServer::new(services));
+    // Over all of them: a browser can send what is meant for gRPC too.
+    let routes = routes.into_axum_router().layer(middleware::from_fn(http::guard::same_origin));
     let served = Transport::builder()
         .accept_http1(true)
-        .add_routes(routes)
+        .add_routes(Routes::from(routes))
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop);
     let too_long = async {
         if stopped.await.is_err() {

@@ -4,11 +4,11 @@
 //! sequences; so whoever keeps the last one goes on behind it and misses nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use keplordb::{DbError, Start, Store};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::entity::EntityEvent;
 use crate::error::{Refused, Result};
@@ -21,6 +21,9 @@ const SUBSCRIBERS_MAX: usize = 256;
 const AHEAD: usize = 256;
 /// How soon a subscription ends when the server stops.
 const NOTICE: Duration = Duration::from_millis(250);
+
+/// How long a subscriber who has not taken what he was given is left alone.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Where a subscription begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,17 +51,25 @@ pub enum News {
 #[derive(Debug)]
 pub(crate) struct Subscribers {
     places: Arc<Semaphore>,
-    is_stopping: Arc<AtomicBool>,
+    is_stopping: watch::Sender<bool>,
 }
 
 impl Subscribers {
     pub(crate) fn new() -> Self {
-        Self { places: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)), is_stopping: Arc::default() }
+        let is_stopping = watch::Sender::new(false);
+        Self { places: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)), is_stopping }
     }
 
     /// Ends all subscriptions, and takes no more.
     pub(crate) fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Relaxed);
+        self.is_stopping.send_replace(true);
+    }
+
+    /// Returns when subscriptions are to end.
+    pub(crate) async fn stopped(&self) {
+        // The sender is here, so there is always somebody to wait for.
+        let mut is_stopping = self.is_stopping.subscribe();
+        let _told = is_stopping.wait_for(|is_stopping| *is_stopping).await;
     }
 
     /// Begins a subscription; it ends when what it gives into is dropped, or with the error that it gives last.
@@ -75,7 +86,8 @@ impl Subscribers {
         let start = match since {
             Since::Beginning => Start::Beginning,
             Since::After(sequence) => Start::After(sequence),
-            Since::Now => Start::Now,
+            // Now, and not when the thread comes to run.
+            Since::Now => Start::After(store.tail(Start::Now).position()),
             Since::Received(time_ms) => {
                 filter = filter & Event::cols().metric.ge(time_ms.saturating_mul(1_000_000));
                 let before = EntityLog::own(Arc::clone(&store)).sequence_at(time_ms.saturating_sub(1))?;
@@ -84,7 +96,7 @@ impl Subscribers {
         };
         let (news, given) = mpsc::channel(AHEAD);
         let follower =
-            Follower { store, news, heartbeat, is_stopping: Arc::clone(&self.is_stopping), _place: place };
+            Follower { store, news, heartbeat, is_stopping: self.is_stopping.subscribe(), _place: place };
         let run = move || follower.run(filter, start);
         let thread = std::thread::Builder::new().name("keplor-subscriber".to_owned()).spawn(run);
         thread.map_err(|error| Refused::Failed { what: format!("a subscriber's thread: {error}") })?;
@@ -96,7 +108,7 @@ struct Follower {
     store: Arc<Store<Event>>,
     news: mpsc::Sender<Result<News>>,
     heartbeat: Duration,
-    is_stopping: Arc<AtomicBool>,
+    is_stopping: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -109,27 +121,46 @@ impl Follower {
                 Ok(rows) => rows,
                 // What was dropped cannot be given; the subscriber goes on behind it.
                 Err(DbError::Gap { .. }) => continue,
-                Err(error) => return drop(self.news.blocking_send(Err(Refused::from(&error)))),
+                Err(error) => {
+                    self.tell(Err(Refused::from(&error)));
+                    return;
+                }
             };
             for row in &rows {
                 let event = EntityEvent::of_row(row).map(|event| News::Event(Box::new(event)));
-                if self.news.blocking_send(event).is_err() {
+                if !self.tell(event) {
                     return;
                 }
                 told = Instant::now();
             }
-            if self.is_stopping.load(Ordering::Relaxed) {
-                return drop(self.news.blocking_send(Err(Refused::Stopping)));
+            if *self.is_stopping.borrow() {
+                self.tell(Err(Refused::Stopping));
+                return;
             }
             if rows.is_empty() && self.news.is_closed() {
                 return;
             }
             if told.elapsed() >= self.heartbeat {
-                if self.news.blocking_send(Ok(News::Position(tail.position()))).is_err() {
+                if !self.tell(Ok(News::Position(tail.position()))) {
                     return;
                 }
                 told = Instant::now();
             }
+        }
+    }
+
+    /// Waits for who reads slowly, but not when the server stops; gives whether it was told.
+    fn tell(&self, mut news: Result<News>) -> bool {
+        loop {
+            news = match self.news.try_send(news) {
+                Ok(()) => return true,
+                Err(TrySendError::Closed(_)) => return false,
+                Err(TrySendError::Full(news)) => news,
+            };
+            if *self.is_stopping.borrow() {
+                return false;
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 }

@@ -264,6 +264,7 @@ message User {
   optional string plan = 2;
   int64 visits = 3;
   Address address = 4;
+  oneof contact { string mail = 5; string phone = 6; }
   message Address { string city = 1; }
 }
 
@@ -293,7 +294,27 @@ async fn with_a_schema_payloads_are_its_messages() {
     assert_eq!((references[0].0.as_str(), references[0].1.entity_type.as_str()), ("user_id", "User"));
     std::fs::write(&file, SCHEMA.replace("int64 visits = 3", "string visits = 3")).unwrap();
     let refused = capture.push_schema(&file).unwrap_err().to_string();
-    assert!(refused.contains("User.visits has number 3 as string, which was visits int64"), "{refused}");
+    assert!(
+        refused.contains("User.visits has number 3 as string, which was visits with number 3 as int64"),
+        "{refused}"
+    );
+    for (was, is, why) in [
+        (
+            "optional string plan = 2",
+            "optional string tier = 2",
+            "User.tier has number 2 as string, which was plan",
+        ),
+        (
+            "optional string plan = 2",
+            "optional string plan = 9",
+            "User.plan has number 9 as string, which was plan with number 2",
+        ),
+        ("string city = 1", "string town = 1", "Address.town has number 1"),
+    ] {
+        std::fs::write(&file, SCHEMA.replace(was, is)).unwrap();
+        let refused = capture.push_schema(&file).unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
     capture.close().unwrap();
 
     serving(&root, async |channel| {
@@ -303,6 +324,12 @@ async fn with_a_schema_payloads_are_its_messages() {
         let created =
             v1::IngestRecord { payload: bytes, ..record(v1::Operation::Create, "user_1", json!({})) };
         ingest(&mut client, created).await.unwrap();
+        // mail = "a@b", then phone = "1", which ends it
+        for bytes in [b"\x2a\x03a@b".to_vec(), b"\x32\x011".to_vec()] {
+            let contact =
+                v1::IngestRecord { payload: bytes, ..record(v1::Operation::Update, "user_1", json!({})) };
+            ingest(&mut client, contact).await.unwrap();
+        }
         let json = v1::IngestRecord {
             content_type: v1::ContentType::Json.into(),
             ..record(
@@ -312,6 +339,13 @@ async fn with_a_schema_payloads_are_its_messages() {
             )
         };
         ingest(&mut client, json).await.unwrap();
+        // number 9, which the schema does not know
+        let unknown = v1::IngestRecord {
+            payload: b"\x48\x01".to_vec(),
+            ..record(v1::Operation::Update, "user_1", json!({}))
+        };
+        let refused = ingest(&mut client, unknown).await.unwrap_err();
+        assert!(refused.message().contains("User has no field with number 9"), "{refused}");
         for (payload, code) in [
             (json!({"visit": 1}), "has no"),
             (json!({"visits": "many"}), "it is no User"),
@@ -336,7 +370,7 @@ async fn with_a_schema_payloads_are_its_messages() {
         assert!(health.unwrap().into_inner().ok);
     })
     .await;
-    let wanted = json!({"name": "Ada", "visits": "0", "address": {"city": "Bergen"}});
+    let wanted = json!({"name": "Ada", "visits": "0", "address": {"city": "Bergen"}, "phone": "1"});
     assert_eq!(state(&root, "user_1", Instant::default()), Some(wanted));
 }
 

@@ -142,6 +142,14 @@ async fn what_is_wrong_is_refused_with_a_reason() {
         let huge = good.to_string() + &" ".repeat(33 << 20);
         let refused = ask(address, "POST", "/events", &[JSON], &huge).await;
         assert_eq!(refused.status, 413);
+        let mut nested = json!(1);
+        for _ in 0..64 {
+            nested = json!({"inner": nested});
+        }
+        let refused = post(address, &record("CREATE", "user_1", 1000, nested.clone())).await;
+        assert_eq!(refused.status, 200, "64 levels are kept: {refused:?}");
+        let refused = post(address, &record("CREATE", "user_1", 1000, json!({"outer": nested}))).await;
+        assert_eq!(refused.status, 400, "{refused:?}");
         let deep = "[".repeat(100_000);
         assert_eq!(ask(address, "POST", "/events", &[JSON], &deep).await.status, 400);
 
@@ -153,6 +161,7 @@ async fn what_is_wrong_is_refused_with_a_reason() {
         let message = early.body["error"]["message"].as_str().unwrap();
         assert_eq!(message, "\"user_1\" was not there yet; its first event is of 1970-01-01T00:00:01Z");
         assert_eq!(get(address, "/e/User/user_1?as_of=yesterday").await.status, 400);
+        assert_eq!(get(address, "/e/User/user_1?asOf=2024-01-31T00:00:00Z").await.status, 400);
         assert_eq!(get(address, "/e/User/..%2f..%2fetc%2fpasswd").await.status, 404);
         assert_eq!(get(address, "/schema").await.status, 404);
         let no_schema = ask(address, "PUT", "/schema", &[], "message User {").await;
@@ -184,6 +193,14 @@ async fn pages_of_other_hosts_are_refused() {
                 assert_eq!(answer.status, status, "{path} {headers:?}: {answer:?}");
             }
         }
+        // What a page of another host can send without being asked for: requests of gRPC, which are no less guarded.
+        let path = "/reflog.v2.SchemaService/ListSchemas";
+        let grpc = ("content-type", "application/grpc");
+        for headers in [vec![grpc, ("host", "evil.test")], vec![grpc, ("origin", "http://evil.test")]] {
+            assert_eq!(ask(address, "POST", path, &headers, "\0\0\0\0\0").await.status, 403);
+        }
+        let plain = ask(address, "POST", path, &[("content-type", "text/plain")], "\0\0\0\0\0").await;
+        assert_eq!(plain.status, 415, "{plain:?}");
         // What a form of another page can send without asking first.
         let form = ask(address, "POST", "/events", &[("content-type", "text/plain")], "{}").await;
         assert_eq!(form.status, 400, "{form:?}");

@@ -10,6 +10,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Services, client_of, event_of, record_of, response_of, v2};
+use crate::error::Refused;
 use crate::log::Selection;
 use crate::subscribe::{News, Since};
 
@@ -47,7 +48,13 @@ impl v2::capture_service_server::CaptureService for Services {
         // Batches wait side by side for the disk, in their order: so those of one stream share syncs too.
         let (pending, in_turn) = mpsc::channel(BATCHES_AHEAD);
         tokio::spawn(async move {
-            while let Some(request) = batches.next().await {
+            loop {
+                // What a client may still send is not waited for when the server stops.
+                let next = tokio::select! {
+                    next = batches.next() => next,
+                    () = capture.streams_end() => Some(Err(Status::from(Refused::Stopping))),
+                };
+                let Some(request) = next else { return };
                 let under_way = match request {
                     Err(status) => return drop(pending.send(Err(status)).await),
                     Ok(request) => {

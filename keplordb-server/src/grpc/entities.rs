@@ -48,9 +48,11 @@ impl v2::entity_service_server::EntityService for Services {
             let after = Some(after_id.as_str()).filter(|after| !after.is_empty());
             let ids = log.ids(&entity_type, &id_begins_with, after, limit as usize)?;
             let entities = ids.iter().map(|id| entity_of(&log, &entity_type, id, instant_of(instant)));
-            entities.filter_map(Result::transpose).collect::<Result<Vec<_>, Refused>>()
+            let entities = entities.filter_map(Result::transpose).collect::<Result<Vec<_>, Refused>>()?;
+            let next_after_id = ids.last().filter(|_| ids.len() == limit as usize).cloned();
+            Ok(v2::ListEntitiesResponse { entities, next_after_id })
         });
-        Ok(Response::new(v2::ListEntitiesResponse { entities: listed.await? }))
+        Ok(Response::new(listed.await?))
     }
 }
 

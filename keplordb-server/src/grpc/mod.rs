@@ -143,7 +143,7 @@ impl From<Refused> for Status {
             Refused::Failed { .. } | Refused::InBatch { .. } => Code::Internal,
         };
         let mut status = Self::new(code, refused.to_string());
-        if matches!(refused.reason(), Refused::Busy { .. } | Refused::Full { .. }) {
+        if code == Code::ResourceExhausted {
             status.metadata_mut().insert("retry-after", tonic::metadata::MetadataValue::from_static("1"));
         }
         status

@@ -4,17 +4,18 @@
 //! own name to 127.0.0.1 (DNS rebinding) sends that name as `Host`, and a page that sends a form sends its own `Origin`.
 
 use axum::extract::Request;
-use axum::http::header::{HOST, ORIGIN};
+use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use super::REQUEST_MAX;
 use super::answer::Failure;
 
-/// Refuses requests that name another host than this machine, or come from another one's page.
-pub(super) async fn same_origin(request: Request, next: Next) -> Response {
+/// Refuses requests that name another host than this machine, come from another one's page, or say that they are gRPC by their path
+/// alone: those a browser sends for another page without asking first.
+pub(crate) async fn same_origin(request: Request, next: Next) -> Response {
     let host = match request.uri().authority() {
         Some(authority) => Some(authority.clone()),
         None => text(request.headers(), HOST).and_then(|host| host.parse().ok()),
@@ -29,6 +30,13 @@ pub(super) async fn same_origin(request: Request, next: Next) -> Response {
         if origin.is_none() || origin != host {
             let why = "the request comes from the page of another host";
             return Failure::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", why).into_response();
+        }
+    }
+    if request.uri().path().starts_with("/reflog.") || request.uri().path().starts_with("/grpc.") {
+        let kind = text(request.headers(), CONTENT_TYPE).unwrap_or_default();
+        if request.method() != Method::POST || !kind.starts_with("application/grpc") {
+            let why = "this is a method of gRPC; its content-type is application/grpc";
+            return Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "INVALID_ARGUMENT", why).into_response();
         }
     }
     next.run(request).await

@@ -23,6 +23,7 @@ const NEAR: usize = 5;
 
 /// The instant that a request is about.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct At {
     as_of: Option<String>,
     known_at: Option<String>,
@@ -58,6 +59,7 @@ pub(super) async fn types(State(capture): State<Arc<Capture>>) -> Result<Json<Ve
 
 /// Which entities are asked for.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     begin: Option<String>,
     after: Option<String>,
@@ -161,6 +163,7 @@ pub(super) async fn blame(
 
 /// Between which times something differs; the later one is now where it is not said.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Between {
     a: String,
     b: Option<String>,
@@ -221,6 +224,7 @@ fn unknown(log: &EntityLog, entity_type: &str, id: &str) -> Failure {
 
 /// Which version of the schema is asked for; the newest where none is said.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct WhichSchema {
     version: Option<u32>,
 }
