@@ -52,12 +52,12 @@ pub(crate) async fn load(capture: &Capture, rows: &[Row]) -> Result<()> {
 /// The record of a step. Its event id says what it is, so that it is captured once, however often it is sent.
 fn record(row: &Row, step: Step, time_ms: i64) -> Record {
     let mut record = Record::default();
-    record.entity_type = TYPE.to_owned();
+    record.entity_type = TYPE.into();
     record.entity_id = row.id();
     record.event_id = format!("{}/{step:?}", row.id());
     record.content_type = ContentType::Json;
     record.payload = Value::Object(row.sets(step)).to_string().into_bytes();
-    record.client = "timetable".to_owned();
+    record.client = "timetable".into();
     record.operation = Some(operation(step));
     match step {
         Step::Planned => record.created_at_ms = Some(time_ms),

@@ -29,10 +29,10 @@ impl Clients {
     fn made(untested: &str, protos: &str, files: &[&str]) -> Option<Self> {
         let clients = Self { python: python(untested)?, dir: tempfile::tempdir().unwrap() };
         let path = |option: &str, dir: &Path| format!("{option}={}", dir.display());
-        let mut protoc = Command::new(clients.python);
-        protoc.args(["-m", "grpc_tools.protoc", &path("-I", &crate_dir().join(protos))]);
-        protoc.args(["--python_out", "--grpc_python_out"].map(|option| path(option, clients.dir.path())));
-        succeeded(protoc.args(files));
+        let mut generate = Command::new(clients.python);
+        generate.args(["-m", "grpc_tools.protoc", &path("-I", &crate_dir().join(protos))]);
+        generate.args(["--python_out", "--grpc_python_out"].map(|option| path(option, clients.dir.path())));
+        succeeded(generate.args(files));
         Some(clients)
     }
 
