@@ -3,6 +3,8 @@
 //!
 //! They need `grpcio-tools`; see [`environment`].
 
+#![allow(clippy::disallowed_methods, reason = "what it makes is an environment of Python")]
+
 mod environment;
 mod killed;
 mod server;
