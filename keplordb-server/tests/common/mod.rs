@@ -12,7 +12,7 @@ pub(crate) async fn serving<T, F: Future<Output = T>>(root: &Path, with: impl Fn
     let (address, told) = oneshot::channel::<SocketAddr>();
     let (stop, stopped) = oneshot::channel::<()>();
     let capture = Capture::open(root).unwrap();
-    let any_port = "127.0.0.1:0".parse().unwrap();
+    let any_port: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let server =
         tokio::spawn(serve(capture, any_port, |listening| address.send(listening).unwrap(), async {
             drop(stopped.await);
