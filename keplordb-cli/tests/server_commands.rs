@@ -450,3 +450,49 @@ fn a_kill_loses_nothing_that_was_acknowledged_and_a_file_with_ids_can_be_sent_ag
     assert_eq!(history.len(), LINES / 7);
     assert_eq!(server.stop(), Some(0));
 }
+
+#[test]
+fn keys_are_made_listed_and_taken_back() {
+    let (temporary, root) = root();
+    let keys = |what: &str, more: &[&str]| {
+        keplor(["keys".as_ref(), what.as_ref(), root.as_os_str()]).args(more).output().unwrap()
+    };
+    let key = done(&keys("add", &["--name", "shop", "--scope", "ingest", "--type", "User"]));
+    assert!(key.starts_with("keplor_key_") && key.lines().count() == 1, "{key}");
+    let file = temporary.path().join("shop.key");
+    fs::write(&file, &key).unwrap();
+
+    let server = Serving::start(&root, &["--log", "json"]);
+    let event = ["--entity", "User/user_1", "--op", "CREATE", "--client", "somebody-else"];
+    let without = refused(1, &server.ingest(&event));
+    assert!(without.contains("this needs a key") && without.contains("keplor keys add"), "{without}");
+    let with_key = |event: &[&str]| {
+        let mut command = keplor(["ingest", "--server", &server.address, "--key-file"]);
+        command.arg(&file).args(event).output().unwrap()
+    };
+    done(&with_key(&event));
+    let order = refused(1, &with_key(&["--entity", "Order/1", "--op", "CREATE"]));
+    assert!(order.contains("it is for entities of User, and not of \"Order\""), "{order}");
+    assert!(done(&run("history", &root, &["User/user_1", "--json"])).contains("\"shop\""));
+
+    let listed: Value = serde_json::from_str(&done(&keys("ls", &["--json"]))).unwrap();
+    assert_eq!((&listed["name"], &listed["scopes"], &listed["state"]), (&json!("shop"), &json!("ingest"), &json!("good")));
+    assert!(done(&keys("revoke", &["shop"])).contains("of shop is revoked"));
+    assert!(done(&keys("revoke", &["shop"])).contains("it is revoked already"));
+    assert!(refused(1, &keys("revoke", &["stock"])).contains("there is no key \"stock\""));
+    // The server looks every second.
+    let mut tries = 0;
+    let revoked = loop {
+        let output = with_key(&event);
+        if !output.status.success() {
+            break refused(1, &output);
+        }
+        tries += 1;
+        assert!(tries < 100, "the key is still good");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(revoked.contains("the key of shop was revoked"), "{revoked}");
+    assert_eq!(server.stop(), Some(0));
+    assert!(refused(2, &keys("add", &["--name", "x", "--scope", "all"])).contains("there are ingest, read"));
+    assert!(refused(1, &keys("add", &["--name", "x y", "--scope", "read"])).contains("is no name of a key"));
+}

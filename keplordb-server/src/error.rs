@@ -30,13 +30,37 @@ pub enum ServerError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// Others than this machine can reach the address, and nothing would keep them out.
+    /// Others than this machine can reach the address, and something that keeps them out is missing.
     #[error(
-        "{address} can be reached from other machines, and there are no keys and no TLS yet; listen on 127.0.0.1 or ::1, and put a proxy before it"
+        "{address} can be reached from other machines, and {missing}; or listen on 127.0.0.1 or ::1, which only this machine can reach"
     )]
     NotLoopback {
         /// The address.
         address: std::net::SocketAddr,
+        /// What is missing, and how it is made.
+        missing: &'static str,
+    },
+    /// A file of keys cannot be used, or a key not be made.
+    #[error("the keys in {file}: {what}")]
+    Keys {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// A certificate or its private key cannot be used.
+    #[error("{file} cannot be used for TLS: {what}")]
+    Tls {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// A name by which the server is to be asked for is none.
+    #[error("{host:?} is no name of a host; write it without a scheme and a path: events.example.org")]
+    Host {
+        /// What was given.
+        host: String,
     },
     /// The custom schema is not one.
     #[error("{file} is no schema: {what}")]
@@ -105,6 +129,12 @@ pub enum Refused {
     Subscribers {
         /// How many may.
         most: usize,
+    },
+    /// The key is not for this.
+    #[error("the key is not for this: {what}")]
+    Denied {
+        /// What it is for, and what to do.
+        what: String,
     },
     /// There is no room on the disk.
     #[error("the disk is full: {what}")]

@@ -6,16 +6,21 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+pub mod auth;
 mod blame;
 mod capture;
+mod connection;
 mod entity;
 mod error;
 mod fold;
 pub mod grpc;
 mod http;
 mod ingest;
+mod keys;
 mod layout;
+mod limits;
 mod log;
+pub mod metrics;
 mod name;
 mod payload;
 mod record;
@@ -23,6 +28,7 @@ pub mod rql;
 mod schema;
 mod serve;
 mod subscribe;
+mod tls;
 mod versions;
 
 pub use blame::{Blame, Change};
@@ -31,14 +37,16 @@ pub use entity::{EntityEvent, Instant};
 pub use error::{Refused, ServerError};
 pub use fold::{Fold, Operation};
 pub use ingest::Receipt;
+pub use keys::{Key, Keys, NewKey, Scope, Secret};
 pub use layout::is_root;
 pub use log::{EntityLog, Selection, TypeSummary};
 pub use name::{MAX_ID_BYTES, MAX_TYPE_BYTES};
 pub use payload::ContentType;
 pub use record::{MAX_PAYLOAD_BYTES, Record};
 pub use schema::{EntityType, Field, Reference, Schema, Schemas};
-pub use serve::{DEFAULT_ADDRESS, serve};
+pub use serve::{DEFAULT_ADDRESS, Serving, serve};
 pub use subscribe::{News, Since};
+pub use tls::Tls;
 pub use versions::{Version, versions};
 
 /// Compiles and runs the example of the README.

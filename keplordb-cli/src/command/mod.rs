@@ -45,7 +45,7 @@ pub(crate) use manual::{Completions, Man};
 pub(crate) use query::Query;
 pub(crate) use report::Report;
 #[cfg(feature = "server")]
-pub(crate) use server::{Blame, Diff, History, Ingest, Ls, SchemaCommand, Serve};
+pub(crate) use server::{Blame, Diff, History, Ingest, KeysCommand, Ls, SchemaCommand, Serve};
 #[cfg(feature = "sql")]
 pub(crate) use sql::Sql;
 pub(crate) use stats::Stats;
@@ -167,6 +167,8 @@ fn dispatch(command: Command, out: &mut Output) -> Result<Done> {
         Command::Diff(diff) => diff.run(out),
         #[cfg(feature = "server")]
         Command::Ls(ls) => ls.run(out),
+        #[cfg(feature = "server")]
+        Command::Keys(command) => command.run(out),
         #[cfg(feature = "server")]
         Command::Schema(command) => command.run(out),
         Command::Log(command) => log::run(command, out).map(|()| Done::Well),

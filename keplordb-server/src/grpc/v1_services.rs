@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Services, client_of, record_of, response_of, v1};
+use super::{Services, caller_of, client_of, record_of, response_of, v1};
 
 #[tonic::async_trait]
 impl v1::ingest_service_server::IngestService for Services {
@@ -10,8 +10,11 @@ impl v1::ingest_service_server::IngestService for Services {
         &self,
         request: Request<v1::IngestRecord>,
     ) -> Result<Response<v1::IngestResponse>, Status> {
-        let client = client_of(request.metadata())?;
-        let receipt = self.0.capture(record_of(request.into_inner(), client)).await?;
+        let caller = caller_of(&request)?;
+        let client = client_of(&request, &caller)?;
+        let record = record_of(request.into_inner(), client);
+        self.0.counted(caller.check_type(&record.entity_type))?;
+        let receipt = self.0.capture(record).await?;
         Ok(Response::new(response_of(receipt)))
     }
 }

@@ -3,13 +3,13 @@
 use std::error::Error;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use keplordb_server::Schema;
 use keplordb_server::grpc::v1;
 use keplordb_server::grpc::v1::ingest_service_client::IngestServiceClient;
 use keplordb_server::grpc::v1::proto_service_client::ProtoServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
 /// The header by which a client says who it is.
@@ -21,7 +21,32 @@ pub(super) struct Server {
     address: String,
     channel: Channel,
     ingest: IngestServiceClient<Channel>,
-    client: Option<MetadataValue<Ascii>>,
+    who: Who,
+}
+
+/// Who sends, and how the server is known.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Who {
+    /// As he calls himself; a server with keys knows better.
+    pub(super) client: Option<MetadataValue<Ascii>>,
+    /// `Bearer KEY`, which nothing prints.
+    pub(super) key: Option<MetadataValue<Ascii>>,
+    /// Who vouches for the server's certificate, in PEM.
+    pub(super) ca: Option<Vec<u8>>,
+}
+
+impl Who {
+    /// What a request says of it.
+    fn sign<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(client) = &self.client {
+            request.metadata_mut().insert(CLIENT, client.clone());
+        }
+        if let Some(key) = &self.key {
+            request.metadata_mut().insert("authorization", key.clone());
+        }
+        request
+    }
 }
 
 /// What a server makes of an event.
@@ -38,12 +63,20 @@ pub(super) enum Answer {
 }
 
 impl Server {
-    pub(super) async fn connect(address: &str, client: Option<MetadataValue<Ascii>>) -> Result<Self> {
-        ensure!(!address.starts_with("https:"), "{address}: servers do not encrypt yet; write http://");
+    pub(super) async fn connect(address: &str, who: Who) -> Result<Self> {
         let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let endpoint = Endpoint::from_shared(address.clone());
         let endpoint =
             endpoint.with_context(|| format!("{address:?} is no address as http://127.0.0.1:50051"))?;
+        let endpoint = match (&who.ca, address.starts_with("https://")) {
+            (Some(ca), true) => {
+                endpoint.tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)))
+            }
+            (None, true) => bail!("{address}: who vouches for its certificate? give the file: --ca FILE"),
+            (Some(_), false) => bail!("{address} is not encrypted, so --ca is for nothing; write https://"),
+            (None, false) => Ok(endpoint),
+        };
+        let endpoint = endpoint.context("the certificates of --ca cannot be used")?;
         let channel = match endpoint.connect().await {
             Ok(channel) => channel,
             Err(error) => {
@@ -54,13 +87,13 @@ impl Server {
             }
         };
         let ingest = IngestServiceClient::new(channel.clone());
-        Ok(Self { address, channel, ingest, client })
+        Ok(Self { address, channel, ingest, who })
     }
 
     /// The types of the server's schema; none where it has no schema.
     pub(super) async fn types(&self) -> Result<Vec<String>> {
         let mut protos = ProtoServiceClient::new(self.channel.clone());
-        let found = protos.get_protos(v1::GetProtosRequest { version: None }).await;
+        let found = protos.get_protos(self.who.sign(v1::GetProtosRequest { version: None })).await;
         let text = match found {
             Ok(found) => found.into_inner().proto_content,
             Err(status) => bail!("{} does not tell its schema: {}", self.address, said(&status)),
@@ -73,11 +106,7 @@ impl Server {
     }
 
     pub(super) async fn send(&self, record: v1::IngestRecord) -> Answer {
-        let mut request = Request::new(record);
-        if let Some(client) = &self.client {
-            request.metadata_mut().insert(CLIENT, client.clone());
-        }
-        match self.ingest.clone().ingest(request).await {
+        match self.ingest.clone().ingest(self.who.sign(record)).await {
             Ok(response) => Answer::Taken(response.into_inner()),
             Err(status) => answer(&status),
         }
@@ -96,8 +125,8 @@ fn answer(status: &Status) -> Answer {
         | Code::FailedPrecondition
         | Code::AlreadyExists
         | Code::OutOfRange
-        | Code::Unauthenticated
         | Code::PermissionDenied => Answer::Rejected(said),
+        // Without a key that is good no other event is taken either: among them `Unauthenticated`.
         _ => Answer::Lost(said),
     }
 }

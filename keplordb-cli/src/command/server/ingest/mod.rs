@@ -15,7 +15,7 @@ use keplordb_server::grpc::v1;
 use serde_json::{Map, Value as Json, json};
 use tonic::metadata::{Ascii, MetadataValue};
 
-use self::client::{Answer, Server};
+use self::client::{Answer, Server, Who};
 use self::event::{Event, Operation};
 use super::name;
 use crate::command::Done;
@@ -89,6 +89,12 @@ pub(crate) struct Ingest {
     /// Who sends them
     #[arg(long, value_name = "NAME", value_parser = client_name)]
     client: Option<MetadataValue<Ascii>>,
+    /// A file with the key, where the server asks for one; else it is taken from the environment, `KEPLOR_KEY`
+    #[arg(long, value_name = "FILE", help_heading = "The server")]
+    key_file: Option<PathBuf>,
+    /// A file with the certificate that vouches for the server's, of https://: PEM
+    #[arg(long, value_name = "FILE", help_heading = "The server")]
+    ca: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -103,7 +109,7 @@ impl Ingest {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.context("the threads of a client cannot be started")?;
         let done = runtime.block_on(async {
-            let server = Server::connect(&self.server, self.client.clone()).await?;
+            let server = Server::connect(&self.server, self.who()?).await?;
             match (&self.file, &self.entity, self.op) {
                 (Some(file), _, _) => lanes::send(&self, file, &server, out).await,
                 (None, Some(entity), Some(op)) => self.one(entity, op, &server, out).await,
@@ -113,6 +119,27 @@ impl Ingest {
         // Whoever reads standard input may wait for more of it for ever.
         runtime.shutdown_timeout(Duration::ZERO);
         done
+    }
+
+    /// A key never stands in the command, where everybody on this machine could read it.
+    fn who(&self) -> Result<Who> {
+        let key = match &self.key_file {
+            Some(file) => {
+                let text = std::fs::read_to_string(file);
+                Some(text.with_context(|| format!("{} cannot be read", file.display()))?)
+            }
+            None => std::env::var("KEPLOR_KEY").ok(),
+        };
+        let key = key.map(|key| format!("Bearer {}", key.trim()).parse::<MetadataValue<Ascii>>());
+        let mut key = key.transpose().map_err(|_| anyhow::anyhow!("the key is no text of ASCII"))?;
+        if let Some(key) = &mut key {
+            key.set_sensitive(true);
+        }
+        let ca = self.ca.as_ref().map(|file| {
+            std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
+        });
+        let ca = ca.transpose()?.map(String::into_bytes);
+        Ok(Who { client: self.client.clone(), key, ca })
     }
 
     async fn one(&self, entity: &str, op: Operation, server: &Server, out: &mut Output) -> Result<Done> {
