@@ -476,7 +476,10 @@ fn keys_are_made_listed_and_taken_back() {
     assert!(done(&run("history", &root, &["User/user_1", "--json"])).contains("\"shop\""));
 
     let listed: Value = serde_json::from_str(&done(&keys("ls", &["--json"]))).unwrap();
-    assert_eq!((&listed["name"], &listed["scopes"], &listed["state"]), (&json!("shop"), &json!("ingest"), &json!("good")));
+    assert_eq!(
+        (&listed["name"], &listed["scopes"], &listed["state"]),
+        (&json!("shop"), &json!("ingest"), &json!("good"))
+    );
     assert!(done(&keys("revoke", &["shop"])).contains("of shop is revoked"));
     assert!(done(&keys("revoke", &["shop"])).contains("it is revoked already"));
     assert!(refused(1, &keys("revoke", &["stock"])).contains("there is no key \"stock\""));

@@ -85,9 +85,6 @@ pub enum ServerError {
     /// The log of events refused or failed.
     #[error(transparent)]
     Db(#[from] DbError),
-    /// A connection failed in a way that ends the server.
-    #[error("the server ended: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// Why a record is not captured; nothing of it is.

@@ -73,13 +73,38 @@ const HEAD: &str = "keplor_head_sequence";
 
 /// All measures, in the order in which the documentation has them.
 pub const TABLE: &[Measure] = &[
-    measure(CAPTURED, Kind::Counter, Some("op"), "events that are on disk, by what they do: `create`, `update`, `delete`"),
-    measure(DUPLICATE, Kind::Counter, None, "events that were there already by their `event_id`, and were not captured again"),
-    measure(REFUSED, Kind::Counter, Some("code"), "records, batches, subscriptions, and requests without room or without a good key that were refused, by the code of gRPC"),
+    measure(
+        CAPTURED,
+        Kind::Counter,
+        Some("op"),
+        "events that are on disk, by what they do: `create`, `update`, `delete`",
+    ),
+    measure(
+        DUPLICATE,
+        Kind::Counter,
+        None,
+        "events that were there already by their `event_id`, and were not captured again",
+    ),
+    measure(
+        REFUSED,
+        Kind::Counter,
+        Some("code"),
+        "records, batches, subscriptions, and requests without room or without a good key that were refused, by the code of gRPC",
+    ),
     measure(BATCH, Kind::Histogram, None, "events that one sync brought to the disk together"),
     measure(SYNC, Kind::Histogram, None, "seconds that writing and syncing such a batch took"),
-    measure(WAITING, Kind::Gauge, None, "bytes of records that wait to be written; at 64 MiB more are refused"),
-    measure(READING, Kind::Gauge, None, "bytes of requests for which there is room while they are read; at 256 MiB more are refused"),
+    measure(
+        WAITING,
+        Kind::Gauge,
+        None,
+        "bytes of records that wait to be written; at 64 MiB more are refused",
+    ),
+    measure(
+        READING,
+        Kind::Gauge,
+        None,
+        "bytes of requests for which there is room while they are read; at 256 MiB more are refused",
+    ),
     measure(CONNECTIONS, Kind::Gauge, None, "open connections; at 4,096 others wait"),
     measure(SUBSCRIBERS, Kind::Gauge, None, "who follows the log; at 256 others are refused"),
     measure(SEGMENTS, Kind::Gauge, None, "segments of the log"),

@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::service::Routes;
-use tonic::transport::Server as Transport;
 
 use crate::auth::{self, Gate};
 use crate::capture::Capture;
-use crate::connection;
+use crate::connection::{self, Served};
 use crate::error::ServerError;
 use crate::grpc::{DESCRIPTORS, Services, v1, v2};
 use crate::http;
@@ -99,16 +99,10 @@ pub async fn serve(
     };
     let metrics = Arc::clone(capture.metrics());
     let refreshing = tokio::spawn(refresh(guarded.clone(), Arc::clone(&metrics)));
-    let incoming = connection::incoming(listener, guarded.identity.clone(), metrics.connections.clone());
-    let served = Transport::builder()
-        .accept_http1(true)
-        .max_concurrent_streams(limits::STREAMS_MAX)
-        .concurrency_limit_per_connection(limits::REQUESTS_MAX)
-        .http2_max_header_list_size(limits::HEADER_BYTES_MAX)
-        .http2_keepalive_interval(Some(limits::KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(limits::KEEP_ALIVE_ANSWER_MAX))
-        .add_routes(routes(&capture, guarded).await)
-        .serve_with_incoming_shutdown(incoming, stop);
+    let identity = guarded.identity.clone();
+    let router = routes(&capture, guarded).await;
+    let served = Served { router, identity, metrics, times: limits::TIMES, most: limits::CONNECTIONS_MAX };
+    let served = connection::serve(listener, served, stop);
     let too_long = async {
         if stopped.await.is_err() {
             // The services have ended by themselves; what they say counts.
@@ -116,15 +110,13 @@ pub async fn serve(
         }
         tokio::time::sleep(DRAIN_MAX).await;
     };
-    let ended = tokio::select! {
-        ended = served => ended,
+    tokio::select! {
+        () = served => {}
         () = too_long => {
             tracing::warn!(seconds = DRAIN_MAX.as_secs(), "requests that took too long were cut off");
-            Ok(())
         }
-    };
+    }
     refreshing.abort();
-    ended?;
     match Arc::into_inner(capture) {
         Some(capture) => capture.close(),
         None => Ok(()),
@@ -199,7 +191,7 @@ async fn refresh(guarded: Guarded, metrics: Arc<Metrics>) {
 }
 
 /// All that can be asked for, behind all that guards it. From without: the log, the names of the server, the key, the limits.
-async fn routes(capture: &Arc<Capture>, Guarded { ring, hosts, is_reached, .. }: Guarded) -> Routes {
+async fn routes(capture: &Arc<Capture>, Guarded { ring, hosts, is_reached, .. }: Guarded) -> Router {
     let services = Services(Arc::clone(capture));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<v1::ingest_service_server::IngestServiceServer<Services>>().await;
@@ -228,11 +220,10 @@ async fn routes(capture: &Arc<Capture>, Guarded { ring, hosts, is_reached, .. }:
         .add_service(v2::entity_service_server::EntityServiceServer::new(services.clone()))
         .add_service(v2::schema_service_server::SchemaServiceServer::new(services));
     // The last layer is the first that sees a request; over all of them, since a browser can send what is meant for gRPC too.
-    let routes = routes
+    routes
         .into_axum_router()
         .layer(from_fn_with_state(room, limits::of_methods))
         .layer(from_fn_with_state(gate, auth::gate))
         .layer(from_fn_with_state(hosts, guard::same_origin))
-        .layer(from_fn(auth::log::logged));
-    Routes::from(routes)
+        .layer(from_fn(auth::log::logged))
 }

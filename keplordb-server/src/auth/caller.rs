@@ -65,7 +65,9 @@ impl Caller {
             && selection.entity_types.is_empty()
         {
             let types = key.types.join(", ");
-            return Err(Refused::Denied { what: format!("it is for entities of {types}; ask for one of these types") });
+            return Err(Refused::Denied {
+                what: format!("it is for entities of {types}; ask for one of these types"),
+            });
         }
         selection.entity_types.iter().try_for_each(|entity_type| self.check_type(entity_type))
     }
@@ -73,9 +75,9 @@ impl Caller {
     /// That the key is still good, for answers that go on and on.
     pub(crate) fn check_still(&self) -> Result<()> {
         match self {
-            Self::Holder { key, ring } if !ring.is_still_good(key) => {
-                Err(Refused::Denied { what: "it expired or was revoked meanwhile; ask for a new one".to_owned() })
-            }
+            Self::Holder { key, ring } if !ring.is_still_good(key) => Err(Refused::Denied {
+                what: "it expired or was revoked meanwhile; ask for a new one".to_owned(),
+            }),
             _ => Ok(()),
         }
     }

@@ -42,6 +42,7 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
         Ok((row, caller)) => {
             let told = log::Told::of(row, &caller);
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(row.need);
             let mut response = next.run(request).await;
             response.extensions_mut().insert(told);
             response
@@ -59,7 +60,9 @@ impl Gate {
         let row = match meant(request.method(), matched, request.uri().path()) {
             Meant::Row(row) => row,
             Meant::OtherMethod => {
-                return Err(Status::out_of_range("it cannot be asked for by this method; see docs/server.md"));
+                return Err(Status::out_of_range(
+                    "it cannot be asked for by this method; see docs/server.md",
+                ));
             }
             Meant::Unknown => return Err(Status::unimplemented("there is nothing here; see docs/server.md")),
         };
@@ -69,19 +72,30 @@ impl Gate {
         let key = match self.ring.find(bearer(request.headers())?) {
             Found::Good(key) => key,
             Found::Expired(key) => {
-                return Err(Status::unauthenticated(format!("the key of {} has expired; ask for a new one", key.name)));
+                return Err(Status::unauthenticated(format!(
+                    "the key of {} has expired; ask for a new one",
+                    key.name
+                )));
             }
             Found::Revoked(key) => {
-                return Err(Status::unauthenticated(format!("the key of {} was revoked; ask for a new one", key.name)));
+                return Err(Status::unauthenticated(format!(
+                    "the key of {} was revoked; ask for a new one",
+                    key.name
+                )));
             }
             Found::Unknown => {
-                return Err(Status::unauthenticated("the key is none of this server's; `keplor keys ls` lists them"));
+                return Err(Status::unauthenticated(
+                    "the key is none of this server's; `keplor keys ls` lists them",
+                ));
             }
         };
         match row.need {
             Need::Scope(scope) if !key.scopes.contains(&scope) => {
                 let has = names(&key.scopes);
-                Err(Status::permission_denied(format!("this needs a key with the scope {scope}; that of {} has {has}", key.name)))
+                Err(Status::permission_denied(format!(
+                    "this needs a key with the scope {scope}; that of {} has {has}",
+                    key.name
+                )))
             }
             _ => Ok((row, Caller::Holder { key, ring: Arc::clone(&self.ring) })),
         }
@@ -116,6 +130,7 @@ pub(crate) fn refusal(is_grpc: bool, refused: Status) -> Response {
         Code::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
         Code::PermissionDenied => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
         Code::ResourceExhausted => (StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED"),
+        Code::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
         Code::OutOfRange => (StatusCode::METHOD_NOT_ALLOWED, "INVALID_ARGUMENT"),
         _ => (StatusCode::NOT_FOUND, "NOT_FOUND"),
     };

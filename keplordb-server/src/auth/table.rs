@@ -9,7 +9,8 @@ use crate::keys::Scope;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Need {
-    /// Nothing: whether the server runs and takes events, which balancers ask.
+    /// Nothing: whether the server runs and takes events, which balancers ask. Answered at once, and from little: what lasts needs a key,
+    /// since each connection that lasts takes one from others.
     Nothing,
     /// Any key: what every client must know to talk to the server.
     AnyKey,
@@ -56,7 +57,7 @@ pub const TABLE: &[Row] = &[
     row("GET", "/schema", Need::AnyKey),
     row("PUT", "/schema", ADMIN),
     row("POST", "/grpc.health.v1.Health/Check", Need::Nothing),
-    row("POST", "/grpc.health.v1.Health/Watch", Need::Nothing),
+    row("POST", "/grpc.health.v1.Health/Watch", Need::AnyKey),
     row("POST", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Need::AnyKey),
     row("POST", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Need::AnyKey),
     row("POST", "/reflog.v1.HealthService/HealthCheck", Need::Nothing),
@@ -121,7 +122,8 @@ mod tests {
     #[test]
     fn no_two_rows_are_of_the_same() {
         for (index, row) in TABLE.iter().enumerate() {
-            let again = TABLE[..index].iter().any(|other| (other.method, other.path) == (row.method, row.path));
+            let again =
+                TABLE[..index].iter().any(|other| (other.method, other.path) == (row.method, row.path));
             assert!(!again, "{row:?}");
         }
     }

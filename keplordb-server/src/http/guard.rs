@@ -1,4 +1,4 @@
-//! What keeps a page of somebody else's from talking to a server on its reader's machine, and a request from lasting.
+//! What keeps a page of somebody else's from talking to a server on its reader's machine.
 //!
 //! Without keys a server listens on this machine alone, and whoever is on it may ask. A browser is on it too: a page that resolves its
 //! own name to 127.0.0.1 (DNS rebinding) sends that name as `Host`, and a page that sends a form sends its own `Origin`. So a server is
@@ -14,7 +14,6 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use super::REQUEST_MAX;
 use super::answer::Failure;
 use crate::error::ServerError;
 
@@ -45,7 +44,8 @@ impl Hosts {
         if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
             return address.is_loopback() || self.is_any_address;
         }
-        host.eq_ignore_ascii_case("localhost") || self.names.iter().any(|name| host.eq_ignore_ascii_case(name))
+        host.eq_ignore_ascii_case("localhost")
+            || self.names.iter().any(|name| host.eq_ignore_ascii_case(name))
     }
 }
 
@@ -82,15 +82,6 @@ fn text(headers: &HeaderMap, name: axum::http::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Ends requests that take too long.
-pub(super) async fn within_time(request: Request, next: Next) -> Response {
-    let answered = tokio::time::timeout(REQUEST_MAX, next.run(request)).await;
-    answered.unwrap_or_else(|_| {
-        let why = format!("the request took longer than {} s; ask for less", REQUEST_MAX.as_secs());
-        Failure::new(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", why).into_response()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,13 +106,17 @@ mod tests {
     #[test]
     fn a_server_for_others_has_the_names_that_it_was_given_and_addresses() {
         let hosts = Hosts::new(&["events.example.org".to_owned()], true).unwrap();
-        for name in ["events.example.org", "Events.Example.org:443", "10.0.0.1:50051", "[2001:db8::1]", "localhost"] {
+        for name in
+            ["events.example.org", "Events.Example.org:443", "10.0.0.1:50051", "[2001:db8::1]", "localhost"]
+        {
             assert!(has(&hosts, name), "{name}");
         }
         for name in ["evil.test", "example.org", "events.example.org.evil.test", "10.0.0.1.evil.test"] {
             assert!(!has(&hosts, name), "{name}");
         }
-        for wrong in ["", "https://example.org", "example.org:443", "me@example.org", "example.org/path", "a b"] {
+        for wrong in
+            ["", "https://example.org", "example.org:443", "me@example.org", "example.org/path", "a b"]
+        {
             assert!(Hosts::new(&[wrong.to_owned()], true).is_err(), "{wrong}");
         }
     }

@@ -24,7 +24,6 @@ pub(crate) mod guard;
 mod read;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -35,9 +34,6 @@ use crate::capture::Capture;
 use crate::limits::{self, Room};
 
 pub(crate) use answer::Failure;
-
-/// How long a request may take; streams end with who asked.
-const REQUEST_MAX: Duration = Duration::from_secs(30);
 
 /// All routes over one root.
 pub(crate) fn router(capture: Arc<Capture>, room: Room) -> Router {
@@ -55,7 +51,7 @@ pub(crate) fn router(capture: Arc<Capture>, room: Room) -> Router {
         .route("/readyz", get(read::ready))
         .route("/metrics", get(read::metrics))
         .layer(middleware::from_fn_with_state(room, limits::with_room))
-        .layer(middleware::from_fn(guard::within_time))
+        .layer(middleware::from_fn(limits::within_time))
         .route("/events/stream", get(events::stream))
         .layer(DefaultBodyLimit::max(limits::BODY_BYTES_MAX))
         .with_state(capture)

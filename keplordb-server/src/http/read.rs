@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::{Extension, Json};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -291,6 +291,8 @@ pub(super) async fn ready(State(capture): State<Arc<Capture>>) -> Result<&'stati
     .await
 }
 
-pub(super) async fn metrics(State(capture): State<Arc<Capture>>) -> ([(HeaderName, &'static str); 1], String) {
+pub(super) async fn metrics(
+    State(capture): State<Arc<Capture>>,
+) -> ([(HeaderName, &'static str); 1], String) {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], capture.metrics_text())
 }

@@ -154,7 +154,10 @@ impl NewKey {
             ));
         }
         if self.scopes.is_empty() {
-            return Err(format!("a key without a scope is good for nothing; give one of {}", names(&Scope::ALL)));
+            return Err(format!(
+                "a key without a scope is good for nothing; give one of {}",
+                names(&Scope::ALL)
+            ));
         }
         if self.types.len() > TYPES_MAX {
             return Err(format!("a key has at most {TYPES_MAX} types; use beginnings of names, as Order*"));
@@ -254,7 +257,9 @@ impl Keys {
         // What the parser says of a text may show some of it; where it stopped is enough.
         let read: File = serde_json::from_slice(bytes).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            refused(format!("it is no list of keys from line {line}, column {column} on; restore it from a copy"))
+            refused(format!(
+                "it is no list of keys from line {line}, column {column} on; restore it from a copy"
+            ))
         })?;
         if read.version != FILE_VERSION {
             let version = read.version;
@@ -362,7 +367,10 @@ mod tests {
             (with(&["../a"], &[Scope::Read]), "is no name of a type"),
             (with(&["*"], &[Scope::Read]), "is no name of a type"),
             (with(&["User"], &[Scope::Admin]), "cannot be an admin's"),
-            (NewKey { expires: Some(Timestamp::UNIX_EPOCH), ..new("shop", &[Scope::Read]) }, "expired already"),
+            (
+                NewKey { expires: Some(Timestamp::UNIX_EPOCH), ..new("shop", &[Scope::Read]) },
+                "expired already",
+            ),
         ];
         for (new, why) in cases {
             let error = Keys::add(dir.path(), new.clone()).unwrap_err().to_string();

@@ -55,7 +55,8 @@ impl Ring {
         if bytes == self.held.read().unwrap_or_else(PoisonError::into_inner).seen {
             return Ok(false);
         }
-        let keys = bytes.as_deref().map_or_else(|| Ok(Keys::default()), |bytes| Keys::parse(&self.file, bytes))?;
+        let keys =
+            bytes.as_deref().map_or_else(|| Ok(Keys::default()), |bytes| Keys::parse(&self.file, bytes))?;
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         held.is_asking |= !keys.0.is_empty();
         held.keys = keys.0.into_iter().map(Arc::new).collect();

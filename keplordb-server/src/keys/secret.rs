@@ -107,7 +107,11 @@ mod tests {
     #[test]
     fn secrets_are_recognized_differ_and_hide_themselves() {
         let (one, other) = (Secret::random().unwrap(), Secret::random().unwrap());
-        assert!(one.expose().starts_with(PREFIX) && one.expose().len() == PREFIX.len() + 43, "{}", one.expose());
+        assert!(
+            one.expose().starts_with(PREFIX) && one.expose().len() == PREFIX.len() + 43,
+            "{}",
+            one.expose()
+        );
         assert_ne!(one.expose(), other.expose());
         assert_eq!(format!("{one:?}"), "keplor_key_…");
     }

@@ -5,16 +5,21 @@
 //! ```
 //!
 //! Who reads asks for more only when what he has holds no whole message. So when he asks, all whole ones were taken out, and their room is
-//! free again.
+//! free again. A message that takes too long ends the body, or a few that never come would keep all room. Only the time counts in which
+//! somebody waits for it: while the disk is slow, nobody asks.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::BoxError;
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 
-use super::{BATCH_BYTES_MAX, Room, Taken};
+use tokio::time::{Instant, Sleep, sleep};
+use tonic::Status;
+
+use super::{MESSAGE_MAX, Room, Taken};
 
 /// Bytes before a message: a flag, and its length.
 const PREFIX_BYTES: usize = 5;
@@ -23,7 +28,13 @@ const PREFIX_BYTES: usize = 5;
 pub(super) struct Metered {
     body: Body,
     room: Room,
+    /// Bytes of the largest message.
+    most: usize,
     place: Place,
+    /// For how long the message that goes on may still be waited for.
+    left: Duration,
+    /// Since when it is waited for.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Of messages that are not wholly read yet, or were not taken out yet.
     taken: Vec<Taken>,
 }
@@ -52,7 +63,8 @@ impl Place {
                     bytes = &bytes[count..];
                     if *read == PREFIX_BYTES {
                         let [_, length @ ..] = *prefix;
-                        let length = length.into_iter().fold(0, |length, byte| (length << 8) | usize::from(byte));
+                        let length =
+                            length.into_iter().fold(0, |length, byte| (length << 8) | usize::from(byte));
                         begun.push(length);
                         *self = if length == 0 { BEGIN } else { Self::Within { missing: length } };
                     }
@@ -72,8 +84,41 @@ impl Place {
 }
 
 impl Metered {
-    pub(super) fn new(body: Body, room: Room) -> Self {
-        Self { body, room, place: BEGIN, taken: Vec::new() }
+    pub(super) fn new(body: Body, room: Room, most: usize) -> Self {
+        Self { body, room, most, place: BEGIN, left: MESSAGE_MAX, waiting: None, taken: Vec::new() }
+    }
+
+    /// Nothing has come: an error when the message that goes on has been waited for too long.
+    fn wait(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        if self.place == BEGIN {
+            return Poll::Pending;
+        }
+        let (_, late) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(self.left))));
+        late.as_mut().poll(context).map(|()| {
+            let why = format!("the message took longer than {} s; send smaller ones", MESSAGE_MAX.as_secs());
+            Status::deadline_exceeded(why)
+        })
+    }
+
+    /// Takes room for the messages that begin in bytes that have come.
+    fn begin(&mut self, bytes: &[u8]) -> Result<(), Status> {
+        if let Some((since, _)) = self.waiting.take() {
+            self.left = self.left.saturating_sub(since.elapsed());
+        }
+        let begun = self.place.advance(bytes);
+        if self.place == BEGIN || !begun.is_empty() {
+            self.left = MESSAGE_MAX;
+        }
+        for length in begun {
+            if length > self.most {
+                let most = self.most;
+                return Err(Status::out_of_range(format!(
+                    "the message has {length} bytes, at most {most} are possible; send smaller ones"
+                )));
+            }
+            self.taken.push(self.room.take(length)?);
+        }
+        Ok(())
     }
 }
 
@@ -91,19 +136,15 @@ impl HttpBody for Metered {
         let gone = this.taken.len().saturating_sub(keep);
         this.taken.drain(..gone);
         let frame = match Pin::new(&mut this.body).poll_frame(context) {
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => return this.wait(context).map(|late| Some(Err(late.into()))),
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
             Poll::Ready(Some(Ok(frame))) => frame,
         };
-        if let Some(bytes) = frame.data_ref() {
-            for length in this.place.advance(bytes) {
-                // A longer one is refused by who reads it, from its prefix.
-                match this.room.take(length.min(BATCH_BYTES_MAX)) {
-                    Ok(taken) => this.taken.push(taken),
-                    Err(full) => return Poll::Ready(Some(Err(full.into()))),
-                }
-            }
+        if let Some(bytes) = frame.data_ref()
+            && let Err(refused) = this.begin(bytes)
+        {
+            return Poll::Ready(Some(Err(refused.into())));
         }
         Poll::Ready(Some(Ok(frame)))
     }

@@ -1,5 +1,5 @@
-//! What no client can exceed, whoever he is: connections, requests on one, their time, and the memory that they take while they are
-//! read.
+//! What no client can exceed, whoever he is: connections, requests on one, the time of both, and the memory that they take while they
+//! are read.
 //!
 //! Room is taken before anything is read into memory, and all at once, so that requests that were half read never wait for one another:
 //! who finds none is told so and comes again.
@@ -18,7 +18,7 @@ use axum::response::Response;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
-use crate::auth::{is_grpc, refusal};
+use crate::auth::{Need, is_grpc, refusal};
 use crate::metrics::Metrics;
 use crate::record::MAX_PAYLOAD_BYTES;
 use metered::Metered;
@@ -29,26 +29,53 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = MAX_PAYLOAD_BYTES + (1 << 20);
 pub(crate) const BATCH_BYTES_MAX: usize = 32 << 20;
 /// Largest body of a request of HTTP, likewise.
 pub(crate) const BODY_BYTES_MAX: usize = 32 << 20;
+/// Largest message of a method that needs no key, likewise: those ask for next to nothing.
+const OPEN_BYTES_MAX: usize = 4 << 10;
 /// Bytes of requests that are read at a time, of all clients: eight of the largest batches.
 const READING_BYTES_MAX: usize = 256 << 20;
 
-/// Connections at a time; whoever comes next waits until one ends.
+/// Connections at a time.
 pub(crate) const CONNECTIONS_MAX: usize = 4096;
-/// Streams on one connection of HTTP/2: requests that are under way, and subscriptions.
-pub(crate) const STREAMS_MAX: u32 = 512;
-/// Requests on one connection that are worked on at a time; subscriptions count until they begin.
-pub(crate) const REQUESTS_MAX: usize = 256;
-/// Bytes of a request's headers.
+/// Connections beyond them that are told that there are as many as may be; whoever comes next waits.
+pub(crate) const TOLD_MAX: usize = 64;
+/// Streams on one connection of HTTP/2: requests that are under way, and subscriptions. The client waits with more.
+pub(crate) const STREAMS_MAX: u32 = 256;
+/// Bytes of a request's head.
 pub(crate) const HEADER_BYTES_MAX: u32 = 16 << 10;
 
-/// How long who connects may take to say what he wants: a TLS handshake, and then the beginning of a request.
-pub(crate) const OPENING_MAX: Duration = Duration::from_secs(10);
-/// How often a quiet connection of HTTP/2 is asked whether it lives.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// How long it may take to say so.
-pub(crate) const KEEP_ALIVE_ANSWER_MAX: Duration = Duration::from_secs(20);
+/// How long a request of HTTP may take; streams end with who asked.
+const REQUEST_MAX: Duration = Duration::from_secs(30);
 /// How long a method of gRPC may take until its answer begins.
 const METHOD_MAX: Duration = Duration::from_secs(30);
+/// How long a message of gRPC may be on its way, from its first byte to its last.
+const MESSAGE_MAX: Duration = Duration::from_secs(30);
+
+/// How long connections may stand still.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// Until whoever connects has shaken hands, and then until he has asked for something.
+    pub(crate) opening: Duration,
+    /// Until the head of a request of HTTP/1 is there, from when the one before it was answered.
+    pub(crate) head: Duration,
+    /// Between requests.
+    pub(crate) idle: Duration,
+    /// While an answer is not taken at all.
+    pub(crate) taking: Duration,
+    /// After which a connection of HTTP/2 is asked whether it lives.
+    pub(crate) ping: Duration,
+    /// How long it may take to say so.
+    pub(crate) pong: Duration,
+}
+
+/// As servers have them.
+pub(crate) const TIMES: Times = Times {
+    opening: Duration::from_secs(10),
+    head: Duration::from_secs(30),
+    idle: Duration::from_secs(300),
+    taking: Duration::from_secs(30),
+    ping: Duration::from_secs(30),
+    pong: Duration::from_secs(20),
+};
 
 /// The room for requests that are read. Clones share it.
 #[derive(Debug, Clone)]
@@ -79,7 +106,9 @@ impl Room {
     /// Takes room, or says that there is none now.
     fn take(&self, bytes: usize) -> Result<Taken, Status> {
         let full = || {
-            let why = "as much is being read as may be; try again a little later";
+            let why = format!(
+                "{READING_BYTES_MAX} bytes of requests are being read, which is as much as may be; try again a little later"
+            );
             self.metrics.refused(Code::ResourceExhausted);
             let mut status = Status::resource_exhausted(why);
             status.metadata_mut().insert("retry-after", tonic::metadata::MetadataValue::from_static("1"));
@@ -111,11 +140,21 @@ pub(crate) async fn of_methods(State(room): State<Room>, request: Request, next:
     if !is_grpc(request.headers()) {
         return next.run(request).await;
     }
-    let request = request.map(|body| Body::new(Metered::new(body, room)));
-    let answered = tokio::time::timeout(METHOD_MAX, next.run(request)).await;
-    answered.unwrap_or_else(|_| {
-        let why = format!("the request took longer than {} s; ask for less", METHOD_MAX.as_secs());
-        refusal(true, Status::deadline_exceeded(why))
+    let is_open = request.extensions().get() == Some(&Need::Nothing);
+    let most = if is_open { OPEN_BYTES_MAX } else { BATCH_BYTES_MAX };
+    let request = request.map(|body| Body::new(Metered::new(body, room, most)));
+    within(METHOD_MAX, true, next.run(request)).await
+}
+
+/// Ends requests of HTTP that take too long.
+pub(crate) async fn within_time(request: Request, next: Next) -> Response {
+    within(REQUEST_MAX, false, next.run(request)).await
+}
+
+async fn within(most: Duration, is_grpc: bool, answered: impl Future<Output = Response>) -> Response {
+    tokio::time::timeout(most, answered).await.unwrap_or_else(|_| {
+        let why = format!("the request took longer than {} s; send or ask for less", most.as_secs());
+        refusal(is_grpc, Status::deadline_exceeded(why))
     })
 }
 

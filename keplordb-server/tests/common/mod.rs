@@ -22,10 +22,9 @@ pub(crate) async fn serving_as<T, F: Future<Output = T>>(
     let (address, told) = oneshot::channel::<SocketAddr>();
     let (stop, stopped) = oneshot::channel::<()>();
     let capture = Capture::open(root).unwrap();
-    let server =
-        tokio::spawn(serve(capture, serving, |listening| address.send(listening).unwrap(), async {
-            drop(stopped.await);
-        }));
+    let server = tokio::spawn(serve(capture, serving, |listening| address.send(listening).unwrap(), async {
+        drop(stopped.await);
+    }));
     let address = told.await.unwrap();
     let found = with(address).await;
     stop.send(()).unwrap();

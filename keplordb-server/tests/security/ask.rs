@@ -40,7 +40,8 @@ pub(crate) fn is_grpc(path: &str) -> bool {
 /// Asks, each time over a connection of its own, and reads the head of the answer, and its body where it has a length.
 pub(crate) async fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     // Of gRPC an empty message.
-    let (kind, body) = if is_grpc(path) { ("application/grpc", "\0\0\0\0\0") } else { ("application/json", "{}") };
+    let (kind, body) =
+        if is_grpc(path) { ("application/grpc", "\0\0\0\0\0") } else { ("application/json", "{}") };
     let length = if method == "GET" { 0 } else { body.len() };
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let request = format!(
@@ -56,7 +57,9 @@ pub(crate) async fn ask(address: SocketAddr, method: &str, path: &str, headers: 
         let text = String::from_utf8_lossy(&bytes);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let head = head.to_ascii_lowercase();
-            let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<usize>().ok());
+            let field = |name: &str| {
+                head.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<usize>().ok())
+            };
             let length = field("content-length:").unwrap_or(0);
             if body.len() >= length || count == 0 {
                 let status = head.split(' ').nth(1).unwrap().parse().unwrap();

@@ -42,7 +42,8 @@ async fn a_key_says_who_sends_and_for_which_types_it_is() {
     let key = Keys::add(dir.path(), new).unwrap().1;
     let key = key.expose();
     serving(dir.path(), async |address| {
-        let record = |entity_type: &str| json!({"entity_type": entity_type, "entity_id": "2", "operation": "CREATE"});
+        let record =
+            |entity_type: &str| json!({"entity_type": entity_type, "entity_id": "2", "operation": "CREATE"});
         for (body, status) in [
             (record("User"), 200),
             (json!([record("User"), record("Order")]), 200),
@@ -73,7 +74,10 @@ async fn a_key_says_who_sends_and_for_which_types_it_is() {
             assert_eq!(answer.status, status, "{path}: {answer:?}");
         }
         let types = ask(address, "GET", "/e", &[("authorization", &own)]).await.text;
-        assert!(types.contains("\"Order\"") && types.contains("\"User\"") && !types.contains("Secret"), "{types}");
+        assert!(
+            types.contains("\"Order\"") && types.contains("\"User\"") && !types.contains("Secret"),
+            "{types}"
+        );
     })
     .await;
     let capture = Capture::open(dir.path()).unwrap();

@@ -65,7 +65,8 @@ async fn no_secret_shows() {
     let broken = certificate(files.path());
     std::fs::write(&broken.key, KEY.replace("-----END", "-----AND")).unwrap();
     let capture = keplordb_server::Capture::open(dir.path()).unwrap();
-    let started = keplordb_server::serve(capture, serving("127.0.0.1:0", Some(broken)), |_| (), async {}).await;
+    let started =
+        keplordb_server::serve(capture, serving("127.0.0.1:0", Some(broken)), |_| (), async {}).await;
     let error = started.unwrap_err();
     said += &format!("{error:?} {error}");
     said += &std::fs::read_to_string(dir.path().join("_meta/keys.json")).unwrap();

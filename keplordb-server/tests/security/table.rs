@@ -116,12 +116,17 @@ async fn every_route_and_method_lets_in_whom_its_row_says() {
         for row in TABLE {
             let path = row.path.replace("{type}", "User").replace("{id}", "user_1");
             for Brought { what, header, scope } in &brought {
-                let headers: Vec<_> = header.iter().map(|header| ("authorization", header.as_str())).collect();
+                let headers: Vec<_> =
+                    header.iter().map(|header| ("authorization", header.as_str())).collect();
                 let answer = ask(address, row.method, &path, &headers).await;
                 assert_eq!(answer.said(), expected(row.need, *scope), "{path} with {what}: {answer:?}");
                 if answer.said() != Said::LetIn {
                     // To gRPC it is said in its own way, and to others in theirs.
-                    assert_eq!(answer.grpc_status.is_some(), is_grpc(&path), "{path} with {what}: {answer:?}");
+                    assert_eq!(
+                        answer.grpc_status.is_some(),
+                        is_grpc(&path),
+                        "{path} with {what}: {answer:?}"
+                    );
                 }
             }
         }
@@ -148,7 +153,9 @@ async fn what_has_no_row_is_refused() {
     let all = bearer(&key(dir.path(), "all", &Scope::ALL));
     serving(dir.path(), async |address| {
         let key = [("authorization", all.as_str())];
-        for path in ["/", "/e/", "/admin", "/metrics/", "/e/User/user_1/secrets", "/_meta/keys.json", "//healthz"] {
+        for path in
+            ["/", "/e/", "/admin", "/metrics/", "/e/User/user_1/secrets", "/_meta/keys.json", "//healthz"]
+        {
             let answer = ask(address, "GET", path, &key).await;
             assert_eq!(answer.status, 404, "{path}: {answer:?}");
         }
@@ -156,7 +163,9 @@ async fn what_has_no_row_is_refused() {
             let answer = ask(address, method, "/events", &key).await;
             assert_eq!(answer.status, 405, "{method}: {answer:?}");
         }
-        for path in ["/reflog.v1.IngestService/Drop", "/reflog.v9.IngestService/Ingest", "/grpc.health.v1.Health/"] {
+        for path in
+            ["/reflog.v1.IngestService/Drop", "/reflog.v9.IngestService/Ingest", "/grpc.health.v1.Health/"]
+        {
             let answer = ask(address, "POST", path, &key).await;
             assert_eq!(answer.grpc_status, Some(12), "{path}: {answer:?}");
         }

@@ -61,7 +61,8 @@ async fn a_server_with_a_certificate_speaks_tls_1_3_and_nothing_else() {
     let tls = certificate(files.path());
     serving_as(dir.path(), serving("127.0.0.1:0", Some(tls)), async |address| {
         // gRPC.
-        let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(CA)).domain_name("localhost");
+        let config =
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(CA)).domain_name("localhost");
         let endpoint = Channel::from_shared(format!("https://localhost:{}", address.port())).unwrap();
         let channel = endpoint.tls_config(config).unwrap().connect().await.unwrap();
         HealthClient::new(channel).check(HealthCheckRequest::default()).await.unwrap();
@@ -69,7 +70,9 @@ async fn a_server_with_a_certificate_speaks_tls_1_3_and_nothing_else() {
         let name = ServerName::try_from("events.test").unwrap();
         let stream = TcpStream::connect(address).await.unwrap();
         let mut stream = connector(CA, &version::TLS13).connect(name.clone(), stream).await.unwrap();
-        let request = format!("GET /e HTTP/1.1\r\nhost: events.test\r\nauthorization: {own}\r\nconnection: close\r\n\r\n");
+        let request = format!(
+            "GET /e HTTP/1.1\r\nhost: events.test\r\nauthorization: {own}\r\nconnection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         // Who closes without saying so first is read to the end all the same.

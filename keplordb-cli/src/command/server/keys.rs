@@ -90,7 +90,9 @@ impl Add {
         let new = NewKey { name: self.name, scopes: self.scope, types: self.types, expires };
         let (key, secret) = Keys::add(&self.root, new)?;
         if self.json {
-            return out.json(&json!({"key": secret.expose(), "id": key.id, "name": key.name, "expires": key.expires}));
+            return out.json(
+                &json!({"key": secret.expose(), "id": key.id, "name": key.name, "expires": key.expires}),
+            );
         }
         out.line(secret.expose())?;
         note(&format!("this is the key of {}, id {}; it is not shown again", key.name, key.id));

@@ -34,7 +34,9 @@ impl Log {
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
         let begun = match self {
             Self::Text => log.try_init(),
-            Self::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+            Self::Json => {
+                log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+            }
         };
         begun.map_err(|error| anyhow!("the log cannot be begun: {error}"))
     }

@@ -78,7 +78,9 @@ impl Serve {
     fn serving(&self) -> Serving {
         let mut serving = Serving::from(self.listen);
         serving.tls = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => Some(Tls { certificate: certificate.clone(), key: key.clone() }),
+            (Some(certificate), Some(key)) => {
+                Some(Tls { certificate: certificate.clone(), key: key.clone() })
+            }
             _ => None,
         };
         serving.hosts.clone_from(&self.host);
