@@ -457,10 +457,23 @@ fn keys_are_made_listed_and_taken_back() {
     let keys = |what: &str, more: &[&str]| {
         keplor(["keys".as_ref(), what.as_ref(), root.as_os_str()]).args(more).output().unwrap()
     };
-    let key = done(&keys("add", &["--name", "shop", "--scope", "ingest", "--type", "User"]));
-    assert!(key.starts_with("keplor_key_") && key.lines().count() == 1, "{key}");
+    let printed = done(&keys("add", &["--name", "unused", "--scope", "read"]));
+    assert!(printed.starts_with("keplor_key_") && printed.lines().count() == 1, "{printed}");
+    assert!(done(&keys("revoke", &["unused"])).contains("of unused is revoked"));
     let file = temporary.path().join("shop.key");
-    fs::write(&file, &key).unwrap();
+    let out = file.to_str().unwrap();
+    let add = ["--name", "shop", "--scope", "ingest", "--type", "User", "--out", out];
+    assert_eq!(done(&keys("add", &add)), "", "a key that is written is not printed");
+    assert!(refused(1, &keys("add", &add)).contains("shop.key cannot be made"), "a file that is there stays");
+    assert!(fs::read_to_string(&file).unwrap().starts_with("keplor_key_"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        for file in [&file, &root.join("_meta/keys.json")] {
+            let mode = fs::metadata(file).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{}", file.display());
+        }
+    }
 
     let server = Serving::start(&root, &["--log", "json"]);
     let event = ["--entity", "User/user_1", "--op", "CREATE", "--client", "somebody-else"];
@@ -475,7 +488,9 @@ fn keys_are_made_listed_and_taken_back() {
     assert!(order.contains("it is for entities of User, and not of \"Order\""), "{order}");
     assert!(done(&run("history", &root, &["User/user_1", "--json"])).contains("\"shop\""));
 
-    let listed: Value = serde_json::from_str(&done(&keys("ls", &["--json"]))).unwrap();
+    let listed = done(&keys("ls", &["--json"]));
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    let listed: Value = serde_json::from_str(listed.lines().last().unwrap()).unwrap();
     assert_eq!(
         (&listed["name"], &listed["scopes"], &listed["state"]),
         (&json!("shop"), &json!("ingest"), &json!("good"))

@@ -59,8 +59,8 @@ pub(crate) struct Served {
     pub(crate) most: usize,
 }
 
-/// Serves connections until `stop` is done; then no more are accepted, and it returns when those that there are have ended. To drop it ends
-/// them at once.
+/// Serves connections until `stop` is done; then no more are accepted, and it returns when those that there are have ended, or were cut
+/// off after [`Times::drain`]. To drop it ends them at once.
 pub(crate) async fn serve(listener: TcpListener, served: Served, stop: impl Future<Output = ()>) {
     let places = Places {
         free: Arc::new(Semaphore::new(served.most)),
@@ -97,7 +97,13 @@ pub(crate) async fn serve(listener: TcpListener, served: Served, stop: impl Futu
     // From here on nobody can connect.
     drop(listener);
     drop(stopping);
-    while connections.join_next().await.is_some() {}
+    let drained =
+        timeout(served.times.drain, async { while connections.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        let seconds = served.times.drain.as_secs();
+        tracing::warn!(seconds, "requests that took too long were cut off");
+        connections.shutdown().await;
+    }
 }
 
 /// Whether it concerns the connection that was to be accepted, and not the next one.
@@ -420,7 +426,7 @@ mod tests {
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
     fn times() -> Times {
-        Times { opening: LONG, head: LONG, idle: LONG, taking: LONG, ping: LONG, pong: LONG }
+        Times { opening: LONG, head: LONG, idle: LONG, taking: LONG, ping: LONG, pong: LONG, drain: LONG }
     }
 
     /// Serves `/`, and at `/much` and `/slow` what takes room and time, while `with` talks to it.
@@ -541,6 +547,19 @@ mod tests {
         })
         .await;
         answered(&mut asked.await.unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn a_request_that_lasts_too_long_is_cut_off_when_the_server_stops() {
+        let (sent, asked) = oneshot::channel();
+        serving(Times { drain: SHORT / 4, ..times() }, 9, async |address| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            sleep(SHORT / 8).await;
+            sent.send(stream).unwrap();
+        })
+        .await;
+        assert!(rest(&mut asked.await.unwrap()).await.is_empty());
     }
 
     #[tokio::test]

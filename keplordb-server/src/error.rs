@@ -170,6 +170,16 @@ impl Refused {
         Self::InBatch { index, refused: Box::new(self) }
     }
 
+    /// As one is told who has no key: without the names of files.
+    pub(crate) fn to_anybody(self) -> Self {
+        const WHAT: &str = "the server's log says why";
+        match self {
+            Self::Full { .. } => Self::Full { what: WHAT.to_owned() },
+            Self::Failed { .. } => Self::Failed { what: WHAT.to_owned() },
+            other => other,
+        }
+    }
+
     /// Why, of the record that is meant.
     pub fn reason(&self) -> &Self {
         match self {

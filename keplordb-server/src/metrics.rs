@@ -105,7 +105,7 @@ pub const TABLE: &[Measure] = &[
         None,
         "bytes of requests for which there is room while they are read; at 256 MiB more are refused",
     ),
-    measure(CONNECTIONS, Kind::Gauge, None, "open connections; at 4,096 others wait"),
+    measure(CONNECTIONS, Kind::Gauge, None, "open connections; at 4096 others are refused"),
     measure(SUBSCRIBERS, Kind::Gauge, None, "who follows the log; at 256 others are refused"),
     measure(SEGMENTS, Kind::Gauge, None, "segments of the log"),
     measure(BYTES, Kind::Gauge, None, "bytes of the log on disk: segments, and what is not in one yet"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tonic::service::Routes;
 
 use crate::auth::{self, Gate};
@@ -23,8 +23,10 @@ use crate::limits::{self, Room};
 use crate::metrics::Metrics;
 use crate::tls::{Identity, Tls};
 
-/// How long requests that are under way may take when the server stops.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How often, and after which pause, it is looked whether the last request is done when the server stops.
+const CLOSE_TRIES: u32 = 100;
+/// See [`CLOSE_TRIES`].
+const CLOSE_PAUSE: Duration = Duration::from_millis(10);
 /// How often it is looked whether keys and certificates have changed.
 const REFRESH: Duration = Duration::from_secs(1);
 
@@ -89,38 +91,33 @@ pub async fn serve(
     listening(listener.local_addr().map_err(refused)?);
 
     let capture = Arc::new(capture);
-    let ending = Arc::clone(&capture);
-    let (stopping, stopped) = oneshot::channel();
-    let stop = async move {
-        stop.await;
-        // Who follows the log, or may send more, would do so for ever.
-        ending.end_streams();
-        let _nobody_waits = stopping.send(());
-    };
     let metrics = Arc::clone(capture.metrics());
-    let refreshing = tokio::spawn(refresh(guarded.clone(), Arc::clone(&metrics)));
+    // Ends with this.
+    let mut refreshing = JoinSet::new();
+    refreshing.spawn(refresh(guarded.clone(), Arc::clone(&metrics)));
     let identity = guarded.identity.clone();
     let router = routes(&capture, guarded).await;
     let served = Served { router, identity, metrics, times: limits::TIMES, most: limits::CONNECTIONS_MAX };
-    let served = connection::serve(listener, served, stop);
-    let too_long = async {
-        if stopped.await.is_err() {
-            // The services have ended by themselves; what they say counts.
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(DRAIN_MAX).await;
+    let stop = async {
+        stop.await;
+        // Who follows the log, or may send more, would do so for ever.
+        capture.end_streams();
     };
-    tokio::select! {
-        () = served => {}
-        () = too_long => {
-            tracing::warn!(seconds = DRAIN_MAX.as_secs(), "requests that took too long were cut off");
+    connection::serve(listener, served, stop).await;
+    close(capture).await
+}
+
+/// Closes a root when the last request is done with it: one that was cut off may be at the disk for a little longer.
+async fn close(mut capture: Arc<Capture>) -> Result<(), ServerError> {
+    for _ in 0..CLOSE_TRIES {
+        match Arc::try_unwrap(capture) {
+            Ok(capture) => return capture.close(),
+            Err(shared) => capture = shared,
         }
+        tokio::time::sleep(CLOSE_PAUSE).await;
     }
-    refreshing.abort();
-    match Arc::into_inner(capture) {
-        Some(capture) => capture.close(),
-        None => Ok(()),
-    }
+    tracing::warn!("a request is still at the disk; what was acknowledged is there");
+    Ok(())
 }
 
 /// What keeps others out.
@@ -178,8 +175,11 @@ async fn refresh(guarded: Guarded, metrics: Arc<Metrics>) {
             metrics.sum_up();
             guarded.refresh()
         });
-        let Ok(looked) = looked.await else { return };
-        let failed = looked.err().map(|error| error.to_string());
+        let failed = match looked.await {
+            Ok(looked) => looked.err().map(|error| error.to_string()),
+            // Whoever revokes a key counts on it that this goes on.
+            Err(panic) => Some(panic.to_string()),
+        };
         // Once for each reason, and not every second.
         if failed != said
             && let Some(error) = &failed

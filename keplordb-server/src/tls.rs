@@ -10,7 +10,8 @@ use ring::digest::{SHA256, digest};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ServerConfig, crypto, version};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto, version};
 
 use crate::error::ServerError;
 use crate::keys::check_private;
@@ -27,6 +28,8 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// The private key, which not everybody may read.
     pub key: PathBuf,
+    /// Who vouches for clients: without a certificate of theirs nobody is let in, whatever key he has. Everybody may connect where there is none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// A certificate in use.
@@ -38,7 +41,7 @@ pub(crate) struct Identity {
 #[derive(Clone)]
 struct Held {
     config: Arc<ServerConfig>,
-    /// Of both files, to see whether they are others; nothing can be made of it.
+    /// Of all files, to see whether they are others; nothing can be made of it.
     hash: Vec<u8>,
 }
 
@@ -75,29 +78,51 @@ impl Tls {
         let certificate = read(&self.certificate)?;
         let key = read(&self.key)?;
         check_private(&self.key).map_err(|what| refused(&self.key, what))?;
-        let mut both = digest(&SHA256, &certificate).as_ref().to_vec();
-        both.extend(digest(&SHA256, &key).as_ref());
-        if hash == Some(both.as_slice()) {
+        let client_ca = self.client_ca.as_deref().map(|file| read(file).map(|ca| (file, ca))).transpose()?;
+        let mut all = digest(&SHA256, &certificate).as_ref().to_vec();
+        all.extend(digest(&SHA256, &key).as_ref());
+        all.extend(client_ca.iter().flat_map(|(_, ca)| digest(&SHA256, ca).as_ref().to_vec()));
+        if hash == Some(all.as_slice()) {
             return Ok(None);
         }
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificate).collect();
-        let chain = chain.map_err(|error| refused(&self.certificate, format!("it is no PEM: {error}")))?;
-        if chain.is_empty() {
-            return Err(refused(&self.certificate, "it has no certificate; the server's own comes first"));
-        }
+        let chain = chain(&self.certificate, &certificate)?;
         // What is said of a private key is said without showing any of it.
         let private = PrivateKeyDer::from_pem_slice(&key);
         let private = private.map_err(|_| refused(&self.key, "it has no private key in PEM"))?;
-        let builder = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()));
+        let provider = Arc::new(crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder.with_protocol_versions(&[&version::TLS13]);
         let builder = builder.map_err(|error| refused(&self.certificate, error.to_string()))?;
-        let config = builder.with_no_client_auth().with_single_cert(chain, private);
+        let builder = match client_ca {
+            None => builder.with_no_client_auth(),
+            Some((file, ca)) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in self::chain(file, &ca)? {
+                    roots.add(certificate).map_err(|error| refused(file, error.to_string()))?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(
+                    verifier.build().map_err(|error| refused(file, error.to_string()))?,
+                )
+            }
+        };
+        let config = builder.with_single_cert(chain, private);
         let mut config = config.map_err(|error| {
             refused(&self.certificate, format!("{error}; is {} the key of it?", self.key.display()))
         })?;
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-        Ok(Some(Held { config: Arc::new(config), hash: both }))
+        Ok(Some(Held { config: Arc::new(config), hash: all }))
     }
+}
+
+/// The certificates of a file; at least one.
+fn chain(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ServerError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain = chain.map_err(|error| refused(file, format!("it is no PEM: {error}")))?;
+    if chain.is_empty() {
+        return Err(refused(file, "it has no certificate in PEM"));
+    }
+    Ok(chain)
 }
 
 fn refused(file: &Path, what: impl Into<String>) -> ServerError {

@@ -27,7 +27,7 @@ impl v1::health_service_server::HealthService for Services {
     ) -> Result<Response<v1::HealthCheckResponse>, Status> {
         let (ok, message) = match self.0.health() {
             Ok(()) => (true, "events are taken".to_owned()),
-            Err(refused) => (false, refused.to_string()),
+            Err(refused) => (false, refused.to_anybody().to_string()),
         };
         Ok(Response::new(v1::HealthCheckResponse { ok, message }))
     }

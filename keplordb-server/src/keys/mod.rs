@@ -309,19 +309,12 @@ fn bytes_of(file: &Path) -> Result<Option<Vec<u8>>, ServerError> {
 
 /// That not everybody on this machine may read or change a file.
 pub(crate) fn check_private(file: &Path) -> Result<(), String> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::metadata(file).map_err(|error| error.to_string())?.permissions().mode() & 0o777;
-        if mode & 0o007 != 0 {
-            return Err(format!(
-                "everybody on this machine may use it (mode {mode:o}); `chmod 600` lets its owner only"
-            ));
-        }
+    match RealDisk.mode(file).map_err(|error| error.to_string())? {
+        Some(mode) if mode & 0o007 != 0 => Err(format!(
+            "everybody on this machine may use it (mode {mode:o}); `chmod 600` lets its owner only"
+        )),
+        _ => Ok(()),
     }
-    #[cfg(not(unix))]
-    let _ = file;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -160,7 +160,17 @@ impl HttpBody for Metered {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+    use tokio_stream::StreamExt as _;
+    use tokio_stream::wrappers::ReceiverStream;
+    use tonic::Code;
+
+    use super::super::READING_BYTES_MAX;
     use super::*;
+    use crate::metrics::Metrics;
 
     #[test]
     #[allow(clippy::big_endian_bytes, reason = "the protocol is so")]
@@ -177,5 +187,74 @@ mod tests {
             let found: Vec<_> = bytes.chunks(piece).flat_map(|piece| place.advance(piece)).collect();
             assert_eq!((found.as_slice(), place), (&lengths[..], BEGIN), "in pieces of {piece}");
         }
+    }
+
+    fn metered(room: &Room, most: usize) -> (mpsc::Sender<&'static [u8]>, Metered) {
+        let (sent, come) = mpsc::channel::<&'static [u8]>(9);
+        let body = Body::from_stream(ReceiverStream::new(come).map(Ok::<_, BoxError>));
+        (sent, Metered::new(body, room.clone(), most))
+    }
+
+    async fn next(metered: &mut Metered) -> Option<Result<Bytes, Status>> {
+        let frame = std::future::poll_fn(|context| Pin::new(&mut *metered).poll_frame(context)).await?;
+        Some(match frame {
+            Ok(frame) => Ok(frame.into_data().unwrap()),
+            Err(error) => Err(*error.downcast::<Status>().unwrap()),
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_never_ends_gives_its_room_back() {
+        let room = Room::new(Arc::new(Metrics::new()));
+        let (sent, mut metered) = metered(&room, 1 << 20);
+        // Nothing has begun, so it may take as long as it likes.
+        assert!(timeout(10 * MESSAGE_MAX, next(&mut metered)).await.is_err());
+        sent.send(b"\0\0\0\x01\0").await.unwrap();
+        next(&mut metered).await.unwrap().unwrap();
+        assert!(room.take(READING_BYTES_MAX).is_err(), "room is taken");
+        let begun = Instant::now();
+        let dripping = tokio::spawn(async move {
+            while sent.send(b"x").await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let refused = loop {
+            if let Err(refused) = next(&mut metered).await.unwrap() {
+                break refused;
+            }
+        };
+        assert_eq!(refused.code(), Code::DeadlineExceeded);
+        assert!(refused.message().contains("30 s"), "{}", refused.message());
+        assert!((MESSAGE_MAX..2 * MESSAGE_MAX).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        drop(metered);
+        assert!(room.take(READING_BYTES_MAX).is_ok(), "room is free again");
+        dripping.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_is_waited_for_counts() {
+        let room = Room::new(Arc::new(Metrics::new()));
+        let (sent, mut metered) = metered(&room, 1 << 20);
+        sent.send(b"\0\0\0\0\x04ab").await.unwrap();
+        next(&mut metered).await.unwrap().unwrap();
+        // Who reads it has something else to do.
+        sleep(10 * MESSAGE_MAX).await;
+        let later = tokio::spawn(async move {
+            sleep(Duration::from_secs(1)).await;
+            sent.send(b"cd").await.unwrap();
+        });
+        assert_eq!(next(&mut metered).await.unwrap().unwrap().as_ref(), b"cd");
+        later.await.unwrap();
+        assert!(next(&mut metered).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_too_large_is_refused_by_its_length() {
+        let room = Room::new(Arc::new(Metrics::new()));
+        let (sent, mut metered) = metered(&room, 3);
+        sent.send(b"\0\0\0\0\x03abc\0\0\0\0\x04").await.unwrap();
+        let refused = next(&mut metered).await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), Code::OutOfRange);
+        assert!(refused.message().contains("has 4 bytes, at most 3"), "{}", refused.message());
     }
 }

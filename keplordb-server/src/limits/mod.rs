@@ -11,14 +11,15 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::Method;
 use axum::http::header::CONTENT_LENGTH;
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
 use crate::auth::{Need, is_grpc, refusal};
+use crate::http::Failure;
 use crate::metrics::Metrics;
 use crate::record::MAX_PAYLOAD_BYTES;
 use metered::Metered;
@@ -65,6 +66,8 @@ pub(crate) struct Times {
     pub(crate) ping: Duration,
     /// How long it may take to say so.
     pub(crate) pong: Duration,
+    /// While requests that are under way are answered, when the server stops.
+    pub(crate) drain: Duration,
 }
 
 /// As servers have them.
@@ -75,6 +78,7 @@ pub(crate) const TIMES: Times = Times {
     taking: Duration::from_secs(30),
     ping: Duration::from_secs(30),
     pong: Duration::from_secs(20),
+    drain: Duration::from_secs(10),
 };
 
 /// The room for requests that are read. Clones share it.
@@ -127,12 +131,23 @@ pub(crate) async fn with_room(State(room): State<Room>, request: Request, next: 
         return next.run(request).await;
     }
     let said = request.headers().get(CONTENT_LENGTH).and_then(|said| said.to_str().ok()?.parse().ok());
-    // A longer one is refused when it is read; it is never in memory.
-    let bytes = said.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
-    match room.take(bytes) {
+    let bytes = said.unwrap_or(BODY_BYTES_MAX);
+    if bytes > BODY_BYTES_MAX {
+        return too_long();
+    }
+    let answered = match room.take(bytes) {
         Ok(_taken) => next.run(request).await,
         Err(full) => refusal(false, full),
-    }
+    };
+    // One that does not say how long it is, is cut off where it is read, which says neither where nor what to do.
+    if answered.status() == StatusCode::PAYLOAD_TOO_LARGE { too_long() } else { answered }
+}
+
+fn too_long() -> Response {
+    let why = format!(
+        "the body has more than {BODY_BYTES_MAX} bytes, which is as many as may be; send it in parts"
+    );
+    Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "OUT_OF_RANGE", why).into_response()
 }
 
 /// Takes room for each message of a request of gRPC while it is read, and ends requests whose answer does not begin in time.
@@ -161,6 +176,36 @@ async fn within(most: Duration, is_grpc: bool, answered: impl Future<Output = Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_documentation_has_the_limits() {
+        let document = include_str!("../../../docs/operations.md");
+        let s = |time: Duration| format!("{} s", time.as_secs());
+        let mib = |bytes: usize| format!("{} MiB", bytes >> 20);
+        for (what, most) in [
+            ("connections", format!("{CONNECTIONS_MAX}, and {TOLD_MAX} that are told so")),
+            ("a handshake; then the time until the first request", format!("{} each", s(TIMES.opening))),
+            ("the time until the head of the next request, HTTP/1.1", s(TIMES.head)),
+            ("a connection without requests, HTTP/2", s(TIMES.idle)),
+            (
+                "a quiet connection, HTTP/2",
+                format!("asked after {}, {} to answer", s(TIMES.ping), s(TIMES.pong)),
+            ),
+            ("an answer of which nothing is taken", s(TIMES.taking)),
+            ("requests at a time on a connection", STREAMS_MAX.to_string()),
+            ("the head of a request", format!("{} KiB", HEADER_BYTES_MAX >> 10)),
+            ("a request, until its answer begins", s(REQUEST_MAX)),
+            ("a message on a stream of gRPC, from its first byte to its last", s(MESSAGE_MAX)),
+            ("requests that are under way when the server stops", s(TIMES.drain)),
+            ("a message, a batch", format!("{}, {}", mib(MESSAGE_BYTES_MAX), mib(BATCH_BYTES_MAX))),
+            ("a message where no key is needed", format!("{} KiB", OPEN_BYTES_MAX >> 10)),
+            ("requests that are read at a time, of all clients", mib(READING_BYTES_MAX)),
+        ] {
+            let row = format!("| {what} | {most} |");
+            assert!(document.contains(&row), "docs/operations.md must have this: {row}");
+        }
+        assert_eq!((REQUEST_MAX, BATCH_BYTES_MAX), (METHOD_MAX, BODY_BYTES_MAX), "they share a row");
+    }
 
     #[test]
     fn room_is_given_back_and_more_than_there_is_is_refused() {

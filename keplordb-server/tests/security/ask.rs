@@ -39,17 +39,46 @@ pub(crate) fn is_grpc(path: &str) -> bool {
 
 /// Asks, each time over a connection of its own, and reads the head of the answer, and its body where it has a length.
 pub(crate) async fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-    // Of gRPC an empty message.
-    let (kind, body) =
-        if is_grpc(path) { ("application/grpc", "\0\0\0\0\0") } else { ("application/json", "{}") };
-    let length = if method == "GET" { 0 } else { body.len() };
+    let kind = if is_grpc(path) { "application/grpc" } else { "application/json" };
+    ask_as(address, method, path, kind, headers).await
+}
+
+/// As [`ask`], and says of what kind the body is: of gRPC an empty message, or JSON.
+pub(crate) async fn ask_as(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    kind: &str,
+    headers: &[(&str, &str)],
+) -> Answer {
+    let body: &[u8] = if kind.starts_with("application/grpc") { &[0; 5] } else { b"{}" };
+    let body = if ["GET", "HEAD"].contains(&method) { &[] } else { body };
+    send(address, method, path, kind, headers, body).await
+}
+
+/// Asks for a method of gRPC with a message that is said to have so many bytes, and has none.
+pub(crate) async fn ask_grpc(address: SocketAddr, path: &str, length: [u8; 4]) -> Answer {
+    let [a, b, c, d] = length;
+    send(address, "POST", path, "application/grpc", &[], &[0, a, b, c, d]).await
+}
+
+async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    kind: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n{headers}\r\n{}",
-        &body[..length]
-    );
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n{headers}\r\n",
+        body.len()
+    )
+    .into_bytes();
+    request.extend(body);
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.write_all(&request).await.unwrap();
     let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
     loop {
         let count = stream.read(&mut piece).await.unwrap();
@@ -60,7 +89,8 @@ pub(crate) async fn ask(address: SocketAddr, method: &str, path: &str, headers: 
             let field = |name: &str| {
                 head.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<usize>().ok())
             };
-            let length = field("content-length:").unwrap_or(0);
+            // What answers HEAD has the length of what would answer GET, and no body.
+            let length = if method == "HEAD" { 0 } else { field("content-length:").unwrap_or(0) };
             if body.len() >= length || count == 0 {
                 let status = head.split(' ').nth(1).unwrap().parse().unwrap();
                 let grpc_status = field("grpc-status:").and_then(|status| u16::try_from(status).ok());

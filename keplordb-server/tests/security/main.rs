@@ -10,6 +10,7 @@ mod common;
 
 mod ask;
 mod keyed;
+mod limits;
 mod revoked;
 mod secrets;
 mod start;

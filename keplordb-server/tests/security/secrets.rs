@@ -4,6 +4,10 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use keplordb_server::Scope;
+use keplordb_server::grpc::v1;
+use keplordb_server::grpc::v1::ingest_service_client::IngestServiceClient;
+use tonic::Request;
+use tonic::transport::Channel;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -36,7 +40,8 @@ impl<'w> MakeWriter<'w> for Log {
 #[tokio::test]
 async fn no_secret_shows() {
     let log = Log::default();
-    let filter = EnvFilter::new("warn,keplordb_server=trace,keplordb=trace");
+    // Those that are below us too: whoever looks for a fault asks for all there is.
+    let filter = EnvFilter::new("trace");
     let all = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone()).with_ansi(false);
     all.json().try_init().unwrap();
 
@@ -58,6 +63,12 @@ async fn no_secret_shows() {
             ] {
                 said += &ask(address, method, path, &[("authorization", &brought)]).await.text;
             }
+            // Over HTTP/2, where headers go another way.
+            let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+            let mut request = Request::new(v1::IngestRecord::default());
+            request.metadata_mut().insert("authorization", brought.parse().unwrap());
+            let refused = IngestServiceClient::new(channel).ingest(request).await.unwrap_err();
+            said += &format!("{refused:?}");
         }
     })
     .await;

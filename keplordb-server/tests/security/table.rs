@@ -8,7 +8,7 @@ use keplordb_server::grpc::DESCRIPTORS;
 use keplordb_server::{Keys, Scope};
 use prost_reflect::DescriptorPool;
 
-use super::ask::{Said, ask, bearer, is_grpc, key};
+use super::ask::{Said, ask, ask_as, ask_grpc, bearer, is_grpc, key};
 use super::common::serving;
 
 /// Paths of the methods that are served, from what reflection tells of them.
@@ -120,7 +120,12 @@ async fn every_route_and_method_lets_in_whom_its_row_says() {
                     header.iter().map(|header| ("authorization", header.as_str())).collect();
                 let answer = ask(address, row.method, &path, &headers).await;
                 assert_eq!(answer.said(), expected(row.need, *scope), "{path} with {what}: {answer:?}");
-                if answer.said() != Said::LetIn {
+                if answer.said() == Said::LetIn {
+                    // It is answered, and not by the gate, which knows nothing there.
+                    let is_nothing =
+                        answer.text.contains("there is nothing here") || answer.grpc_status == Some(12);
+                    assert!(!is_nothing, "{path} has a row and nobody who answers: {answer:?}");
+                } else {
                     // To gRPC it is said in its own way, and to others in theirs.
                     assert_eq!(
                         answer.grpc_status.is_some(),
@@ -159,15 +164,104 @@ async fn what_has_no_row_is_refused() {
             let answer = ask(address, "GET", path, &key).await;
             assert_eq!(answer.status, 404, "{path}: {answer:?}");
         }
-        for method in ["DELETE", "PATCH", "PUT"] {
+        for method in ["DELETE", "PATCH", "PUT", "OPTIONS", "TRACE", "get", "HEADS"] {
             let answer = ask(address, method, "/events", &key).await;
             assert_eq!(answer.status, 405, "{method}: {answer:?}");
         }
-        for path in
-            ["/reflog.v1.IngestService/Drop", "/reflog.v9.IngestService/Ingest", "/grpc.health.v1.Health/"]
-        {
+        // HEAD is answered by what answers GET, so it needs what that needs.
+        assert_eq!(ask(address, "HEAD", "/e", &key).await.status, 200);
+        assert_eq!(ask(address, "HEAD", "/e", &[]).await.status, 401);
+        assert_eq!(ask(address, "HEAD", "/schema", &[]).await.status, 401);
+        for path in [
+            "/reflog.v1.IngestService/Drop",
+            "/reflog.v9.IngestService/Ingest",
+            "/grpc.health.v1.Health/",
+            "/reflog.v1.IngestService/ingest",
+            "/reflog.v1.IngestService/%49ngest",
+            "/reflog.v1.IngestService/./Ingest",
+            "/reflog.v1.HealthService/../reflog.v1.IngestService/Ingest",
+            "/reflog.v1.IngestService/Ingest/HealthCheck",
+            "/reflog.v1.IngestService/",
+        ] {
             let answer = ask(address, "POST", path, &key).await;
             assert_eq!(answer.grpc_status, Some(12), "{path}: {answer:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_other_way_to_write_a_path_or_a_kind_gets_past_the_gate() {
+    let dir = tempfile::tempdir().unwrap();
+    key(dir.path(), "all", &Scope::ALL);
+    serving(dir.path(), async |address| {
+        for (method, path) in [
+            ("GET", "/e?"),
+            ("GET", "/%65"),
+            ("GET", "/./e"),
+            ("GET", "/healthz/../e"),
+            ("GET", "/healthz/%2e%2e/e"),
+            ("GET", "//e"),
+            ("GET", "/e/"),
+            ("GET", "/e;/healthz"),
+            ("GET", "/e/User/healthz"),
+            ("GET", "/healthz%00/e"),
+            ("GET", "/healthz/e"),
+            ("POST", "/healthz"),
+            ("OPTIONS", "*"),
+            ("GET", "http://localhost/e"),
+            ("GET", "http://localhost/schema"),
+            ("POST", "//reflog.v1.IngestService/Ingest"),
+            ("POST", "/x/reflog.v1.IngestService/Ingest"),
+        ] {
+            let answer = ask(address, method, path, &[]).await;
+            assert!([401, 404, 405].contains(&answer.status), "{method} {path}: {answer:?}");
+        }
+        // Methods of gRPC, as what browsers call gRPC-web, as something else, and by other methods of HTTP.
+        let path = "/reflog.v1.IngestService/Ingest";
+        for (method, kind) in [
+            ("POST", "application/grpc-web"),
+            ("POST", "application/grpc-web-text+proto"),
+            ("POST", "application/grpc+json"),
+            ("POST", "application/json"),
+            ("POST", "text/plain"),
+            ("GET", "application/grpc"),
+            ("PUT", "application/grpc"),
+            ("OPTIONS", "application/grpc"),
+        ] {
+            let answer = ask_as(address, method, path, kind, &[]).await;
+            let is_kept_out = answer.status == 415 || answer.said() == Said::Unauthenticated;
+            assert!(is_kept_out, "{method} {kind}: {answer:?}");
+        }
+        // A second host is somebody else's, whichever of them counts elsewhere.
+        assert_eq!(ask(address, "GET", "/healthz", &[("host", "localhost")]).await.status, 403);
+        // What is no method of gRPC is none because it says so.
+        let answer = ask_as(address, "GET", "/e", "application/grpc", &[]).await;
+        assert_eq!(answer.said(), Said::Unauthenticated, "{answer:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_needs_no_key_takes_next_to_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    key(dir.path(), "all", &Scope::ALL);
+    serving(dir.path(), async |address| {
+        for path in ["/grpc.health.v1.Health/Check", "/reflog.v1.HealthService/HealthCheck"] {
+            // The message is said to have so many bytes; none of them need come.
+            for (length, refused) in [
+                ([0, 0, 0, 0], None),
+                ([0, 0, 16, 1], Some(11)),
+                ([1, 0, 0, 0], Some(11)),
+                ([255; 4], Some(11)),
+            ] {
+                let answer = ask_grpc(address, path, length).await;
+                assert_eq!(
+                    (answer.status, answer.grpc_status),
+                    (200, refused),
+                    "{path}, {length:?}: {answer:?}"
+                );
+            }
         }
     })
     .await;

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
-use keplordb_server::{Key, Keys, NewKey, Scope, ServerError, is_root};
+use keplordb_disk::{Disk as _, RealDisk};
+use keplordb_server::{Key, Keys, NewKey, Scope, Secret, ServerError, is_root};
 use serde_json::json;
 
 use super::{serve, text};
@@ -27,10 +28,10 @@ pub(crate) enum KeysCommand {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  keplor keys add data --name shop --scope ingest > shop.key
+  keplor keys add data --name shop --scope ingest --out shop.key
   keplor keys add data --name audit --scope read --type User --type 'Order*' --expires-in 90d
 
-The key is printed to standard output and is nowhere else; the server keeps its hash. Its name is the client of the events that are
+Without --out the key is printed. It is nowhere else; the server keeps its hash. Its name is the client of the events that are
 sent with it. Run it as the user of the server, who must be able to read the file of keys. From the first key on, a server asks
 everybody for one.")]
 pub(crate) struct Add {
@@ -48,8 +49,11 @@ pub(crate) struct Add {
     /// How long it is good: 90d, 12h; for ever by default
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     expires_in: Option<Duration>,
+    /// Write the key to this new file, which only you may read, and do not print it
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    out: Option<PathBuf>,
     /// Print the key and what is kept of it as JSON
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, conflicts_with = "out", help_heading = "Output")]
     json: bool,
 }
 
@@ -88,16 +92,35 @@ impl Add {
         serve::check_directory(&self.root)?;
         let expires = self.expires_in.map(|span| jiff::Timestamp::now().checked_add(span)).transpose()?;
         let new = NewKey { name: self.name, scopes: self.scope, types: self.types, expires };
-        let (key, secret) = Keys::add(&self.root, new)?;
-        if self.json {
-            return out.json(
-                &json!({"key": secret.expose(), "id": key.id, "name": key.name, "expires": key.expires}),
-            );
-        }
-        out.line(secret.expose())?;
-        note(&format!("this is the key of {}, id {}; it is not shown again", key.name, key.id));
+        let Some(path) = &self.out else {
+            let (key, secret) = Keys::add(&self.root, new)?;
+            return print(&key, &secret, self.json, out);
+        };
+        // Before the key is made, since one that cannot be written would be lost.
+        let file = RealDisk.create(path).with_context(|| format!("{} cannot be made", path.display()))?;
+        let added = Keys::add(&self.root, new).inspect_err(|_| {
+            // Why there is no key counts more than an empty file that stays.
+            drop(RealDisk.remove(path));
+        });
+        let (key, secret) = added?;
+        let written =
+            file.write_at(format!("{}\n", secret.expose()).as_bytes(), 0).and_then(|()| file.sync());
+        written
+            .with_context(|| format!("{} cannot be written; revoke the key {}", path.display(), key.id))?;
+        note(&format!("the key of {}, id {}, is in {}", key.name, key.id, path.display()));
         Ok(())
     }
+}
+
+fn print(key: &Key, secret: &Secret, is_json: bool, out: &mut Output) -> Result<()> {
+    if is_json {
+        let id = &key.id;
+        return out
+            .json(&json!({"key": secret.expose(), "id": id, "name": key.name, "expires": key.expires}));
+    }
+    out.line(secret.expose())?;
+    note(&format!("this is the key of {}, id {}; it is not shown again", key.name, key.id));
+    Ok(())
 }
 
 impl Ls {

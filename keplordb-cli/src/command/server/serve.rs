@@ -41,6 +41,9 @@ pub(crate) struct Serve {
     /// The certificate's private key: a PEM file that not everybody may read
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Other machines")]
     tls_key: Option<PathBuf>,
+    /// Who vouches for clients: a PEM file. Without a certificate of theirs nobody is let in then, whatever key he has
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Other machines")]
+    tls_client_ca: Option<PathBuf>,
     /// A name by which the server is asked for, beside localhost; may be given more than once
     #[arg(long, value_name = "NAME", help_heading = "Other machines")]
     host: Vec<String>,
@@ -79,7 +82,8 @@ impl Serve {
         let mut serving = Serving::from(self.listen);
         serving.tls = match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => {
-                Some(Tls { certificate: certificate.clone(), key: key.clone() })
+                let client_ca = self.tls_client_ca.clone();
+                Some(Tls { certificate: certificate.clone(), key: key.clone(), client_ca })
             }
             _ => None,
         };

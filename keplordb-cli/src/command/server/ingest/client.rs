@@ -9,14 +9,14 @@ use keplordb_server::grpc::v1;
 use keplordb_server::grpc::v1::ingest_service_client::IngestServiceClient;
 use keplordb_server::grpc::v1::proto_service_client::ProtoServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
 /// The header by which a client says who it is.
 const CLIENT: &str = "reflog-client-id";
 
 /// A connection. Clones share it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Server {
     address: String,
     channel: Channel,
@@ -24,15 +24,17 @@ pub(super) struct Server {
     who: Who,
 }
 
-/// Who sends, and how the server is known.
-#[derive(Debug, Clone, Default)]
+/// Who sends, and how the server is known. It has secrets, so it cannot be printed.
+#[derive(Clone)]
 pub(super) struct Who {
     /// As he calls himself; a server with keys knows better.
     pub(super) client: Option<MetadataValue<Ascii>>,
     /// `Bearer KEY`, which nothing prints.
     pub(super) key: Option<MetadataValue<Ascii>>,
     /// Who vouches for the server's certificate, in PEM.
-    pub(super) ca: Option<Vec<u8>>,
+    pub(super) ca: Option<String>,
+    /// The client's own certificate and its private key.
+    pub(super) identity: Option<Identity>,
 }
 
 impl Who {
@@ -70,13 +72,17 @@ impl Server {
             endpoint.with_context(|| format!("{address:?} is no address as http://127.0.0.1:50051"))?;
         let endpoint = match (&who.ca, address.starts_with("https://")) {
             (Some(ca), true) => {
-                endpoint.tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)))
+                let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
+                if let Some(identity) = &who.identity {
+                    tls = tls.identity(identity.clone());
+                }
+                endpoint.tls_config(tls)
             }
             (None, true) => bail!("{address}: who vouches for its certificate? give the file: --ca FILE"),
             (Some(_), false) => bail!("{address} is not encrypted, so --ca is for nothing; write https://"),
             (None, false) => Ok(endpoint),
         };
-        let endpoint = endpoint.context("the certificates of --ca cannot be used")?;
+        let endpoint = endpoint.context("a certificate cannot be used")?;
         let channel = match endpoint.connect().await {
             Ok(channel) => channel,
             Err(error) => {

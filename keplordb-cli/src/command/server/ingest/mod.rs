@@ -14,6 +14,7 @@ use keplordb_log::Timestamp;
 use keplordb_server::grpc::v1;
 use serde_json::{Map, Value as Json, json};
 use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Identity;
 
 use self::client::{Answer, Server, Who};
 use self::event::{Event, Operation};
@@ -95,6 +96,12 @@ pub(crate) struct Ingest {
     /// A file with the certificate that vouches for the server's, of https://: PEM
     #[arg(long, value_name = "FILE", help_heading = "The server")]
     ca: Option<PathBuf>,
+    /// A file with a certificate of this client's, where the server asks for one, and those that vouch for it: PEM
+    #[arg(long, value_name = "FILE", requires = "cert_key", help_heading = "The server")]
+    cert: Option<PathBuf>,
+    /// The private key of --cert: PEM
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = "The server")]
+    cert_key: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -123,11 +130,11 @@ impl Ingest {
 
     /// A key never stands in the command, where everybody on this machine could read it.
     fn who(&self) -> Result<Who> {
+        let read = |file: &PathBuf| {
+            std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
+        };
         let key = match &self.key_file {
-            Some(file) => {
-                let text = std::fs::read_to_string(file);
-                Some(text.with_context(|| format!("{} cannot be read", file.display()))?)
-            }
+            Some(file) => Some(read(file)?),
             None => std::env::var("KEPLOR_KEY").ok(),
         };
         let key = key.map(|key| format!("Bearer {}", key.trim()).parse::<MetadataValue<Ascii>>());
@@ -135,11 +142,12 @@ impl Ingest {
         if let Some(key) = &mut key {
             key.set_sensitive(true);
         }
-        let ca = self.ca.as_ref().map(|file| {
-            std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
-        });
-        let ca = ca.transpose()?.map(String::into_bytes);
-        Ok(Who { client: self.client.clone(), key, ca })
+        let ca = self.ca.as_ref().map(read).transpose()?;
+        let identity = match (&self.cert, &self.cert_key) {
+            (Some(cert), Some(key)) => Some(Identity::from_pem(read(cert)?, read(key)?)),
+            _ => None,
+        };
+        Ok(Who { client: self.client.clone(), key, ca, identity })
     }
 
     async fn one(&self, entity: &str, op: Operation, server: &Server, out: &mut Output) -> Result<Done> {
