@@ -485,7 +485,7 @@ fn keys_are_made_listed_and_taken_back() {
     };
     done(&with_key(&event));
     let order = refused(1, &with_key(&["--entity", "Order/1", "--op", "CREATE"]));
-    assert!(order.contains("it is for entities of User, and not of \"Order\""), "{order}");
+    assert!(order.contains("the key is for entities of User, and not of \"Order\""), "{order}");
     assert!(done(&run("history", &root, &["User/user_1", "--json"])).contains("\"shop\""));
 
     let listed = done(&keys("ls", &["--json"]));

@@ -439,10 +439,10 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let served = Served { router, identity: None, metrics: Arc::new(Metrics::new()), times, most };
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, served, async { drop(stopped.await) }));
+        let running = tokio::spawn(serve(listener, served, async { drop(stopped.await) }));
         with(address).await;
         stop.send(()).unwrap();
-        timeout(ENDED, server).await.expect("the server stops").unwrap();
+        timeout(ENDED, running).await.expect("the server stops").unwrap();
     }
 
     /// All that comes until the connection ends; fails when it does not.

@@ -127,8 +127,8 @@ pub enum Refused {
         /// How many may.
         most: usize,
     },
-    /// The key is not for this.
-    #[error("the key is not for this: {what}")]
+    /// The key is not for this, or is none any more.
+    #[error("{what}")]
     Denied {
         /// What it is for, and what to do.
         what: String,
@@ -171,7 +171,7 @@ impl Refused {
     }
 
     /// As one is told who has no key: without the names of files.
-    pub(crate) fn to_anybody(self) -> Self {
+    pub(crate) fn for_anybody(self) -> Self {
         const WHAT: &str = "the server's log says why";
         match self {
             Self::Full { .. } => Self::Full { what: WHAT.to_owned() },

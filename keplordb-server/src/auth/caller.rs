@@ -11,8 +11,11 @@ use crate::record::Record;
 /// Who sends a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Caller {
-    /// Somebody on this machine, of whom no key is asked.
-    Anybody,
+    /// Somebody of whom no key is asked.
+    Anybody {
+        /// Where one may be asked for meanwhile.
+        ring: Arc<Ring>,
+    },
     /// Who has a key.
     Holder {
         /// The key.
@@ -26,7 +29,7 @@ impl Caller {
     /// The name of the key, and without one, what he says.
     pub(crate) fn client(&self, said: &str) -> String {
         match self {
-            Self::Anybody => said.to_owned(),
+            Self::Anybody { .. } => said.to_owned(),
             Self::Holder { key, .. } => key.name.clone(),
         }
     }
@@ -34,7 +37,7 @@ impl Caller {
     /// Whether entities of a type are his to see and to send events of.
     pub(crate) fn may_touch(&self, entity_type: &str) -> bool {
         match self {
-            Self::Anybody => true,
+            Self::Anybody { .. } => true,
             Self::Holder { key, .. } => key.is_for(entity_type),
         }
     }
@@ -44,7 +47,9 @@ impl Caller {
         match self {
             Self::Holder { key, .. } if !key.is_for(entity_type) => {
                 let (types, asked) = (key.types.join(", "), shown(entity_type));
-                Err(Refused::Denied { what: format!("it is for entities of {types}, and not of {asked}") })
+                Err(Refused::Denied {
+                    what: format!("the key is for entities of {types}, and not of {asked}"),
+                })
             }
             _ => Ok(()),
         }
@@ -66,18 +71,21 @@ impl Caller {
         {
             let types = key.types.join(", ");
             return Err(Refused::Denied {
-                what: format!("it is for entities of {types}; ask for one of these types"),
+                what: format!("the key is for entities of {types}; ask for one of these types"),
             });
         }
         selection.entity_types.iter().try_for_each(|entity_type| self.check_type(entity_type))
     }
 
-    /// That the key is still good, for answers that go on and on.
+    /// That the key is still good, and that none is needed still, for answers that go on and on.
     pub(crate) fn check_still(&self) -> Result<()> {
         match self {
             Self::Holder { key, ring } if !ring.is_still_good(key) => Err(Refused::Denied {
-                what: "it expired or was revoked meanwhile; ask for a new one".to_owned(),
+                what: "the key expired or was revoked meanwhile; ask for a new one".to_owned(),
             }),
+            Self::Anybody { ring } if ring.is_asking() => {
+                Err(Refused::Denied { what: "the server asks for a key by now; send one".to_owned() })
+            }
             _ => Ok(()),
         }
     }

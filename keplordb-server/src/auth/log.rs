@@ -19,7 +19,7 @@ pub(super) struct Told {
 impl Told {
     pub(super) fn of(row: &'static Row, caller: &Caller) -> Self {
         let key = match caller {
-            Caller::Anybody => None,
+            Caller::Anybody { .. } => None,
             Caller::Holder { key, .. } => Some(key.name.clone()),
         };
         Self { path: row.path, key }

@@ -67,7 +67,7 @@ impl Gate {
             Meant::Unknown => return Err(Status::unimplemented("there is nothing here; see docs/server.md")),
         };
         if row.need == Need::Nothing || !(self.is_always_asking || self.ring.is_asking()) {
-            return Ok((row, Caller::Anybody));
+            return Ok((row, Caller::Anybody { ring: Arc::clone(&self.ring) }));
         }
         let key = match self.ring.find(bearer(request.headers())?) {
             Found::Good(key) => key,

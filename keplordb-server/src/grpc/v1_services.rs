@@ -1,5 +1,7 @@
 //! The services of `reflog.v1`.
 
+use std::sync::Arc;
+
 use tonic::{Request, Response, Status};
 
 use super::{Services, caller_of, client_of, record_of, response_of, v1};
@@ -25,9 +27,12 @@ impl v1::health_service_server::HealthService for Services {
         &self,
         _: Request<v1::HealthCheckRequest>,
     ) -> Result<Response<v1::HealthCheckResponse>, Status> {
-        let (ok, message) = match self.0.health() {
+        // It may wait for the disk.
+        let capture = Arc::clone(&self.0);
+        let health = tokio::task::spawn_blocking(move || capture.health()).await;
+        let (ok, message) = match health.map_err(|error| Status::internal(error.to_string()))? {
             Ok(()) => (true, "events are taken".to_owned()),
-            Err(refused) => (false, refused.to_anybody().to_string()),
+            Err(refused) => (false, refused.for_anybody().to_string()),
         };
         Ok(Response::new(v1::HealthCheckResponse { ok, message }))
     }

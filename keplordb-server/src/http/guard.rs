@@ -32,7 +32,7 @@ impl Hosts {
         for name in names {
             // As an authority without a port and a user.
             let authority = name.parse::<Authority>().ok();
-            if name.is_empty() || !authority.is_some_and(|authority| authority.host() == name) {
+            if name.is_empty() || authority.is_none_or(|authority| authority.host() != name) {
                 return Err(ServerError::Host { host: name.clone() });
             }
         }

@@ -285,7 +285,7 @@ pub(super) async fn push_schema(
 
 pub(super) async fn ready(State(capture): State<Arc<Capture>>) -> Result<&'static str, Failure> {
     blocking(move || {
-        capture.health().map_err(crate::error::Refused::to_anybody)?;
+        capture.health().map_err(crate::error::Refused::for_anybody)?;
         Ok("takes events\n")
     })
     .await

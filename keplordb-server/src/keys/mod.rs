@@ -285,7 +285,7 @@ fn change<T>(
     let lock = layout::keys_lock(root);
     let _held = RealDisk.lock(&lock).map_err(|error| match error {
         LockError::Io(source) => io(&lock, "locking")(source),
-        held => refused(format!("{held}; try again when it is done")),
+        held @ LockError::Held { .. } => refused(format!("{held}; try again when it is done")),
     })?;
     let mut keys = Keys::load(root)?;
     let changed = change(&mut keys.0, &refused)?;

@@ -1,5 +1,6 @@
 //! No secret shows in what a server answers, measures, keeps or logs.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
@@ -68,7 +69,7 @@ async fn no_secret_shows() {
             let mut request = Request::new(v1::IngestRecord::default());
             request.metadata_mut().insert("authorization", brought.parse().unwrap());
             let refused = IngestServiceClient::new(channel).ingest(request).await.unwrap_err();
-            said += &format!("{refused:?}");
+            write!(said, "{refused:?}").unwrap();
         }
     })
     .await;
@@ -79,7 +80,7 @@ async fn no_secret_shows() {
     let started =
         keplordb_server::serve(capture, serving("127.0.0.1:0", Some(broken)), |_| (), async {}).await;
     let error = started.unwrap_err();
-    said += &format!("{error:?} {error}");
+    write!(said, "{error:?} {error}").unwrap();
     said += &std::fs::read_to_string(dir.path().join("_meta/keys.json")).unwrap();
     let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(logged.contains("\"request\""), "requests are logged: {logged}");

@@ -52,12 +52,16 @@ async fn a_key_that_was_taken_back_lets_no_server_start() {
     assert!(matches!(error, ServerError::NotLoopback { .. }), "{error}");
 }
 
+/// What is done to the files of a certificate.
+#[cfg(unix)]
+type Spoil = fn(&keplordb_server::Tls);
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_certificate_that_cannot_be_used_is_refused_in_words() {
     use std::os::unix::fs::PermissionsExt as _;
     let files = tempfile::tempdir().unwrap();
-    let spoil: [(&str, fn(&keplordb_server::Tls)); 4] = [
+    let spoil: [(&str, Spoil); 4] = [
         ("it is not there", |tls| std::fs::remove_file(&tls.key).unwrap()),
         ("it has no certificate", |tls| std::fs::write(&tls.certificate, "canary").unwrap()),
         ("it has no private key", |tls| std::fs::write(&tls.key, "canary").unwrap()),

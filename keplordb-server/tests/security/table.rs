@@ -58,6 +58,9 @@ fn every_route_and_method_has_a_row_and_every_row_is_one() {
     assert!(without.is_empty(), "say in auth/table.rs who may use {without:?}");
     let gone: Vec<_> = rows.difference(&served).collect();
     assert!(gone.is_empty(), "nobody can ask for {gone:?}");
+    for scope in Scope::ALL {
+        assert!(TABLE.iter().any(|row| row.need == Need::Scope(scope)), "{scope} is good for nothing");
+    }
 }
 
 /// A kind of key, the header's value, and whether it is good.
