@@ -488,6 +488,11 @@ fn keys_are_made_listed_and_taken_back() {
     assert!(order.contains("the key is for entities of User, and not of \"Order\""), "{order}");
     assert!(done(&run("history", &root, &["User/user_1", "--json"])).contains("\"shop\""));
 
+    // An address that is nobody's: it is refused before anything is sent.
+    let mut command = keplor(["ingest", "--server", "http://192.0.2.1:50051"]);
+    let open = refused(1, &command.env("KEPLOR_KEY", "keplor_key_canary").args(event).output().unwrap());
+    assert!(open.contains("could read the key") && !open.contains("canary"), "{open}");
+
     let listed = done(&keys("ls", &["--json"]));
     assert_eq!(listed.lines().count(), 2, "{listed}");
     let listed: Value = serde_json::from_str(listed.lines().last().unwrap()).unwrap();

@@ -131,15 +131,13 @@ pub(crate) async fn with_room(State(room): State<Room>, request: Request, next: 
         return next.run(request).await;
     }
     let said = request.headers().get(CONTENT_LENGTH).and_then(|said| said.to_str().ok()?.parse().ok());
-    let bytes = said.unwrap_or(BODY_BYTES_MAX);
-    if bytes > BODY_BYTES_MAX {
-        return too_long();
-    }
+    // A longer one is cut off where it is read, and not before: who is still sending does not hear what he is told.
+    let bytes = said.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
     let answered = match room.take(bytes) {
         Ok(_taken) => next.run(request).await,
         Err(full) => refusal(false, full),
     };
-    // One that does not say how long it is, is cut off where it is read, which says neither where nor what to do.
+    // Where it is read neither the limit is known nor what to do.
     if answered.status() == StatusCode::PAYLOAD_TOO_LARGE { too_long() } else { answered }
 }
 

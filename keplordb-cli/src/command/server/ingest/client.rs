@@ -1,6 +1,7 @@
 //! A server as a client sees it: what it answers, and what to do then.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -64,13 +65,25 @@ pub(super) enum Answer {
     Lost(String),
 }
 
+/// Whether what is sent to a host stays on this machine.
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
+}
+
 impl Server {
     pub(super) async fn connect(address: &str, who: Who) -> Result<Self> {
         let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let endpoint = Endpoint::from_shared(address.clone());
         let endpoint =
             endpoint.with_context(|| format!("{address:?} is no address as http://127.0.0.1:50051"))?;
-        let endpoint = match (&who.ca, address.starts_with("https://")) {
+        let is_encrypted = endpoint.uri().scheme_str() == Some("https");
+        if who.key.is_some() && !is_encrypted && !endpoint.uri().host().is_some_and(is_this_machine) {
+            bail!(
+                "{address} is not encrypted, and everybody between here and there could read the key; write https://"
+            );
+        }
+        let endpoint = match (&who.ca, is_encrypted) {
             (Some(ca), true) => {
                 let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
                 if let Some(identity) = &who.identity {
