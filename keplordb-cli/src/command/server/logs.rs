@@ -9,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::output::note;
 
-/// What is logged unless `RUST_LOG` says otherwise.
-const USUAL: &str = "warn,keplor=info,keplordb_server=info";
+/// What is logged unless `RUST_LOG` says otherwise. What h2 and hyper warn of is what a client does wrong, who could fill the disk with it.
+const USUAL: &str = "warn,h2=error,hyper=error,keplor=info,keplordb_server=info";
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
