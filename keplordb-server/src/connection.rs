@@ -120,6 +120,8 @@ struct Places {
     count: Gauge,
 }
 
+/// A place is looked for before there is a connection; when one gets free meanwhile, it is looked for again, since this is dropped and called
+/// anew whenever a connection ends.
 async fn accept(listener: &TcpListener, places: &Places) -> io::Result<(TcpStream, Place)> {
     let (permit, is_real) = match Arc::clone(&places.free).try_acquire_owned() {
         Ok(permit) => (permit, true),
