@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList as _, MemoryCatalogProvider, MemoryCatalogProviderList,
+    SchemaProvider,
+};
 use datafusion::common::utils::memory::RecordBatchMemoryCounter;
 use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -305,6 +308,33 @@ impl Session {
         &self.tables
     }
 
+    /// A session that asks other tables, which are in a schema of this name, within the limits that it shares with this one: their
+    /// memory together is what this one grants. What `tables` gives is not pinned; who wants a statement to see all tables at one
+    /// moment makes a session for the statement, which costs far less than to plan one.
+    ///
+    /// # Errors
+    /// [`Plan`](SqlError::Plan) where the schema's name cannot be used.
+    pub fn over(&self, schema: &str, tables: Arc<dyn SchemaProvider>) -> Result<Self> {
+        let state = self.context.state();
+        let catalog = MemoryCatalogProvider::new();
+        let registered = catalog.register_schema(schema, tables);
+        registered.map_err(|error| self.limits.error(error))?;
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+        let config = state.config().clone().with_default_catalog_and_schema(CATALOG, schema);
+        let state = SessionStateBuilder::new_from_existing(state)
+            .with_config(config)
+            .with_catalog_list(Arc::new(catalogs))
+            .build();
+        Ok(Self { context: SessionContext::new_with_state(state), ..self.clone() })
+    }
+
+    /// What `DataFusion` reports of a plan over this session's [context](Self::context), as an error of ours; one of ours that it carries
+    /// comes out as it went in.
+    pub fn error(&self, error: DataFusionError) -> SqlError {
+        self.limits.error(error)
+    }
+
     /// The `DataFusion` context under the session, for functions and settings of your own. Statements that are put to it
     /// directly are not refused, and only its memory is limited.
     ///
@@ -448,10 +478,19 @@ impl Session {
             let (sender, done) = oneshot::channel();
             let thread = std::thread::Builder::new().name("keplordb-sql".to_owned());
             let begun = thread.stack_size(PLANNING_STACK_BYTES).spawn(move || {
-                let done = runtime.block_on(work());
+                let mut sender = sender;
+                let done = runtime.block_on(async {
+                    tokio::select! {
+                        biased;
+                        done = work() => Some(done),
+                        // Nobody waits for it where the time is over, or whoever asked has gone.
+                        () = sender.closed() => None,
+                    }
+                });
                 drop(turn);
-                // Nobody waits for it where the time is over.
-                drop(sender.send(done));
+                if let Some(done) = done {
+                    drop(sender.send(done));
+                }
             });
             begun.map_err(|error| SqlError::Execution(error.into()))?;
             done.await

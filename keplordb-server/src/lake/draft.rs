@@ -432,7 +432,7 @@ impl Draft {
 }
 
 /// The bucket of an entity; of `buckets`, which is a power of two.
-fn bucket_number(entity_id: &str, buckets: u32) -> u32 {
+pub(super) fn bucket_number(entity_id: &str, buckets: u32) -> u32 {
     let mask = u64::from(buckets.saturating_sub(1));
     u32::try_from(xxh64(entity_id.as_bytes(), 0) & mask).unwrap_or(0)
 }

@@ -109,6 +109,12 @@ pub(super) fn rebuild(events: &[&EventRow], known: usize, history: Sink<'_>) -> 
     Ok(Rebuilt { entity, changed })
 }
 
+/// What an entity is by all its events, in the order of their sequences, with all its rows.
+pub(super) fn rows_of(events: &[EventRow], history: Sink<'_>) -> Result<Option<Entity>> {
+    let events: Vec<&EventRow> = events.iter().collect();
+    Ok(rebuild(&events, 0, history)?.entity)
+}
+
 /// Events that came in within one millisecond.
 fn groups<'a, 'e>(events: &'a [&'e EventRow]) -> impl Iterator<Item = &'a [&'e EventRow]> {
     events.chunk_by(|a, b| a.received_at_ms == b.received_at_ms)

@@ -31,14 +31,14 @@ use crate::schema::Schemas;
 use crate::{Instant, versions};
 
 /// An event as it is drawn: type, id, operation, time, how long after the one before it came in, what it sets, the source's counter.
-type Drawn = (u8, u8, u8, i64, i64, u8, Option<u64>);
+pub(super) type Drawn = (u8, u8, u8, i64, i64, u8, Option<u64>);
 
-fn drawn() -> impl Strategy<Value = Drawn> {
+pub(super) fn drawn() -> impl Strategy<Value = Drawn> {
     (0..2_u8, 0..5_u8, 0..4_u8, 0..12_i64, 0..3_i64, 0..12_u8, option::of(0..3_u64))
 }
 
 /// Appends events to a log; `received_ms` is when the last one came in.
-fn append(store: &Store<Event>, events: &[Drawn], received_ms: &mut i64) {
+pub(super) fn append(store: &Store<Event>, events: &[Drawn], received_ms: &mut i64) {
     let builders: Vec<_> = events
         .iter()
         .map(|&(entity_type, id, operation, time_ms, pause_ms, field, source_version)| {
@@ -82,7 +82,7 @@ fn published<R: Row>(root: &Path) -> Vec<R> {
 }
 
 /// All rows of the three tables, made the slow way.
-fn naive(store: &Arc<Store<Event>>) -> (Vec<EventRow>, Vec<CurrentRow>, Vec<VersionRow>) {
+pub(super) fn naive(store: &Arc<Store<Event>>) -> (Vec<EventRow>, Vec<CurrentRow>, Vec<VersionRow>) {
     let log = EntityLog::own(Arc::clone(store));
     let mut events: Vec<EventRow> =
         store.query(Filter::all()).rows().unwrap().iter().map(|row| EventRow::of_log(row).unwrap()).collect();

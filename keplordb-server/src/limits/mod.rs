@@ -45,7 +45,7 @@ pub(crate) const STREAMS_MAX: u32 = 256;
 pub(crate) const HEADER_BYTES_MAX: u32 = 16 << 10;
 
 /// How long a request of HTTP may take; streams end with who asked.
-const REQUEST_MAX: Duration = Duration::from_secs(30);
+pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(30);
 /// How long a method of gRPC may take until its answer begins.
 const METHOD_MAX: Duration = Duration::from_secs(30);
 /// How long a message of gRPC may be on its way, from its first byte to its last.

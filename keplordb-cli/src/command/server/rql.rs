@@ -1,0 +1,88 @@
+//! `keplor rql`: entities of a root by a query in RQL.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use keplordb_server::rql::Query;
+use keplordb_server::{Sql, SqlOptions};
+use serde_json::Value as Json;
+
+use super::time;
+use crate::command::Done;
+use crate::interrupt::Interrupts;
+use crate::output::{Output, note};
+use crate::sheet::{Cell, Form, Heading, Sheet};
+
+/// Ask a server's root for entities in RQL
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  keplor rql data 'entity:users where:(plan=team seats>3) order:seats desc limit:10'
+  keplor rql data 'entity:users as_of:\"2026-02-01\" include:orders' --json
+  keplor rql data '{\"entity\": \"users\", \"where\": {\"field\": \"plan\", \"value\": \"team\"}}'
+
+A query that begins with { is JSON. The server may be running; the answer has every event that it has acknowledged.")]
+pub(crate) struct Rql {
+    /// The server's root; the server may be running
+    root: PathBuf,
+    /// The query, as text or as JSON
+    query: String,
+    #[command(flatten)]
+    form: Form,
+}
+
+impl Rql {
+    pub(crate) fn run(self, out: &mut Output) -> Result<Done> {
+        let is_json = self.query.trim_start().starts_with('{');
+        let query = if is_json { Query::parse_json(&self.query) } else { Query::parse(&self.query) };
+        let query = query?;
+        let interrupts = Interrupts::listen(true)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.context("threads for queries cannot be started")?;
+        let sql = Sql::beside(&self.root, SqlOptions::default().with_timeout(None))?;
+        let answer = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = interrupts.next() => None,
+                answer = sql.rql(&query, None) => Some(answer),
+            }
+        });
+        // What is still at work has nobody to tell.
+        runtime.shutdown_background();
+        let Some(answer) = answer else {
+            note("interrupted");
+            return Ok(Done::Interrupted);
+        };
+        let answer = answer?;
+        if !self.form.is_text() {
+            if !query.include.is_empty() {
+                for entity in &answer.entities {
+                    out.json(entity)?;
+                }
+                return Ok(Done::Well);
+            }
+        } else if !query.include.is_empty() {
+            bail!("what is included needs --json");
+        }
+        let headings = vec![
+            Heading::left("entity_id"),
+            Heading::right("version"),
+            Heading::left("updated_at"),
+            Heading::left("state"),
+        ];
+        let mut sheet = Sheet::new(out, self.form, headings);
+        for entity in answer.entities {
+            sheet.row(&[
+                Cell::Text(entity.entity_id),
+                Cell::Number(entity.version.into()),
+                time(entity.updated_at_ms),
+                Cell::Text(Json::Object(entity.state).to_string()),
+            ])?;
+        }
+        sheet.finish()?;
+        if let Some(cursor) = answer.cursor {
+            note(&format!("there are more: ask again with cursor:\"{cursor}\""));
+        }
+        Ok(Done::Well)
+    }
+}
