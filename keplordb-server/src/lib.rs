@@ -30,6 +30,7 @@ mod record;
 pub mod rql;
 mod schema;
 mod serve;
+mod shape;
 #[cfg(feature = "sql")]
 mod sql;
 mod subscribe;

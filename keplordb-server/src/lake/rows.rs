@@ -35,6 +35,7 @@ pub(super) trait Row: Sized + Clone {
     fn compare(&self, other: &Self) -> Ordering;
     /// Of all its values; a file's sum of them does not depend on which rows are in which file.
     fn hash(&self) -> u128;
+    fn entity_type(&self) -> &str;
     fn sequence(&self) -> u64;
     fn time_ms(&self) -> i64;
     /// About how much memory it takes.
@@ -274,6 +275,10 @@ impl Row for EventRow {
             .hash()
     }
 
+    fn entity_type(&self) -> &str {
+        &self.entity_type
+    }
+
     fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -437,6 +442,10 @@ impl Row for VersionRow {
             .hash()
     }
 
+    fn entity_type(&self) -> &str {
+        &self.entity_type
+    }
+
     fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -553,6 +562,10 @@ impl Row for CurrentRow {
             .number(self.last_sequence)
             .number(self.schema_version.into())
             .hash()
+    }
+
+    fn entity_type(&self) -> &str {
+        &self.entity_type
     }
 
     fn sequence(&self) -> u64 {

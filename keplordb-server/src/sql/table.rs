@@ -30,9 +30,10 @@ use datafusion::physical_plan::union::UnionExec;
 use super::error::QueryError;
 use super::files::Files;
 use super::pin::Pinned;
-use super::shape::Shape;
+use super::shape;
 use crate::entity::LogInstant;
 use crate::lake::{LakeTable, Overlay, Touched, Wanted};
+use crate::shape::Shape;
 
 /// The column of all fields at once, in the plan.
 const TYPED: &str = "typed";
@@ -175,7 +176,7 @@ impl InstantTable {
                 let field =
                     |field: &Field| (get_field(ident(TYPED), field.name().as_str()), field.name().clone());
                 let columns = kept.chain(shape.fields().iter().map(field)).collect();
-                own.push((shape.function().call(vec![ident("state")]), TYPED.to_owned()));
+                own.push((shape::function(shape).call(vec![ident("state")]), TYPED.to_owned()));
                 vec![own, columns]
             }
         }
