@@ -90,7 +90,7 @@ impl Root {
     }
 
     /// The number of the generation that readers see.
-    fn live_number(&self) -> Option<u64> {
+    pub(super) fn live_number(&self) -> Option<u64> {
         number_of_target(&std::fs::read_link(self.path.join(LIVE)).ok()?)
     }
 

@@ -1,8 +1,10 @@
 //! The commands on servers and on their roots, and what they share. Those that only ask read a root beside its server.
 
+mod backfill;
 mod blame;
 mod copy;
 mod diff;
+mod doctor;
 mod event;
 mod get;
 mod history;
@@ -29,9 +31,11 @@ use serde_json::Value as Json;
 use crate::parse;
 use crate::sheet::Cell;
 
+pub(crate) use backfill::Backfill;
 pub(crate) use blame::Blame;
 pub(crate) use copy::{Backup, Fork, Restore, check_schemas, compact};
 pub(crate) use diff::Diff;
+pub(crate) use doctor::Doctor;
 pub(crate) use get::get;
 pub(crate) use history::History;
 pub(crate) use ingest::Ingest;
