@@ -54,8 +54,8 @@ pub(super) fn try_links(dir: &Path) -> io::Result<Option<String>> {
     let hard = std::fs::hard_link(&file, hard).err();
     let symbolic = symlink(&file, &symbolic).and_then(|()| symbolic.metadata()).err();
     within.close()?;
-    let missing = [("hard", hard), ("symbolic", symbolic)].into_iter();
-    Ok(missing.filter_map(|(kind, error)| Some(format!("no {kind} links: {}", error?))).next())
+    let mut missing = [("hard", hard), ("symbolic", symbolic)].into_iter();
+    Ok(missing.find_map(|(kind, error)| Some(format!("no {kind} links: {}", error?))))
 }
 
 #[cfg(unix)]
