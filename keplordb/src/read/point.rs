@@ -171,10 +171,8 @@ fn memory_rows<'v>(
     memtables: &'v [MemtableView],
     id: &'v str,
 ) -> impl Iterator<Item = (RowKey, &'v Block, usize)> {
-    let blocks =
-        memtables.iter().flat_map(|memtable| memtable.blocks.iter().map(move |block| (memtable, &**block)));
-    let rows = blocks.flat_map(move |(memtable, block)| {
-        block.rows_of_id(id).into_iter().map(move |row| (memtable, block, row))
+    let rows = memtables.iter().flat_map(move |memtable| {
+        memtable.blocks.rows_of_id(id).into_iter().map(move |(block, row)| (memtable, block, row))
     });
     rows.filter_map(|(memtable, block, row)| {
         let key = RowKey { ts: block.ts()[row], sequence: block.sequence()[row] };

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::ids::IdRuns;
 use crate::format::block::{Block, Summary};
 use crate::schema::Shape;
 
@@ -46,6 +47,8 @@ struct Blocks {
     /// Frozen by readers, oldest first.
     small: Vec<Arc<Block>>,
     tail: Block,
+    /// Of the large ones.
+    ids: Arc<Mutex<IdRuns>>,
 }
 
 impl Memtable {
@@ -56,7 +59,8 @@ impl Memtable {
 
     /// Of a log of which the rows with a number below `synced_below` are on disk.
     pub(crate) fn of_log(generation: u64, shape: Shape, synced_below: Arc<AtomicU64>) -> Self {
-        let blocks = Blocks { large: Arc::default(), small: Vec::new(), tail: Block::new(shape) };
+        let blocks =
+            Blocks { large: Arc::default(), small: Vec::new(), tail: Block::new(shape), ids: Arc::default() };
         Self {
             generation,
             blocks: Mutex::new(blocks),
@@ -168,7 +172,11 @@ impl Memtable {
             let frozen = blocks.take_tail();
             blocks.small.push(Arc::new(frozen));
         }
-        MemtableBlocks { large: Arc::clone(&blocks.large), small: blocks.small.clone() }
+        MemtableBlocks {
+            large: Arc::clone(&blocks.large),
+            small: blocks.small.clone(),
+            ids: Arc::clone(&blocks.ids),
+        }
     }
 }
 
@@ -194,9 +202,20 @@ impl Blocks {
 pub(crate) struct MemtableBlocks {
     large: Arc<Vec<Arc<Block>>>,
     small: Vec<Arc<Block>>,
+    ids: Arc<Mutex<IdRuns>>,
 }
 
 impl MemtableBlocks {
+    /// The rows of an id that is not empty, in no order. The first call after blocks came sorts their ids.
+    pub(crate) fn rows_of_id(&self, id: &str) -> Vec<(&Block, usize)> {
+        let mut found = Vec::new();
+        self.ids.lock().rows_of_id(&self.large, id, &mut |block, row| found.push((block, row)));
+        for block in &self.small {
+            found.extend(block.rows_of_id(id).into_iter().map(|row| (&**block, row)));
+        }
+        found
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Block>> {
         self.large.iter().chain(&self.small)
     }

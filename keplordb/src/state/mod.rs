@@ -2,6 +2,7 @@
 //! segments come back to be merged.
 
 pub(crate) mod decode;
+mod ids;
 pub(crate) mod memtable;
 pub(crate) mod segment_rows;
 pub(crate) mod sequences;
