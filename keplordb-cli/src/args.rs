@@ -9,7 +9,7 @@ use crate::command::{
     Report, Stats, Tail, Top, Values, Verify,
 };
 #[cfg(feature = "server")]
-use crate::command::{Blame, Diff, History, Ingest, Ls, SchemaCommand, Serve};
+use crate::command::{Blame, Diff, History, Ingest, Ls, Replay, SchemaCommand, Serve};
 #[cfg(feature = "sql")]
 use crate::command::{Export, Import, Sql};
 
@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Blame(Blame),
     #[cfg(feature = "server")]
     Diff(Diff),
+    #[cfg(feature = "server")]
+    Replay(Replay),
     /// The schema of a server's root: show, check, push, compare
     #[cfg(feature = "server")]
     #[command(subcommand)]

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{Refused, Result, ServerError};
 use crate::ingest::{Ingest, Receipt, UnderWay};
+use crate::lake::{Lake, LakeCheck, LakeOptions, Published};
 use crate::layout;
 use crate::log::{EntityLog, Selection};
 use crate::record::{Checked, Event, Record};
@@ -35,6 +37,10 @@ pub struct Capture {
     writer: Option<JoinHandle<()>>,
     schemas: RwLock<Schemas>,
     subscribers: Subscribers,
+    /// Opened when it is first needed.
+    lake: Mutex<Option<Lake>>,
+    /// Whether nothing more is published.
+    is_stopping: Arc<AtomicBool>,
 }
 
 impl Capture {
@@ -62,6 +68,8 @@ impl Capture {
             writer: Some(writer),
             schemas,
             subscribers: Subscribers::new(),
+            lake: Mutex::new(None),
+            is_stopping: Arc::default(),
         })
     }
 
@@ -107,17 +115,17 @@ impl Capture {
     /// # Errors
     /// [`InBatch`](Refused::InBatch) says which one is refused and why; others concern all of them. Nothing was captured.
     pub async fn capture_batch(&self, records: Vec<Record>) -> Result<Vec<Receipt>> {
-        let checked = self.check(records)?;
+        let checked = self.checked(records)?;
         self.ingest()?.submit(checked)?.receipts().await
     }
 
     /// Sends a batch on its way, as soon as there is room; batches are written in the order in which they were sent.
     pub(crate) async fn submit_batch(&self, records: Vec<Record>) -> Result<UnderWay> {
-        let checked = self.check(records)?;
+        let checked = self.checked(records)?;
         self.ingest()?.submit_in_turn(checked).await
     }
 
-    fn check(&self, records: Vec<Record>) -> Result<Vec<Checked>> {
+    fn checked(&self, records: Vec<Record>) -> Result<Vec<Checked>> {
         if records.len() > MAX_BATCH_RECORDS {
             let what = format!("there are {}, at most {MAX_BATCH_RECORDS} are possible", records.len());
             return Err(Refused::invalid("records", what));
@@ -148,8 +156,9 @@ impl Capture {
         self.subscribers.follow(Arc::clone(&self.store), selection, since, heartbeat)
     }
 
-    /// Ends subscriptions and streams of batches, so that nobody waits for their end.
+    /// Ends subscriptions, streams of batches and publishing, so that nobody waits for their end.
     pub(crate) fn end_streams(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
         self.subscribers.stop();
     }
 
@@ -164,6 +173,53 @@ impl Capture {
     /// Why not.
     pub fn health(&self) -> Result<()> {
         self.store.sync().map_err(|error| Refused::from(&error))
+    }
+
+    /// Publishes what came since the last time as Parquet, for other programs to read, and merges files where they are many; `None` when
+    /// there was nothing new. Files that are lost or damaged are made anew. See [`Lake`].
+    ///
+    /// # Errors
+    /// As [`Lake::publish`].
+    pub fn publish(&self) -> std::result::Result<Option<Published>, ServerError> {
+        self.with_lake(|lake, schemas| {
+            if let Some(damage) = lake.damage() {
+                tracing::warn!(%damage, "the Parquet files are made anew from the log");
+                return lake.replay(&self.store, schemas).map(Some);
+            }
+            let published = lake.publish(&self.store, schemas)?;
+            while lake.compact()? {}
+            Ok(published)
+        })
+    }
+
+    /// Makes all Parquet files anew from the log; until then what was published stays.
+    ///
+    /// # Errors
+    /// As [`Lake::replay`].
+    pub fn replay(&self) -> std::result::Result<Published, ServerError> {
+        self.with_lake(|lake, schemas| lake.replay(&self.store, schemas))
+    }
+
+    /// Compares every row of the Parquet files with what the log says.
+    ///
+    /// # Errors
+    /// As [`Lake::check`].
+    pub fn check_published(&self) -> std::result::Result<LakeCheck, ServerError> {
+        self.with_lake(|lake, _| lake.check(&self.store))
+    }
+
+    fn with_lake<T>(
+        &self,
+        with: impl FnOnce(&mut Lake, &Schemas) -> std::result::Result<T, ServerError>,
+    ) -> std::result::Result<T, ServerError> {
+        let mut lake = self.lake.lock().unwrap_or_else(PoisonError::into_inner);
+        let lake = match &mut *lake {
+            Some(lake) => lake,
+            none => none.insert(
+                Lake::open(&self.root, LakeOptions::default())?.stopped_by(Arc::clone(&self.is_stopping)),
+            ),
+        };
+        with(lake, &self.schemas())
     }
 
     /// What there is of its entities.

@@ -52,6 +52,52 @@ pub enum ServerError {
         /// The directory.
         dir: PathBuf,
     },
+    /// A file of the lake is not as it should be.
+    #[error("{file}: {what}")]
+    Lake {
+        /// The file or directory.
+        file: PathBuf,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// Where the lake is to be, something else is.
+    #[error(
+        "{path} is not what a server makes: {what}; move it elsewhere, it is neither changed nor removed"
+    )]
+    Foreign {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it is, and what it should be.
+        what: String,
+    },
+    /// Events are no longer in the log, from which rows would have to be made anew.
+    #[error(
+        "{what}: events were dropped from the log, and rows that are made anew without them would be wrong; what is published stays as \
+         it is"
+    )]
+    Dropped {
+        /// What would have to be made anew, and which events are missing.
+        what: String,
+    },
+    /// Publishing was stopped, because the server stops.
+    #[error("publishing was stopped before it was done; the next time goes on from what is published")]
+    Stopping,
+    /// A file of the lake cannot be written or read as Parquet.
+    #[error("{file} is no sound Parquet: {source}; a replay makes the files anew from the log")]
+    Parquet {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: parquet::errors::ParquetError,
+    },
+    /// An event of the log cannot be made a row.
+    #[error("event {sequence} of the log cannot be read: {what}; verify the log, or restore it")]
+    Event {
+        /// The event.
+        sequence: u64,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The thread that writes cannot be started.
     #[error("the thread that writes cannot be started: {source}; see to the limits of processes and memory")]
     Thread {

@@ -51,6 +51,11 @@ pub struct Fold {
 }
 
 impl Fold {
+    /// Goes on from a state that is known.
+    pub(crate) fn resume(state: Option<Map<String, Value>>, version: u64) -> Self {
+        Self { state, version }
+    }
+
     /// Takes the next event; `payload` is the object that it sets, and nothing where its bytes are not known.
     pub fn apply(&mut self, operation: Operation, payload: Option<Map<String, Value>>) {
         self.version += 1;

@@ -4,6 +4,9 @@
 //! root/
 //!   _meta/schemas/000001.proto   the versions of the custom schema
 //!   segments/                    the log: a table of the engine, and the only truth
+//!   _meta/manifest-7.json        what is published, and up to which event
+//!   lake/                        Parquet files, made from the log
+//!   _events, _current, _versions what other programs read: links to those of them that are published
 //! ```
 
 use std::path::{Path, PathBuf};

@@ -30,7 +30,37 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 pub const DEFAULT_ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 50051);
 
-/// Serves a root over gRPC and HTTP on an address until `stop` is done; then requests that are under way are answered, for at most ten
+/// Where and how a root is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServeOptions {
+    /// The address to listen on; [`DEFAULT_ADDRESS`] unless said otherwise.
+    pub address: SocketAddr,
+    /// How often what came is [published](Capture::publish) as Parquet; ten seconds unless said otherwise. Not at all by `None`.
+    pub publish_every: Option<Duration>,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self { address: DEFAULT_ADDRESS, publish_every: Some(Duration::from_secs(10)) }
+    }
+}
+
+impl From<SocketAddr> for ServeOptions {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, ..Self::default() }
+    }
+}
+
+impl ServeOptions {
+    /// See [`publish_every`](Self::publish_every).
+    #[must_use]
+    pub fn publish_every(self, publish_every: Option<Duration>) -> Self {
+        Self { publish_every, ..self }
+    }
+}
+
+/// Serves a root over gRPC and HTTP until `stop` is done; then requests that are under way are answered, for at most ten
 /// seconds, and the root is closed. `listening` is told the address, of which the port may have been chosen by the system.
 ///
 /// # Errors
@@ -41,10 +71,11 @@ pub const DEFAULT_ADDRESS: SocketAddr =
 /// Never: the descriptors of the protocol are the compiler's.
 pub async fn serve(
     capture: Capture,
-    address: SocketAddr,
+    options: impl Into<ServeOptions>,
     listening: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> std::result::Result<(), ServerError> {
+    let ServeOptions { address, publish_every } = options.into();
     if !address.ip().is_loopback() {
         return Err(ServerError::NotLoopback { address });
     }
@@ -69,6 +100,7 @@ pub async fn serve(
     let captures = v2::capture_service_server::CaptureServiceServer::new(services.clone())
         .max_decoding_message_size(BATCH_BYTES_MAX);
     let ending = Arc::clone(&capture);
+    let publishing = publish_every.map(|every| tokio::spawn(publish(Arc::clone(&capture), every)));
     let (stopping, stopped) = oneshot::channel();
     let stop = async move {
         stop.await;
@@ -103,8 +135,30 @@ pub async fn serve(
         ended = served => ended?,
         () = too_long => tracing::warn!(seconds = DRAIN_MAX.as_secs(), "requests that took too long were cut off"),
     }
+    if let Some(publishing) = publishing {
+        // One that is under way is waited for.
+        drop(publishing.await);
+    }
     match Arc::into_inner(capture) {
         Some(capture) => capture.close(),
         None => Ok(()),
+    }
+}
+
+/// Publishes until the server stops. What fails is said and tried again: the log has everything.
+async fn publish(capture: Arc<Capture>, every: Duration) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = capture.streams_end() => return,
+        }
+        let publishing = Arc::clone(&capture);
+        match tokio::task::spawn_blocking(move || publishing.publish()).await {
+            // The loop ends too where the server stops.
+            Ok(Ok(None) | Err(ServerError::Stopping)) => {}
+            Ok(Ok(Some(published))) => tracing::debug!(?published, "what came was published"),
+            Ok(Err(error)) => tracing::error!(%error, "what came could not be published; it is tried again"),
+            Err(error) => tracing::error!(%error, "publishing ended; it is begun anew"),
+        }
     }
 }

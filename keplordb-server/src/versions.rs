@@ -43,8 +43,9 @@ impl Version {
             && within(known_at_ms, self.known_from_ms, self.known_to_ms)
     }
 
-    /// What it says, but for when that is known.
-    fn says_the_same(&self, other: &Self) -> bool {
+    /// What it says, but for when that is known. Its number is part of that: what was said of it must hold by what was known then, so a
+    /// late event ends all versions behind it, whatever their states.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
         let at = Self { known_from_ms: other.known_from_ms, known_to_ms: other.known_to_ms, ..self.clone() };
         at == *other
     }
@@ -102,7 +103,10 @@ fn timeline(events: &[EntityEvent], known_from_ms: i64) -> Vec<Version> {
 }
 
 /// The fields that two states do not have in common.
-fn changed(before: Option<&Map<String, Value>>, after: Option<&Map<String, Value>>) -> Vec<String> {
+pub(crate) fn changed(
+    before: Option<&Map<String, Value>>,
+    after: Option<&Map<String, Value>>,
+) -> Vec<String> {
     let empty = Map::new();
     let (before, after) = (before.unwrap_or(&empty), after.unwrap_or(&empty));
     let keys = before.keys().chain(after.keys().filter(|key| !before.contains_key(*key)));

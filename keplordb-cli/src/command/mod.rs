@@ -45,7 +45,7 @@ pub(crate) use manual::{Completions, Man};
 pub(crate) use query::Query;
 pub(crate) use report::Report;
 #[cfg(feature = "server")]
-pub(crate) use server::{Blame, Diff, History, Ingest, Ls, SchemaCommand, Serve};
+pub(crate) use server::{Blame, Diff, History, Ingest, Ls, Replay, SchemaCommand, Serve};
 #[cfg(feature = "sql")]
 pub(crate) use sql::Sql;
 pub(crate) use stats::Stats;
@@ -165,6 +165,8 @@ fn dispatch(command: Command, out: &mut Output) -> Result<Done> {
         Command::Blame(blame) => blame.run(out),
         #[cfg(feature = "server")]
         Command::Diff(diff) => diff.run(out),
+        #[cfg(feature = "server")]
+        Command::Replay(replay) => replay.run(out),
         #[cfg(feature = "server")]
         Command::Ls(ls) => ls.run(out),
         #[cfg(feature = "server")]

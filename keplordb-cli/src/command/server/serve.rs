@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::exit;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use keplordb_server::{Capture, DEFAULT_ADDRESS, Schema, is_root};
+use keplordb_server::{Capture, DEFAULT_ADDRESS, Schema, ServeOptions, is_root};
 
 use crate::command::Done;
 use crate::interrupt;
 use crate::output::{Output, note};
+use crate::parse::duration;
 
 /// Capture events of entities over gRPC
 #[derive(Debug, clap::Args)]
@@ -30,6 +32,17 @@ pub(crate) struct Serve {
     /// The schema to read events by from now on: a .proto file
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
+    /// How often Parquet files are published for other programs: a duration, or `never`
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_publish)]
+    publish: Publish,
+}
+
+/// How often to publish, if at all.
+#[derive(Debug, Clone, Copy)]
+struct Publish(Option<Duration>);
+
+fn parse_publish(text: &str) -> Result<Publish, String> {
+    if text == "never" { Ok(Publish(None)) } else { duration(text).map(|every| Publish(Some(every))) }
 }
 
 impl Serve {
@@ -42,11 +55,12 @@ impl Serve {
             note(&format!("{} is version {version} of the schema", file.display()));
         }
         let example = example(capture.schemas().newest().map(AsRef::as_ref));
+        let options = ServeOptions::from(self.listen).publish_every(self.publish.0);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         runtime.context("the threads of a server cannot be started")?.block_on(async {
             let stop = Stop::listen()?;
             let told = |address| note(&told(&self.root, address, &example));
-            anyhow::Ok(keplordb_server::serve(capture, self.listen, told, stop.asked()).await?)
+            anyhow::Ok(keplordb_server::serve(capture, options, told, stop.asked()).await?)
         })?;
         Ok(Done::Well)
     }

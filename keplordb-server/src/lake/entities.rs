@@ -1,0 +1,247 @@
+//! What becomes of an entity by its events: its rows in `_versions` and `_current`.
+//!
+//! Of each entity one row of `_versions` is its *frontier*: valid and known for ever, as far as is known, also where it is deleted. An
+//! event that comes in its order ends what was known of the frontier and makes two rows: the frontier as it is known now to end, and the
+//! next one. So these events need nothing but the frontier. A late event changes what lies behind: then all rows of the entity are made
+//! anew from its history.
+
+use serde_json::{Map, Value};
+
+use super::columns::damaged;
+use super::rows::{CurrentRow, EventRow, VersionRow};
+use crate::error::ServerError;
+use crate::fold::Fold;
+use crate::versions::{Version, changed};
+
+type Result<T> = std::result::Result<T, ServerError>;
+
+/// What is to be known of an entity to go on with it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entity {
+    pub(super) frontier: VersionRow,
+    /// `None` where it is deleted.
+    pub(super) current: Option<CurrentRow>,
+}
+
+impl Entity {
+    /// Whether an event comes in its order behind all that the entity has.
+    pub(super) fn is_followed_by(&self, event: &EventRow) -> bool {
+        self.frontier.order() < event.order()
+    }
+}
+
+/// Takes rows that are known no more, and such as will stay as they are.
+pub(super) type Sink<'a> = &'a mut dyn FnMut(VersionRow) -> Result<()>;
+
+/// Takes events which follow the entity and each other in their order.
+pub(super) fn follow(
+    mut entity: Option<Entity>,
+    events: &[&EventRow],
+    history: Sink<'_>,
+) -> Result<Option<Entity>> {
+    let mut fold = match &entity {
+        None => Fold::default(),
+        Some(Entity { frontier, .. }) => Fold::resume(state_of(frontier)?, frontier.version),
+    };
+    for event in events {
+        let before = fold.state().cloned();
+        fold.apply(event.operation, event.object());
+        let current = match entity.take() {
+            None => None,
+            Some(Entity { mut frontier, current }) => {
+                let ended = VersionRow {
+                    valid_to_ms: Some(event.event_time_ms),
+                    known_from_ms: event.received_at_ms,
+                    ..frontier.clone()
+                };
+                history(ended)?;
+                // What was known for no time was never known.
+                if frontier.known_from_ms < event.received_at_ms {
+                    frontier.known_to_ms = Some(event.received_at_ms);
+                    history(frontier)?;
+                }
+                current
+            }
+        };
+        let frontier = VersionRow::of(event, version_of(event, before.as_ref(), &fold, event.received_at_ms));
+        let current = current_after(current.as_ref(), event, frontier.state.as_ref(), frontier.version);
+        entity = Some(Entity { frontier, current });
+    }
+    Ok(entity)
+}
+
+/// All rows of an entity from all its events, which are in the order of their sequences.
+pub(super) fn rebuild(events: &[EventRow], history: Sink<'_>) -> Result<Option<Entity>> {
+    let mut timeline = Timeline::new();
+    for group in events.chunk_by(|a, b| a.received_at_ms == b.received_at_ms) {
+        timeline.arrive(group, history)?;
+    }
+    timeline.finish(history)
+}
+
+/// Events after each of which what the entity is then is kept: to go on from it costs less than to begin anew.
+const SNAPSHOT_EVENTS: usize = if cfg!(test) { 3 } else { 256 };
+
+/// What is known of an entity while its events arrive. Of all versions but the last one the states are not in memory: the events make
+/// them again when they are needed.
+struct Timeline<'e> {
+    /// What has arrived, in the order in which it is folded: each begins a version.
+    events: Vec<&'e EventRow>,
+    /// Since when each version is known as it is.
+    known_from_ms: Vec<i64>,
+    last: Option<VersionRow>,
+    /// Before the first event, and after each so many.
+    snapshots: Vec<Fold>,
+    /// After the first so many events.
+    fold: Fold,
+    folded: usize,
+}
+
+impl<'e> Timeline<'e> {
+    fn new() -> Self {
+        Self {
+            events: Vec::new(),
+            known_from_ms: Vec::new(),
+            last: None,
+            snapshots: vec![Fold::default()],
+            fold: Fold::default(),
+            folded: 0,
+        }
+    }
+
+    /// Takes events that came in within one millisecond. What was between them was known for no time; and what one of them changes
+    /// no other changes back, since each adds to the number of all that follow.
+    fn arrive(&mut self, group: &'e [EventRow], history: Sink<'_>) -> Result<()> {
+        let Some(earliest) = group.iter().min_by_key(|event| event.order()) else { return Ok(()) };
+        let known_ms = earliest.received_at_ms;
+        let from = self.events.partition_point(|other| other.order() < earliest.order());
+        // The version before ends where this event begins, which may be where it ended.
+        let next_ms = self.events.get(from).map(|next| next.event_time_ms);
+        let first = if next_ms == Some(earliest.event_time_ms) { from } else { from.saturating_sub(1) };
+        let mut end = |mut row: VersionRow| {
+            row.known_to_ms = Some(known_ms);
+            if row.known_from_ms < known_ms { history(row) } else { Ok(()) }
+        };
+        if from < self.events.len() {
+            self.walk(first, &mut |_, row| end(row))?;
+        } else if let Some(last) = self.last.take() {
+            end(last)?;
+        }
+
+        for event in group {
+            let place = self.events.partition_point(|other| other.order() < event.order());
+            self.events.insert(place, event);
+        }
+        self.known_from_ms.truncate(first);
+        self.known_from_ms.resize(self.events.len(), known_ms);
+        self.snapshots.truncate(from / SNAPSHOT_EVENTS + 1);
+        if self.folded > from {
+            self.folded = usize::MAX;
+        }
+        let mut last = None;
+        self.walk(self.events.len().saturating_sub(1), &mut |_, row| {
+            last = Some(row);
+            Ok(())
+        })?;
+        self.last = last;
+        Ok(())
+    }
+
+    /// Gives the versions from a place on, with their events.
+    fn walk(
+        &mut self,
+        from: usize,
+        each: &mut dyn FnMut(&'e EventRow, VersionRow) -> Result<()>,
+    ) -> Result<()> {
+        let snapshot = (from / SNAPSHOT_EVENTS).min(self.snapshots.len().saturating_sub(1));
+        if self.folded > from || self.folded < snapshot * SNAPSHOT_EVENTS {
+            self.fold = self.snapshots.get(snapshot).cloned().unwrap_or_default();
+            self.folded = snapshot * SNAPSHOT_EVENTS;
+        }
+        while let Some(event) = self.events.get(self.folded).copied() {
+            if self.folded == self.snapshots.len() * SNAPSHOT_EVENTS {
+                self.snapshots.push(self.fold.clone());
+            }
+            if self.folded < from {
+                self.fold.apply(event.operation, event.object());
+            } else {
+                let before = self.fold.state().cloned();
+                self.fold.apply(event.operation, event.object());
+                let known_from_ms = self.known_from_ms.get(self.folded).copied();
+                let known_from_ms = known_from_ms.unwrap_or(event.received_at_ms);
+                let mut version = version_of(event, before.as_ref(), &self.fold, known_from_ms);
+                version.valid_to_ms = self.events.get(self.folded + 1).map(|next| next.event_time_ms);
+                each(event, VersionRow::of(event, version))?;
+            }
+            self.folded += 1;
+        }
+        Ok(())
+    }
+
+    /// What is known in the end.
+    fn finish(mut self, history: Sink<'_>) -> Result<Option<Entity>> {
+        let mut current: Option<CurrentRow> = None;
+        let mut frontier: Option<VersionRow> = None;
+        self.walk(0, &mut |event, row| {
+            // Only the last one's state is needed, and put there below.
+            let state = row.state.as_ref().map(|_| String::new());
+            current = current_after(current.as_ref(), event, state.as_ref(), row.version);
+            frontier.replace(row).map_or(Ok(()), &mut *history)
+        })?;
+        let Some(frontier) = frontier else { return Ok(None) };
+        if let (Some(current), Some(state)) = (&mut current, &frontier.state) {
+            current.state.clone_from(state);
+        }
+        Ok(Some(Entity { frontier, current }))
+    }
+}
+
+fn version_of(
+    event: &EventRow,
+    before: Option<&Map<String, Value>>,
+    after: &Fold,
+    known_from_ms: i64,
+) -> Version {
+    Version {
+        sequence: event.sequence,
+        version: after.version(),
+        operation: event.operation,
+        state: after.state().cloned(),
+        changed: changed(before, after.state()),
+        valid_from_ms: event.event_time_ms,
+        valid_to_ms: None,
+        known_from_ms,
+        known_to_ms: None,
+    }
+}
+
+fn current_after(
+    before: Option<&CurrentRow>,
+    event: &EventRow,
+    state: Option<&String>,
+    version: u64,
+) -> Option<CurrentRow> {
+    let began = before.map(|before| (before.created_at_ms, before.first_sequence));
+    let (created_at_ms, first_sequence) = began.unwrap_or((event.event_time_ms, event.sequence));
+    state.map(|state| CurrentRow {
+        entity_type: event.entity_type.clone(),
+        entity_id: event.entity_id.clone(),
+        state: state.clone(),
+        version,
+        created_at_ms,
+        updated_at_ms: event.event_time_ms,
+        received_at_ms: event.received_at_ms,
+        first_sequence,
+        last_sequence: event.sequence,
+        schema_version: event.schema_version,
+    })
+}
+
+/// The state that a row of a file has as text.
+fn state_of(row: &VersionRow) -> Result<Option<Map<String, Value>>> {
+    let Some(state) = &row.state else { return Ok(None) };
+    serde_json::from_str(state).map(Some).map_err(|error| {
+        let what = format!("the state of {} {:?} is no JSON object: {error}", row.entity_type, row.entity_id);
+        damaged(std::path::Path::new("_versions"), &what)
+    })
+}

@@ -1,0 +1,379 @@
+//! The lake: all events, what every entity is and what it was, as Parquet files that other programs read without the server.
+//!
+//! It is derived from the log: any of its files may be lost, and a [replay](Lake::replay) makes them anew with the same rows. It must
+//! not know how events come in. `rows` says which columns the tables have, `entities` which rows an event makes, `draft` how they become
+//! files, `publication` how files become what readers see.
+
+mod check;
+mod columns;
+mod draft;
+mod entities;
+mod files;
+mod manifest;
+mod parquet;
+mod publication;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use keplordb::Store;
+
+pub use self::check::{LakeCheck, TableCheck};
+use self::draft::{Draft, check_replay, differs};
+use self::files::Files;
+use self::manifest::{Checkpoint, FOLD_VERSION, Manifest, Tables};
+use self::publication::Root;
+use crate::error::ServerError;
+use crate::record::Event;
+use crate::schema::Schemas;
+
+type Result<T> = std::result::Result<T, ServerError>;
+
+/// How the lake is made; what matters is in the defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LakeOptions {
+    /// Bytes of a file of entities after which its type gets twice as many (64 MiB), also where it takes eight times as many in memory.
+    /// A publication rewrites each file of which it touches an entity: smaller ones cost less of that, and are more.
+    pub bucket_bytes_max: u64,
+    /// Bytes of events that are held in memory at a time, and of rows that they make (128 MiB).
+    pub chunk_bytes: usize,
+    /// Events that are held in memory at a time (250,000).
+    pub chunk_events: usize,
+    /// Neighbouring files that are merged into one (8; at least 2): each level has fewer.
+    pub merge_files: usize,
+    /// Bytes above which files are not merged any more (512 MiB).
+    pub file_bytes_max: u64,
+    /// How long files that were replaced stay for whoever reads them (10 min).
+    pub grace: Duration,
+}
+
+impl Default for LakeOptions {
+    fn default() -> Self {
+        Self {
+            bucket_bytes_max: 64 << 20,
+            chunk_bytes: 128 << 20,
+            chunk_events: 250_000,
+            merge_files: 8,
+            file_bytes_max: 512 << 20,
+            grace: Duration::from_secs(600),
+        }
+    }
+}
+
+impl LakeOptions {
+    /// See [`bucket_bytes_max`](Self::bucket_bytes_max).
+    #[must_use]
+    pub fn with_bucket_bytes_max(self, bucket_bytes_max: u64) -> Self {
+        Self { bucket_bytes_max, ..self }
+    }
+
+    /// See [`chunk_bytes`](Self::chunk_bytes).
+    #[must_use]
+    pub fn with_chunk_bytes(self, chunk_bytes: usize) -> Self {
+        Self { chunk_bytes, ..self }
+    }
+
+    /// See [`chunk_events`](Self::chunk_events).
+    #[must_use]
+    pub fn with_chunk_events(self, chunk_events: usize) -> Self {
+        Self { chunk_events, ..self }
+    }
+
+    /// See [`merge_files`](Self::merge_files).
+    #[must_use]
+    pub fn with_merge_files(self, merge_files: usize) -> Self {
+        Self { merge_files: merge_files.max(2), ..self }
+    }
+
+    /// See [`file_bytes_max`](Self::file_bytes_max).
+    #[must_use]
+    pub fn with_file_bytes_max(self, file_bytes_max: u64) -> Self {
+        Self { file_bytes_max, ..self }
+    }
+
+    /// See [`grace`](Self::grace).
+    #[must_use]
+    pub fn with_grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
+    }
+}
+
+/// What was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Published {
+    /// The number of its manifest.
+    pub n: u64,
+    /// Events that were taken.
+    pub events: u64,
+    /// The sequence of the last event whose rows are there.
+    pub checkpoint_seq: u64,
+}
+
+/// The lake of a root. Whoever has it open must hold the lock of the root's log: a second one would not know of its files.
+#[derive(Debug)]
+pub struct Lake {
+    root: Root,
+    options: LakeOptions,
+    /// The newest that is committed.
+    manifest: Manifest,
+    /// Whether something failed after which only the directory says what is committed.
+    is_unsure: bool,
+    /// Why nothing can be added to the files that are there.
+    damage: Option<String>,
+    /// Whether the log is known to be the one of which the rows were made.
+    is_of_log: bool,
+    /// Whether what is under way is to end without a result.
+    stop: Arc<AtomicBool>,
+}
+
+impl Lake {
+    /// Opens the lake of a root, or makes it, and finishes a publication that a crash stopped.
+    ///
+    /// # Errors
+    /// [`Io`](ServerError::Io); [`Lake`](ServerError::Lake) when a newer program has written it;
+    /// [`Foreign`](ServerError::Foreign) when something else is in its place, and then nothing is changed. Files that are lost are no
+    /// error here: see [`damage`](Self::damage).
+    pub fn open(root: impl AsRef<Path>, options: LakeOptions) -> Result<Self> {
+        Self::open_with(root.as_ref(), options, Files::default())
+    }
+
+    fn open_with(root: &Path, options: LakeOptions, files: Files) -> Result<Self> {
+        let root = Root { path: root.to_owned(), files };
+        let mut lake = Self {
+            root,
+            options,
+            manifest: Manifest::empty(),
+            is_unsure: true,
+            damage: None,
+            is_of_log: false,
+            stop: Arc::default(),
+        };
+        lake.recover()?;
+        Ok(lake)
+    }
+
+    /// Ends what is under way, soon and with [`Stopping`](ServerError::Stopping), when a flag is set.
+    #[must_use]
+    pub(crate) fn stopped_by(self, stop: Arc<AtomicBool>) -> Self {
+        Self { stop, ..self }
+    }
+
+    /// Takes what the directory says, and makes what readers see from it.
+    fn recover(&mut self) -> Result<()> {
+        self.root.check_own()?;
+        self.root.create()?;
+        self.damage = None;
+        self.manifest = Manifest::newest(&self.root.meta())?.unwrap_or_else(Manifest::empty);
+        // First, for the room that it may give.
+        self.gc_or_warn();
+        if self.manifest.fold_version != FOLD_VERSION {
+            self.damage = Some(format!(
+                "its rows were made by rules of version {}, this program's are {FOLD_VERSION}; replay",
+                self.manifest.fold_version
+            ));
+        } else if let Err(lost) = self.root.check_files(&self.manifest) {
+            self.damage = Some(lost.to_string());
+        } else if self.root.is_foreign(&self.manifest)? {
+            // A directory that may be read is not changed: the same lake gets another number.
+            let Manifest { schema_version, tables, .. } = self.manifest.clone();
+            self.commit(tables, self.manifest.checkpoint(), schema_version, None)?;
+        } else if self.manifest.n > 0 {
+            self.root.publish(&self.manifest)?;
+        }
+        self.is_unsure = false;
+        Ok(())
+    }
+
+    /// Why nothing can be added to the files that are there, and only a [replay](Self::replay) helps; `None` when they are sound as far
+    /// as their lengths tell and what was read of them. What was published stays as it was.
+    pub fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
+    }
+
+    /// The sequence of the last event whose rows are there; 0 before the first.
+    pub fn checkpoint_seq(&self) -> u64 {
+        self.manifest.checkpoint_seq
+    }
+
+    /// Takes all events that came since the last time and are on disk, and publishes their rows at once; `None` when there were none.
+    ///
+    /// After an error nothing or everything is published; the next call goes on from what is.
+    ///
+    /// # Errors
+    /// [`Io`](ServerError::Io), also of a full disk; [`Lake`](ServerError::Lake) and [`Parquet`](ServerError::Parquet) when a file is
+    /// [damaged](Self::damage); [`Event`](ServerError::Event) and [`Db`](ServerError::Db) when the log is;
+    /// [`Dropped`](ServerError::Dropped) when it no longer has what is needed; [`Stopping`](ServerError::Stopping).
+    pub fn publish(&mut self, store: &Store<Event>, schemas: &Schemas) -> Result<Option<Published>> {
+        self.ready()?;
+        self.check_log(store)?;
+        let mut draft = self.draft(self.manifest.tables.clone(), self.manifest.checkpoint());
+        let events = self.noted(draft.take(store))?;
+        if events == 0 && self.manifest.n > 0 {
+            return Ok(None);
+        }
+        self.commit_draft(draft, newest(schemas)).map(|()| Some(self.published(events)))
+    }
+
+    /// Makes all files anew from the log and publishes them at once; until then what was published stays.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), but for files that are damaged.
+    pub fn replay(&mut self, store: &Store<Event>, schemas: &Schemas) -> Result<Published> {
+        if self.is_unsure {
+            self.recover()?;
+        }
+        self.root.check_own()?;
+        self.root.create()?;
+        check_replay(store, self.manifest.checkpoint_seq, self.manifest.tables.events.rows())?;
+        let mut draft = self.draft(Tables::default(), Checkpoint::default());
+        let events = draft.take(store)?;
+        draft.compact()?;
+        self.commit_draft(draft, newest(schemas))?;
+        self.damage = None;
+        self.is_of_log = true;
+        Ok(self.published(events))
+    }
+
+    /// Merges files where they are many, and publishes that; gives whether there was something to do. No row changes.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn compact(&mut self) -> Result<bool> {
+        self.ready()?;
+        let mut draft = self.draft(self.manifest.tables.clone(), self.manifest.checkpoint());
+        if !self.noted(draft.compact())? {
+            return Ok(false);
+        }
+        self.commit_draft(draft, self.manifest.schema_version).map(|()| true)
+    }
+
+    /// Compares all rows with those that the log's events up to the checkpoint make. Memory: what is live and the last version of each
+    /// entity.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), but for files that are damaged: they are in what it gives.
+    pub fn check(&self, store: &Store<Event>) -> Result<LakeCheck> {
+        check::check(store, &self.root, &self.manifest)
+    }
+
+    /// Removes what was replaced longer ago than [`grace`](LakeOptions::grace), and what a crash left. Opening and publishing do so too.
+    ///
+    /// # Errors
+    /// [`Io`](ServerError::Io).
+    pub fn gc(&mut self) -> Result<()> {
+        if self.is_unsure {
+            self.recover()?;
+        }
+        self.root.gc(&self.manifest, self.options.grace)
+    }
+
+    fn gc_or_warn(&self) {
+        if let Err(error) = self.root.gc(&self.manifest, self.options.grace) {
+            tracing::warn!(%error, "files that were replaced are not removed; the next publication tries again");
+        }
+    }
+
+    fn ready(&mut self) -> Result<()> {
+        if self.is_unsure {
+            self.recover()?;
+        }
+        match &self.damage {
+            None => Ok(()),
+            Some(what) => Err(ServerError::Lake { file: self.root.lake(), what: what.clone() }),
+        }
+    }
+
+    /// Whether the log is the one of which the rows were made; looked at once.
+    fn check_log(&mut self, store: &Store<Event>) -> Result<()> {
+        if !self.is_of_log {
+            if let Some(what) = differs(store, self.manifest.checkpoint())? {
+                self.damage = Some(what.clone());
+                return Err(ServerError::Lake { file: self.root.lake(), what });
+            }
+            self.is_of_log = true;
+        }
+        Ok(())
+    }
+
+    /// Takes note of a file that cannot be read: the next attempt would fail as this one did.
+    fn noted<T>(&mut self, done: Result<T>) -> Result<T> {
+        let lake = self.root.lake();
+        let damage = done.as_ref().err().filter(|error| match error {
+            ServerError::Lake { .. } => true,
+            // One that is being written is none of what is there.
+            ServerError::Parquet { file, .. } => file.extension().is_none_or(|extension| extension != "tmp"),
+            ServerError::Io { file, source, .. } => {
+                source.kind() == ErrorKind::NotFound && file.starts_with(&lake)
+            }
+            _ => false,
+        });
+        if let Some(damage) = damage {
+            self.damage = Some(damage.to_string());
+        }
+        done
+    }
+
+    fn draft(&self, tables: Tables, checkpoint: Checkpoint) -> Draft {
+        Draft {
+            lake: self.root.lake(),
+            files: self.root.files.clone(),
+            options: self.options.clone(),
+            tables,
+            checkpoint,
+            written: HashSet::new(),
+            stop: Arc::clone(&self.stop),
+        }
+    }
+
+    /// Publishes what a draft has come to: every table has a file.
+    fn commit_draft(&mut self, mut draft: Draft, schema_version: u32) -> Result<()> {
+        draft.fill()?;
+        let tables = std::mem::take(&mut draft.tables);
+        self.commit(tables, draft.checkpoint, schema_version, Some(draft))?;
+        self.gc_or_warn();
+        Ok(())
+    }
+
+    fn published(&self, events: u64) -> Published {
+        Published { n: self.manifest.n, events, checkpoint_seq: self.manifest.checkpoint_seq }
+    }
+
+    fn commit(
+        &mut self,
+        tables: Tables,
+        checkpoint: Checkpoint,
+        schema_version: u32,
+        draft: Option<Draft>,
+    ) -> Result<()> {
+        let prev = self.manifest.n;
+        let n = self.root.next_number(prev)?;
+        let manifest = Manifest::new(n, prev, checkpoint, schema_version, tables);
+        // Whether a manifest whose writing failed is there after all only the directory knows.
+        self.is_unsure = true;
+        let committed = self.root.commit(&manifest);
+        if let Some(mut draft) = draft
+            && self.root.may_have(&manifest)
+        {
+            draft.keep();
+        }
+        committed?;
+        self.manifest = manifest;
+        self.root.publish(&self.manifest)?;
+        self.is_unsure = false;
+        Ok(())
+    }
+}
+
+/// The number of the newest schema; 0 where there is none.
+fn newest(schemas: &Schemas) -> u32 {
+    schemas.newest().map_or(0, |schema| schema.version())
+}

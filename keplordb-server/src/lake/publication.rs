@@ -1,0 +1,307 @@
+//! How a lake becomes the published one, and how what came before goes.
+//!
+//! ```text
+//! root/
+//!   lake/{events,current,versions}/    files, each written once
+//!   _meta/manifest-<n>.json            which of them are the lake
+//!   .gen/<n>/{_events,…}/              second names of exactly these
+//!   .live -> .gen/<n>                  the one pointer that moves
+//!   _events -> .live/_events           what readers name, likewise the others
+//! ```
+//!
+//! Files first, then the manifest, which commits; the rest is made from it, again after a crash. A directory of `.gen` takes its name
+//! when all is in it and is never changed, so a reader that has listed it has listed one lake; a file that it opens by that name after
+//! the pointer has moved is the same one, or is not found. One that is removed loses its number first.
+//!
+//! Only what has a name that is made here is changed or removed.
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::columns::damaged;
+use super::files::{self, Files, temporary};
+use super::manifest::{self, Manifest, Table, canonical};
+use super::parquet::is_name;
+use crate::error::ServerError;
+
+type Result<T> = std::result::Result<T, ServerError>;
+
+const GENERATIONS: &str = ".gen";
+const LIVE: &str = ".live";
+/// What a generation's number follows when it is being removed.
+const GONE: &str = "gone-";
+
+/// The directories of a root that are the lake's.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) path: PathBuf,
+    pub(super) files: Files,
+}
+
+impl Root {
+    pub(super) fn lake(&self) -> PathBuf {
+        self.path.join("lake")
+    }
+
+    pub(super) fn meta(&self) -> PathBuf {
+        self.path.join("_meta")
+    }
+
+    fn generations(&self) -> PathBuf {
+        self.path.join(GENERATIONS)
+    }
+
+    fn generation(&self, n: u64) -> PathBuf {
+        self.generations().join(n.to_string())
+    }
+
+    /// Refuses what others have put where the lake is to be.
+    pub(super) fn check_own(&self) -> Result<()> {
+        let foreign = |path: &Path, what: &str| {
+            Err(ServerError::Foreign { path: path.to_owned(), what: what.to_owned() })
+        };
+        let tables = Table::ALL.map(|table| self.lake().join(table.dir()));
+        for dir in [self.lake(), self.generations()].iter().chain(&tables) {
+            match dir.symlink_metadata() {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Ok(metadata) if metadata.is_dir() => {}
+                Ok(_) => return foreign(dir, "it is no directory, and should be one"),
+                Err(source) => return Err(ServerError::Io { file: dir.clone(), op: "reading", source }),
+            }
+        }
+        if !self.meta().is_dir() && self.meta().symlink_metadata().is_ok() {
+            return foreign(&self.meta(), "it is no directory, and should be one");
+        }
+        for link in self.links() {
+            for link in [temporary(&link), link] {
+                if link.symlink_metadata().is_ok() && !is_own_link(&link) {
+                    return foreign(&link, "it should be a link to what is published");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The links that readers follow.
+    fn links(&self) -> impl Iterator<Item = PathBuf> + use<'_> {
+        Table::ALL.into_iter().map(Table::name).chain([LIVE]).map(|name| self.path.join(name))
+    }
+
+    /// The number of the generation that readers see.
+    fn live_number(&self) -> Option<u64> {
+        number_of_target(&std::fs::read_link(self.path.join(LIVE)).ok()?)
+    }
+
+    /// Makes the directories that are not there.
+    pub(super) fn create(&self) -> Result<()> {
+        let tables = Table::ALL.map(|table| self.lake().join(table.dir()));
+        for dir in tables.iter().chain(&[self.meta(), self.generations()]) {
+            if !dir.is_dir() {
+                self.files.create_dir(dir)?;
+            }
+        }
+        self.files.sync_dir(&self.lake())?;
+        self.files.sync_dir(&self.path)
+    }
+
+    /// The number of the next manifest: none that was there has it.
+    pub(super) fn next_number(&self, newest: u64) -> Result<u64> {
+        let generations = self.generation_numbers()?;
+        let manifests = manifest::numbers(&self.meta())?;
+        Ok(generations.into_iter().chain(manifests).fold(newest, u64::max) + 1)
+    }
+
+    fn generation_numbers(&self) -> Result<Vec<u64>> {
+        let names = files::list(&self.generations())?;
+        let mut numbers: Vec<u64> = names.iter().filter_map(|name| canonical(name)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Whether each file that a manifest names is there with its length; the first that is not, otherwise.
+    pub(super) fn check_files(&self, manifest: &Manifest) -> Result<()> {
+        for table in Table::ALL {
+            for file in &manifest.tables.get(table).files {
+                let path = self.lake().join(table.dir()).join(&file.path);
+                let bytes = path.metadata().map(|metadata| metadata.len());
+                if bytes.as_ref().ok() != Some(&file.bytes) {
+                    let found =
+                        bytes.map_or_else(|error| error.to_string(), |bytes| format!("it has {bytes}"));
+                    let what = format!("manifest {} names it with {} bytes: {found}", manifest.n, file.bytes);
+                    return Err(damaged(&path, &what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the generation of a manifest is another one than it says.
+    pub(super) fn is_foreign(&self, manifest: &Manifest) -> Result<bool> {
+        let generation = self.generation(manifest.n);
+        if !generation.is_dir() {
+            return Ok(false);
+        }
+        for table in Table::ALL {
+            let named = manifest.tables.get(table).files.iter().map(|file| file.path.clone());
+            let mut named: Vec<String> = named.collect();
+            named.sort_unstable();
+            if files::list(&generation.join(table.name()))? != named {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Brings the names of new files to disk, and commits the manifest.
+    pub(super) fn commit(&self, manifest: &Manifest) -> Result<()> {
+        for table in Table::ALL {
+            self.files.sync_dir(&self.lake().join(table.dir()))?;
+        }
+        manifest.write(&self.files, &self.meta())
+    }
+
+    /// Whether a manifest may have been committed, also if that failed.
+    pub(super) fn may_have(&self, manifest: &Manifest) -> bool {
+        let found = manifest::path_of(&self.meta(), manifest.n).symlink_metadata();
+        !found.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    }
+
+    /// Makes the files of a committed manifest what readers see.
+    pub(super) fn publish(&self, manifest: &Manifest) -> Result<()> {
+        let generation = self.generation(manifest.n);
+        if !generation.is_dir() {
+            let draft = temporary(&generation);
+            self.files.remove_dir(&draft)?;
+            for table in Table::ALL {
+                let links = draft.join(table.name());
+                self.files.create_dir(&links)?;
+                for file in &manifest.tables.get(table).files {
+                    let path = self.lake().join(table.dir()).join(&file.path);
+                    self.files.link(&path, &links.join(&file.path))?;
+                }
+                self.files.sync_dir(&links)?;
+            }
+            self.files.sync_dir(&draft)?;
+            self.files.rename(&draft, &generation)?;
+            self.files.sync_dir(&self.generations())?;
+        }
+        if let Some(before) = self.live_number().filter(|before| *before != manifest.n) {
+            // From now on it is one that was replaced.
+            self.files.touch(&self.generation(before))?;
+        }
+        self.point(&self.path.join(LIVE), &Path::new(GENERATIONS).join(manifest.n.to_string()))?;
+        for table in Table::ALL {
+            self.point(&self.path.join(table.name()), &Path::new(LIVE).join(table.name()))?;
+        }
+        Ok(())
+    }
+
+    fn point(&self, link: &Path, target: &Path) -> Result<()> {
+        if std::fs::read_link(link).is_ok_and(|there| there == target) {
+            return Ok(());
+        }
+        self.files.point(link, target)
+    }
+
+    /// Removes generations that were replaced longer ago than `grace`, and files that are in none and not in the manifest. It goes on
+    /// after what cannot be removed, and gives the first reason.
+    pub(super) fn gc(&self, manifest: &Manifest, grace: Duration) -> Result<()> {
+        let mut first = Ok(());
+        let mut note = |done: Result<()>| {
+            if first.is_ok() {
+                first = done;
+            }
+        };
+        // A damaged lake is not what readers see.
+        let mut kept: HashSet<u64> = self.live_number().into_iter().chain([manifest.n]).collect();
+        for n in self.generation_numbers()? {
+            if kept.contains(&n) {
+                continue;
+            }
+            if is_older(&self.generation(n), grace) {
+                note(self.remove_generation(n));
+            } else {
+                kept.insert(n);
+            }
+        }
+        for name in files::list(&self.generations())? {
+            let number = name.strip_prefix(GONE).or_else(|| name.strip_suffix(".tmp"));
+            if number.and_then(canonical).is_some() {
+                note(self.files.remove_dir(&self.generations().join(name)));
+            }
+        }
+        for link in self.links().map(|link| temporary(&link)).filter(|link| is_own_link(link)) {
+            note(self.files.remove(&link));
+        }
+        for n in manifest::numbers(&self.meta())? {
+            let path = manifest::path_of(&self.meta(), n);
+            // One of a higher number could not be read: it stays a while for whoever asks why.
+            if !kept.contains(&n) && (n < manifest.n || is_older(&path, grace)) {
+                note(self.files.remove(&path));
+            }
+        }
+        for name in files::list(&self.meta())? {
+            if name.strip_suffix(".tmp").and_then(manifest::number_of).is_some() {
+                note(self.files.remove(&self.meta().join(name)));
+            }
+        }
+        for table in Table::ALL {
+            let dir = self.lake().join(table.dir());
+            let live = &manifest.tables.get(table).files;
+            let live: HashSet<&str> = live.iter().map(|file| file.path.as_str()).collect();
+            for name in files::list(&dir)? {
+                let path = dir.join(&name);
+                if is_name(table, &name) && !live.contains(name.as_str()) && is_unlinked(&path, grace) {
+                    note(self.files.remove(&path));
+                }
+            }
+        }
+        first
+    }
+
+    /// Takes its number from a generation, so that whoever has not opened it finds nothing rather than a part of it, and removes it.
+    fn remove_generation(&self, n: u64) -> Result<()> {
+        let gone = self.generations().join(format!("{GONE}{n}"));
+        if gone.is_dir() {
+            self.files.remove_dir(&gone)?;
+        }
+        self.files.rename(&self.generation(n), &gone)?;
+        self.files.remove_dir(&gone)
+    }
+}
+
+/// Whether it is a link as they are made here, whatever its own name.
+fn is_own_link(link: &Path) -> bool {
+    let Ok(target) = std::fs::read_link(link) else { return false };
+    Table::ALL.into_iter().any(|table| target == Path::new(LIVE).join(table.name()))
+        || number_of_target(&target).is_some()
+}
+
+/// The number of the generation to which a link points.
+fn number_of_target(target: &Path) -> Option<u64> {
+    canonical(target.strip_prefix(GENERATIONS).ok()?.to_str()?)
+}
+
+/// Whether no generation has a file.
+#[cfg(unix)]
+fn is_unlinked(path: &Path, _: Duration) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+
+    path.symlink_metadata().is_ok_and(|metadata| metadata.nlink() == 1)
+}
+
+/// Whether no generation can have a file.
+#[cfg(not(unix))]
+fn is_unlinked(path: &Path, grace: Duration) -> bool {
+    is_older(path, grace)
+}
+
+/// Whether something is that old; what cannot be asked is not, and what is of the future is not unless nothing is too young.
+fn is_older(path: &Path, grace: Duration) -> bool {
+    let modified = path.metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| {
+        grace.is_zero() || SystemTime::now().duration_since(modified).is_ok_and(|age| age >= grace)
+    })
+}

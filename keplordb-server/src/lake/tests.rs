@@ -1,0 +1,724 @@
+//! The lake against the log: whatever comes in, however it is cut, and wherever it is stopped, the files that readers see have the rows
+//! that the slow way makes: all events, the fold of each entity, and its `versions`.
+
+#![allow(clippy::disallowed_methods, reason = "a test copies and damages files")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant as Moment};
+
+use keplordb::{Filter, Store};
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::files::{Files, Stop};
+use super::manifest::{Manifest, Sum, Table, numbers};
+use super::parquet::Rows;
+use super::rows::{CurrentRow, EventRow, Row, VersionRow};
+use super::{Lake, LakeOptions};
+use crate::entity::fold;
+use crate::error::ServerError;
+use crate::log::EntityLog;
+use crate::record::Event;
+use crate::schema::Schemas;
+use crate::{Instant, versions};
+
+/// An event as it is drawn: type, id, operation, time, how long after the one before it came in, what it sets, the source's counter.
+type Drawn = (u8, u8, u8, i64, i64, u8, Option<u64>);
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    (0..2_u8, 0..5_u8, 0..4_u8, 0..12_i64, 0..3_i64, 0..12_u8, option::of(0..3_u64))
+}
+
+/// Appends events to a log; `received_ms` is when the last one came in.
+fn append(store: &Store<Event>, events: &[Drawn], received_ms: &mut i64) {
+    let builders: Vec<_> = events
+        .iter()
+        .map(|&(entity_type, id, operation, time_ms, pause_ms, field, source_version)| {
+            *received_ms += pause_ms;
+            let value = match field {
+                0..4 => json!(field),
+                4..6 => json!(0.1 + f64::from(field) / 3.0),
+                6..8 => json!({"x": field, "y": null}),
+                8..10 => Value::Null,
+                _ => json!(["é", field]),
+            };
+            let mut envelope = json!({"metadata": {"k": "v"}, "updated_at_ms": time_ms});
+            if let Some(source_version) = source_version {
+                envelope["source_version"] = source_version.into();
+            }
+            Event::new(time_ms * 1_000_000)
+                .metric(*received_ms * 1_000_000)
+                .status([1, 2, 2, 3][usize::from(operation)])
+                .entity_type(["User", "Order"][usize::from(entity_type)])
+                .entity_id(format!("id {id}"))
+                .payload(json!({format!("f{}", field % 3): value}).to_string())
+                .envelope(envelope.to_string())
+        })
+        .collect();
+    if !builders.is_empty() {
+        store.append_batch_durable(builders).unwrap();
+    }
+}
+
+/// The rows that readers of a published table see.
+fn published<R: Row>(root: &Path) -> Vec<R> {
+    let dir = root.join(R::TABLE.name());
+    let mut rows = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let file: Vec<R> = Rows::open(&entry.unwrap().path()).unwrap().map(Result::unwrap).collect();
+        assert!(file.is_sorted_by(|a, b| a.compare(b).is_le()));
+        rows.extend(file);
+    }
+    rows.sort_by(Row::compare);
+    rows
+}
+
+/// All rows of the three tables, made the slow way.
+fn naive(store: &Arc<Store<Event>>) -> (Vec<EventRow>, Vec<CurrentRow>, Vec<VersionRow>) {
+    let log = EntityLog::own(Arc::clone(store));
+    let mut events: Vec<EventRow> =
+        store.query(Filter::all()).rows().unwrap().iter().map(|row| EventRow::of_log(row).unwrap()).collect();
+    events.sort_by(Row::compare);
+    let entities: BTreeSet<_> =
+        events.iter().map(|event| (event.entity_type.clone(), event.entity_id.clone())).collect();
+    let (mut current, mut all_versions) = (Vec::new(), Vec::new());
+    for (entity_type, entity_id) in entities {
+        let history = log.history(&entity_type, &entity_id, Instant::default()).unwrap();
+        let by_sequence = |sequence| events.iter().find(|event| event.sequence == sequence).unwrap();
+        all_versions.extend(
+            versions(history.clone())
+                .into_iter()
+                .map(|version| VersionRow::of(by_sequence(version.sequence), version)),
+        );
+        let folded = fold(&history);
+        let (Some(state), Some(last)) = (folded.state(), history.last()) else { continue };
+        // It began behind its last delete.
+        let deleted = history.iter().rposition(|event| event.operation == crate::Operation::Delete);
+        let first = &history[deleted.map_or(0, |at| at + 1)];
+        current.push(CurrentRow {
+            entity_type,
+            entity_id,
+            state: Value::Object(state.clone()).to_string(),
+            version: folded.version(),
+            created_at_ms: first.event_time_ms,
+            updated_at_ms: last.event_time_ms,
+            received_at_ms: last.received_at_ms,
+            first_sequence: first.sequence,
+            last_sequence: last.sequence,
+            schema_version: 0,
+        });
+    }
+    all_versions.sort_by(Row::compare);
+    (events, current, all_versions)
+}
+
+fn assert_published(root: &Path, store: &Arc<Store<Event>>) {
+    let (events, current, versions) = naive(store);
+    assert_eq!(published::<EventRow>(root), events);
+    assert_eq!(published::<CurrentRow>(root), current);
+    assert_eq!(published::<VersionRow>(root), versions);
+}
+
+/// The sums of the tables.
+fn sums(lake: &Lake) -> [Sum; 3] {
+    Table::ALL.map(|table| lake.manifest.tables.get(table).row_hash())
+}
+
+fn lose_all_derived(root: &Path) {
+    for table in Table::ALL {
+        fs::remove_file(root.join(table.name())).unwrap();
+    }
+    fs::remove_file(root.join(".live")).unwrap();
+    for dir in ["lake", ".gen", "_meta"] {
+        fs::remove_dir_all(root.join(dir)).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_files_have_the_rows_that_the_log_makes(
+        events in vec(drawn(), 0..70),
+        cuts in vec((0..25_usize, any::<bool>(), any::<bool>()), 1..6),
+        (chunk_events, merge_files, bucket_bytes_max) in (1..30_usize, 2..4_usize, prop_oneof![Just(1_u64), Just(1 << 20)]),
+        file_bytes_max in prop_oneof![Just(1_u64), Just(20_000), Just(1 << 20)],
+        chunk_bytes in prop_oneof![Just(2_000_usize), Just(1 << 20)],
+    ) {
+        let options = LakeOptions::default()
+            .with_chunk_events(chunk_events)
+            .with_chunk_bytes(chunk_bytes)
+            .with_merge_files(merge_files)
+            .with_bucket_bytes_max(bucket_bytes_max)
+            .with_file_bytes_max(file_bytes_max)
+            .with_grace(Duration::ZERO);
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let store = Arc::new(Store::<Event>::open(root.join("segments")).unwrap());
+        let schemas = Schemas::default();
+        let mut lake = Lake::open(root, options.clone()).unwrap();
+        let mut events = events.as_slice();
+        let mut received_ms = 0;
+        for (rows, reopens, compacts) in cuts.into_iter().chain([(usize::MAX, false, true)]) {
+            let (now, later) = events.split_at(rows.min(events.len()));
+            append(&store, now, &mut received_ms);
+            events = later;
+            if reopens {
+                lake = Lake::open(root, options.clone()).unwrap();
+            }
+            lake.publish(&store, &schemas).unwrap();
+            assert_published(root, &store);
+            if compacts {
+                let before = sums(&lake);
+                lake.compact().unwrap();
+                prop_assert_eq!(sums(&lake), before);
+                assert_published(root, &store);
+            }
+        }
+        prop_assert!(lake.publish(&store, &schemas).unwrap().is_none());
+        let check = lake.check(&store).unwrap();
+        prop_assert!(check.is_sound(), "{:?}", check);
+
+        let other = tempfile::tempdir().unwrap();
+        let mut replayed = Lake::open(other.path(), LakeOptions::default()).unwrap();
+        replayed.replay(&store, &schemas).unwrap();
+        prop_assert_eq!(sums(&replayed), sums(&lake));
+
+        let before = sums(&lake);
+        drop(lake);
+        lose_all_derived(root);
+        let mut lake = Lake::open(root, options).unwrap();
+        lake.replay(&store, &schemas).unwrap();
+        prop_assert_eq!(sums(&lake), before);
+        assert_published(root, &store);
+    }
+}
+
+/// Some events of each kind: late ones, ties, deletes, several types.
+#[expect(clippy::cast_possible_truncation, reason = "what is drawn is small")]
+fn some(count: usize, seed: u64) -> Vec<Drawn> {
+    let mut state = seed;
+    let mut draw = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    (0..count)
+        .map(|_| {
+            let source_version = draw(4);
+            (
+                draw(2) as u8,
+                draw(5) as u8,
+                draw(4) as u8,
+                draw(12) as i64,
+                draw(3) as i64,
+                draw(12) as u8,
+                (source_version < 3).then_some(source_version),
+            )
+        })
+        .collect()
+}
+
+/// Which names there are but for those of the one manifest, after all that is not needed was removed.
+fn assert_no_orphans(lake: &Lake) {
+    let root = &lake.root.path;
+    let n = lake.manifest.n;
+    for table in Table::ALL {
+        let mut named: Vec<String> =
+            lake.manifest.tables.get(table).files.iter().map(|file| file.path.clone()).collect();
+        named.sort();
+        let dirs =
+            [root.join("lake").join(table.dir()), root.join(".gen").join(n.to_string()).join(table.name())];
+        for dir in dirs {
+            assert_eq!(super::files::list(&dir).unwrap(), named, "{}", dir.display());
+        }
+    }
+    assert_eq!(super::files::list(&root.join(".gen")).unwrap(), [n.to_string()]);
+    assert_eq!(super::files::list(&root.join("_meta")).unwrap(), [format!("manifest-{n}.json")]);
+    let names = super::files::list(root).unwrap();
+    assert_eq!(names, [".gen", ".live", "_current", "_events", "_meta", "_versions", "lake"]);
+}
+
+#[test]
+fn wherever_a_publication_stops_nothing_is_lost_or_seen_in_parts() {
+    let options = LakeOptions::default()
+        .with_chunk_events(9)
+        .with_merge_files(2)
+        .with_bucket_bytes_max(1)
+        .with_grace(Duration::ZERO);
+    let schemas = Schemas::default();
+    let stride = match std::env::var("KEPLORDB_LAKE_STRIDE") {
+        Ok(stride) => stride.parse().unwrap(),
+        Err(_) => 4,
+    };
+    let actions: [fn(&mut Lake, &Store<Event>) -> bool; 3] = [
+        |lake, store| lake.publish(store, &Schemas::default()).is_ok(),
+        |lake, _| lake.compact().is_ok(),
+        |lake, store| lake.replay(store, &Schemas::default()).is_ok(),
+    ];
+    for (action, act) in actions.into_iter().enumerate() {
+        let base = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::<Event>::open(base.path().join("segments")).unwrap());
+        let mut lake = Lake::open(base.path(), options.clone()).unwrap();
+        let mut received_ms = 0;
+        for part in some(6, 7).chunks(3) {
+            append(&store, part, &mut received_ms);
+            lake.publish(&store, &schemas).unwrap();
+        }
+        let before = published::<EventRow>(base.path());
+        if action != 1 {
+            append(&store, &some(10, 8), &mut received_ms);
+        }
+        let mut stopped = 0;
+        // Each remainder is met by one of the actions or the other by hand: with a stride of 1 all are.
+        for operations in (action..).step_by(stride) {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path();
+            for part in ["lake/events", "lake/current", "lake/versions", "_meta"] {
+                fs::create_dir_all(root.join(part)).unwrap();
+                for name in super::files::list(&base.path().join(part)).unwrap() {
+                    fs::copy(base.path().join(part).join(&name), root.join(part).join(&name)).unwrap();
+                }
+            }
+            let stop = Stop::default();
+            let mut lake = Lake::open_with(root, options.clone(), Files { stop: stop.clone() }).unwrap();
+            stop.after(Some(operations));
+            let is_done = act(&mut lake, &store);
+            if !stop.has_stopped() {
+                assert!(is_done && operations > 20, "{action} {operations}");
+                break;
+            }
+            stopped += 1;
+            // Readers see what was, or what is.
+            if published::<EventRow>(root) != before {
+                assert_published(root, &store);
+            }
+            if operations % 2 == 0 {
+                // The one that failed goes on.
+                stop.after(None);
+            } else {
+                drop(lake);
+                // A recovery may be stopped too.
+                let stop = Stop::default();
+                stop.after(Some(operations % 11));
+                drop(Lake::open_with(root, options.clone(), Files { stop }));
+                lake = Lake::open(root, options.clone()).unwrap();
+            }
+            lake.publish(&store, &schemas).unwrap();
+            assert_published(root, &store);
+            lake.gc().unwrap();
+            assert_no_orphans(&lake);
+            assert!(lake.check(&store).unwrap().is_sound());
+        }
+        assert!(stopped * stride > 20, "{action}: {stopped}");
+    }
+}
+
+/// Rows of the files that a pattern of names finds; `None` when one has gone before it was opened.
+fn count(dir: &Path) -> Option<i64> {
+    let mut rows = 0;
+    for entry in fs::read_dir(dir).ok()? {
+        let file = fs::File::open(entry.ok()?.path()).ok()?;
+        rows += SerializedFileReader::new(file).unwrap().metadata().file_metadata().num_rows();
+    }
+    Some(rows)
+}
+
+#[test]
+fn a_reader_sees_only_what_was_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let store = Arc::new(Store::<Event>::open(root.join("segments")).unwrap());
+    let schemas = Schemas::default();
+    let mut lake = Lake::open(root, LakeOptions::default().with_merge_files(2)).unwrap();
+    lake.publish(&store, &schemas).unwrap();
+    let batches: Vec<Vec<Drawn>> = (0..40).map(|at| some(1 + at * 7 % 13, at as u64)).collect();
+    let mut counts = BTreeSet::from([0]);
+    for batch in &batches {
+        counts.insert(counts.last().unwrap() + batch.len() as i64);
+    }
+    let is_over = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = BTreeMap::<i64, usize>::new();
+            while !is_over.load(Ordering::Relaxed) {
+                if let Some(count) = count(&root.join("_events")) {
+                    *seen.entry(count).or_default() += 1;
+                }
+            }
+            seen
+        });
+        let mut received_ms = 0;
+        for batch in &batches {
+            append(&store, batch, &mut received_ms);
+            lake.publish(&store, &schemas).unwrap();
+            lake.compact().unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    assert!(seen.len() > 3, "{seen:?}");
+    assert!(seen.keys().all(|count| counts.contains(count)), "{seen:?} of {counts:?}");
+}
+
+#[test]
+fn files_stay_few() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::<Event>::open(dir.path().join("segments")).unwrap());
+    let schemas = Schemas::default();
+    let mut lake = Lake::open(dir.path(), LakeOptions::default().with_merge_files(3)).unwrap();
+    let mut received_ms = 0;
+    for at in 0..30 {
+        append(&store, &some(3, at), &mut received_ms);
+        lake.publish(&store, &schemas).unwrap();
+        lake.compact().unwrap();
+        // Two of each of the levels, of which thirty publications make four.
+        assert!(lake.manifest.tables.events.files.len() <= 8);
+    }
+    assert_published(dir.path(), &store);
+}
+
+#[test]
+fn what_is_lost_or_changed_is_found_and_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let store = Arc::new(Store::<Event>::open(root.join("segments")).unwrap());
+    let schemas = Schemas::default();
+    let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+    append(&store, &some(20, 3), &mut 0);
+    lake.publish(&store, &schemas).unwrap();
+    let path = root.join("lake/versions").join(&lake.manifest.tables.versions.files[0].path);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[50] ^= 0xff;
+    // The second name in the generation is of the same file; a new one takes the first.
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, bytes).unwrap();
+    let check = lake.check(&store).unwrap();
+    assert!(!check.is_sound(), "{check:?}");
+
+    fs::remove_file(&path).unwrap();
+    let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+    assert!(lake.damage().unwrap().contains("a replay makes the files anew"), "{:?}", lake.damage());
+    let error = lake.publish(&store, &schemas).unwrap_err().to_string();
+    assert!(error.contains("a replay makes the files anew"), "{error}");
+    lake.replay(&store, &schemas).unwrap();
+    assert!(lake.check(&store).unwrap().is_sound() && lake.damage().is_none());
+    assert_published(root, &store);
+}
+
+#[test]
+fn a_generation_that_was_changed_gets_another_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let store = Arc::new(Store::<Event>::open(root.join("segments")).unwrap());
+    let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+    append(&store, &some(20, 3), &mut 0);
+    let n = lake.publish(&store, &Schemas::default()).unwrap().unwrap().n;
+    let linked = fs::read_dir(root.join("_events")).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(linked).unwrap();
+    let lake = Lake::open(root, LakeOptions::default()).unwrap();
+    assert_eq!((lake.manifest.n, numbers(&root.join("_meta")).unwrap()), (n + 1, vec![n, n + 1]));
+    assert_published(root, &store);
+}
+
+/// An open log and the directory in which it is, with a lake beside it in which some events are published.
+fn some_published(options: LakeOptions, files: Files) -> (tempfile::TempDir, Arc<Store<Event>>, Lake) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::<Event>::open(dir.path().join("segments")).unwrap());
+    append(&store, &some(20, 3), &mut 0);
+    let mut lake = Lake::open_with(dir.path(), options, files).unwrap();
+    lake.publish(&store, &Schemas::default()).unwrap().unwrap();
+    (dir, store, lake)
+}
+
+/// Names in the directory of a table's files.
+fn names(root: &Path, table: Table) -> Vec<String> {
+    super::files::list(&root.join("lake").join(table.dir())).unwrap()
+}
+
+#[test]
+fn a_publication_ends_while_events_keep_coming() {
+    // Events that come all the time: no publication ever finds that there are none.
+    const PAUSE: Duration = Duration::from_millis(1);
+    const LONG: Duration = Duration::from_secs(60);
+    let (_dir, store, mut lake) =
+        some_published(LakeOptions::default().with_chunk_events(4), Files::default());
+    let begun = Moment::now();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut received_ms = 1000;
+            while !is_over.load(Ordering::Relaxed) && begun.elapsed() < LONG {
+                append(&store, &some(8, 5), &mut received_ms);
+                std::thread::sleep(PAUSE);
+            }
+        });
+        while lake.publish(&store, &Schemas::default()).unwrap().is_none() {}
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(begun.elapsed() < LONG, "it ended when no more events came");
+}
+
+#[test]
+fn a_publication_that_is_stopped_leaves_nothing() {
+    let (dir, store, lake) = some_published(LakeOptions::default(), Files::default());
+    let before = Table::ALL.map(|table| names(dir.path(), table));
+    let stop = Arc::new(AtomicBool::new(true));
+    let mut lake = lake.stopped_by(Arc::clone(&stop));
+    append(&store, &some(9, 4), &mut 100);
+    let stopped = lake.publish(&store, &Schemas::default()).unwrap_err();
+    assert!(matches!(stopped, ServerError::Stopping), "{stopped}");
+    let stopped = lake.replay(&store, &Schemas::default()).unwrap_err();
+    assert!(matches!(stopped, ServerError::Stopping), "{stopped}");
+    assert_eq!(Table::ALL.map(|table| names(dir.path(), table)), before);
+    stop.store(false, Ordering::Relaxed);
+    lake.publish(&store, &Schemas::default()).unwrap().unwrap();
+    assert_published(dir.path(), &store);
+}
+
+#[test]
+fn an_attempt_that_fails_leaves_no_file() {
+    let options = LakeOptions::default().with_chunk_events(12).with_merge_files(2);
+    let actions: [fn(&mut Lake, &Store<Event>) -> bool; 2] = [
+        |lake, store| lake.publish(store, &Schemas::default()).is_ok(),
+        |lake, store| lake.replay(store, &Schemas::default()).is_ok(),
+    ];
+    for act in actions {
+        let mut failed = 0;
+        for operation in (0..).step_by(3) {
+            let stop = Stop::default();
+            let (dir, store, mut lake) = some_published(options.clone(), Files { stop: stop.clone() });
+            let root = dir.path();
+            append(&store, &some(10, 8), &mut 100);
+            stop.once(operation);
+            let is_done = act(&mut lake, &store);
+            if !stop.has_stopped() {
+                assert!(is_done);
+                break;
+            }
+            failed += usize::from(!is_done);
+            let manifest = Manifest::newest(&root.join("_meta")).unwrap().unwrap();
+            for table in Table::ALL {
+                let named = &manifest.tables.get(table).files;
+                let named: BTreeSet<&str> = named.iter().map(|file| file.path.as_str()).collect();
+                for name in names(root, table) {
+                    // What was replaced is there for as long as it is in a generation.
+                    let is_linked = numbers_of_generations(root)
+                        .into_iter()
+                        .any(|n| root.join(".gen").join(n).join(table.name()).join(&name).exists());
+                    assert!(is_done || is_linked || named.contains(name.as_str()), "{operation}: {name}");
+                }
+            }
+            lake.publish(&store, &Schemas::default()).unwrap();
+            assert_published(root, &store);
+        }
+        assert!(failed > 5, "{failed}");
+    }
+}
+
+fn numbers_of_generations(root: &Path) -> Vec<String> {
+    super::files::list(&root.join(".gen")).unwrap()
+}
+
+#[test]
+fn only_what_is_its_own_is_removed_also_when_it_is_damaged() {
+    let (dir, store, lake) = some_published(LakeOptions::default(), Files::default());
+    let root = dir.path();
+    drop(lake);
+    let own = ["lake/events/events-01ARZ3NDEKTSV4RRFFQ69G5FAV.parquet", "_meta/manifest-7.json.tmp"];
+    let own_dirs = [".gen/9.tmp", ".gen/gone-1"];
+    let others = [
+        "lake/events/mine.parquet",
+        "lake/events/events-7.parquet",
+        "lake/events/current-01ARZ3NDEKTSV4RRFFQ69G5FAV.parquet",
+        "_meta/manifest-007.json",
+        "_meta/manifest-x.json.tmp",
+        "_meta/notes",
+    ];
+    let other_dirs = [".gen/mine", ".gen/007", ".gen/+7"];
+    own.iter().chain(&others).for_each(|name| fs::write(root.join(name), "x").unwrap());
+    own_dirs.iter().chain(&other_dirs).for_each(|name| fs::create_dir(root.join(name)).unwrap());
+    let lost = &names(root, Table::Versions)[0];
+    fs::remove_file(root.join("lake/versions").join(lost)).unwrap();
+    let mut lake = Lake::open(root, LakeOptions::default().with_grace(Duration::ZERO)).unwrap();
+    assert!(lake.damage().is_some());
+    for name in own.iter().chain(&own_dirs) {
+        assert!(!root.join(name).exists(), "{name}");
+    }
+    lake.replay(&store, &Schemas::default()).unwrap();
+    for name in others.iter().chain(&other_dirs) {
+        assert!(root.join(name).exists(), "{name}");
+    }
+    assert_published(root, &store);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_others_have_put_in_its_place_is_refused_before_anything_is_changed() {
+    let places = ["_events", "_current", "_versions", ".live", "lake", "lake/current", ".gen", "_events.tmp"];
+    for place in places {
+        for is_dir in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path();
+            let path = root.join(place);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let is_to_be_dir = place.starts_with("lake") || place == ".gen";
+            if is_dir && !is_to_be_dir {
+                fs::create_dir(&path).unwrap();
+            } else {
+                std::os::unix::fs::symlink("/somewhere/else", &path).unwrap();
+            }
+            let before = super::files::list(root).unwrap();
+            let error = Lake::open(root, LakeOptions::default()).unwrap_err();
+            assert!(matches!(error, ServerError::Foreign { .. }), "{place}: {error}");
+            assert!(error.to_string().contains("is not what a server makes"), "{error}");
+            assert_eq!(super::files::list(root).unwrap(), before);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_found_damaged_is_made_anew_by_the_next_replay() {
+    // Whose rows are others, though it is sound; that is no Parquet; that is not there.
+    for damage in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let store = Arc::new(Store::<Event>::open(root.join("segments")).unwrap());
+        let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+        append(&store, &[(0, 0, 0, 1, 1, 0, None)], &mut 0);
+        lake.publish(&store, &Schemas::default()).unwrap();
+        let file = |lake: &Lake| {
+            let files = &lake.manifest.tables.current.files;
+            root.join("lake/current").join(&files.iter().find(|file| file.bucket.is_some()).unwrap().path)
+        };
+        let older = fs::read(file(&lake)).unwrap();
+        append(&store, &[(0, 0, 1, 2, 1, 1, None)], &mut 100);
+        lake.publish(&store, &Schemas::default()).unwrap();
+        let path = file(&lake);
+        fs::remove_file(&path).unwrap();
+        match damage {
+            0 => fs::write(&path, older).unwrap(),
+            1 => fs::write(&path, "no Parquet").unwrap(),
+            _ => {}
+        }
+        append(&store, &[(0, 0, 1, 3, 1, 2, None)], &mut 200);
+        assert!(lake.damage().is_none());
+        lake.publish(&store, &Schemas::default()).unwrap_err();
+        assert!(lake.damage().is_some());
+        lake.replay(&store, &Schemas::default()).unwrap();
+        assert!(lake.damage().is_none());
+        assert_published(root, &store);
+    }
+}
+
+#[test]
+fn much_history_of_few_events_goes_to_several_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::<Event>::open(dir.path().join("segments")).unwrap());
+    let options = LakeOptions::default().with_chunk_bytes(100_000).with_merge_files(100);
+    let mut lake = Lake::open(dir.path(), options).unwrap();
+    let large = json!({"large": "x".repeat(10_000)}).to_string();
+    let event = |time_ms: i64, payload: &str| {
+        let event = Event::new(time_ms * 1_000_000).metric(time_ms * 1_000_000).status(2);
+        event.entity_type("User").entity_id("id").payload(payload).envelope("")
+    };
+    let small = (1..50).map(|at| event(at, &json!({"small": at}).to_string()));
+    store.append_batch_durable(std::iter::once(event(0, &large)).chain(small)).unwrap();
+    lake.publish(&store, &Schemas::default()).unwrap();
+    // Of fifty events, each with ten thousand bytes of state, in two rows.
+    assert!(lake.manifest.tables.versions.files.len() > 5);
+    assert_eq!(lake.manifest.tables.events.files.len(), 1);
+    assert_published(dir.path(), &store);
+}
+
+#[test]
+fn an_event_that_cannot_be_read_is_published_as_it_is() {
+    let (dir, store, mut lake) = some_published(LakeOptions::default(), Files::default());
+    let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
+    let event = |time_ms: i64, payload: &str, envelope: &str| {
+        let event = Event::new(time_ms * 1_000_000).metric(1_000_000_000).status(2);
+        event.entity_type("User").entity_id("deep").payload(payload).envelope(envelope)
+    };
+    let events = [event(1, "{\"b\":1}", ""), event(2, &deep, "no JSON"), event(3, "{\"c\":2}", "")];
+    store.append_batch_durable(events).unwrap();
+    lake.publish(&store, &Schemas::default()).unwrap();
+    let rows: Vec<EventRow> = published(dir.path());
+    let raw: Vec<_> = rows.iter().filter_map(|row| row.payload_raw.as_deref()).collect();
+    assert_eq!(raw, [deep.as_bytes()]);
+    let current: Vec<CurrentRow> = published(dir.path());
+    let current = current.iter().find(|row| row.entity_id == "deep").unwrap();
+    assert_eq!((current.state.as_str(), current.version), ("{\"b\":1,\"c\":2}", 3));
+    assert!(lake.check(&store).unwrap().is_sound());
+}
+
+#[test]
+fn another_log_is_not_taken_for_the_one_that_was_published() {
+    for events in [some(20, 9), some(5, 3)] {
+        let (dir, store, lake) = some_published(LakeOptions::default(), Files::default());
+        drop((store, lake));
+        let other = Arc::new(Store::<Event>::open(dir.path().join("other")).unwrap());
+        append(&other, &events, &mut 0);
+        let mut lake = Lake::open(dir.path(), LakeOptions::default()).unwrap();
+        let error = lake.publish(&other, &Schemas::default()).unwrap_err().to_string();
+        assert!(error.contains("its rows go up to an event"), "{error}");
+        assert!(lake.damage().is_some());
+        lake.replay(&other, &Schemas::default()).unwrap();
+        assert_published(dir.path(), &other);
+    }
+}
+
+#[test]
+fn rows_whose_events_were_dropped_are_not_made_anew_without_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let store = Arc::new(Store::<Event>::open(root.join("segments")).unwrap());
+    let schemas = Schemas::default();
+    let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+    append(&store, &[(0, 0, 0, 5, 1, 0, None), (0, 0, 1, 8, 1, 1, None)], &mut 0);
+    lake.publish(&store, &schemas).unwrap();
+    store.flush().unwrap();
+    assert_eq!(store.gc(i64::MAX).unwrap().events_deleted, 2);
+    let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+    // One in its order needs nothing that was dropped.
+    append(&store, &[(0, 0, 1, 9, 1, 2, None)], &mut 10);
+    lake.publish(&store, &schemas).unwrap();
+    let versions: Vec<VersionRow> = published(root);
+    assert_eq!(versions.iter().map(|row| row.version).max(), Some(3));
+    append(&store, &[(0, 0, 1, 6, 1, 2, None)], &mut 20);
+    for _ in 0..2 {
+        let error = lake.publish(&store, &schemas).unwrap_err();
+        assert!(matches!(error, ServerError::Dropped { .. }), "{error}");
+        assert!(error.to_string().contains("User \"id 0\" has 2 of 4 events"), "{error}");
+    }
+    let error = lake.replay(&store, &schemas).unwrap_err();
+    assert!(error.to_string().contains("the log has 1 of the 3 events that are published"), "{error}");
+    assert!(lake.damage().is_none());
+    assert_eq!(published::<VersionRow>(root), versions);
+}
+
+#[test]
+fn a_generation_of_a_higher_number_stays_for_the_grace() {
+    let (dir, store, mut lake) = some_published(LakeOptions::default(), Files::default());
+    let root = dir.path();
+    append(&store, &some(9, 4), &mut 100);
+    let n = lake.publish(&store, &Schemas::default()).unwrap().unwrap().n;
+    fs::remove_file(root.join(format!("_meta/manifest-{n}.json"))).unwrap();
+    // It was made long ago, and replaced just now.
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(24 * 3600);
+    fs::File::open(root.join(".gen").join(n.to_string())).unwrap().set_modified(long_ago).unwrap();
+    let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+    assert_eq!(lake.manifest.n, n - 1);
+    lake.gc().unwrap();
+    assert!(root.join(".gen").join(n.to_string()).is_dir());
+    lake.publish(&store, &Schemas::default()).unwrap();
+    assert_published(root, &store);
+    let mut lake = Lake::open(root, LakeOptions::default().with_grace(Duration::ZERO)).unwrap();
+    lake.gc().unwrap();
+    assert_eq!(numbers_of_generations(root), [lake.manifest.n.to_string()]);
+}

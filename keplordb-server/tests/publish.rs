@@ -1,0 +1,83 @@
+//! What a server publishes for other programs: it is there soon after the events, and is what the log says.
+
+#![allow(clippy::disallowed_methods, reason = "a test takes files away")]
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use keplordb_server::{Capture, Operation, Record, ServeOptions, serve};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+fn record(n: u32) -> Record {
+    let operation = if n % 7 == 6 { Operation::Delete } else { Operation::Update };
+    // Some come late.
+    let time_ms = i64::from(n) - i64::from(n % 5) * 40;
+    Record::new("User", format!("user_{}", n % 13), operation).json(&json!({"n": n})).at_ms(time_ms)
+}
+
+#[tokio::test]
+async fn what_is_captured_is_published_and_made_anew_when_it_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let capture = Capture::open(root).unwrap();
+    capture.capture_batch((0..300).map(record).collect()).await.unwrap();
+
+    let options = ServeOptions::from("127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap());
+    let options = options.publish_every(Some(Duration::from_millis(20)));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(serve(capture, options, |_| {}, async { drop(stopped.await) }));
+    let begun = Instant::now();
+    while !root.join("_events").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing is published");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.send(()).unwrap();
+    server.await.unwrap().unwrap();
+
+    let capture = Capture::open(root).unwrap();
+    capture.publish().unwrap();
+    let published = capture.check_published().unwrap();
+    assert!(published.is_sound(), "{published:?}");
+    assert_eq!(published.tables.iter().find(|table| table.table == "_events").unwrap().log.0, 300);
+    assert_eq!(capture.publish().unwrap(), None);
+    capture.close().unwrap();
+
+    // Everything that is made from the log goes; the log stays.
+    for entry in fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_symlink() {
+            fs::remove_file(path).unwrap();
+        } else if path.ends_with("lake") || path.ends_with(".gen") {
+            fs::remove_dir_all(path).unwrap();
+        }
+    }
+    let capture = Capture::open(root).unwrap();
+    // The manifest is left: what it names is lost, and a publication makes it anew.
+    capture.publish().unwrap().unwrap();
+    let anew = capture.check_published().unwrap();
+    assert!(anew.is_sound(), "{anew:?}");
+    assert_eq!(anew.tables, published.tables);
+    capture.close().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_lost_while_the_server_runs_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let capture = Capture::open(root).unwrap();
+    capture.capture_batch((0..100).map(record).collect()).await.unwrap();
+    capture.publish().unwrap().unwrap();
+    let current = root.join("lake/current");
+    for entry in fs::read_dir(&current).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    capture.capture_batch((100..200).map(record).collect()).await.unwrap();
+    let error = capture.publish().unwrap_err().to_string();
+    assert!(error.contains("lake/current"), "{error}");
+    // Nobody has to open it again.
+    assert_eq!(capture.publish().unwrap().unwrap().events, 200);
+    let published = capture.check_published().unwrap();
+    assert!(published.is_sound(), "{published:?}");
+    capture.close().unwrap();
+}
