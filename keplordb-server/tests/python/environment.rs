@@ -1,4 +1,4 @@
-//! What clients in Python are made with: `grpcio-tools`, and what goes with it, in the versions of `requirements.txt`.
+//! What clients in Python are made with, `grpcio-tools` and what goes with it, and what reads Parquet files beside the server, in the versions of `requirements.txt`.
 //!
 //! The first test that needs them installs them from the package index into a virtual environment, which later runs find. Where that
 //! fails, for want of Python or of a network, a test says that it was skipped and why, and passes. `.ci/run` says it too.

@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use keplordb_server::{EntityLog, Selection};
+use keplordb_server::{Capture, EntityLog, Selection};
 use serde_json::json;
 
 use super::server::{self, Server};
-use super::{Clients, OURS};
+use super::{Child, Clients, OURS};
 
 const CLIENTS: usize = 8;
 const KILLS: usize = 8;
@@ -73,16 +73,6 @@ impl Witness {
     }
 }
 
-/// Killed when the test fails, so that nobody waits for it.
-struct Load(Child);
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 #[test]
 fn what_a_killed_server_acknowledged_is_there_once_and_in_order() {
     let Some(clients) = Clients::made("a server that is killed, from Python", OURS.0, OURS.1) else { return };
@@ -95,7 +85,7 @@ fn what_a_killed_server_acknowledged_is_there_once_and_in_order() {
 
     let mut command = clients.command("load.py");
     command.args([&address, &seed.to_string(), &CLIENTS.to_string()]);
-    let mut load = Load(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+    let mut load = Child(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
     let mut printed = BufReader::new(load.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut witness = Witness::default();
     for _ in 0..KILLS {
@@ -123,6 +113,13 @@ fn what_a_killed_server_acknowledged_is_there_once_and_in_order() {
     check_answers(&witness, &clients.run("read.py", &[&address, &last.to_string()]));
     server.kill();
     check_log(&witness, &EntityLog::beside(&root).unwrap());
+    // Its publications were stopped as well, anywhere.
+    let capture = Capture::open(&root).unwrap();
+    capture.publish().unwrap();
+    let published = capture.check_published().unwrap();
+    assert!(published.is_sound(), "{published:?}");
+    assert_eq!(published.checkpoint_seq, last);
+    capture.close().unwrap();
 }
 
 /// What is on disk.

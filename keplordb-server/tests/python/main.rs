@@ -1,12 +1,13 @@
 //! Clients in Python, as others write them: one of the original protocol, unchanged, and some of ours, made from the protos that the
 //! crate has. The server is a process of its own, which is killed and started again on the same root.
 //!
-//! They need `grpcio-tools`; see [`environment`].
+//! They need `grpcio-tools`, and who reads what is published DuckDB and Polars; see [`environment`].
 
 #![allow(clippy::disallowed_methods, reason = "what it makes is an environment of Python")]
 
 mod environment;
 mod killed;
+mod published;
 mod server;
 
 use std::collections::HashMap;
@@ -53,6 +54,17 @@ impl Clients {
     /// Runs a client to its end; what it prints.
     fn run(&self, script: &str, arguments: &[&str]) -> String {
         succeeded(self.command(script).args(arguments))
+    }
+}
+
+/// Killed when the test fails, so that nobody waits for it.
+struct Child(std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use keplordb_server::{Capture, serve};
+use keplordb_server::{Capture, ServeOptions, serve};
 
 /// What the child is told.
 const ROOT: &str = "KEPLORDB_TEST_SERVER_ROOT";
@@ -16,6 +16,9 @@ const LISTENING: &str = "listening on ";
 
 /// The system chooses one.
 pub(crate) const ANY_PORT: &str = "127.0.0.1:0";
+
+/// Far more often than by default: it is stopped while it publishes, and read while files are merged.
+const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 
 /// How long an address may be taken: by a client that connects to the port at which nobody listens, the system may give it the same
 /// port, and connects it to itself for a moment.
@@ -32,7 +35,8 @@ fn child() {
     let address: SocketAddr = address.parse().unwrap();
     let capture = Capture::open(root).unwrap();
     let told = |listening: SocketAddr| println!("\n{LISTENING}{listening}");
-    let serving = serve(capture, address, told, std::future::pending());
+    let options = ServeOptions::from(address).publish_every(Some(PUBLISH_EVERY));
+    let serving = serve(capture, options, told, std::future::pending());
     tokio::runtime::Runtime::new().unwrap().block_on(serving).unwrap();
 }
 
