@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use keplordb::Store;
+use keplordb::{Budget, Store};
 use keplordb_disk::{Disk as _, RealDisk};
 use tokio::sync::mpsc;
 
@@ -24,6 +24,9 @@ use crate::subscribe::{News, Since, Subscribers};
 const CLOSE_TRIES: u32 = 100;
 /// See [`CLOSE_TRIES`].
 const CLOSE_PAUSE: Duration = Duration::from_millis(10);
+
+/// What is done in the log at a time: about a second of work.
+const MAINTAINED: Budget = Budget::rows(1_000_000);
 
 /// Most records of one batch.
 pub const MAX_BATCH_RECORDS: usize = 10_000;
@@ -208,6 +211,28 @@ impl Capture {
         self.with_lake(|lake, _| lake.check(&self.store))
     }
 
+    /// Merges what has become many small files: segments of the log, and the Parquet files. A server does a part of it whenever it
+    /// publishes.
+    ///
+    /// # Errors
+    /// As [`Lake::compact`]; [`Db`](ServerError::Db) of the log.
+    pub fn compact(&self) -> std::result::Result<(), ServerError> {
+        self.store.compact(Budget::UNLIMITED)?;
+        self.with_lake(|lake, _| {
+            while lake.compact()? {}
+            Ok(())
+        })
+    }
+
+    /// Does what is due in the log: merges segments, a part of them at a time, and removes files that were replaced.
+    ///
+    /// # Errors
+    /// [`Db`](ServerError::Db).
+    pub(crate) fn maintain(&self) -> std::result::Result<(), ServerError> {
+        self.store.maintain(MAINTAINED)?;
+        Ok(())
+    }
+
     fn with_lake<T>(
         &self,
         with: impl FnOnce(&mut Lake, &Schemas) -> std::result::Result<T, ServerError>,
@@ -220,6 +245,10 @@ impl Capture {
             ),
         };
         with(lake, &self.schemas())
+    }
+
+    pub(crate) fn store(&self) -> &Store<Event> {
+        &self.store
     }
 
     /// What there is of its entities.

@@ -13,11 +13,15 @@ use std::path::{Path, PathBuf};
 
 /// Whether a directory is a server's root.
 pub fn is_root(dir: &Path) -> bool {
-    dir.join("_meta").is_dir()
+    meta(dir).is_dir()
+}
+
+pub(crate) fn meta(root: &Path) -> PathBuf {
+    root.join("_meta")
 }
 
 pub(crate) fn schemas(root: &Path) -> PathBuf {
-    root.join("_meta").join("schemas")
+    meta(root).join("schemas")
 }
 
 pub(crate) fn segments(root: &Path) -> PathBuf {

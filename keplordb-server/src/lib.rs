@@ -8,6 +8,7 @@
 
 mod blame;
 mod capture;
+mod copy;
 mod entity;
 mod error;
 mod fold;

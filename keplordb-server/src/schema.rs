@@ -164,6 +164,15 @@ impl Schema {
     }
 }
 
+impl Schema {
+    /// Writes its text into a directory, under its version's name.
+    fn write(&self, dir: &Path) -> Result<(), ServerError> {
+        let path = path_of(dir, self.version());
+        let written = replace(&RealDisk, &path, self.text().as_bytes());
+        written.map_err(|source| ServerError::Io { file: path, op: "writing", source })
+    }
+}
+
 impl EntityType {
     pub(crate) fn message(&self) -> &MessageDescriptor {
         &self.message
@@ -251,15 +260,15 @@ impl Schemas {
     pub(crate) fn push(&mut self, dir: &Path, file: &Path, text: &str) -> Result<Arc<Schema>, ServerError> {
         let schema = self.check(file, text)?;
         if self.version(schema.version()).is_none() {
-            let path = path_of(dir, schema.version());
-            replace(&RealDisk, &path, text.as_bytes()).map_err(|source| ServerError::Io {
-                file: path,
-                op: "writing",
-                source,
-            })?;
+            schema.write(dir)?;
             self.versions.push(Arc::clone(&schema));
         }
         Ok(schema)
+    }
+
+    /// Writes all of them into a directory that has none.
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), ServerError> {
+        self.versions.iter().try_for_each(|schema| schema.write(dir))
     }
 
     /// The one by which new events are read; `None` where any type is taken.

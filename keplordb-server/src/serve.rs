@@ -153,7 +153,13 @@ async fn publish(capture: Arc<Capture>, every: Duration) {
             () = capture.streams_end() => return,
         }
         let publishing = Arc::clone(&capture);
-        match tokio::task::spawn_blocking(move || publishing.publish()).await {
+        let publishing = move || {
+            if let Err(error) = publishing.maintain() {
+                tracing::error!(%error, "the log is not maintained; it is tried again");
+            }
+            publishing.publish()
+        };
+        match tokio::task::spawn_blocking(publishing).await {
             // The loop ends too where the server stops.
             Ok(Ok(None) | Err(ServerError::Stopping)) => {}
             Ok(Ok(Some(published))) => tracing::debug!(?published, "what came was published"),
