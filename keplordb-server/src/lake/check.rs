@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use keplordb::Store;
 
-use super::draft::{read_chunk, read_entity};
+use super::draft::{check_replay, read_chunk, read_entity};
 use super::entities::{Entity, follow, rebuild};
 use super::manifest::{Manifest, Sum, Table};
 use super::parquet::Rows;
@@ -85,6 +85,8 @@ impl Counted {
 }
 
 pub(super) fn check(store: &Store<Event>, root: &Root, manifest: &Manifest) -> Result<LakeCheck> {
+    // Of what the log no longer has it cannot say anything.
+    check_replay(store, manifest.checkpoint_seq, Some(manifest.tables.events.rows()))?;
     let [events, current, versions] = of_log(store, manifest.checkpoint_seq)?;
     let damaged = [
         damaged_files::<EventRow>(root, manifest),
@@ -138,10 +140,10 @@ fn of_log(store: &Store<Event>, until: u64) -> Result<[Counted; 3]> {
     }
     for (entity_type, id) in late {
         let mut behind = Counted::default();
-        let entity = rebuild(&read_entity(store, &entity_type, &id, until)?, &mut |row: VersionRow| {
-            behind.take(&row)
-        })?;
-        add(entity, behind);
+        let events = read_entity(store, &entity_type, &id, until)?;
+        let events: Vec<&EventRow> = events.iter().collect();
+        let rebuilt = rebuild(&events, 0, &mut |row: VersionRow| behind.take(&row))?;
+        add(rebuilt.entity, behind);
     }
     Ok([events, current, versions])
 }

@@ -1,7 +1,7 @@
 //! A lake that is being made from the published one: events become files, and nobody sees them until a manifest names them.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +11,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use super::LakeOptions;
 use super::columns::damaged;
-use super::entities::{Entity, follow, rebuild};
+use super::entities::{Changed, Entity, Rebuilt, follow, rebuild};
 use super::files::{Files, temporary};
 use super::manifest::{Bucket, Checkpoint, FileEntry, Sum, Table, Tables};
 use super::parquet::{Ids, Merged, Rows, has_entity, new_name, write};
@@ -24,7 +24,7 @@ type Result<T> = std::result::Result<T, ServerError>;
 /// Most buckets of an entity type.
 const BUCKETS_MAX: u32 = 1 << 12;
 /// How many times as many bytes as in its file a bucket may take in memory.
-const BUCKET_IN_MEMORY: u64 = 8;
+const BUCKET_IN_MEMORY: u64 = 2;
 /// The level of files that are not merged any more.
 const FULL: u8 = u8::MAX;
 /// What is wrong with a file that is sound Parquet.
@@ -57,6 +57,9 @@ impl Drop for Draft {
 /// What is folded of a bucket's entities, by their ids.
 type Entities = BTreeMap<String, Entity>;
 
+/// Entities to which events came late, by their types and ids.
+type Late = BTreeMap<String, BTreeMap<String, Changed>>;
+
 /// Rows of the history on their way into files: they can be far more than the events by which they come.
 #[derive(Default)]
 struct History {
@@ -82,21 +85,20 @@ impl History {
 }
 
 impl Draft {
-    /// Takes all events behind the checkpoint that there are now; gives how many.
-    pub(super) fn take(&mut self, store: &Store<Event>) -> Result<u64> {
-        // What comes meanwhile is for the next time: as long as events come, there would be no end.
-        let until = store.tail(Start::Now).position();
+    /// Takes events behind the checkpoint and up to a sequence, at most so many chunks; gives how many. None are left where it gives 0.
+    pub(super) fn take(&mut self, store: &Store<Event>, until: u64, chunks: usize) -> Result<u64> {
         let mut taken = 0;
-        loop {
+        for _ in 0..chunks {
             self.go_on()?;
             let (events_max, bytes_max) = (self.options.chunk_events, self.options.chunk_bytes);
             let events = read_chunk(store, self.checkpoint.sequence, until, events_max, bytes_max)?;
-            let Some(last) = events.last() else { return Ok(taken) };
+            let Some(last) = events.last() else { break };
             let checkpoint = Checkpoint { sequence: last.sequence, hash: hash_of(last) };
             taken += events.len() as u64;
             self.take_chunk(store, events)?;
             self.checkpoint = checkpoint;
         }
+        Ok(taken)
     }
 
     /// Lets what was written be: a manifest names it.
@@ -118,8 +120,11 @@ impl Draft {
         let older: Vec<FileEntry> =
             self.tables.versions.files.iter().filter(|file| file.bucket.is_none()).cloned().collect();
         let mut history = History::default();
-        let mut late = Ids::new();
+        let mut late = Late::new();
         {
+            // Events of this chunk are in none of them.
+            let published = self.tables.events.files.clone();
+            let whole = Whole { store, until, dir: self.dir(Table::Events), published };
             let mut by_bucket: BTreeMap<Bucket, BTreeMap<&str, Vec<&EventRow>>> = BTreeMap::new();
             for event in &events {
                 let bucket = self.bucket_of(&event.entity_type, &event.entity_id);
@@ -138,14 +143,19 @@ impl Draft {
                     let mut keep = |row| history.push(self, row);
                     let after = if comes_in_order {
                         follow(before, &events, &mut keep)?
-                    } else {
-                        let all = read_entity(store, &bucket.entity_type, id, until)?;
-                        let known = before.as_ref().map_or(0, |before| before.frontier.version);
-                        check_whole(&bucket.entity_type, id, known + events.len() as u64, all.len() as u64)?;
-                        if before.is_some() {
-                            late.entry(bucket.entity_type.clone()).or_default().insert(id.to_owned());
+                    } else if let Some(before) = before {
+                        let known = before.frontier.version;
+                        let all = whole.read(&bucket.entity_type, id, known, events.len() as u64)?;
+                        let all: Vec<&EventRow> = all.iter().collect();
+                        let known = usize::try_from(known).unwrap_or(usize::MAX);
+                        let Rebuilt { entity, changed } = rebuild(&all, known, &mut keep)?;
+                        if let Some(changed) = changed {
+                            let of_type = late.entry(bucket.entity_type.clone()).or_default();
+                            of_type.insert(id.to_owned(), changed);
                         }
-                        rebuild(&all, &mut keep)?
+                        entity
+                    } else {
+                        rebuild(&events, 0, &mut keep)?.entity
                     };
                     entities.extend(after.map(|after| (id.to_owned(), after)));
                 }
@@ -297,19 +307,26 @@ impl Draft {
         Ok(())
     }
 
-    /// Takes all rows of some entities out of files of the history.
-    fn forget(&mut self, entities: &Ids, history: &[FileEntry]) -> Result<()> {
-        if entities.is_empty() {
-            return Ok(());
-        }
+    /// Takes the rows that late events changed out of files of the history.
+    fn forget(&mut self, late: &Late, history: &[FileEntry]) -> Result<()> {
         let dir = self.dir(Table::Versions);
-        let is_gone =
-            |row: &VersionRow| entities.get(&row.entity_type).is_some_and(|ids| ids.contains(&row.entity_id));
+        let is_gone = |row: &VersionRow| {
+            let changed = late.get(&row.entity_type).and_then(|ids| ids.get(&row.entity_id));
+            changed.is_some_and(|changed| row.known_to_ms.is_none() && row.version >= changed.version)
+        };
+        let mut left: u64 = late.values().flat_map(BTreeMap::values).map(|changed| changed.rows).sum();
         for file in history {
             self.go_on()?;
+            if left == 0 {
+                break;
+            }
             let path = dir.join(&file.path);
-            // Most files have none of them.
-            if !has_entity(&path, entities)? {
+            // Most files have none of them: what changes is mostly young.
+            let entities = late.iter().map(|(entity_type, ids)| {
+                let may_be_there = ids.iter().filter(|(_, changed)| changed.valid_from_ms <= file.time_max);
+                (entity_type.clone(), may_be_there.map(|(id, _)| id.clone()).collect())
+            });
+            if !has_entity(&path, &entities.collect())? {
                 continue;
             }
             let mut gone = (0, Sum::default());
@@ -320,6 +337,10 @@ impl Draft {
                     gone.1.add(row.hash());
                 }
             }
+            if gone.0 == 0 {
+                continue;
+            }
+            left = left.saturating_sub(gone.0);
             let kept = Rows::<VersionRow>::open(&path)?.filter(|row| !row.as_ref().is_ok_and(&is_gone));
             let entry = self.write(None, file.level, false, kept)?;
             let written = entry.as_ref().map_or((0, Sum::default()), |entry| (entry.rows, entry.row_hash));
@@ -327,6 +348,9 @@ impl Draft {
                 return Err(damaged(&path, OTHER_ROWS));
             }
             self.replace(Table::Versions, std::slice::from_ref(file), entry)?;
+        }
+        if left > 0 {
+            return Err(damaged(&dir, &format!("{left} rows are in no file that late events change")));
         }
         Ok(())
     }
@@ -480,17 +504,54 @@ pub(super) fn read_entity(
     Ok(events)
 }
 
-/// Whether the log has the events of an entity of which its rows were made; without them all that it was would be lost.
-fn check_whole(entity_type: &str, id: &str, known: u64, found: u64) -> Result<()> {
-    if found < known {
-        let what = format!("{entity_type} {id:?} has {found} of {known} events, and one of them came late");
-        return Err(ServerError::Dropped { what });
+/// Where all events of an entity are: in the log, and what was dropped from it in the files that were made of it.
+struct Whole<'s> {
+    store: &'s Store<Event>,
+    until: u64,
+    dir: PathBuf,
+    published: Vec<FileEntry>,
+}
+
+impl Whole<'_> {
+    /// The events of an entity in the order of their sequences: those of which its rows were made, and those that came. Without one of
+    /// them what it was would be lost.
+    fn read(&self, entity_type: &str, id: &str, known: u64, came: u64) -> Result<Vec<EventRow>> {
+        let mut events = read_entity(self.store, entity_type, id, self.until)?;
+        let wanted = known + came;
+        if (events.len() as u64) < wanted {
+            events.extend(self.read_published(entity_type, id)?);
+            events.sort_by_key(|event| event.sequence);
+            events.dedup_by_key(|event| event.sequence);
+        }
+        let found = events.len() as u64;
+        if found < wanted {
+            let what =
+                format!("{entity_type} {id:?} has {found} of {wanted} events, and one of them came late");
+            return Err(ServerError::Dropped { what });
+        }
+        if found > wanted {
+            let what = format!("{entity_type} {id:?} has {found} events in the log, and rows of {wanted}");
+            return Err(damaged(&self.dir, &what));
+        }
+        Ok(events)
     }
-    if found > known {
-        let what = format!("{entity_type} {id:?} has {found} events in the log, and rows of {known}");
-        return Err(damaged(Path::new(Table::Versions.name()), &what));
+
+    fn read_published(&self, entity_type: &str, id: &str) -> Result<Vec<EventRow>> {
+        let entity = Ids::from([(entity_type.to_owned(), BTreeSet::from([id.to_owned()]))]);
+        let mut events = Vec::new();
+        for file in &self.published {
+            let path = self.dir.join(&file.path);
+            if has_entity(&path, &entity)? {
+                for event in Rows::<EventRow>::open(&path)? {
+                    let event = event?;
+                    if event.entity_type == entity_type && event.entity_id == id {
+                        events.push(event);
+                    }
+                }
+            }
+        }
+        Ok(events)
     }
-    Ok(())
 }
 
 /// Why a log is not the one of which rows up to a checkpoint were made; `None` where nothing says so.
@@ -511,14 +572,16 @@ pub(super) fn differs(store: &Store<Event>, checkpoint: Checkpoint) -> Result<Op
         Some(found) if hash_of(&EventRow::of_log(&found)?) == hash => Ok(None),
         None if is_dropped => Ok(None),
         found => Ok(Some(format!(
-            "its rows go up to an event {sequence} that {}; a replay makes the files anew from the log",
+            "its rows go up to an event {sequence} that {}: nothing is published of it. Bring back the log of which they were made; or \
+             `keplor replay` makes all files anew from the one that is there",
             if found.is_some() { "is another one in the log" } else { "the log does not have" }
         ))),
     }
 }
 
-/// Refuses to make anew from a log what that no longer has.
-pub(super) fn check_replay(store: &Store<Event>, until: u64, rows: u64) -> Result<()> {
+/// Refuses to make anew from a log what that no longer has: of the events up to a sequence so many rows were made; it is not known how
+/// many by `None`.
+pub(super) fn check_replay(store: &Store<Event>, until: u64, rows: Option<u64>) -> Result<()> {
     let mut tail = store.tail(Start::After(0));
     let is_dropped = loop {
         match tail.try_next() {
@@ -535,8 +598,10 @@ pub(super) fn check_replay(store: &Store<Event>, until: u64, rows: u64) -> Resul
     }
     let until = i64::try_from(until).unwrap_or(i64::MAX);
     let (found,) = store.query(Event::cols().sequence.le(until)).select((count(),)).one()?;
-    if found >= rows {
-        return Ok(());
-    }
-    Err(ServerError::Dropped { what: format!("the log has {found} of the {rows} events that are published") })
+    let what = match rows {
+        Some(rows) if found >= rows => return Ok(()),
+        Some(rows) => format!("the log has {found} of the {rows} events that are published"),
+        None => "the log has not all events, and how many are published cannot be read".to_owned(),
+    };
+    Err(ServerError::Dropped { what })
 }

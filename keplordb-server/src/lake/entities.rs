@@ -70,13 +70,48 @@ pub(super) fn follow(
     Ok(entity)
 }
 
-/// All rows of an entity from all its events, which are in the order of their sequences.
-pub(super) fn rebuild(events: &[EventRow], history: Sink<'_>) -> Result<Option<Entity>> {
+/// What becomes of the rows of an entity to which events came late.
+pub(super) struct Rebuilt {
+    pub(super) entity: Option<Entity>,
+    /// `None` where none of its rows changes.
+    pub(super) changed: Option<Changed>,
+}
+
+/// Which rows are no longer so: of those that were known to no end, the frontier aside, the ones from a version on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Changed {
+    pub(super) version: u64,
+    /// None of them begins earlier.
+    pub(super) valid_from_ms: i64,
+    /// How many they are.
+    pub(super) rows: u64,
+}
+
+/// The rows of an entity that are new, from all its events in the order of their sequences, of the first `known` of which the rows are
+/// there. All rows, where that is 0.
+pub(super) fn rebuild(events: &[&EventRow], known: usize, history: Sink<'_>) -> Result<Rebuilt> {
+    let (before, behind) = events.split_at(known.min(events.len()));
     let mut timeline = Timeline::new();
-    for group in events.chunk_by(|a, b| a.received_at_ms == b.received_at_ms) {
+    timeline.recall(before)?;
+    let before = timeline.events.clone();
+    for group in groups(behind) {
         timeline.arrive(group, history)?;
     }
-    timeline.finish(history)
+    let first = timeline.changed_from;
+    let entity = timeline.finish(history)?;
+    // The last one is the frontier, which is elsewhere.
+    let rows = before.len().saturating_sub(first + 1) as u64;
+    let changed = before.get(first).filter(|_| rows > 0).map(|event| Changed {
+        version: first as u64 + 1,
+        valid_from_ms: event.event_time_ms,
+        rows,
+    });
+    Ok(Rebuilt { entity, changed })
+}
+
+/// Events that came in within one millisecond.
+fn groups<'a, 'e>(events: &'a [&'e EventRow]) -> impl Iterator<Item = &'a [&'e EventRow]> {
+    events.chunk_by(|a, b| a.received_at_ms == b.received_at_ms)
 }
 
 /// Events after each of which what the entity is then is kept: to go on from it costs less than to begin anew.
@@ -90,6 +125,8 @@ struct Timeline<'e> {
     /// Since when each version is known as it is.
     known_from_ms: Vec<i64>,
     last: Option<VersionRow>,
+    /// The first version that is not as it was recalled.
+    changed_from: usize,
     /// Before the first event, and after each so many.
     snapshots: Vec<Fold>,
     /// After the first so many events.
@@ -103,21 +140,26 @@ impl<'e> Timeline<'e> {
             events: Vec::new(),
             known_from_ms: Vec::new(),
             last: None,
+            changed_from: 0,
             snapshots: vec![Fold::default()],
             fold: Fold::default(),
             folded: 0,
         }
     }
 
+    /// Takes the events of which the rows are there.
+    fn recall(&mut self, events: &[&'e EventRow]) -> Result<()> {
+        for group in groups(events) {
+            self.insert(group);
+        }
+        self.changed_from = self.events.len();
+        self.see_last()
+    }
+
     /// Takes events that came in within one millisecond. What was between them was known for no time; and what one of them changes
     /// no other changes back, since each adds to the number of all that follow.
-    fn arrive(&mut self, group: &'e [EventRow], history: Sink<'_>) -> Result<()> {
-        let Some(earliest) = group.iter().min_by_key(|event| event.order()) else { return Ok(()) };
-        let known_ms = earliest.received_at_ms;
-        let from = self.events.partition_point(|other| other.order() < earliest.order());
-        // The version before ends where this event begins, which may be where it ended.
-        let next_ms = self.events.get(from).map(|next| next.event_time_ms);
-        let first = if next_ms == Some(earliest.event_time_ms) { from } else { from.saturating_sub(1) };
+    fn arrive(&mut self, group: &[&'e EventRow], history: Sink<'_>) -> Result<()> {
+        let Some((from, first, known_ms)) = self.place(group) else { return Ok(()) };
         let mut end = |mut row: VersionRow| {
             row.known_to_ms = Some(known_ms);
             if row.known_from_ms < known_ms { history(row) } else { Ok(()) }
@@ -127,7 +169,23 @@ impl<'e> Timeline<'e> {
         } else if let Some(last) = self.last.take() {
             end(last)?;
         }
+        self.insert(group);
+        self.changed_from = self.changed_from.min(first);
+        self.see_last()
+    }
 
+    /// Where the first of some events goes, the first version that changes by it, and when they came in.
+    fn place(&self, group: &[&'e EventRow]) -> Option<(usize, usize, i64)> {
+        let earliest = group.iter().min_by_key(|event| event.order())?;
+        let from = self.events.partition_point(|other| other.order() < earliest.order());
+        // The version before ends where this event begins, which may be where it ended.
+        let next_ms = self.events.get(from).map(|next| next.event_time_ms);
+        let first = if next_ms == Some(earliest.event_time_ms) { from } else { from.saturating_sub(1) };
+        Some((from, first, earliest.received_at_ms))
+    }
+
+    fn insert(&mut self, group: &[&'e EventRow]) {
+        let Some((from, first, known_ms)) = self.place(group) else { return };
         for event in group {
             let place = self.events.partition_point(|other| other.order() < event.order());
             self.events.insert(place, event);
@@ -138,6 +196,9 @@ impl<'e> Timeline<'e> {
         if self.folded > from {
             self.folded = usize::MAX;
         }
+    }
+
+    fn see_last(&mut self) -> Result<()> {
         let mut last = None;
         self.walk(self.events.len().saturating_sub(1), &mut |_, row| {
             last = Some(row);
@@ -178,13 +239,21 @@ impl<'e> Timeline<'e> {
         Ok(())
     }
 
-    /// What is known in the end.
+    /// What is known in the end, from the first version on that is not as it was recalled.
     fn finish(mut self, history: Sink<'_>) -> Result<Option<Entity>> {
+        // Only the last one's state is needed, and put there below.
+        let is_live = |is_live: bool| is_live.then(String::new);
         let mut current: Option<CurrentRow> = None;
+        let mut fold = Fold::default();
+        let first = self.changed_from.min(self.events.len().saturating_sub(1));
+        for event in self.events.iter().take(first) {
+            fold.apply(event.operation, event.object());
+            let state = is_live(fold.state().is_some());
+            current = current_after(current.as_ref(), event, state.as_ref(), fold.version());
+        }
         let mut frontier: Option<VersionRow> = None;
-        self.walk(0, &mut |event, row| {
-            // Only the last one's state is needed, and put there below.
-            let state = row.state.as_ref().map(|_| String::new());
+        self.walk(first, &mut |event, row| {
+            let state = is_live(row.state.is_some());
             current = current_after(current.as_ref(), event, state.as_ref(), row.version);
             frontier.replace(row).map_or(Ok(()), &mut *history)
         })?;

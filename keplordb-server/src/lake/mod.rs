@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use keplordb::Store;
+use keplordb::{Start, Store};
 
 pub use self::check::{LakeCheck, TableCheck};
 use self::draft::{Draft, check_replay, differs};
@@ -35,6 +35,9 @@ use crate::record::Event;
 use crate::schema::Schemas;
 
 type Result<T> = std::result::Result<T, ServerError>;
+
+/// Chunks of events after which what was made of them is committed: an attempt that fails later goes on from there.
+const COMMIT_CHUNKS: usize = 8;
 
 /// How the lake is made; what matters is in the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,10 +175,14 @@ impl Lake {
         self.root.check_own()?;
         self.root.create()?;
         self.damage = None;
-        self.manifest = Manifest::newest(&self.root.meta())?.unwrap_or_else(Manifest::empty);
+        let newest = Manifest::newest(&self.root.meta())?;
+        let is_lost = newest.is_none() && self.root.was_published()?;
+        self.manifest = newest.unwrap_or_else(Manifest::empty);
         // First, for the room that it may give.
         self.gc_or_warn();
-        if self.manifest.fold_version != FOLD_VERSION {
+        if is_lost {
+            self.damage = Some("none of its manifests can be read; a replay makes the files anew".to_owned());
+        } else if self.manifest.fold_version != FOLD_VERSION {
             self.damage = Some(format!(
                 "its rows were made by rules of version {}, this program's are {FOLD_VERSION}; replay",
                 self.manifest.fold_version
@@ -206,21 +213,31 @@ impl Lake {
 
     /// Takes all events that came since the last time and are on disk, and publishes their rows at once; `None` when there were none.
     ///
-    /// After an error nothing or everything is published; the next call goes on from what is.
+    /// After an error a beginning of them is published, all tables to the same event; the next call goes on from there.
     ///
     /// # Errors
     /// [`Io`](ServerError::Io), also of a full disk; [`Lake`](ServerError::Lake) and [`Parquet`](ServerError::Parquet) when a file is
-    /// [damaged](Self::damage); [`Event`](ServerError::Event) and [`Db`](ServerError::Db) when the log is;
+    /// [damaged](Self::damage), and when the log is not the one of which the rows were made; [`Event`](ServerError::Event) and
+    /// [`Db`](ServerError::Db) when the log is damaged;
     /// [`Dropped`](ServerError::Dropped) when it no longer has what is needed; [`Stopping`](ServerError::Stopping).
     pub fn publish(&mut self, store: &Store<Event>, schemas: &Schemas) -> Result<Option<Published>> {
         self.ready()?;
         self.check_log(store)?;
-        let mut draft = self.draft(self.manifest.tables.clone(), self.manifest.checkpoint());
-        let events = self.noted(draft.take(store))?;
-        if events == 0 && self.manifest.n > 0 {
-            return Ok(None);
+        // What comes meanwhile is for the next time: as long as events come, there would be no end.
+        let until = store.tail(Start::Now).position();
+        let mut published = None;
+        loop {
+            let mut draft = self.draft(self.manifest.tables.clone(), self.manifest.checkpoint());
+            let events = self.noted(draft.take(store, until, COMMIT_CHUNKS))?;
+            if events == 0 && self.manifest.n > 0 {
+                break;
+            }
+            self.commit_draft(draft, newest(schemas))?;
+            let before = published.map_or(0, |Published { events, .. }| events);
+            published = Some(self.published(before + events));
         }
-        self.commit_draft(draft, newest(schemas)).map(|()| Some(self.published(events)))
+        self.gc_or_warn();
+        Ok(published)
     }
 
     /// Makes all files anew from the log and publishes them at once; until then what was published stays.
@@ -233,9 +250,14 @@ impl Lake {
         }
         self.root.check_own()?;
         self.root.create()?;
-        check_replay(store, self.manifest.checkpoint_seq, self.manifest.tables.events.rows())?;
+        if self.manifest.n > 0 {
+            let rows = self.manifest.tables.events.rows();
+            check_replay(store, self.manifest.checkpoint_seq, Some(rows))?;
+        } else if self.damage.is_some() {
+            check_replay(store, u64::MAX, None)?;
+        }
         let mut draft = self.draft(Tables::default(), Checkpoint::default());
-        let events = draft.take(store)?;
+        let events = draft.take(store, store.tail(Start::Now).position(), usize::MAX)?;
         draft.compact()?;
         self.commit_draft(draft, newest(schemas))?;
         self.damage = None;
@@ -257,12 +279,19 @@ impl Lake {
     }
 
     /// Compares all rows with those that the log's events up to the checkpoint make. Memory: what is live and the last version of each
-    /// entity.
+    /// entity. Files that it finds damaged are [`damage`](Self::damage) from then on.
     ///
     /// # Errors
-    /// As [`publish`](Self::publish), but for files that are damaged: they are in what it gives.
-    pub fn check(&self, store: &Store<Event>) -> Result<LakeCheck> {
-        check::check(store, &self.root, &self.manifest)
+    /// As [`publish`](Self::publish), but for files that are damaged: they are in what it gives. [`Dropped`](ServerError::Dropped) where
+    /// the log no longer has all events of which the rows were made.
+    pub fn check(&mut self, store: &Store<Event>) -> Result<LakeCheck> {
+        let check = check::check(store, &self.root, &self.manifest)?;
+        let damaged: Vec<&str> =
+            check.tables.iter().flat_map(|table| &table.damaged).map(String::as_str).collect();
+        if !damaged.is_empty() {
+            self.damage = Some(format!("{} have other rows than were written", damaged.join(", ")));
+        }
+        Ok(check)
     }
 
     /// Removes what was replaced longer ago than [`grace`](LakeOptions::grace), and what a crash left. Opening and publishing do so too.
@@ -296,7 +325,6 @@ impl Lake {
     fn check_log(&mut self, store: &Store<Event>) -> Result<()> {
         if !self.is_of_log {
             if let Some(what) = differs(store, self.manifest.checkpoint())? {
-                self.damage = Some(what.clone());
                 return Err(ServerError::Lake { file: self.root.lake(), what });
             }
             self.is_of_log = true;

@@ -220,9 +220,12 @@ impl<R: Row> Iterator for Rows<R> {
 /// Ids of entities, by their types.
 pub(super) type Ids = BTreeMap<String, BTreeSet<String>>;
 
-/// Whether a file has a row of one of these entities. Mostly the filters say that it has none, and nothing more is read.
+/// Whether a file has a row of one of these entities; of none it has none. Mostly the filters say that it has none, and nothing more is read.
 pub(super) fn has_entity(path: &Path, entities: &Ids) -> Result<bool> {
     const ID: &str = "entity_id";
+    if entities.values().all(BTreeSet::is_empty) {
+        return Ok(false);
+    }
     let builder = ParquetRecordBatchReaderBuilder::try_new(files::open(path)?).map_err(refused(path))?;
     let id = builder.parquet_schema().columns().iter().position(|column| column.name() == ID);
     let Some(id) = id else { return Err(damaged(path, "it has no column entity_id")) };

@@ -106,6 +106,12 @@ impl Root {
         self.files.sync_dir(&self.path)
     }
 
+    /// Whether there is or was a manifest, so that one that cannot be read is lost.
+    pub(super) fn was_published(&self) -> Result<bool> {
+        let is_named = self.live_number().is_some() || !self.generation_numbers()?.is_empty();
+        Ok(is_named || !manifest::numbers(&self.meta())?.is_empty())
+    }
+
     /// The number of the next manifest: none that was there has it.
     pub(super) fn next_number(&self, newest: u64) -> Result<u64> {
         let generations = self.generation_numbers()?;
