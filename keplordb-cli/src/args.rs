@@ -9,7 +9,7 @@ use crate::command::{
     Report, Stats, Tail, Top, Values, Verify,
 };
 #[cfg(feature = "server")]
-use crate::command::{Blame, Diff, History, Ingest, Ls, Replay, SchemaCommand, Serve};
+use crate::command::{Backup, Blame, Diff, Fork, History, Ingest, Ls, Replay, Restore, SchemaCommand, Serve};
 #[cfg(feature = "sql")]
 use crate::command::{Export, Import, Sql};
 
@@ -63,6 +63,12 @@ pub(crate) enum Command {
     Diff(Diff),
     #[cfg(feature = "server")]
     Replay(Replay),
+    #[cfg(feature = "server")]
+    Backup(Backup),
+    #[cfg(feature = "server")]
+    Restore(Restore),
+    #[cfg(feature = "server")]
+    Fork(Fork),
     /// The schema of a server's root: show, check, push, compare
     #[cfg(feature = "server")]
     #[command(subcommand)]

@@ -224,6 +224,11 @@ impl Capture {
         })
     }
 
+    /// How many segments the log has.
+    pub fn segments(&self) -> u64 {
+        self.store.stats().segments as u64
+    }
+
     /// Does what is due in the log: merges segments, a part of them at a time, and removes files that were replaced.
     ///
     /// # Errors

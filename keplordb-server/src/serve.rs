@@ -23,6 +23,9 @@ const MESSAGE_BYTES_MAX: usize = MAX_PAYLOAD_BYTES + (1 << 20);
 /// Largest batch that is taken, likewise.
 const BATCH_BYTES_MAX: usize = 32 << 20;
 
+/// How long it is until what could not be published is tried again, at most, unless it is published more rarely.
+const PUBLISH_PAUSE_MAX: Duration = Duration::from_secs(300);
+
 /// How long requests that are under way may take when the server stops.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -147,9 +150,10 @@ pub async fn serve(
 
 /// Publishes until the server stops. What fails is said and tried again: the log has everything.
 async fn publish(capture: Arc<Capture>, every: Duration) {
+    let mut pause = every;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(every) => {}
+            () = tokio::time::sleep(pause) => {}
             () = capture.streams_end() => return,
         }
         let publishing = Arc::clone(&capture);
@@ -159,12 +163,17 @@ async fn publish(capture: Arc<Capture>, every: Duration) {
             }
             publishing.publish()
         };
-        match tokio::task::spawn_blocking(publishing).await {
+        let error = match tokio::task::spawn_blocking(publishing).await {
             // The loop ends too where the server stops.
-            Ok(Ok(None) | Err(ServerError::Stopping)) => {}
-            Ok(Ok(Some(published))) => tracing::debug!(?published, "what came was published"),
-            Ok(Err(error)) => tracing::error!(%error, "what came could not be published; it is tried again"),
-            Err(error) => tracing::error!(%error, "publishing ended; it is begun anew"),
-        }
+            Ok(Ok(_) | Err(ServerError::Stopping)) => {
+                pause = every;
+                continue;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic.to_string(),
+        };
+        // What failed may have begun with much work.
+        pause = (pause * 2).min(PUBLISH_PAUSE_MAX).max(every);
+        tracing::error!(error, again_after = ?pause, "what came could not be published");
     }
 }

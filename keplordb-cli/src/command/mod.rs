@@ -45,7 +45,9 @@ pub(crate) use manual::{Completions, Man};
 pub(crate) use query::Query;
 pub(crate) use report::Report;
 #[cfg(feature = "server")]
-pub(crate) use server::{Blame, Diff, History, Ingest, Ls, Replay, SchemaCommand, Serve};
+pub(crate) use server::{
+    Backup, Blame, Diff, Fork, History, Ingest, Ls, Replay, Restore, SchemaCommand, Serve,
+};
 #[cfg(feature = "sql")]
 pub(crate) use sql::Sql;
 pub(crate) use stats::Stats;
@@ -167,6 +169,12 @@ fn dispatch(command: Command, out: &mut Output) -> Result<Done> {
         Command::Diff(diff) => diff.run(out),
         #[cfg(feature = "server")]
         Command::Replay(replay) => replay.run(out),
+        #[cfg(feature = "server")]
+        Command::Backup(backup) => backup.run(out),
+        #[cfg(feature = "server")]
+        Command::Restore(restore) => restore.run(out),
+        #[cfg(feature = "server")]
+        Command::Fork(fork) => fork.run(out),
         #[cfg(feature = "server")]
         Command::Ls(ls) => ls.run(out),
         #[cfg(feature = "server")]

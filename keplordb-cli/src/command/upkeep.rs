@@ -8,6 +8,8 @@ use keplordb_log::Timestamp;
 use serde_json::json;
 
 use super::Done;
+#[cfg(feature = "server")]
+use super::server;
 use crate::output::{Output, counted};
 use crate::parse;
 use crate::progress::Waiting;
@@ -36,7 +38,7 @@ pub(crate) struct Gc {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  keplor compact calls.db\n\nNo process may have the table open.")]
 pub(crate) struct Compact {
-    /// The table's directory
+    /// The table's directory, or a server's root
     dir: PathBuf,
     /// Write at most so many rows
     #[arg(long, value_name = "N")]
@@ -88,6 +90,14 @@ impl Gc {
 
 impl Compact {
     pub(super) fn run(self, out: &mut Output) -> Result<Done> {
+        #[cfg(feature = "server")]
+        if keplordb_server::is_root(&self.dir) {
+            anyhow::ensure!(
+                self.rows.is_none(),
+                "--rows is for tables; a server's root is compacted as a whole"
+            );
+            return server::compact(&self.dir, self.json, out);
+        }
         let store = table::store_to_replace(&self.dir)?;
         let waiting = Waiting::begin("compacting");
         let done = store.compact(self.rows.map_or(Budget::UNLIMITED, Budget::rows))?;

@@ -8,6 +8,8 @@ use keplordb::{Depth, EngineConfig, OnCorruption, Options, verify_dir};
 use serde_json::json;
 
 use super::Done;
+#[cfg(feature = "server")]
+use super::server;
 use crate::output::{Output, counted, time};
 use crate::progress::Waiting;
 use crate::table;
@@ -21,7 +23,7 @@ Examples:
 
 Changes nothing; another process may have the table open.")]
 pub(crate) struct Verify {
-    /// The table's directory
+    /// The table's directory, or a server's root: its schemas and its log (`replay --check` compares what is made from it)
     dir: PathBuf,
     /// Check every value against all that is derived from it, not only checksums
     #[arg(long)]
@@ -49,6 +51,16 @@ pub(crate) struct Repair {
 
 impl Verify {
     pub(super) fn run(self, out: &mut Output) -> Result<Done> {
+        #[cfg(feature = "server")]
+        if keplordb_server::is_root(&self.dir) {
+            server::check_schemas(&self.dir)?;
+            let log = Self { dir: self.dir.join("segments"), ..self };
+            return log.verify(out);
+        }
+        self.verify(out)
+    }
+
+    fn verify(self, out: &mut Output) -> Result<Done> {
         table::check(&self.dir)?;
         let depth = if self.full { Depth::Full } else { Depth::Quick };
         let waiting = Waiting::begin("checking");

@@ -1,7 +1,7 @@
 //! Clients in Python, as others write them: one of the original protocol, unchanged, and some of ours, made from the protos that the
 //! crate has. The server is a process of its own, which is killed and started again on the same root.
 //!
-//! They need `grpcio-tools`, and who reads what is published DuckDB and Polars; see [`environment`].
+//! They need `grpcio-tools`, and who reads what is published `DuckDB` and Polars; see [`environment`].
 
 #![allow(clippy::disallowed_methods, reason = "what it makes is an environment of Python")]
 

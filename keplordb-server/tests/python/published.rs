@@ -1,4 +1,4 @@
-//! What a server publishes, read by DuckDB and Polars while events come in and files are merged: every answer is that of one moment.
+//! What a server publishes, read by `DuckDB` and Polars while events come in and files are merged: every answer is that of one moment.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;

@@ -1,6 +1,7 @@
 //! The commands on servers and on their roots, and what they share. Those that only ask read a root beside its server.
 
 mod blame;
+mod copy;
 mod diff;
 mod event;
 mod get;
@@ -25,6 +26,7 @@ use crate::parse;
 use crate::sheet::Cell;
 
 pub(crate) use blame::Blame;
+pub(crate) use copy::{Backup, Fork, Restore, check_schemas, compact};
 pub(crate) use diff::Diff;
 pub(crate) use get::get;
 pub(crate) use history::History;

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use keplordb_server::{Capture, ServerError, is_root};
 use serde_json::json;
 
 use crate::command::Done;
@@ -17,7 +16,7 @@ Examples:
   keplor replay data --check
 
 No server may run on the root. What is published stays until everything new is written, and is then replaced at once. A check reads every
-row and changes nothing; it fails where one differs.")]
+row and changes none; it fails where one differs.")]
 pub(crate) struct Replay {
     /// The server's root
     root: PathBuf,
@@ -31,10 +30,7 @@ pub(crate) struct Replay {
 
 impl Replay {
     pub(crate) fn run(self, out: &mut Output) -> Result<Done> {
-        if !is_root(&self.root) {
-            return Err(ServerError::NoRoot { dir: self.root }.into());
-        }
-        let capture = Capture::open(&self.root)?;
+        let capture = super::copy::open(&self.root)?;
         if !self.check {
             let replayed = capture.replay()?;
             if self.json {
