@@ -4,9 +4,8 @@
 //! shared by hard links where the disk has them. `_meta` takes its name last, so a copy that was cut off is no root.
 
 use std::path::Path;
-use std::time::Duration;
 
-use keplordb::{Budget, EngineConfig, Filter, Options, Reader, Start, Store};
+use keplordb::{Budget, Filter, Reader, Start, Store};
 use keplordb_disk::{Disk as _, RealDisk};
 
 use crate::capture::Capture;
@@ -16,7 +15,7 @@ use crate::record::Event;
 
 type Result<T> = std::result::Result<T, ServerError>;
 
-/// Events that are taken out of a copy at a time: 16 bytes of memory for each.
+/// Events that are deleted in a copy at a time.
 const STEP: u64 = 4_000_000;
 
 impl Capture {
@@ -39,17 +38,18 @@ impl Capture {
         Ok(copy.query(Filter::all()).totals()?.event_count)
     }
 
-    /// As [`backup`](Self::backup), of the log as it was when the event with the sequence `until` was its last one; what came later is
-    /// in no file of the copy. Gives how many events it has.
+    /// As [`backup`](Self::backup), of the log as it was when the event with the sequence `until` was its last one. Gives how many events
+    /// it has.
+    ///
+    /// What came later is deleted in the copy: no answer has it, and its bytes are in segments that are shared until they are merged.
+    /// That takes 16 bytes of memory for each event.
     ///
     /// # Errors
     /// As [`backup`](Self::backup).
     pub fn fork(&self, target: impl AsRef<Path>, until: u64) -> Result<u64> {
         let target = target.as_ref();
         self.copy_log(target)?;
-        // Nobody reads the copy yet, so what is replaced need not stay for anybody.
-        let options = Options::default().unlink_grace(Duration::ZERO);
-        let copy = Store::<Event>::open_with(EngineConfig::in_dir(layout::segments(target)), options)?;
+        let copy = Store::<Event>::open(layout::segments(target))?;
         let c = Event::cols();
         let place = |sequence: u64| i64::try_from(sequence).unwrap_or(i64::MAX);
         let mut begin = until;
@@ -60,7 +60,6 @@ impl Capture {
             begin = end;
         }
         copy.compact(Budget::UNLIMITED)?;
-        copy.maintain(Budget::UNLIMITED)?;
         let events = copy.stats().events;
         copy.close()?;
         self.copy_schemas(target)?;
@@ -72,8 +71,7 @@ impl Capture {
         RealDisk.create_dir(target).map_err(|source| refused("creating", source))?;
         let entries = RealDisk.list(target).map_err(|source| refused("listing", source))?;
         if !entries.is_empty() {
-            let what = "it is not empty, and a copy wants a directory of its own".to_owned();
-            return Err(ServerError::Foreign { path: target.to_owned(), what });
+            return Err(ServerError::NotEmpty { dir: target.to_owned() });
         }
         Ok(self.store().checkpoint(layout::segments(target))?)
     }

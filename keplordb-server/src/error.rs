@@ -52,6 +52,14 @@ pub enum ServerError {
         /// The directory.
         dir: PathBuf,
     },
+    /// A copy is to be made where something is.
+    #[error(
+        "{dir} is not empty, and a copy wants a directory of its own: give one that is empty or not there; nothing was written"
+    )]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A file of the lake is not as it should be.
     #[error("{file}: {what}")]
     Lake {

@@ -49,29 +49,36 @@ pub(crate) struct Restore {
     json: bool,
 }
 
-/// Copy a server's root as it was: nothing that came in later is in the copy
+/// Copy a server's root as it was at a time or a sequence
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   keplor fork data what-if --at 2026-02-21T12:00:00Z
   keplor fork data what-if --sequence 4711
 
-The copy is a root of its own, to be served and written to. No server may run on the original.")]
-#[group(required = true, multiple = false, args = ["at", "sequence"])]
+The copy is a root of its own, to be served and written to. What came in later is deleted in it; its bytes go when segments are merged. No server may run on the original.")]
 pub(crate) struct Fork {
     /// The server's root
     root: PathBuf,
     /// The copy's directory; it must not be there, or be empty
     target: PathBuf,
+    #[command(flatten)]
+    until: Until,
+    /// Print the result as JSON
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+}
+
+/// Where a copy ends.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Until {
     /// With all that had come in at this time: RFC 3339, a date (midnight in UTC), or how long ago (90s, 15m, 2h, 7d)
     #[arg(long, value_name = "TIME", value_parser = parse::time)]
     at: Option<Timestamp>,
     /// Up to the event with this sequence
     #[arg(long, value_name = "SEQUENCE")]
     sequence: Option<u64>,
-    /// Print the result as JSON
-    #[arg(long, help_heading = "Output")]
-    json: bool,
 }
 
 impl Backup {
@@ -113,7 +120,7 @@ impl Fork {
     pub(crate) fn run(self, out: &mut Output) -> Result<Done> {
         let waiting = Waiting::begin("copying");
         let capture = open(&self.root)?;
-        let until = match (self.at, self.sequence) {
+        let until = match (self.until.at, self.until.sequence) {
             (Some(at), _) => capture.log().sequence_at(ms(at))?.unwrap_or(0),
             (None, sequence) => sequence.unwrap_or(0),
         };
