@@ -9,7 +9,9 @@ use crate::command::{
     Report, Stats, Tail, Top, Values, Verify,
 };
 #[cfg(feature = "server")]
-use crate::command::{Backup, Blame, Diff, Fork, History, Ingest, Ls, Replay, Restore, SchemaCommand, Serve};
+use crate::command::{
+    Backup, Blame, Diff, Fork, History, Ingest, KeysCommand, Ls, Replay, Restore, SchemaCommand, Serve,
+};
 #[cfg(feature = "sql")]
 use crate::command::{Export, Import, Sql};
 
@@ -69,6 +71,10 @@ pub(crate) enum Command {
     Restore(Restore),
     #[cfg(feature = "server")]
     Fork(Fork),
+    /// The keys of a server's root: make, list, take back
+    #[cfg(feature = "server")]
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// The schema of a server's root: show, check, push, compare
     #[cfg(feature = "server")]
     #[command(subcommand)]

@@ -450,3 +450,72 @@ fn a_kill_loses_nothing_that_was_acknowledged_and_a_file_with_ids_can_be_sent_ag
     assert_eq!(history.len(), LINES / 7);
     assert_eq!(server.stop(), Some(0));
 }
+
+#[test]
+fn keys_are_made_listed_and_taken_back() {
+    let (temporary, root) = root();
+    let keys = |what: &str, more: &[&str]| {
+        keplor(["keys".as_ref(), what.as_ref(), root.as_os_str()]).args(more).output().unwrap()
+    };
+    let printed = done(&keys("add", &["--name", "unused", "--scope", "read"]));
+    assert!(printed.starts_with("keplor_key_") && printed.lines().count() == 1, "{printed}");
+    assert!(done(&keys("revoke", &["unused"])).contains("of unused is revoked"));
+    let file = temporary.path().join("shop.key");
+    let out = file.to_str().unwrap();
+    let add = ["--name", "shop", "--scope", "ingest", "--type", "User", "--out", out];
+    assert_eq!(done(&keys("add", &add)), "", "a key that is written is not printed");
+    assert!(refused(1, &keys("add", &add)).contains("shop.key cannot be made"), "a file that is there stays");
+    assert!(fs::read_to_string(&file).unwrap().starts_with("keplor_key_"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        for file in [&file, &root.join("_meta/keys.json")] {
+            let mode = fs::metadata(file).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{}", file.display());
+        }
+    }
+
+    let server = Serving::start(&root, &["--log", "json"]);
+    let event = ["--entity", "User/user_1", "--op", "CREATE", "--client", "somebody-else"];
+    let without = refused(1, &server.ingest(&event));
+    assert!(without.contains("this needs a key") && without.contains("keplor keys add"), "{without}");
+    let with_key = |event: &[&str]| {
+        let mut command = keplor(["ingest", "--server", &server.address, "--key-file"]);
+        command.arg(&file).args(event).output().unwrap()
+    };
+    done(&with_key(&event));
+    let order = refused(1, &with_key(&["--entity", "Order/1", "--op", "CREATE"]));
+    assert!(order.contains("the key is for entities of User, and not of \"Order\""), "{order}");
+    assert!(done(&run("history", &root, &["User/user_1", "--json"])).contains("\"shop\""));
+
+    // An address that is nobody's: it is refused before anything is sent.
+    let mut command = keplor(["ingest", "--server", "http://192.0.2.1:50051"]);
+    let open = refused(1, &command.env("KEPLOR_KEY", "keplor_key_canary").args(event).output().unwrap());
+    assert!(open.contains("could read the key") && !open.contains("canary"), "{open}");
+
+    let listed = done(&keys("ls", &["--json"]));
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    let listed: Value = serde_json::from_str(listed.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&listed["name"], &listed["scopes"], &listed["state"]),
+        (&json!("shop"), &json!("ingest"), &json!("good"))
+    );
+    assert!(done(&keys("revoke", &["shop"])).contains("of shop is revoked"));
+    assert!(done(&keys("revoke", &["shop"])).contains("it is revoked already"));
+    assert!(refused(1, &keys("revoke", &["stock"])).contains("there is no key \"stock\""));
+    // The server looks every second.
+    let mut tries = 0;
+    let revoked = loop {
+        let output = with_key(&event);
+        if !output.status.success() {
+            break refused(1, &output);
+        }
+        tries += 1;
+        assert!(tries < 100, "the key is still good");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(revoked.contains("the key of shop was revoked"), "{revoked}");
+    assert_eq!(server.stop(), Some(0));
+    assert!(refused(2, &keys("add", &["--name", "x", "--scope", "all"])).contains("there are ingest, read"));
+    assert!(refused(1, &keys("add", &["--name", "x y", "--scope", "read"])).contains("is no name of a key"));
+}

@@ -19,6 +19,16 @@ use crate::{AppendFile, Disk, DiskFile, Entry, Lock, LockError, LockFile, Mappin
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RealDisk;
 
+impl RealDisk {
+    /// The permissions of a file, as `chmod` writes them: `0o600` lets its owner read and write. `None` where the system has none of the kind.
+    ///
+    /// # Errors
+    /// As the operating system says; `NotFound` where there is none.
+    pub fn mode(&self, path: &Path) -> io::Result<Option<u32>> {
+        Ok(mode_of(&fs::metadata(path)?))
+    }
+}
+
 #[derive(Debug)]
 struct RealFile {
     file: File,
@@ -305,6 +315,18 @@ impl Drop for RealLockFile {
         // As for `Held`.
         let _ = self.file.unlock();
     }
+}
+
+#[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
+fn mode_of(metadata: &fs::Metadata) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    Some(metadata.permissions().mode() & 0o7777)
+}
+
+#[cfg(not(unix))]
+fn mode_of(_metadata: &fs::Metadata) -> Option<u32> {
+    None
 }
 
 /// A number that no copy of the file has: of its inode, and of when that was made where the file system knows, since a

@@ -676,6 +676,10 @@ fn real_files_are_private_to_their_owner() {
     // The umask of whoever runs the test may take more away.
     assert_eq!(mode("dir") & 0o077, 0);
     assert_eq!(mode("dir/file") & 0o177, 0);
+    let told = |name| RealDisk.mode(&place.path(name)).map(|mode| mode.map(|mode| mode & 0o777));
+    assert_eq!(told("dir/file").unwrap(), Some(mode("dir/file")));
+    assert_eq!(told("dir").unwrap(), Some(mode("dir")));
+    assert_eq!(told("none").unwrap_err().kind(), std::io::ErrorKind::NotFound);
 }
 
 #[cfg(target_os = "linux")]

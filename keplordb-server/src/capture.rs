@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use keplordb::{Budget, Store};
+use keplordb::{Budget, Start, Store};
 use keplordb_disk::{Disk as _, RealDisk};
 use tokio::sync::mpsc;
+use tonic::Status;
 
 use crate::error::{Refused, Result, ServerError};
 use crate::ingest::{Ingest, Receipt, UnderWay};
 use crate::lake::{Lake, LakeCheck, LakeOptions, Published};
 use crate::layout;
 use crate::log::{EntityLog, Selection};
+use crate::metrics::Metrics;
 use crate::record::{Checked, Event, Record};
 use crate::schema::{self, Schemas};
 use crate::subscribe::{News, Since, Subscribers};
@@ -44,6 +46,7 @@ pub struct Capture {
     lake: Mutex<Option<Lake>>,
     /// Whether nothing more is published.
     is_stopping: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
 }
 
 impl Capture {
@@ -63,7 +66,8 @@ impl Capture {
         // The engine's lock is the server's: whoever has it may write to `_meta`.
         let store = Arc::new(Store::open(layout::segments(&root))?);
         let schemas = RwLock::new(Schemas::load(&schemas_dir)?);
-        let (ingest, writer) = Ingest::start(Arc::clone(&store))?;
+        let metrics = Arc::new(Metrics::new());
+        let (ingest, writer) = Ingest::start(Arc::clone(&store), Arc::clone(&metrics))?;
         Ok(Self {
             root,
             store,
@@ -73,6 +77,7 @@ impl Capture {
             subscribers: Subscribers::new(),
             lake: Mutex::new(None),
             is_stopping: Arc::default(),
+            metrics,
         })
     }
 
@@ -118,14 +123,16 @@ impl Capture {
     /// # Errors
     /// [`InBatch`](Refused::InBatch) says which one is refused and why; others concern all of them. Nothing was captured.
     pub async fn capture_batch(&self, records: Vec<Record>) -> Result<Vec<Receipt>> {
-        let checked = self.checked(records)?;
-        self.ingest()?.submit(checked)?.receipts().await
+        let submitted = self.checked(records).and_then(|checked| self.ingest()?.submit(checked));
+        // What is refused from here on is counted where it is written.
+        self.counted(submitted)?.receipts().await
     }
 
     /// Sends a batch on its way, as soon as there is room; batches are written in the order in which they were sent.
     pub(crate) async fn submit_batch(&self, records: Vec<Record>) -> Result<UnderWay> {
-        let checked = self.checked(records)?;
-        self.ingest()?.submit_in_turn(checked).await
+        let checked = self.counted(self.checked(records))?;
+        let submitted = self.counted(self.ingest())?.submit_in_turn(checked).await;
+        self.counted(submitted)
     }
 
     fn checked(&self, records: Vec<Record>) -> Result<Vec<Checked>> {
@@ -156,7 +163,7 @@ impl Capture {
         since: Since,
         heartbeat: Duration,
     ) -> Result<mpsc::Receiver<Result<News>>> {
-        self.subscribers.follow(Arc::clone(&self.store), selection, since, heartbeat)
+        self.counted(self.subscribers.follow(Arc::clone(&self.store), selection, since, heartbeat))
     }
 
     /// Ends subscriptions, streams of batches and publishing, so that nobody waits for their end.
@@ -168,6 +175,33 @@ impl Capture {
     /// Returns when streams are to end.
     pub(crate) async fn streams_end(&self) {
         self.subscribers.stopped().await;
+    }
+
+    /// Counts what is refused, and gives it on.
+    pub(crate) fn counted<T>(&self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|refused| self.metrics.refused(Status::from(refused.clone()).code()))
+    }
+
+    /// The directory that was opened.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What is measured.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The measures in the text of Prometheus.
+    pub(crate) fn metrics_text(&self) -> String {
+        let stats = self.store.stats();
+        self.metrics.log_segments.set(stats.segments as f64);
+        self.metrics.log_bytes.set((stats.segment_bytes + stats.wal_bytes) as f64);
+        self.metrics.head_sequence.set(self.store.tail(Start::Now).position() as f64);
+        self.metrics.subscribers.set(self.subscribers.count() as f64);
+        let waiting = self.ingest.as_ref().map_or(0, Ingest::waiting_bytes);
+        self.metrics.waiting_bytes.set(waiting as f64);
+        self.metrics.text()
     }
 
     /// Whether events are taken.

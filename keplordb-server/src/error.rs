@@ -30,13 +30,37 @@ pub enum ServerError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// Others than this machine can reach the address, and nothing would keep them out.
+    /// Others than this machine can reach the address, and something that keeps them out is missing.
     #[error(
-        "{address} can be reached from other machines, and there are no keys and no TLS yet; listen on 127.0.0.1 or ::1, and put a proxy before it"
+        "{address} can be reached from other machines, and {missing}; or listen on 127.0.0.1 or ::1, which only this machine can reach"
     )]
     NotLoopback {
         /// The address.
         address: std::net::SocketAddr,
+        /// What is missing, and how it is made.
+        missing: &'static str,
+    },
+    /// A file of keys cannot be used, or a key not be made.
+    #[error("the keys in {file}: {what}")]
+    Keys {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// A certificate or its private key cannot be used.
+    #[error("{file} cannot be used for TLS: {what}")]
+    Tls {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
+    /// A name by which the server is to be asked for is none.
+    #[error("{host:?} is no name of a host; write it without a scheme and a path: events.example.org")]
+    Host {
+        /// What was given.
+        host: String,
     },
     /// The custom schema is not one.
     #[error("{file} is no schema: {what}")]
@@ -115,9 +139,6 @@ pub enum ServerError {
     /// The log of events refused or failed.
     #[error(transparent)]
     Db(#[from] DbError),
-    /// A connection failed in a way that ends the server.
-    #[error("the server ended: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// Why a record is not captured; nothing of it is.
@@ -160,6 +181,12 @@ pub enum Refused {
         /// How many may.
         most: usize,
     },
+    /// The key is not for this, or is none any more.
+    #[error("{what}")]
+    Denied {
+        /// What it is for, and what to do.
+        what: String,
+    },
     /// There is no room on the disk.
     #[error("the disk is full: {what}")]
     Full {
@@ -195,6 +222,16 @@ impl Refused {
 
     pub(crate) fn in_batch(self, index: usize) -> Self {
         Self::InBatch { index, refused: Box::new(self) }
+    }
+
+    /// As one is told who has no key: without the names of files.
+    pub(crate) fn for_anybody(self) -> Self {
+        const WHAT: &str = "the server's log says why";
+        match self {
+            Self::Full { .. } => Self::Full { what: WHAT.to_owned() },
+            Self::Failed { .. } => Self::Failed { what: WHAT.to_owned() },
+            other => other,
+        }
     }
 
     /// Why, of the record that is meant.

@@ -7,15 +7,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keplordb::aggregates::max;
 use keplordb::{Filter, Store};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tonic::Status;
 use ulid::Ulid;
 
 use crate::error::{Refused, Result, ServerError};
+use crate::fold::Operation;
+use crate::metrics::Metrics;
 use crate::name::shown;
 use crate::record::{Checked, Event};
 
@@ -66,6 +69,7 @@ impl Ingest {
     /// Starts the thread that writes; it ends, when all that waited is written, after the last clone of the way in is gone.
     pub(crate) fn start(
         store: Arc<Store<Event>>,
+        metrics: Arc<Metrics>,
     ) -> std::result::Result<(Self, thread::JoinHandle<()>), ServerError> {
         let newest = store.query(Filter::all()).select((max(Event::cols().metric),)).one()?;
         let received_at_ms = newest.0.unwrap_or(0).div_euclid(1_000_000);
@@ -77,7 +81,7 @@ impl Ingest {
             );
         }
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
-        let writer = Writer { store, now_ms: now_ms(), received_at_ms };
+        let writer = Writer { store, metrics, now_ms: now_ms(), received_at_ms };
         let thread =
             thread::Builder::new().name("keplor-ingest".to_owned()).spawn(move || writer.run(waiting));
         let thread = thread.map_err(|source| ServerError::Thread { source })?;
@@ -94,6 +98,11 @@ impl Ingest {
             mpsc::error::TrySendError::Closed(_) => Refused::Stopping,
         })?;
         Ok(under_way)
+    }
+
+    /// Bytes of records that wait.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        WAITING_BYTES_MAX - self.room.available_permits()
     }
 
     /// As [`submit`](Self::submit), but waits for room.
@@ -142,6 +151,7 @@ impl UnderWay {
 /// The thread that writes.
 struct Writer {
     store: Arc<Store<Event>>,
+    metrics: Arc<Metrics>,
     /// The clock, as it was when the batch was begun.
     now_ms: i64,
     /// Of the last event; no later one has an earlier one.
@@ -152,6 +162,8 @@ struct Writer {
 #[derive(Default)]
 struct Group {
     events: Vec<<Event as keplordb::Schema>::Builder>,
+    /// Of each event, what it does.
+    operations: Vec<Operation>,
     waiting: Vec<Waiting>,
     /// Of the ids that clients gave, the event that has it, and its entity.
     ids: HashMap<String, (usize, Entity)>,
@@ -214,6 +226,7 @@ impl Writer {
                     };
                     *group.versions.entry(entity.clone()).or_default() += 1;
                     entities.push(entity);
+                    group.operations.push(record.operation);
                     group.events.push(record.into_event(id.clone(), self.now_ms, self.received_at_ms));
                     answers.push(Answer::Event { place, id, is_duplicate: false });
                 }
@@ -224,6 +237,7 @@ impl Writer {
                 Err(refused) => {
                     // As if none of them had come.
                     group.events.truncate(begin);
+                    group.operations.truncate(begin);
                     for id in &given {
                         group.ids.remove(id);
                     }
@@ -233,6 +247,7 @@ impl Writer {
                         }
                     }
                     let refused = if is_alone { refused } else { refused.in_batch(index) };
+                    self.metrics.refused(Status::from(refused.clone()).code());
                     // Who asked may be gone; the answer is for nobody then.
                     drop(reply.send(Err(refused)));
                     return;
@@ -293,8 +308,8 @@ impl Writer {
     }
 
     /// Writes the batch, all or nothing, and answers everybody who waits for it.
-    fn write(&self, Group { events, waiting, .. }: Group) {
-        let count = events.len();
+    fn write(&self, Group { events, operations, waiting, .. }: Group) {
+        let (count, begun) = (events.len(), Instant::now());
         let appended = if events.is_empty() {
             // What was there already may be there in memory alone, when its sync failed: nobody is told so before it is on disk.
             self.store.sync().map(|()| None)
@@ -306,11 +321,15 @@ impl Writer {
             Err(error) => {
                 tracing::error!(%error, events = count, "events could not be written; whoever sent them was told");
                 for Waiting { reply, .. } in waiting {
+                    self.metrics.refused(Status::from(Refused::from(&error)).code());
                     drop(reply.send(Err(Refused::from(&error))));
                 }
                 return;
             }
         };
+        if !operations.is_empty() {
+            self.metrics.written(&operations, begun.elapsed());
+        }
         let (first, durable_at_ms, segments) =
             (written.map_or(0, |written| written.first), now_ms(), self.segments());
         for Waiting { answers, reply, room } in waiting {
@@ -324,7 +343,10 @@ impl Writer {
                 },
                 Answer::Stored(receipt) => receipt,
             });
-            drop(reply.send(Ok(receipts.collect())));
+            let receipts: Vec<_> = receipts.collect();
+            let duplicates = receipts.iter().filter(|receipt| receipt.is_duplicate).count();
+            self.metrics.duplicate.increment(duplicates as u64);
+            drop(reply.send(Ok(receipts)));
             drop(room);
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! root/
 //!   _meta/schemas/000001.proto   the versions of the custom schema
+//!   _meta/keys.json              the keys, as hashes
 //!   segments/                    the log: a table of the engine, and the only truth
 //!   _meta/manifest-7.json        what is published, and up to which event
 //!   lake/                        Parquet files, made from the log
@@ -22,6 +23,15 @@ pub(crate) fn meta(root: &Path) -> PathBuf {
 
 pub(crate) fn schemas(root: &Path) -> PathBuf {
     meta(root).join("schemas")
+}
+
+pub(crate) fn keys(root: &Path) -> PathBuf {
+    meta(root).join("keys.json")
+}
+
+/// The lock of those who change the keys.
+pub(crate) fn keys_lock(root: &Path) -> PathBuf {
+    meta(root).join("keys.lock")
 }
 
 pub(crate) fn segments(root: &Path) -> PathBuf {

@@ -6,8 +6,10 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+pub mod auth;
 mod blame;
 mod capture;
+mod connection;
 mod copy;
 mod entity;
 mod error;
@@ -15,16 +17,21 @@ mod fold;
 pub mod grpc;
 mod http;
 mod ingest;
+mod keys;
 mod lake;
 mod layout;
+mod limits;
 mod log;
+pub mod metrics;
 mod name;
 mod payload;
+mod publishing;
 mod record;
 pub mod rql;
 mod schema;
 mod serve;
 mod subscribe;
+mod tls;
 mod versions;
 
 pub use blame::{Blame, Change};
@@ -33,6 +40,7 @@ pub use entity::{EntityEvent, Instant};
 pub use error::{Refused, ServerError};
 pub use fold::{Fold, Operation};
 pub use ingest::Receipt;
+pub use keys::{Key, Keys, NewKey, Scope, Secret};
 pub use lake::{Lake, LakeCheck, LakeOptions, Published, TableCheck};
 pub use layout::is_root;
 pub use log::{EntityLog, Selection, TypeSummary};
@@ -40,8 +48,9 @@ pub use name::{MAX_ID_BYTES, MAX_TYPE_BYTES};
 pub use payload::ContentType;
 pub use record::{MAX_PAYLOAD_BYTES, Record};
 pub use schema::{EntityType, Field, Reference, Schema, Schemas};
-pub use serve::{DEFAULT_ADDRESS, ServeOptions, serve};
+pub use serve::{DEFAULT_ADDRESS, Serving, serve};
 pub use subscribe::{News, Since};
+pub use tls::Tls;
 pub use versions::{Version, versions};
 
 /// Compiles and runs the example of the README.

@@ -60,6 +60,11 @@ impl Subscribers {
         Self { places: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)), is_stopping }
     }
 
+    /// How many follow.
+    pub(crate) fn count(&self) -> usize {
+        SUBSCRIBERS_MAX - self.places.available_permits()
+    }
+
     /// Ends all subscriptions, and takes no more.
     pub(crate) fn stop(&self) {
         self.is_stopping.send_replace(true);

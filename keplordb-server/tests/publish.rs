@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use keplordb_server::{Capture, Operation, Record, ServeOptions, serve};
+use keplordb_server::{Capture, Operation, Record, Serving, serve};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -23,7 +23,7 @@ async fn what_is_captured_is_published_and_made_anew_when_it_is_lost() {
     let capture = Capture::open(root).unwrap();
     capture.capture_batch((0..300).map(record).collect()).await.unwrap();
 
-    let options = ServeOptions::from("127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap());
+    let options = Serving::from("127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap());
     let options = options.publish_every(Some(Duration::from_millis(20)));
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(serve(capture, options, |_| {}, async { drop(stopped.await) }));

@@ -46,7 +46,7 @@ pub(crate) use query::Query;
 pub(crate) use report::Report;
 #[cfg(feature = "server")]
 pub(crate) use server::{
-    Backup, Blame, Diff, Fork, History, Ingest, Ls, Replay, Restore, SchemaCommand, Serve,
+    Backup, Blame, Diff, Fork, History, Ingest, KeysCommand, Ls, Replay, Restore, SchemaCommand, Serve,
 };
 #[cfg(feature = "sql")]
 pub(crate) use sql::Sql;
@@ -177,6 +177,8 @@ fn dispatch(command: Command, out: &mut Output) -> Result<Done> {
         Command::Fork(fork) => fork.run(out),
         #[cfg(feature = "server")]
         Command::Ls(ls) => ls.run(out),
+        #[cfg(feature = "server")]
+        Command::Keys(command) => command.run(out),
         #[cfg(feature = "server")]
         Command::Schema(command) => command.run(out),
         Command::Log(command) => log::run(command, out).map(|()| Done::Well),

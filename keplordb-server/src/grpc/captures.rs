@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Services, client_of, event_of, record_of, response_of, v2};
+use super::{Services, caller_of, client_of, event_of, record_of, response_of, v2};
 use crate::error::Refused;
 use crate::log::Selection;
 use crate::subscribe::{News, Since};
@@ -27,9 +27,11 @@ impl v2::capture_service_server::CaptureService for Services {
         &self,
         request: Request<v2::IngestBatchRequest>,
     ) -> Result<Response<v2::IngestBatchResponse>, Status> {
-        let client = client_of(request.metadata())?;
+        let caller = caller_of(&request)?;
+        let client = client_of(&request, &caller)?;
         let records = request.into_inner().records;
-        let records = records.into_iter().map(|record| record_of(record, client.clone())).collect();
+        let records: Vec<_> = records.into_iter().map(|record| record_of(record, client.clone())).collect();
+        self.0.counted(caller.check_records(&records))?;
         let receipts = self.0.capture_batch(records).await?;
         Ok(Response::new(v2::IngestBatchResponse {
             receipts: receipts.into_iter().map(response_of).collect(),
@@ -42,7 +44,8 @@ impl v2::capture_service_server::CaptureService for Services {
         &self,
         request: Request<Streaming<v2::IngestBatchRequest>>,
     ) -> Result<Response<Self::IngestStreamStream>, Status> {
-        let client = client_of(request.metadata())?;
+        let caller = caller_of(&request)?;
+        let client = client_of(&request, &caller)?;
         let mut batches = request.into_inner();
         let capture = Arc::clone(&self.0);
         // Batches wait side by side for the disk, in their order: so those of one stream share syncs too.
@@ -58,9 +61,16 @@ impl v2::capture_service_server::CaptureService for Services {
                 let under_way = match request {
                     Err(status) => return drop(pending.send(Err(status)).await),
                     Ok(request) => {
+                        if let Err(refused) = capture.counted(caller.check_still()) {
+                            return drop(pending.send(Err(Status::from(refused))).await);
+                        }
                         let records = request.records.into_iter();
-                        let records = records.map(|record| record_of(record, client.clone())).collect();
-                        capture.submit_batch(records).await
+                        let records: Vec<_> =
+                            records.map(|record| record_of(record, client.clone())).collect();
+                        match capture.counted(caller.check_records(&records)) {
+                            Ok(()) => capture.submit_batch(records).await,
+                            Err(refused) => Err(refused),
+                        }
                     }
                 };
                 if pending.send(Ok(under_way)).await.is_err() {
@@ -110,6 +120,7 @@ impl v2::capture_service_server::CaptureService for Services {
         request: Request<v2::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         use v2::subscribe_request::Start;
+        let caller = caller_of(&request)?;
         let request = request.into_inner();
         let since = match request.start {
             None | Some(Start::Now(false)) => Since::Beginning,
@@ -118,8 +129,11 @@ impl v2::capture_service_server::CaptureService for Services {
             Some(Start::Now(true)) => Since::Now,
         };
         let selection = Selection { entity_types: request.entity_types, entity_ids: request.entity_ids };
+        self.0.counted(caller.check_selection(&selection))?;
         let news = self.0.subscribe(&selection, since, HEARTBEAT)?;
-        let given = ReceiverStream::new(news).map(|news| {
+        let given = ReceiverStream::new(news).map(move |news| {
+            // There is news every few seconds, so a key that is revoked ends the stream soon: an error is the last of it.
+            caller.check_still()?;
             let news = match news? {
                 News::Event(event) => v2::subscribe_response::News::Event(event_of(*event)),
                 News::Position(position) => v2::subscribe_response::News::Position(position),

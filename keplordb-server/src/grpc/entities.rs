@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
-use super::{Services, event_of, v2};
+use super::{Services, caller_of, event_of, v2};
 use crate::entity::{self, EntityEvent, Instant};
 use crate::error::Refused;
 use crate::log::EntityLog;
@@ -17,7 +17,9 @@ impl v2::entity_service_server::EntityService for Services {
         &self,
         request: Request<v2::GetEntityRequest>,
     ) -> Result<Response<v2::GetEntityResponse>, Status> {
+        let caller = caller_of(&request)?;
         let v2::GetEntityRequest { entity_type, entity_id, instant } = request.into_inner();
+        self.0.counted(caller.check_type(&entity_type))?;
         let log = self.0.log();
         let found = blocking(move || entity_of(&log, &entity_type, &entity_id, instant_of(instant))).await?;
         let entity =
@@ -29,7 +31,9 @@ impl v2::entity_service_server::EntityService for Services {
         &self,
         request: Request<v2::GetHistoryRequest>,
     ) -> Result<Response<v2::GetHistoryResponse>, Status> {
+        let caller = caller_of(&request)?;
         let v2::GetHistoryRequest { entity_type, entity_id, instant } = request.into_inner();
+        self.0.counted(caller.check_type(&entity_type))?;
         let log = self.0.log();
         let events = blocking(move || log.history(&entity_type, &entity_id, instant_of(instant))).await?;
         Ok(Response::new(v2::GetHistoryResponse { events: events.into_iter().map(event_of).collect() }))
@@ -39,8 +43,10 @@ impl v2::entity_service_server::EntityService for Services {
         &self,
         request: Request<v2::ListEntitiesRequest>,
     ) -> Result<Response<v2::ListEntitiesResponse>, Status> {
+        let caller = caller_of(&request)?;
         let v2::ListEntitiesRequest { entity_type, instant, after_id, id_begins_with, limit } =
             request.into_inner();
+        self.0.counted(caller.check_type(&entity_type))?;
         let (usual, most) = LISTED;
         let limit = if limit == 0 { usual } else { limit.min(most) };
         let log = self.0.log();

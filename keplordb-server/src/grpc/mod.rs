@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tonic::metadata::MetadataMap;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
+use crate::auth::Caller;
 use crate::capture::Capture;
 use crate::entity::EntityEvent;
 use crate::error::Refused;
@@ -52,11 +52,17 @@ const CLIENT: &str = "reflog-client-id";
 #[derive(Debug, Clone)]
 pub(crate) struct Services(pub(crate) Arc<Capture>);
 
-/// Who says that he sends it.
-fn client_of(metadata: &MetadataMap) -> Result<String, Status> {
-    match metadata.get(CLIENT).map(|client| client.to_str()) {
-        None => Ok(String::new()),
-        Some(Ok(client)) => Ok(client.to_owned()),
+/// Who sends a request; the gate says so of each.
+fn caller_of<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let caller = request.extensions().get().cloned();
+    caller.ok_or_else(|| Status::internal("the request came past the gate"))
+}
+
+/// Whose events these are: of the key, and without one, of who the request says.
+fn client_of<T>(request: &Request<T>, caller: &Caller) -> Result<String, Status> {
+    match request.metadata().get(CLIENT).map(|client| client.to_str()) {
+        None => Ok(caller.client("")),
+        Some(Ok(client)) => Ok(caller.client(client)),
         Some(Err(_)) => Err(Status::invalid_argument(format!("{CLIENT}: it is no text of ASCII"))),
     }
 }
@@ -136,6 +142,7 @@ impl From<Refused> for Status {
             Refused::Invalid { .. } => Code::InvalidArgument,
             Refused::Version { .. } => Code::FailedPrecondition,
             Refused::IdTaken { .. } => Code::AlreadyExists,
+            Refused::Denied { .. } => Code::PermissionDenied,
             Refused::Busy { .. } | Refused::Full { .. } | Refused::Subscribers { .. } => {
                 Code::ResourceExhausted
             }

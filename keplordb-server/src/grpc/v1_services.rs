@@ -1,8 +1,10 @@
 //! The services of `reflog.v1`.
 
+use std::sync::Arc;
+
 use tonic::{Request, Response, Status};
 
-use super::{Services, client_of, record_of, response_of, v1};
+use super::{Services, caller_of, client_of, record_of, response_of, v1};
 
 #[tonic::async_trait]
 impl v1::ingest_service_server::IngestService for Services {
@@ -10,8 +12,11 @@ impl v1::ingest_service_server::IngestService for Services {
         &self,
         request: Request<v1::IngestRecord>,
     ) -> Result<Response<v1::IngestResponse>, Status> {
-        let client = client_of(request.metadata())?;
-        let receipt = self.0.capture(record_of(request.into_inner(), client)).await?;
+        let caller = caller_of(&request)?;
+        let client = client_of(&request, &caller)?;
+        let record = record_of(request.into_inner(), client);
+        self.0.counted(caller.check_type(&record.entity_type))?;
+        let receipt = self.0.capture(record).await?;
         Ok(Response::new(response_of(receipt)))
     }
 }
@@ -22,9 +27,12 @@ impl v1::health_service_server::HealthService for Services {
         &self,
         _: Request<v1::HealthCheckRequest>,
     ) -> Result<Response<v1::HealthCheckResponse>, Status> {
-        let (ok, message) = match self.0.health() {
+        // It may wait for the disk.
+        let capture = Arc::clone(&self.0);
+        let health = tokio::task::spawn_blocking(move || capture.health()).await;
+        let (ok, message) = match health.map_err(|error| Status::internal(error.to_string()))? {
             Ok(()) => (true, "events are taken".to_owned()),
-            Err(refused) => (false, refused.to_string()),
+            Err(refused) => (false, refused.for_anybody().to_string()),
         };
         Ok(Response::new(v1::HealthCheckResponse { ok, message }))
     }

@@ -11,7 +11,7 @@ use crate::error::Refused;
 
 /// Why a request is not answered.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     status: StatusCode,
     /// As gRPC calls it.
     code: &'static str,
@@ -19,7 +19,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into() }
     }
 
@@ -52,6 +52,7 @@ impl From<Refused> for Failure {
             Code::InvalidArgument => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
             Code::FailedPrecondition => (StatusCode::PRECONDITION_FAILED, "FAILED_PRECONDITION"),
             Code::AlreadyExists => (StatusCode::CONFLICT, "ALREADY_EXISTS"),
+            Code::PermissionDenied => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
             Code::ResourceExhausted if is_full => (StatusCode::INSUFFICIENT_STORAGE, "RESOURCE_EXHAUSTED"),
             Code::ResourceExhausted => (StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED"),
             Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),

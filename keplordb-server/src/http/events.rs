@@ -5,19 +5,20 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Sse;
 use axum::response::sse;
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 
 use super::answer::{Failure, blocking, time_ms};
+use crate::auth::Caller;
 use crate::capture::Capture;
 use crate::entity::EntityEvent;
 use crate::fold::Operation;
@@ -96,6 +97,7 @@ pub(super) enum Captured {
 
 pub(super) async fn ingest(
     State(capture): State<Arc<Capture>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Captured>, Failure> {
@@ -104,6 +106,7 @@ pub(super) async fn ingest(
         Some(Ok(client)) => client,
         Some(Err(_)) => return Err(Failure::invalid(format!("{CLIENT}: it is no text of ASCII"))),
     };
+    let client = caller.client(client);
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     // A browser sends these two of a page of somebody else's only after it has asked, and is told no.
@@ -125,11 +128,13 @@ pub(super) async fn ingest(
     };
     let mut sent = Vec::with_capacity(records.len());
     for (index, record) in records.into_iter().enumerate() {
-        sent.push(record.into_record(client).map_err(|failure| failure.of_record(index, is_one))?);
+        sent.push(record.into_record(&client).map_err(|failure| failure.of_record(index, is_one))?);
     }
     if is_one && let Some(record) = sent.pop() {
+        capture.counted(caller.check_type(&record.entity_type))?;
         return Ok(Json(Captured::One(capture.capture(record).await?)));
     }
+    capture.counted(caller.check_records(&sent))?;
     Ok(Json(Captured::Many { receipts: capture.capture_batch(sent).await? }))
 }
 
@@ -178,8 +183,10 @@ pub(super) struct Page {
 
 pub(super) async fn list(
     State(capture): State<Arc<Capture>>,
+    Extension(caller): Extension<Caller>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<Page>, Failure> {
+    capture.counted(caller.check_selection(&asked.selection()))?;
     let log = capture.log();
     blocking(move || {
         let (usual, most) = PAGE;
@@ -197,6 +204,7 @@ pub(super) async fn list(
 
 pub(super) async fn stream(
     State(capture): State<Arc<Capture>>,
+    Extension(caller): Extension<Caller>,
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Failure> {
@@ -208,9 +216,17 @@ pub(super) async fn stream(
         (None, None) => Since::Now,
     };
     let selection = asked.selection();
+    capture.counted(caller.check_selection(&selection))?;
     let news = blocking(move || Ok(capture.subscribe(&selection, since, HEARTBEAT)?)).await?;
-    let given = ReceiverStream::new(news).map(|news| {
-        Ok(match news {
+    let mut is_ended = false;
+    let given = ReceiverStream::new(news).map_while(move |news| {
+        if is_ended {
+            return None;
+        }
+        // There is news every few seconds, so a key that is revoked ends the stream soon.
+        let news = caller.check_still().and(news);
+        is_ended = news.is_err();
+        Some(Ok(match news {
             Ok(News::Event(event)) => {
                 let told = sse::Event::default().id(event.sequence.to_string());
                 told.json_data(&event)
@@ -219,7 +235,7 @@ pub(super) async fn stream(
             // An id without data moves what a browser had last.
             Ok(News::Position(position)) => sse::Event::default().id(position.to_string()).event("position"),
             Err(refused) => sse::Event::default().event("end").data(refused.to_string()),
-        })
+        }))
     });
     Ok(Sse::new(given))
 }

@@ -14,6 +14,7 @@
 //! | `GET /e/{type}/{id}/versions` | what it was in which span of time, on both axes |
 //! | `GET /schema?version=`, `PUT /schema` | the custom schema |
 //! | `GET /healthz`, `GET /readyz` | whether it runs; whether it takes events |
+//! | `GET /metrics` | the [metrics](crate::metrics), for Prometheus |
 //!
 //! All that look at entities but `versions` take `as_of=` and `known_at=`: times of RFC 3339, or milliseconds since the Unix epoch.
 
@@ -23,7 +24,6 @@ pub(crate) mod guard;
 mod read;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -31,14 +31,12 @@ use axum::middleware;
 use axum::routing::get;
 
 use crate::capture::Capture;
+use crate::limits::{self, Room};
 
-/// Largest body of a request, in bytes.
-const BODY_BYTES_MAX: usize = 32 << 20;
-/// How long a request may take; streams end with who asked.
-const REQUEST_MAX: Duration = Duration::from_secs(30);
+pub(crate) use answer::Failure;
 
 /// All routes over one root.
-pub(crate) fn router(capture: Arc<Capture>) -> Router {
+pub(crate) fn router(capture: Arc<Capture>, room: Room) -> Router {
     Router::new()
         .route("/events", get(events::list).post(events::ingest))
         .route("/e", get(read::types))
@@ -51,8 +49,10 @@ pub(crate) fn router(capture: Arc<Capture>) -> Router {
         .route("/schema", get(read::schema).put(read::push_schema))
         .route("/healthz", get(async || "runs\n"))
         .route("/readyz", get(read::ready))
-        .layer(middleware::from_fn(guard::within_time))
+        .route("/metrics", get(read::metrics))
+        .layer(middleware::from_fn_with_state(room, limits::with_room))
+        .layer(middleware::from_fn(limits::within_time))
         .route("/events/stream", get(events::stream))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(limits::BODY_BYTES_MAX))
         .with_state(capture)
 }

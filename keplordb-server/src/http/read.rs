@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Failure, blocking, time_ms};
+use crate::auth::Caller;
 use crate::blame::{Blame, Change};
 use crate::capture::Capture;
 use crate::entity::{self, EntityEvent, Instant};
@@ -52,9 +54,17 @@ pub(super) struct Entity {
     received_at_ms: i64,
 }
 
-pub(super) async fn types(State(capture): State<Arc<Capture>>) -> Result<Json<Vec<TypeSummary>>, Failure> {
+pub(super) async fn types(
+    State(capture): State<Arc<Capture>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Vec<TypeSummary>>, Failure> {
     let log = capture.log();
-    blocking(move || Ok(Json(log.types()?))).await
+    blocking(move || {
+        let mut types = log.types()?;
+        types.retain(|of_type| caller.may_touch(&of_type.entity_type));
+        Ok(Json(types))
+    })
+    .await
 }
 
 /// Which entities are asked for.
@@ -78,9 +88,11 @@ pub(super) struct Page {
 
 pub(super) async fn entities(
     State(capture): State<Arc<Capture>>,
+    Extension(caller): Extension<Caller>,
     Path(entity_type): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<Page>, Failure> {
+    capture.counted(caller.check_type(&entity_type))?;
     let log = capture.log();
     blocking(move || {
         let instant = At { as_of: asked.as_of, known_at: asked.known_at }.instant()?;
@@ -121,9 +133,11 @@ fn entity_at(
 
 pub(super) async fn entity(
     State(capture): State<Arc<Capture>>,
+    Extension(caller): Extension<Caller>,
     Path((entity_type, id)): Path<(String, String)>,
     Query(at): Query<At>,
 ) -> Result<Json<Entity>, Failure> {
+    capture.counted(caller.check_type(&entity_type))?;
     let log = capture.log();
     blocking(move || {
         let found = entity_at(&log, &entity_type, &id, at.instant()?)?;
@@ -134,9 +148,11 @@ pub(super) async fn entity(
 
 pub(super) async fn history(
     State(capture): State<Arc<Capture>>,
+    Extension(caller): Extension<Caller>,
     Path((entity_type, id)): Path<(String, String)>,
     Query(at): Query<At>,
 ) -> Result<Json<Vec<EntityEvent>>, Failure> {
+    capture.counted(caller.check_type(&entity_type))?;
     let log = capture.log();
     blocking(move || {
         let events = log.history(&entity_type, &id, at.instant()?)?;
@@ -147,9 +163,11 @@ pub(super) async fn history(
 
 pub(super) async fn blame(
     State(capture): State<Arc<Capture>>,
+    Extension(caller): Extension<Caller>,
     Path((entity_type, id)): Path<(String, String)>,
     Query(at): Query<At>,
 ) -> Result<Json<Vec<Blame>>, Failure> {
+    capture.counted(caller.check_type(&entity_type))?;
     let log = capture.log();
     blocking(move || {
         let instant = at.instant()?;
@@ -172,9 +190,11 @@ pub(super) struct Between {
 
 pub(super) async fn diff(
     State(capture): State<Arc<Capture>>,
+    Extension(caller): Extension<Caller>,
     Path((entity_type, id)): Path<(String, String)>,
     Query(between): Query<Between>,
 ) -> Result<Json<Vec<Change>>, Failure> {
+    capture.counted(caller.check_type(&entity_type))?;
     let log = capture.log();
     blocking(move || {
         let known_at_ms = between.known_at.as_deref().map(|text| time_ms("known_at", text)).transpose()?;
@@ -190,8 +210,10 @@ pub(super) async fn diff(
 
 pub(super) async fn versions(
     State(capture): State<Arc<Capture>>,
+    Extension(caller): Extension<Caller>,
     Path((entity_type, id)): Path<(String, String)>,
 ) -> Result<Json<Vec<Version>>, Failure> {
+    capture.counted(caller.check_type(&entity_type))?;
     let log = capture.log();
     blocking(move || {
         let versions = log.versions(&entity_type, &id)?;
@@ -263,8 +285,14 @@ pub(super) async fn push_schema(
 
 pub(super) async fn ready(State(capture): State<Arc<Capture>>) -> Result<&'static str, Failure> {
     blocking(move || {
-        capture.health()?;
+        capture.health().map_err(crate::error::Refused::for_anybody)?;
         Ok("takes events\n")
     })
     .await
+}
+
+pub(super) async fn metrics(
+    State(capture): State<Arc<Capture>>,
+) -> ([(HeaderName, &'static str); 1], String) {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], capture.metrics_text())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use keplordb_server::{Capture, ServeOptions, serve};
+use keplordb_server::{Capture, Serving, serve};
 
 /// What the child is told.
 const ROOT: &str = "KEPLORDB_TEST_SERVER_ROOT";
@@ -35,7 +35,7 @@ fn child() {
     let address: SocketAddr = address.parse().unwrap();
     let capture = Capture::open(root).unwrap();
     let told = |listening: SocketAddr| println!("\n{LISTENING}{listening}");
-    let options = ServeOptions::from(address).publish_every(Some(PUBLISH_EVERY));
+    let options = Serving::from(address).publish_every(Some(PUBLISH_EVERY));
     let serving = serve(capture, options, told, std::future::pending());
     tokio::runtime::Runtime::new().unwrap().block_on(serving).unwrap();
 }

@@ -7,8 +7,9 @@ use std::process::exit;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use keplordb_server::{Capture, DEFAULT_ADDRESS, Schema, ServeOptions, is_root};
+use keplordb_server::{Capture, DEFAULT_ADDRESS, Schema, Serving, Tls, is_root};
 
+use super::logs::Log;
 use crate::command::Done;
 use crate::interrupt;
 use crate::output::{Output, note};
@@ -20,13 +21,17 @@ use crate::parse::duration;
 Examples:
   keplor serve data
   keplor serve data --listen 127.0.0.1:7450 --schema custom.proto
+  keplor serve data --listen 0.0.0.0:50051 --tls-cert chain.pem --tls-key key.pem --host events.example.org
 
 The directory is made where it is not there. Without a schema any type is taken. SIGTERM and Ctrl-C let requests that are under way
-be answered, and close the root: that is exit status 0. A second one ends at once; what was acknowledged is on disk in any case.")]
+be answered, and close the root: that is exit status 0. A second one ends at once; what was acknowledged is on disk in any case.
+
+An address that other machines can reach needs a certificate and a key: `keplor keys add` makes keys. Where a root has keys, requests
+need one from this machine too. Keys and certificate are read again when their files change.")]
 pub(crate) struct Serve {
     /// The server's root
     root: PathBuf,
-    /// The address to listen on, of this machine only; with port 0 the system chooses one, which is said
+    /// The address to listen on; with port 0 the system chooses one, which is said
     #[arg(long, value_name = "ADDRESS", default_value_t = DEFAULT_ADDRESS)]
     listen: SocketAddr,
     /// The schema to read events by from now on: a .proto file
@@ -35,6 +40,21 @@ pub(crate) struct Serve {
     /// How often Parquet files are published for other programs: a duration, or `never`
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_publish)]
     publish: Publish,
+    /// The server's certificate and those that vouch for it: a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Other machines")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key: a PEM file that not everybody may read
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Other machines")]
+    tls_key: Option<PathBuf>,
+    /// Who vouches for clients: a PEM file. Without a certificate of theirs nobody is let in then, whatever key he has
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Other machines")]
+    tls_client_ca: Option<PathBuf>,
+    /// A name by which the server is asked for, beside localhost; may be given more than once
+    #[arg(long, value_name = "NAME", help_heading = "Other machines")]
+    host: Vec<String>,
+    /// How the log is written to standard error; `RUST_LOG` chooses what: `keplordb_server=debug` has a line for each request
+    #[arg(long, value_enum, value_name = "FORM", default_value_t)]
+    log: Log,
 }
 
 /// How often to publish, if at all.
@@ -47,38 +67,47 @@ fn parse_publish(text: &str) -> Result<Publish, String> {
 
 impl Serve {
     pub(crate) fn run(self, _out: &mut Output) -> Result<Done> {
-        check_address(self.listen)?;
+        self.log.begin()?;
         check_directory(&self.root)?;
+        // Before a root is made for a server that cannot start.
+        self.serving().check(&self.root)?;
         let capture = Capture::open(&self.root)?;
         if let Some(file) = &self.schema {
             let version = capture.push_schema(file)?;
             note(&format!("{} is version {version} of the schema", file.display()));
         }
         let example = example(capture.schemas().newest().map(AsRef::as_ref));
-        let options = ServeOptions::from(self.listen).publish_every(self.publish.0);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         runtime.context("the threads of a server cannot be started")?.block_on(async {
             let stop = Stop::listen()?;
-            let told = |address| note(&told(&self.root, address, &example));
-            anyhow::Ok(keplordb_server::serve(capture, options, told, stop.asked()).await?)
+            let told = |address| {
+                self.log.say(&match self.tls_cert {
+                    None => told(&self.root, address, &example),
+                    Some(_) => told_with_tls(&self.root, address),
+                });
+            };
+            anyhow::Ok(keplordb_server::serve(capture, self.serving(), told, stop.asked(self.log)).await?)
         })?;
         Ok(Done::Well)
     }
-}
 
-/// There is neither encryption nor a key yet, so nobody else may reach a server.
-fn check_address(address: SocketAddr) -> Result<()> {
-    ensure!(
-        address.ip().is_loopback(),
-        "{address} can be reached from other machines, and a server asks nobody for a key: listen on 127.0.0.1:{} or [::1]:{0}, \
-         and let a proxy that encrypts and asks stand before it",
-        address.port()
-    );
-    Ok(())
+    fn serving(&self) -> Serving {
+        let mut serving = Serving::from(self.listen);
+        serving.tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => {
+                let client_ca = self.tls_client_ca.clone();
+                Some(Tls { certificate: certificate.clone(), key: key.clone(), client_ca })
+            }
+            _ => None,
+        };
+        serving.hosts.clone_from(&self.host);
+        serving.publish_every = self.publish.0;
+        serving
+    }
 }
 
 /// A directory that holds something else is a slip.
-fn check_directory(root: &Path) -> Result<()> {
+pub(super) fn check_directory(root: &Path) -> Result<()> {
     if !root.exists() || is_root(root) {
         return Ok(());
     }
@@ -129,9 +158,9 @@ impl Stop {
     }
 
     /// Waits for the first one; from then on the next one ends the process.
-    async fn asked(mut self) {
+    async fn asked(mut self, log: Log) {
         self.next().await;
-        note("stopping after what is under way; once more ends at once");
+        log.say("stopping after what is under way; once more ends at once");
         tokio::spawn(async move {
             self.next().await;
             exit(interrupt::STATUS.into());
@@ -166,6 +195,17 @@ fn told(root: &Path, address: SocketAddr, (entity_type, id, payload): &Example) 
     )
 }
 
+/// As [`told`], where clients need a key and who vouches for the certificate.
+fn told_with_tls(root: &Path, address: SocketAddr) -> String {
+    let shown = root.display().to_string();
+    format!(
+        "serving {} on {address} with TLS; clients need the server's name, who vouches for it, and a key:\n  \
+         keplor ingest --server https://NAME:{} --ca FILE --key-file FILE --type User --entity user_123 --op CREATE",
+        quoted(&shown),
+        address.port()
+    )
+}
+
 /// As a shell takes it for one word.
 fn quoted(word: &str) -> Cow<'_, str> {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
@@ -178,17 +218,6 @@ fn quoted(word: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_addresses_of_this_machine_are_listened_on() {
-        for address in ["127.0.0.1:50051", "127.9.9.9:1", "[::1]:0"] {
-            assert!(check_address(address.parse().unwrap()).is_ok(), "{address}");
-        }
-        for address in ["0.0.0.0:50051", "192.168.1.7:50051", "[::]:50051"] {
-            let error = check_address(address.parse().unwrap()).unwrap_err().to_string();
-            assert!(error.contains("can be reached from other machines"), "{error}");
-        }
-    }
 
     #[test]
     fn what_is_told_can_be_typed() {

@@ -14,8 +14,9 @@ use keplordb_log::Timestamp;
 use keplordb_server::grpc::v1;
 use serde_json::{Map, Value as Json, json};
 use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Identity;
 
-use self::client::{Answer, Server};
+use self::client::{Answer, Server, Who};
 use self::event::{Event, Operation};
 use super::name;
 use crate::command::Done;
@@ -89,6 +90,18 @@ pub(crate) struct Ingest {
     /// Who sends them
     #[arg(long, value_name = "NAME", value_parser = client_name)]
     client: Option<MetadataValue<Ascii>>,
+    /// A file with the key, where the server asks for one; else it is taken from the environment, `KEPLOR_KEY`
+    #[arg(long, value_name = "FILE", help_heading = "The server")]
+    key_file: Option<PathBuf>,
+    /// A file with the certificate that vouches for the server's, of https://: PEM
+    #[arg(long, value_name = "FILE", help_heading = "The server")]
+    ca: Option<PathBuf>,
+    /// A file with a certificate of this client's, where the server asks for one, and those that vouch for it: PEM
+    #[arg(long, value_name = "FILE", requires = "cert_key", help_heading = "The server")]
+    cert: Option<PathBuf>,
+    /// The private key of --cert: PEM
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = "The server")]
+    cert_key: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -103,7 +116,7 @@ impl Ingest {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.context("the threads of a client cannot be started")?;
         let done = runtime.block_on(async {
-            let server = Server::connect(&self.server, self.client.clone()).await?;
+            let server = Server::connect(&self.server, self.who()?).await?;
             match (&self.file, &self.entity, self.op) {
                 (Some(file), _, _) => lanes::send(&self, file, &server, out).await,
                 (None, Some(entity), Some(op)) => self.one(entity, op, &server, out).await,
@@ -113,6 +126,28 @@ impl Ingest {
         // Whoever reads standard input may wait for more of it for ever.
         runtime.shutdown_timeout(Duration::ZERO);
         done
+    }
+
+    /// A key never stands in the command, where everybody on this machine could read it.
+    fn who(&self) -> Result<Who> {
+        let read = |file: &PathBuf| {
+            std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))
+        };
+        let key = match &self.key_file {
+            Some(file) => Some(read(file)?),
+            None => std::env::var("KEPLOR_KEY").ok(),
+        };
+        let key = key.map(|key| format!("Bearer {}", key.trim()).parse::<MetadataValue<Ascii>>());
+        let mut key = key.transpose().map_err(|_| anyhow::anyhow!("the key is no text of ASCII"))?;
+        if let Some(key) = &mut key {
+            key.set_sensitive(true);
+        }
+        let ca = self.ca.as_ref().map(read).transpose()?;
+        let identity = match (&self.cert, &self.cert_key) {
+            (Some(cert), Some(key)) => Some(Identity::from_pem(read(cert)?, read(key)?)),
+            _ => None,
+        };
+        Ok(Who { client: self.client.clone(), key, ca, identity })
     }
 
     async fn one(&self, entity: &str, op: Operation, server: &Server, out: &mut Output) -> Result<Done> {

@@ -1,0 +1,181 @@
+//! The gate before everything that is asked over HTTP and gRPC: it finds the row of [`TABLE`] that a request is about, and lets in who
+//! has a key with the scope that stands there.
+//!
+//! Without keys everybody on this machine is let in, and others cannot reach the server. It knows nothing of events and entities; which
+//! of them a key is for is asked where they are, through the `Caller` that it gives along.
+
+mod caller;
+pub(crate) mod log;
+mod table;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use tonic::{Code, Status};
+
+pub use table::{Need, Row, TABLE};
+
+pub(crate) use caller::Caller;
+
+use crate::http::Failure;
+use crate::keys::{Found, Ring, names};
+use crate::metrics::Metrics;
+use table::{Meant, meant};
+
+/// What the gate knows.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    pub(crate) ring: Arc<Ring>,
+    /// Whether a key is needed even where the root has none: others than this machine can reach the server.
+    pub(crate) is_always_asking: bool,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Lets requests through that may be answered, with their [`Caller`], and answers the others.
+pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    match gate.admit(&request) {
+        Ok((row, caller)) => {
+            let told = log::Told::of(row, &caller);
+            request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(row.need);
+            let mut response = next.run(request).await;
+            response.extensions_mut().insert(told);
+            response
+        }
+        Err(refused) => {
+            gate.metrics.refused(refused.code());
+            refusal(is_grpc(request.headers()), refused)
+        }
+    }
+}
+
+impl Gate {
+    fn admit(&self, request: &Request) -> Result<(&'static Row, Caller), Status> {
+        let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+        let row = match meant(request.method(), matched, request.uri().path()) {
+            Meant::Row(row) => row,
+            Meant::OtherMethod => {
+                return Err(Status::out_of_range(
+                    "it cannot be asked for by this method; see docs/server.md",
+                ));
+            }
+            Meant::Unknown => return Err(Status::unimplemented("there is nothing here; see docs/server.md")),
+        };
+        if row.need == Need::Nothing || !(self.is_always_asking || self.ring.is_asking()) {
+            return Ok((row, Caller::Anybody { ring: Arc::clone(&self.ring) }));
+        }
+        let key = match self.ring.find(bearer(request.headers())?) {
+            Found::Good(key) => key,
+            Found::Expired(key) => {
+                return Err(Status::unauthenticated(format!(
+                    "the key of {} has expired; ask for a new one",
+                    key.name
+                )));
+            }
+            Found::Revoked(key) => {
+                return Err(Status::unauthenticated(format!(
+                    "the key of {} was revoked; ask for a new one",
+                    key.name
+                )));
+            }
+            Found::Unknown => {
+                return Err(Status::unauthenticated(
+                    "the key is none of this server's; `keplor keys ls` lists them",
+                ));
+            }
+        };
+        match row.need {
+            Need::Scope(scope) if !key.scopes.contains(&scope) => {
+                let has = names(&key.scopes);
+                Err(Status::permission_denied(format!(
+                    "this needs a key with the scope {scope}; that of {} has {has}",
+                    key.name
+                )))
+            }
+            _ => Ok((row, Caller::Holder { key, ring: Arc::clone(&self.ring) })),
+        }
+    }
+}
+
+/// The key that a request brings: `authorization: Bearer KEY`, once.
+fn bearer(headers: &HeaderMap) -> Result<&str, Status> {
+    const HOW: &str = "send the header `authorization: Bearer KEY`; `keplor keys add` makes one";
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let (first, second) = (given.next(), given.next());
+    let Some(first) = first else { return Err(Status::unauthenticated(format!("this needs a key: {HOW}"))) };
+    if second.is_some() {
+        return Err(Status::unauthenticated(format!("there are two keys: {HOW}")));
+    }
+    let said = first.to_str().ok().and_then(|said| said.split_once(' '));
+    let said = said.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    said.map(|(_, key)| key.trim()).ok_or_else(|| Status::unauthenticated(format!("that is no key: {HOW}")))
+}
+
+/// Whether a request is of gRPC, by what it says it holds.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// What is answered instead: of gRPC a response of nothing but trailers, of HTTP JSON like every other refusal's.
+pub(crate) fn refusal(is_grpc: bool, refused: Status) -> Response {
+    if is_grpc {
+        return refused.into_http::<Body>();
+    }
+    let (status, code) = match refused.code() {
+        Code::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
+        Code::PermissionDenied => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
+        Code::ResourceExhausted => (StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED"),
+        Code::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
+        Code::OutOfRange => (StatusCode::METHOD_NOT_ALLOWED, "INVALID_ARGUMENT"),
+        _ => (StatusCode::NOT_FOUND, "NOT_FOUND"),
+    };
+    let mut response = Failure::new(status, code, refused.message()).into_response();
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_taken_from_one_header_of_the_right_kind() {
+        let with = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(AUTHORIZATION, HeaderValue::from_static(value));
+            }
+            bearer(&headers).map(str::to_owned).map_err(|status| status.message().to_owned())
+        };
+        assert_eq!(with(&["Bearer abc"]).as_deref(), Ok("abc"));
+        assert_eq!(with(&["bearer  abc "]).as_deref(), Ok("abc"));
+        let cases: [(&[&'static str], &str); 4] = [
+            (&[], "this needs a key"),
+            (&["abc"], "that is no key"),
+            (&["Basic abc"], "that is no key"),
+            (&["Bearer abc", "Bearer def"], "there are two keys"),
+        ];
+        for (values, why) in cases {
+            let error = with(values).unwrap_err();
+            assert!(error.starts_with(why) && !error.contains("abc"), "{error}");
+        }
+    }
+
+    #[test]
+    fn who_speaks_grpc_is_answered_in_trailers_and_others_in_json() {
+        let response = refusal(true, Status::unauthenticated("why"));
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["grpc-status"], "16");
+        let response = refusal(false, Status::unauthenticated("why"));
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(response.headers()[WWW_AUTHENTICATE], "Bearer");
+        assert_eq!(refusal(false, Status::permission_denied("why")).status(), StatusCode::FORBIDDEN);
+    }
+}
