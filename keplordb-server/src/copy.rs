@@ -1,6 +1,6 @@
 //! Copies of a root: one as it is, for a backup, and one as it was, to try something else from there.
 //!
-//! Only the log and the schemas are copied: the files for other programs are made from the log, and the copy makes its own. Segments are
+//! Only the log, the schemas and the keys are copied: the files for other programs are made from the log, and the copy makes its own. Segments are
 //! shared by hard links where the disk has them. `_meta` takes its name last, so a copy that was cut off is no root.
 
 use std::path::Path;
@@ -10,6 +10,7 @@ use keplordb_disk::{Disk as _, RealDisk};
 
 use crate::capture::Capture;
 use crate::error::ServerError;
+use crate::keys;
 use crate::layout;
 use crate::record::Event;
 
@@ -33,7 +34,7 @@ impl Capture {
     pub fn backup(&self, target: impl AsRef<Path>) -> Result<u64> {
         let target = target.as_ref();
         self.copy_log(target)?;
-        self.copy_schemas(target)?;
+        self.copy_meta(target)?;
         let copy = Reader::<Event>::open(layout::segments(target))?;
         Ok(copy.query(Filter::all()).totals()?.event_count)
     }
@@ -62,7 +63,7 @@ impl Capture {
         copy.compact(Budget::UNLIMITED)?;
         let events = copy.stats().events;
         copy.close()?;
-        self.copy_schemas(target)?;
+        self.copy_meta(target)?;
         Ok(events)
     }
 
@@ -76,8 +77,8 @@ impl Capture {
         Ok(self.store().checkpoint(layout::segments(target))?)
     }
 
-    /// After the log, of whose events each was read by one of them.
-    fn copy_schemas(&self, target: &Path) -> Result<()> {
+    /// The schemas after the log, of whose events each was read by one of them.
+    fn copy_meta(&self, target: &Path) -> Result<()> {
         let draft = target.join("_meta.draft");
         let schemas = draft.join("schemas");
         let refused = |file: &Path, op| {
@@ -86,6 +87,8 @@ impl Capture {
         };
         RealDisk.create_dir(&schemas).map_err(refused(&schemas, "creating"))?;
         self.schemas().write(&schemas)?;
+        // Whoever needs a key here needs it there.
+        keys::copy(self.root(), &draft)?;
         RealDisk.sync_dir(&draft).map_err(refused(&draft, "syncing"))?;
         let meta = layout::meta(target);
         RealDisk.rename(&draft, &meta).map_err(refused(&meta, "renaming"))?;

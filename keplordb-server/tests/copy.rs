@@ -8,7 +8,9 @@
 use std::fs;
 use std::path::Path;
 
-use keplordb_server::{Capture, EntityLog, Instant, Operation, Record, Selection, ServerError, is_root};
+use keplordb_server::{
+    Capture, EntityLog, Instant, Keys, NewKey, Operation, Record, Scope, Selection, ServerError, is_root,
+};
 use serde_json::{Value, json};
 
 const SCHEMA: &str = r#"
@@ -50,6 +52,8 @@ async fn a_backup_is_a_root_with_the_same_events_and_goes_its_own_way() {
     let dir = tempfile::tempdir().unwrap();
     let capture = root_of(dir.path(), 40).await;
     capture.publish().unwrap().unwrap();
+    let new = NewKey { name: "reader".to_owned(), scopes: vec![Scope::Read], ..NewKey::default() };
+    let (key, _) = Keys::add(dir.path().join("root"), new).unwrap();
     let target = dir.path().join("copies/monday");
     assert_eq!(capture.backup(&target).unwrap(), 40);
     let (before, before_states) = (sequences(&capture.log()), states(&capture.log()));
@@ -57,6 +61,7 @@ async fn a_backup_is_a_root_with_the_same_events_and_goes_its_own_way() {
 
     let copy = Capture::open(&target).unwrap();
     assert_eq!((sequences(&copy.log()), states(&copy.log())), (before.clone(), before_states));
+    assert_eq!(Keys::load(&target).unwrap().all(), [key]);
     assert_eq!(copy.schemas().newest().unwrap().text(), SCHEMA);
     // An event that it has is the same one there too, and later ones are its own.
     let again = copy.capture(record(3)).await.unwrap();

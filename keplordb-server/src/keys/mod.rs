@@ -295,6 +295,14 @@ fn change<T>(
     Ok(changed)
 }
 
+/// Copies the keys of a root into a directory, where it has some.
+pub(crate) fn copy(root: &Path, dir: &Path) -> Result<(), ServerError> {
+    let file = layout::keys(root);
+    let (Some(bytes), Some(name)) = (bytes_of(&file)?, file.file_name()) else { return Ok(()) };
+    let copy = dir.join(name);
+    replace(&RealDisk, &copy, &bytes).map_err(|source| ServerError::Io { file: copy, op: "writing", source })
+}
+
 /// The file's bytes; `None` where there is none.
 fn bytes_of(file: &Path) -> Result<Option<Vec<u8>>, ServerError> {
     match read_all(&RealDisk, file, FILE_BYTES_MAX) {

@@ -11,7 +11,7 @@
 //!
 //! Files first, then the manifest, which commits; the rest is made from it, again after a crash. A directory of `.gen` takes its name
 //! when all is in it and is never changed, so a reader that has listed it has listed one lake; a file that it opens by that name after
-//! the pointer has moved is the same one, or is not found. One that is removed loses its number first.
+//! the pointer has moved is not found. One that is removed loses its number first.
 //!
 //! Only what has a name that is made here is changed or removed.
 
@@ -150,7 +150,8 @@ impl Root {
             return Ok(false);
         }
         for table in Table::ALL {
-            let named = manifest.tables.get(table).files.iter().map(|file| file.path.clone());
+            let named =
+                manifest.tables.get(table).files.iter().map(|file| second_name(manifest.n, &file.path));
             let mut named: Vec<String> = named.collect();
             named.sort_unstable();
             if files::list(&generation.join(table.name()))? != named {
@@ -185,7 +186,7 @@ impl Root {
                 self.files.create_dir(&links)?;
                 for file in &manifest.tables.get(table).files {
                     let path = self.lake().join(table.dir()).join(&file.path);
-                    self.files.link(&path, &links.join(&file.path))?;
+                    self.files.link(&path, &links.join(second_name(manifest.n, &file.path)))?;
                 }
                 self.files.sync_dir(&links)?;
             }
@@ -283,6 +284,13 @@ fn is_own_link(link: &Path) -> bool {
     let Ok(target) = std::fs::read_link(link) else { return false };
     Table::ALL.into_iter().any(|table| target == Path::new(LIVE).join(table.name()))
         || number_of_target(&target).is_some()
+}
+
+/// The name of a file in a generation. No two generations have one in common: some readers list a directory, then ask of each name
+/// whether it is a file, and leave out those that are not there any more. Were a part of the names those of the next generation, they
+/// would give an answer without the others where the link moves meanwhile; so they find none.
+pub(super) fn second_name(n: u64, file: &str) -> String {
+    format!("{n}-{file}")
 }
 
 /// The number of the generation to which a link points.

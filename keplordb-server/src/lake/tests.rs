@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::files::{Files, Stop};
 use super::manifest::{Manifest, Sum, Table, numbers};
 use super::parquet::Rows;
+use super::publication::second_name;
 use super::rows::{CurrentRow, EventRow, Row, VersionRow};
 use super::{Lake, LakeOptions};
 use crate::entity::fold;
@@ -233,11 +234,10 @@ fn assert_no_orphans(lake: &Lake) {
         let mut named: Vec<String> =
             lake.manifest.tables.get(table).files.iter().map(|file| file.path.clone()).collect();
         named.sort();
-        let dirs =
-            [root.join("lake").join(table.dir()), root.join(".gen").join(n.to_string()).join(table.name())];
-        for dir in dirs {
-            assert_eq!(super::files::list(&dir).unwrap(), named, "{}", dir.display());
-        }
+        assert_eq!(names(root, table), named);
+        let second: Vec<String> = named.iter().map(|name| second_name(n, name)).collect();
+        let generation = root.join(".gen").join(n.to_string()).join(table.name());
+        assert_eq!(super::files::list(&generation).unwrap(), second);
     }
     assert_eq!(super::files::list(&root.join(".gen")).unwrap(), [n.to_string()]);
     assert_eq!(super::files::list(&root.join("_meta")).unwrap(), [format!("manifest-{n}.json")]);
@@ -509,9 +509,11 @@ fn an_attempt_that_fails_leaves_no_file() {
                 let named: BTreeSet<&str> = named.iter().map(|file| file.path.as_str()).collect();
                 for name in names(root, table) {
                     // What was replaced is there for as long as it is in a generation.
-                    let is_linked = numbers_of_generations(root)
-                        .into_iter()
-                        .any(|n| root.join(".gen").join(n).join(table.name()).join(&name).exists());
+                    let is_linked = numbers_of_generations(root).into_iter().any(|n| {
+                        let generation = root.join(".gen").join(&n).join(table.name());
+                        let number = n.parse().ok();
+                        number.is_some_and(|n| generation.join(second_name(n, &name)).exists())
+                    });
                     assert!(is_done || is_linked || named.contains(name.as_str()), "{operation}: {name}");
                 }
             }
