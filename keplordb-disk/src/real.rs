@@ -27,6 +27,15 @@ impl RealDisk {
     pub fn mode(&self, path: &Path) -> io::Result<Option<u32>> {
         Ok(mode_of(&fs::metadata(path)?))
     }
+
+    /// Gives a file the owner and the group that another one has, where they differ: what one user makes for a program of another one
+    /// would be of no use to that. Does nothing where the system has no owners of the kind.
+    ///
+    /// # Errors
+    /// As the operating system says; `PermissionDenied` for everybody but the superuser, as a rule.
+    pub fn own_like(&self, path: &Path, other: &Path) -> io::Result<()> {
+        own_like(path, other)
+    }
 }
 
 #[derive(Debug)]
@@ -327,6 +336,22 @@ fn mode_of(metadata: &fs::Metadata) -> Option<u32> {
 #[cfg(not(unix))]
 fn mode_of(_metadata: &fs::Metadata) -> Option<u32> {
     None
+}
+
+#[cfg(unix)]
+fn own_like(path: &Path, other: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let (own, wanted) = (fs::metadata(path)?, fs::metadata(other)?);
+    if (own.uid(), own.gid()) == (wanted.uid(), wanted.gid()) {
+        return Ok(());
+    }
+    chown(path, Some(wanted.uid()), Some(wanted.gid()))
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
+fn own_like(_path: &Path, _other: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// A number that no copy of the file has: of its inode, and of when that was made where the file system knows, since a

@@ -41,6 +41,8 @@ pub struct Capture {
     ingest: Option<Ingest>,
     writer: Option<JoinHandle<()>>,
     schemas: RwLock<Schemas>,
+    /// Held by who makes a new version.
+    pushing: Mutex<()>,
     subscribers: Subscribers,
     /// Opened when it is first needed.
     lake: Mutex<Option<Lake>>,
@@ -74,6 +76,7 @@ impl Capture {
             ingest: Some(ingest),
             writer: Some(writer),
             schemas,
+            pushing: Mutex::default(),
             subscribers: Subscribers::new(),
             lake: Mutex::new(None),
             is_stopping: Arc::default(),
@@ -99,8 +102,12 @@ impl Capture {
     /// # Errors
     /// [`Schema`](ServerError::Schema) says what is wrong with it, or what it would break.
     pub fn push_schema_text(&self, file: &Path, text: &str) -> std::result::Result<u32, ServerError> {
-        let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(schemas.push(&layout::schemas(&self.root), file, text)?.version())
+        let _one_at_a_time = self.pushing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever captures events looks at the versions, and does not wait for a compiler and a disk.
+        let mut schemas = self.schemas();
+        let version = schemas.push(&layout::schemas(&self.root), file, text)?.version();
+        *self.schemas.write().unwrap_or_else(PoisonError::into_inner) = schemas;
+        Ok(version)
     }
 
     /// The versions of the schema as they are now.

@@ -38,7 +38,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tonic::{Code, Status};
 
-use crate::auth::{is_grpc, refusal};
+use crate::auth::{LetIn, is_grpc, refusal};
 use crate::limits::{self, TOLD_MAX, Times};
 use crate::metrics::Metrics;
 use crate::tls::Identity;
@@ -160,7 +160,7 @@ fn no_place(most: usize, metrics: &Arc<Metrics>) -> Router {
         let why = format!(
             "{most} connections are open, which is as many as may be; use fewer for longer, or try again later"
         );
-        // In HTTP/2 there is no such header; there it ends because it is quiet.
+        // In HTTP/2 there is no such header; there the connection ends soon.
         let is_of_http1 = request.version() < Version::HTTP_2;
         let mut response = refusal(is_grpc(request.headers()), Status::resource_exhausted(why));
         if is_of_http1 {
@@ -209,9 +209,13 @@ async fn speak(wire: Box<dyn Wire>, served: Served, place: Place, mut stopped: w
         let asked = Arc::clone(&asked);
         service_fn(move |request| {
             let under_way = asked.one_more();
+            let asked = Arc::clone(&asked);
             let answered = router.call(request);
             async move {
                 let response = answered.await?;
+                if response.extensions().get::<LetIn>().is_some() {
+                    asked.let_in();
+                }
                 Ok::<_, Infallible>(response.map(|body| Counted { body, _under_way: under_way }))
             }
         })
@@ -231,6 +235,8 @@ async fn speak(wire: Box<dyn Wire>, served: Served, place: Place, mut stopped: w
     let wire = TokioIo::new(Sent { wire, most: times.taking, stuck: None });
     let mut spoken = pin!(http.serve_connection(wire, service));
     let mut is_ending = false;
+    // Who found no place is told so, and connects again: on this connection he would never hear anything else.
+    let mut told = pin!(sleep(times.opening));
     loop {
         let idle = if is_ending { times.opening } else { times.idle };
         tokio::select! {
@@ -241,6 +247,13 @@ async fn speak(wire: Box<dyn Wire>, served: Served, place: Place, mut stopped: w
                 break;
             }
             _ = stopped.changed(), if !is_ending => {}
+            () = told.as_mut(), if !place.is_real => {
+                if is_ending {
+                    tracing::debug!("a connection that found no place, and was asked to end, is ended");
+                    break;
+                }
+                told.as_mut().reset(Instant::now() + times.opening);
+            }
             () = asked.quiet(times.opening, idle) => {
                 if is_ending || !asked.is_any() {
                     tracing::debug!("a connection on which nobody asks for anything is ended");
@@ -261,6 +274,8 @@ struct Asked(Mutex<Requests>);
 
 struct Requests {
     under_way: usize,
+    /// Whether one was answered of somebody who may ask: whoever is refused, or asks only whether the server runs, holds a place no
+    /// longer than one who says nothing.
     is_any: bool,
     /// When the last one ended, or the connection began.
     since: Instant,
@@ -278,14 +293,16 @@ impl Asked {
     }
 
     fn one_more(self: &Arc<Self>) -> UnderWay {
-        self.with(|requests| {
-            requests.under_way += 1;
-            requests.is_any = true;
-        });
+        self.with(|requests| requests.under_way += 1);
         UnderWay(Arc::clone(self))
     }
 
-    /// Whether there was ever one.
+    /// Notes that somebody was answered who may ask.
+    fn let_in(&self) {
+        self.with(|requests| requests.is_any = true);
+    }
+
+    /// Whether there was ever one of somebody who may ask.
     fn is_any(&self) -> bool {
         self.with(|requests| requests.is_any)
     }
@@ -414,6 +431,8 @@ impl AsyncWrite for Sent {
 mod tests {
     use std::net::SocketAddr;
 
+    use axum::middleware::map_response;
+    use axum::response::Response;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::sync::oneshot;
@@ -431,12 +450,18 @@ mod tests {
         Times { opening: LONG, head: LONG, idle: LONG, taking: LONG, ping: LONG, pong: LONG, drain: LONG }
     }
 
-    /// Serves `/`, and at `/much` and `/slow` what takes room and time, while `with` talks to it.
+    /// Serves `/`, and at `/much` and `/slow` what takes room and time, all of it to those who may ask, while `with` talks to it.
     async fn serving<F: Future<Output = ()>>(times: Times, most: usize, with: impl FnOnce(SocketAddr) -> F) {
         let router = Router::new()
             .route("/", get(async || "here"))
             .route("/much", get(async || vec![7; 64 << 20]))
-            .route("/slow", get(async || sleep(SHORT).await));
+            .route("/slow", get(async || sleep(SHORT).await))
+            .layer(map_response(async |mut response: Response| {
+                response.extensions_mut().insert(LetIn);
+                response
+            }))
+            // What anybody may ask.
+            .route("/open", get(async || "open"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = Served { router, identity: None, metrics: Arc::new(Metrics::new()), times, most };
@@ -526,6 +551,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_asks_for_nothing_that_needs_a_key_is_cut_off_as_who_asks_for_nothing() {
+        serving(Times { opening: SHORT, ..times() }, 9, async |address| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /open HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            answered(&mut stream).await;
+            rest(&mut stream).await;
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(REQUEST).await.unwrap();
+            answered(&mut stream).await;
+            assert!(timeout(4 * SHORT, stream.read_to_end(&mut Vec::new())).await.is_err(), "it may stay");
+        })
+        .await;
+    }
+
+    #[tokio::test]
     async fn an_answer_that_nobody_takes_is_cut_off() {
         serving(Times { taking: SHORT, ..times() }, 9, async |address| {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -590,6 +630,36 @@ mod tests {
                 }
                 sleep(SHORT / 10).await;
             }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_place_and_asks_on_and_on_is_sent_away() {
+        serving(Times { opening: SHORT, ..times() }, 1, async |address| {
+            let mut held = TcpStream::connect(address).await.unwrap();
+            held.write_all(REQUEST).await.unwrap();
+            answered(&mut held).await;
+            let mut told = TcpStream::connect(address).await.unwrap();
+            told.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+            let (mut read, mut write) = told.split();
+            let asking = async {
+                for stream in (1_u8..).step_by(2) {
+                    let request = [0, 0, 3, 1, 5, 0, 0, 0, stream, 0x82, 0x86, 0x84];
+                    if write.write_all(&request).await.is_err() {
+                        break;
+                    }
+                    sleep(SHORT / 8).await;
+                }
+                std::future::pending::<()>().await;
+            };
+            let mut frames = Vec::new();
+            tokio::select! {
+                _ = read.read_to_end(&mut frames) => {}
+                () = asking => {}
+                () = sleep(ENDED) => panic!("the connection stays"),
+            }
+            assert!(frames.windows(8).any(|bytes| bytes == b"are open"), "it was told why: {frames:?}");
         })
         .await;
     }

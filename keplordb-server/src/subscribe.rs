@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::entity::EntityEvent;
 use crate::error::{Refused, Result};
+use crate::limits::TIMES;
 use crate::log::{EntityLog, Selection};
 use crate::record::Event;
 
@@ -154,15 +155,16 @@ impl Follower {
         }
     }
 
-    /// Waits for who reads slowly, but not when the server stops; gives whether it was told.
+    /// Waits for who reads slowly, but not when the server stops, nor for who takes nothing at all; gives whether it was told.
     fn tell(&self, mut news: Result<News>) -> bool {
+        let begun = Instant::now();
         loop {
             news = match self.news.try_send(news) {
                 Ok(()) => return true,
                 Err(TrySendError::Closed(_)) => return false,
                 Err(TrySendError::Full(news)) => news,
             };
-            if *self.is_stopping.borrow() {
+            if *self.is_stopping.borrow() || begun.elapsed() > TIMES.taking {
                 return false;
             }
             std::thread::sleep(PAUSE);

@@ -36,6 +36,11 @@ pub(crate) struct Gate {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+/// Stands in an answer to somebody who had the key that he needed, or needed none for what needs one elsewhere: his connection may stay
+/// open for longer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LetIn;
+
 /// Lets requests through that may be answered, with their [`Caller`], and answers the others.
 pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     match gate.admit(&request) {
@@ -43,8 +48,12 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
             let told = log::Told::of(row, &caller);
             request.extensions_mut().insert(caller);
             request.extensions_mut().insert(row.need);
+            let is_let_in = row.need != Need::Nothing;
             let mut response = next.run(request).await;
             response.extensions_mut().insert(told);
+            if is_let_in {
+                response.extensions_mut().insert(LetIn);
+            }
             response
         }
         Err(refused) => {

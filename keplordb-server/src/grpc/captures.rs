@@ -130,7 +130,10 @@ impl v2::capture_service_server::CaptureService for Services {
         };
         let selection = Selection { entity_types: request.entity_types, entity_ids: request.entity_ids };
         self.0.counted(caller.check_selection(&selection))?;
-        let news = self.0.subscribe(&selection, since, HEARTBEAT)?;
+        let capture = Arc::clone(&self.0);
+        // A time is looked for in the whole log.
+        let begun = tokio::task::spawn_blocking(move || capture.subscribe(&selection, since, HEARTBEAT));
+        let news = begun.await.map_err(|error| Status::internal(error.to_string()))??;
         let given = ReceiverStream::new(news).map(move |news| {
             // There is news every few seconds, so a key that is revoked ends the stream soon: an error is the last of it.
             caller.check_still()?;

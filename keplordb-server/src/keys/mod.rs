@@ -214,8 +214,16 @@ impl Keys {
         let now = Timestamp::now();
         change(root.as_ref(), |keys, refused| {
             new.check(now).map_err(refused)?;
+            // Those that are good for nothing any more make room, the oldest first.
+            if keys.len() >= KEYS_MAX
+                && let Some(at) = keys.iter().position(|key| !key.is_good_at(now))
+            {
+                keys.remove(at);
+            }
             if keys.len() >= KEYS_MAX {
-                return Err(refused(format!("there are {KEYS_MAX} keys, which is as many as may be")));
+                return Err(refused(format!(
+                    "there are {KEYS_MAX} good keys, which is as many as may be; take back what nobody uses"
+                )));
             }
             let secret = Secret::random().map_err(refused)?;
             let hash = secret::Hash::of(secret.expose());
@@ -292,6 +300,10 @@ fn change<T>(
     let written = serde_json::to_vec_pretty(&File { version: FILE_VERSION, keys: keys.0 });
     let written = written.map_err(|error| refused(error.to_string()))?;
     replace(&RealDisk, &file, &written).map_err(io(&file, "writing"))?;
+    // A server of another user could not read it, and would go on with the keys that it has.
+    for made in [&file, &lock] {
+        RealDisk.own_like(made, &dir).map_err(io(made, "giving to the owner of the root"))?;
+    }
     Ok(changed)
 }
 

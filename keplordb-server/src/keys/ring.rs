@@ -49,19 +49,25 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Reads the file again where it has changed; says whether it has. After an error the keys are what they were.
+    /// Reads the file again where it has changed; says whether it has. After an error the keys are what they were, and requests need one:
+    /// there is a file.
     pub(crate) fn refresh(&self) -> Result<bool, ServerError> {
-        let bytes = bytes_of(&self.file)?;
+        let bytes = bytes_of(&self.file).inspect_err(|_| self.ask())?;
         if bytes == self.held.read().unwrap_or_else(PoisonError::into_inner).seen {
             return Ok(false);
         }
         let keys =
-            bytes.as_deref().map_or_else(|| Ok(Keys::default()), |bytes| Keys::parse(&self.file, bytes))?;
+            bytes.as_deref().map_or_else(|| Ok(Keys::default()), |bytes| Keys::parse(&self.file, bytes));
+        let keys = keys.inspect_err(|_| self.ask())?;
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         held.is_asking |= !keys.0.is_empty();
         held.keys = keys.0.into_iter().map(Arc::new).collect();
         held.seen = bytes;
         Ok(true)
+    }
+
+    fn ask(&self) {
+        self.held.write().unwrap_or_else(PoisonError::into_inner).is_asking = true;
     }
 
     /// Whether requests need a key.
@@ -148,5 +154,11 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         assert!(ring.refresh().unwrap());
         assert!(ring.is_asking() && matches!(ring.find(secret.expose()), Found::Unknown));
+
+        // Nor where the first key cannot be read.
+        let ring = Ring::open(dir.path()).unwrap();
+        assert!(!ring.is_asking());
+        std::fs::write(&file, "{").unwrap();
+        assert!(ring.refresh().is_err() && ring.is_asking());
     }
 }

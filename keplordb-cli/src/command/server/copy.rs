@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use keplordb::{Depth, Options, verify_dir};
 use keplordb_log::Timestamp;
-use keplordb_server::{Capture, Schemas, ServerError, is_root};
+use keplordb_server::{Capture, Keys, Schemas, ServerError, is_root};
 use serde_json::json;
 
 use super::ms;
 use crate::command::Done;
-use crate::output::{Output, counted};
+use crate::output::{Output, counted, note};
 use crate::parse;
 use crate::progress::Waiting;
 
@@ -38,7 +38,7 @@ pub(crate) struct Backup {
 Example:
   keplor restore copies/2026-02-21 data
 
-The backup stays as it is. The Parquet files are made anew.")]
+The backup is opened for that, so it must be writable; its events stay as they are. Keys come back as they were. The Parquet files are made anew.")]
 pub(crate) struct Restore {
     /// The backup
     backup: PathBuf,
@@ -94,10 +94,15 @@ impl Backup {
 
 impl Restore {
     pub(crate) fn run(self, out: &mut Output) -> Result<Done> {
-        let capture = open(&self.backup)?;
         let waiting = Waiting::begin("checking");
         let log = self.backup.join("segments");
+        ensure!(
+            is_root(&self.backup) && log.is_dir(),
+            "{} is no backup: it has not both _meta and segments",
+            self.backup.display()
+        );
         let report = verify_dir(&log, &Options::default(), Depth::Full)?;
+        ensure!(report.files > 0, "{} has no log, so nothing was restored", self.backup.display());
         ensure!(
             report.problems.is_empty(),
             "{} has {}; `keplor verify {0}` shows them, and nothing was restored",
@@ -106,12 +111,23 @@ impl Restore {
         );
         drop(waiting);
         let waiting = Waiting::begin("copying");
+        let capture = open(&self.backup)?;
         let events = capture.backup(&self.root)?;
         capture.close()?;
         let restored = open(&self.root)?;
         restored.replay()?;
         restored.close()?;
+        let keys = Keys::load(&self.root)?;
+        let now = jiff::Timestamp::now();
+        let good: Vec<&str> =
+            keys.all().iter().filter(|key| key.is_good_at(now)).map(|key| key.name.as_str()).collect();
         drop(waiting);
+        if !good.is_empty() {
+            note(&format!(
+                "its keys are good as they were then: {}; take back again what was taken back since (`keplor keys revoke`)",
+                good.join(", ")
+            ));
+        }
         say(out, events, &self.root, self.json)
     }
 }
