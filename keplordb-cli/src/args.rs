@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+#[cfg(all(feature = "server", feature = "sql"))]
+use crate::command::Rql;
 use crate::command::fold::FoldCommand;
 use crate::command::log::LogCommand;
 use crate::command::{
@@ -57,6 +59,8 @@ pub(crate) enum Command {
     Ingest(Ingest),
     #[cfg(feature = "server")]
     Ls(Ls),
+    #[cfg(all(feature = "server", feature = "sql"))]
+    Rql(Rql),
     #[cfg(feature = "server")]
     History(History),
     #[cfg(feature = "server")]

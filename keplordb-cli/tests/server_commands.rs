@@ -197,6 +197,56 @@ change  field         before  after
     assert_eq!(server.stop(), Some(0));
 }
 
+#[cfg(feature = "sql")]
+#[test]
+fn questions_in_sql_and_rql_are_answered_beside_the_server_and_after_it() {
+    let (_temporary, root) = root();
+    let server = Serving::start(&root, &[]);
+    send_some(&server);
+    let check = || {
+        let now = printed("sql", &root, &["SELECT id, state, _version FROM users", "--json"]);
+        let state = json!({"name": "Ada", "plan": "team"}).to_string();
+        assert_eq!(jsons(&now), [json!({"id": "user_1", "state": state, "_version": 2})]);
+        let before = "SELECT json_state.state FROM users AS OF TIMESTAMP '2026-02-02' AS json_state; \
+                      SELECT count(*) FROM _events; SELECT entity_type FROM _current ORDER BY 1";
+        let before = printed("sql", &root, &[before, "--csv"]);
+        assert!(before.contains("Oslo") && before.contains("count(*)\n3\n"), "{before}");
+        assert!(before.ends_with("entity_type\nOrder\nUser\n"), "{before}");
+        let changed = "SELECT field, before, after FROM reflog_diff('users', 'user_1', '2026-02-02', '2026-02-04') WHERE field = 'plan'";
+        assert_eq!(
+            printed("sql", &root, &[changed, "--csv"]),
+            "field,before,after\nplan,\"\"\"free\"\"\",\"\"\"team\"\"\"\n"
+        );
+
+        let found = jsons(&printed("rql", &root, &["entity:users where:(plan=team) fields:plan", "--json"]));
+        assert_eq!(found.len(), 1);
+        assert_eq!((&found[0]["entity_id"], &found[0]["version"]), (&json!("user_1"), &json!(2)));
+        assert_eq!(
+            printed("rql", &root, &["entity:users where:(plan=free)", "--csv"]),
+            "entity_id,version,updated_at,state\n"
+        );
+        let then = printed("rql", &root, &[r#"{"entity": "users", "as_of": "2026-02-02"}"#]);
+        assert!(then.contains("user_1") && then.contains("Oslo"), "{then}");
+    };
+    check();
+    assert_eq!(server.stop(), Some(0));
+    check();
+
+    let drop = refused(1, &run("sql", &root, &["DROP TABLE users"]));
+    assert!(drop.contains("DROP TABLE users is refused"), "{drop}");
+    let unknown = refused(1, &run("sql", &root, &["SELECT * FROM posts"]));
+    assert!(unknown.contains("posts"), "{unknown}");
+    let path = refused(1, &run("sql", &root, &["SELECT * FROM '/etc/passwd'"]));
+    assert!(path.contains("/etc/passwd"), "{path}");
+    let unknown = refused(1, &run("rql", &root, &["entity:posts"]));
+    assert!(unknown.contains("\"posts\" is no entity type; there are Order, User"), "{unknown}");
+    let many = refused(1, &run("sql", &root, &["SELECT * FROM _events", "--rows", "2"]));
+    assert!(many.contains("more than 2 rows"), "{many}");
+    refused(1, &run("rql", &root, &["entity:users where:("]));
+    let other = root.join("none");
+    refused(1, &run("rql", &other, &["entity:users"]));
+}
+
 #[test]
 fn who_asks_for_what_is_not_there_is_told_what_is_near() {
     let (temporary, root) = root();

@@ -443,7 +443,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(400);
     /// By when a connection must have ended: long before anything that is not [`SHORT`].
     const ENDED: Duration = Duration::from_secs(8);
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
     fn times() -> Times {

@@ -98,6 +98,28 @@ impl Instant {
     }
 }
 
+/// The instant at which a table is looked at: an [`Instant`], of no more than the events up to a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LogInstant {
+    /// What was true at a time, by what was known at one.
+    pub instant: Instant,
+    /// The last event that counts.
+    pub sequence: Option<u64>,
+}
+
+impl LogInstant {
+    /// Whether it is that of everything that there is.
+    pub fn is_now(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl From<Instant> for LogInstant {
+    fn from(instant: Instant) -> Self {
+        Self { instant, sequence: None }
+    }
+}
+
 /// The entity after these events, which are in their order.
 pub(crate) fn fold(events: &[EntityEvent]) -> Fold {
     let mut fold = Fold::default();

@@ -130,6 +130,12 @@ pub enum ServerError {
         /// What is wrong with it.
         what: String,
     },
+    /// What answers questions cannot be made.
+    #[error("questions cannot be answered: {what}")]
+    Questions {
+        /// Why.
+        what: String,
+    },
     /// The thread that writes cannot be started.
     #[error("the thread that writes cannot be started: {source}; see to the limits of processes and memory")]
     Thread {

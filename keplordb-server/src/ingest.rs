@@ -31,7 +31,7 @@ const GROUP_MAX: usize = 16_384;
 /// Bytes after which likewise.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 /// How far ahead of the server's clock an event's time may be.
-pub(crate) const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
+pub(crate) const SKEW_MAX: Duration = Duration::from_mins(5);
 
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

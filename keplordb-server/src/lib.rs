@@ -30,17 +30,21 @@ mod record;
 pub mod rql;
 mod schema;
 mod serve;
+#[cfg(feature = "sql")]
+mod sql;
 mod subscribe;
 mod tls;
 mod versions;
 
 pub use blame::{Blame, Change};
 pub use capture::{Capture, MAX_BATCH_RECORDS};
-pub use entity::{EntityEvent, Instant};
+pub use entity::{EntityEvent, Instant, LogInstant};
 pub use error::{Refused, ServerError};
 pub use fold::{Fold, Operation};
 pub use ingest::Receipt;
 pub use keys::{Key, Keys, NewKey, Scope, Secret};
+#[cfg(feature = "sql")]
+pub use lake::OverlayError;
 pub use lake::{Lake, LakeCheck, LakeOptions, Published, TableCheck};
 pub use layout::is_root;
 pub use log::{EntityLog, Selection, TypeSummary};
@@ -49,6 +53,8 @@ pub use payload::ContentType;
 pub use record::{MAX_PAYLOAD_BYTES, Record};
 pub use schema::{EntityType, Field, Reference, Schema, Schemas};
 pub use serve::{DEFAULT_ADDRESS, Serving, serve};
+#[cfg(feature = "sql")]
+pub use sql::{QueryError, RqlAnswer, RqlEntity, Sql, SqlOptions};
 pub use subscribe::{News, Since};
 pub use tls::Tls;
 pub use versions::{Version, versions};

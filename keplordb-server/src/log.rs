@@ -98,7 +98,7 @@ impl EntityLog {
         }
     }
 
-    fn query(&self, filter: impl Into<Filter<Event>>) -> Query<'_, Event> {
+    pub(crate) fn query(&self, filter: impl Into<Filter<Event>>) -> Query<'_, Event> {
         match &self.0 {
             Source::Own(store) => store.query(filter),
             Source::Beside(reader) => reader.query(filter),
@@ -187,6 +187,32 @@ impl EntityLog {
             .collect();
         types.sort_unstable_by(|a, b| a.entity_type.cmp(&b.entity_type));
         Ok(types)
+    }
+
+    /// The sequence of the last event, given the [types](Self::types) that there are; `None` where there is no event. It may be one
+    /// that came in since the types were asked for: of what has a sequence up to it nothing is missing.
+    ///
+    /// Cost: a look at the events of the last millisecond.
+    #[cfg(feature = "sql")]
+    pub(crate) fn head(&self, types: &[TypeSummary]) -> Result<Option<u64>> {
+        let Some(last_ms) = types.iter().map(|summary| summary.last_received_ms).max() else {
+            return Ok(None);
+        };
+        let mut head = None;
+        // What comes in never gets an earlier time than what came before it.
+        self.query(Event::cols().metric.ge(last_ms.saturating_mul(1_000_000)))
+            .each(|row| head = head.max(Some(row.sequence())))
+            .map_err(|error| Refused::from(&error))?;
+        Ok(head)
+    }
+
+    /// What the log has dropped by age or size; beside a writer, before the last [refresh](Self::refresh).
+    #[cfg(feature = "sql")]
+    pub(crate) fn gaps(&self) -> Vec<keplordb::Gap> {
+        match &self.0 {
+            Source::Own(store) => store.gaps(),
+            Source::Beside(reader) => reader.gaps(),
+        }
     }
 
     /// Ids of a type's entities, also of deleted ones, sorted: at most so many of those that begin with a text and come after an id.

@@ -7,7 +7,7 @@ use crate::capture::Capture;
 use crate::error::ServerError;
 
 /// How long it is until what could not be published is tried again, at most, unless it is published more rarely.
-const PAUSE_MAX: Duration = Duration::from_secs(300);
+const PAUSE_MAX: Duration = Duration::from_mins(5);
 
 /// Publishes until the server stops. What fails is said and tried again: the log has everything.
 pub(crate) async fn publish(capture: Arc<Capture>, every: Duration) {

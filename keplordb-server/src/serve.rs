@@ -107,7 +107,15 @@ pub async fn serve(
     let mut refreshing = JoinSet::new();
     refreshing.spawn(refresh(guarded.clone(), Arc::clone(&metrics)));
     let identity = guarded.identity.clone();
-    let router = routes(&capture, guarded).await;
+    #[cfg(feature = "sql")]
+    let questions = http::questions(&capture)?;
+    let router = routes(
+        &capture,
+        guarded,
+        #[cfg(feature = "sql")]
+        questions.clone(),
+    )
+    .await;
     let served = Served { router, identity, metrics, times: limits::TIMES, most: limits::CONNECTIONS_MAX };
     let publishing = serving.publish_every.map(|every| tokio::spawn(publish(Arc::clone(&capture), every)));
     let stop = async {
@@ -120,6 +128,9 @@ pub async fn serve(
         // One that is under way is waited for.
         drop(publishing.await);
     }
+    // They read the root, which is closed when nobody does.
+    #[cfg(feature = "sql")]
+    questions.end().await;
     close(capture).await
 }
 
@@ -207,7 +218,11 @@ async fn refresh(guarded: Guarded, metrics: Arc<Metrics>) {
 }
 
 /// All that can be asked for, behind all that guards it. From without: the log, the names of the server, the key, the limits.
-async fn routes(capture: &Arc<Capture>, Guarded { ring, hosts, is_reached, .. }: Guarded) -> Router {
+async fn routes(
+    capture: &Arc<Capture>,
+    Guarded { ring, hosts, is_reached, .. }: Guarded,
+    #[cfg(feature = "sql")] questions: http::Questions,
+) -> Router {
     let services = Services(Arc::clone(capture));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<v1::ingest_service_server::IngestServiceServer<Services>>().await;
@@ -225,7 +240,13 @@ async fn routes(capture: &Arc<Capture>, Guarded { ring, hosts, is_reached, .. }:
         .max_decoding_message_size(limits::BATCH_BYTES_MAX);
     let room = Room::new(Arc::clone(capture.metrics()));
     let gate = Gate { ring, is_always_asking: is_reached, metrics: Arc::clone(capture.metrics()) };
-    let routes = Routes::from(http::router(Arc::clone(capture), room.clone()))
+    let over_http = http::router(
+        Arc::clone(capture),
+        room.clone(),
+        #[cfg(feature = "sql")]
+        questions,
+    );
+    let routes = Routes::from(over_http)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(older)

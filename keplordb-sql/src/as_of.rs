@@ -23,6 +23,10 @@
 //! Rows that were deleted since, or dropped by retention, are not there: time travel chooses among what is stored, it
 //! restores nothing.
 //!
+//! # Tables of other kinds
+//! A program's own table travels where it is registered as a [`HistoricTable`]; one that knows when its rows came in answers
+//! `known_at` too.
+//!
 //! A spelling that looks like time travel and is none of these is an [`AsOfError`]. Without the planner `DataFusion` refuses
 //! the call, so forgetting it cannot answer with today's rows.
 //!
@@ -63,11 +67,13 @@
 //! ```
 
 mod error;
+mod historic;
 mod instant;
 mod planner;
 mod rewrite;
 
 pub use error::{AsOfError, AsOfProblem};
+pub use historic::{HistoricTable, History, Instants};
 pub use planner::AsOfPlanner;
 pub use rewrite::rewrite;
 

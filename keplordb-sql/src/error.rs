@@ -71,7 +71,7 @@ pub enum SqlError {
     #[error(transparent)]
     AsOf(#[from] AsOfError),
     /// A query failed on its way: a cast of a value that does not fit, a division by zero.
-    #[error("the query failed: {0}")]
+    #[error("the query failed: {}", told(.0))]
     Execution(#[source] DataFusionError),
     /// An import was refused, failed or stopped.
     #[error(transparent)]
@@ -79,6 +79,14 @@ pub enum SqlError {
     /// An export was refused or failed.
     #[error(transparent)]
     Export(#[from] ExportError),
+}
+
+/// What a table of a program's own fails with speaks for itself.
+fn told(error: &DataFusionError) -> String {
+    match error.find_root() {
+        DataFusionError::External(inner) => inner.to_string(),
+        _ => error.to_string(),
+    }
 }
 
 impl SqlError {

@@ -71,6 +71,7 @@ pub mod schema;
 
 mod aggregate;
 mod batch;
+mod calls;
 mod catalog;
 mod error;
 mod joins;
@@ -79,6 +80,7 @@ mod pushdown;
 mod scan;
 mod session;
 mod table;
+mod windows;
 
 pub use aggregate::KeplorAggregate;
 pub use catalog::KeplorSchema;

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList as _, MemoryCatalogProvider, MemoryCatalogProviderList,
+    SchemaProvider,
+};
 use datafusion::common::utils::memory::RecordBatchMemoryCounter;
 use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -28,11 +31,13 @@ use tokio::time::Sleep;
 
 use crate::aggregate;
 use crate::as_of::{self, AsOfPlanner};
+use crate::calls::CallsApart;
 use crate::catalog::KeplorSchema;
 use crate::error::{Result, SqlError};
 use crate::joins::JoinsGiveWay;
 use crate::levels::{Written, levels};
 use crate::table::KeplorTable;
+use crate::windows::WindowsCount;
 
 /// The names of the catalog and of the schema that a session's tables are in: `keplor.main.NAME`, or `NAME` for short.
 const CATALOG: &str = "keplor";
@@ -62,7 +67,7 @@ const CONSUMERS_NAMED: std::num::NonZeroUsize = std::num::NonZeroUsize::new(3).e
 /// | limit | default | |
 /// |---|---|---|
 /// | `statement_limit_bytes` | 64 KiB | a statement's text |
-/// | `memory_limit_bytes` | 1 GiB | of all queries of the session together: sorts, groups, joins, and answers being collected |
+/// | `memory_limit_bytes` | 1 GiB | of all queries of the session together: sorts, groups, joins, windows, and answers being collected |
 /// | `row_limit` | none | rows of an answer |
 /// | `timeout` | none | from the question to the last row |
 /// | `spill_dir` | none | with it, sorts, groups and joins that need more memory go on on disk |
@@ -108,9 +113,8 @@ impl SessionBuilder {
     /// How much memory all queries of the session may hold together for what grows with the rows: sorts, groups, joins, and
     /// what [`Rows::collect`] is collecting. The few batches that are under way in each partition come on top.
     ///
-    /// `DataFusion` does not count everything: a window that needs all rows of its partition before it gives the first one
-    /// (`sum(x) OVER ()`) keeps them beside this limit, and so is a single value (`repeat('x', 1000000000)`). Who lets strangers ask should
-    /// bound the process as well.
+    /// Not everything is counted: a single value (`repeat('x', 1000000000)`) is beside this limit, and so is what a window holds of the few
+    /// rows that it looks back. Who lets strangers ask should bound the process as well.
     pub fn memory_limit_bytes(mut self, bytes: usize) -> Self {
         self.memory_limit_bytes = bytes;
         self
@@ -205,7 +209,8 @@ impl SessionBuilder {
             .with_config(config)
             .with_runtime_env(runtime)
             .with_physical_optimizer_rules(aggregate::optimizer_rules())
-            .with_physical_optimizer_rule(Arc::new(JoinsGiveWay));
+            .with_physical_optimizer_rule(Arc::new(JoinsGiveWay))
+            .with_physical_optimizer_rule(Arc::new(WindowsCount));
         let context = SessionContext::new_with_state(state.build());
         let tables = Arc::new(KeplorSchema::default());
         let catalog = MemoryCatalogProvider::new();
@@ -303,6 +308,33 @@ impl Session {
     /// ever: of a session 32 statements are planned at a time, and others wait for their turn, within their time.
     pub fn tables(&self) -> &Arc<KeplorSchema> {
         &self.tables
+    }
+
+    /// A session that asks other tables, which are in a schema of this name, within the limits that it shares with this one: their
+    /// memory together is what this one grants. What `tables` gives is not pinned; who wants a statement to see all tables at one
+    /// moment makes a session for the statement, which costs far less than to plan one.
+    ///
+    /// # Errors
+    /// [`Plan`](SqlError::Plan) where the schema's name cannot be used.
+    pub fn over(&self, schema: &str, tables: Arc<dyn SchemaProvider>) -> Result<Self> {
+        let state = self.context.state();
+        let catalog = MemoryCatalogProvider::new();
+        let registered = catalog.register_schema(schema, tables);
+        registered.map_err(|error| self.limits.error(error))?;
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+        let config = state.config().clone().with_default_catalog_and_schema(CATALOG, schema);
+        let state = SessionStateBuilder::new_from_existing(state)
+            .with_config(config)
+            .with_catalog_list(Arc::new(catalogs))
+            .build();
+        Ok(Self { context: SessionContext::new_with_state(state), ..self.clone() })
+    }
+
+    /// What `DataFusion` reports of a plan over this session's [context](Self::context), as an error of ours; one of ours that it carries
+    /// comes out as it went in.
+    pub fn error(&self, error: DataFusionError) -> SqlError {
+        self.limits.error(error)
     }
 
     /// The `DataFusion` context under the session, for functions and settings of your own. Statements that are put to it
@@ -417,6 +449,7 @@ impl Session {
         }
         let shown = words(&statement);
         let mut state = self.context.state();
+        state.register_relation_planner(Arc::new(CallsApart::default())).map_err(failed)?;
         let time_travel = Arc::new(AsOfPlanner::of(&state, params.clone()));
         state.register_relation_planner(time_travel).map_err(failed)?;
         let mut plan = state.statement_to_plan(statement).await.map_err(failed)?;
@@ -448,10 +481,19 @@ impl Session {
             let (sender, done) = oneshot::channel();
             let thread = std::thread::Builder::new().name("keplordb-sql".to_owned());
             let begun = thread.stack_size(PLANNING_STACK_BYTES).spawn(move || {
-                let done = runtime.block_on(work());
+                let mut sender = sender;
+                let done = runtime.block_on(async {
+                    tokio::select! {
+                        biased;
+                        done = work() => Some(done),
+                        // Nobody waits for it where the time is over, or whoever asked has gone.
+                        () = sender.closed() => None,
+                    }
+                });
                 drop(turn);
-                // Nobody waits for it where the time is over.
-                drop(sender.send(done));
+                if let Some(done) = done {
+                    drop(sender.send(done));
+                }
             });
             begun.map_err(|error| SqlError::Execution(error.into()))?;
             done.await

@@ -172,7 +172,7 @@ pub use reader::{RawReader, Reader};
 pub use schema::{MAX_COUNTERS, MAX_DIMS, MAX_LABELS, MAX_NAME_BYTES, TableSchema};
 pub use step::Step;
 pub use store::{ExactRollup, ExactSums, Schema, Store};
-pub use tail::{Start, Tail};
+pub use tail::{Gap, Start, Tail};
 pub use values::Values;
 
 /// Compiles and runs the example of the README.

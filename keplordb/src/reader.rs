@@ -16,6 +16,7 @@ use crate::query::Query;
 use crate::raw;
 use crate::read::query::{RollupKey, RollupValue, Totals};
 use crate::store::{self, Schema};
+use crate::tail::{self, Gap};
 use crate::values::Values;
 
 /// A table of events of type `S` that an engine writes meanwhile, in this process or another one.
@@ -121,6 +122,11 @@ impl<S: Schema> Reader<S> {
     /// A question about the events that a filter matches; nothing happens before it is asked for rows or totals.
     pub fn query(&self, filter: impl Into<Filter<S>>) -> Query<'_, S> {
         Query::new(self.follower.source(), filter.into())
+    }
+
+    /// What was dropped before the last refresh, ascending; as [`Store::gaps`](crate::Store::gaps).
+    pub fn gaps(&self) -> Vec<Gap> {
+        tail::gaps(self.follower.source())
     }
 
     /// Count, sums and extremes of all events that match: [`query(filter).totals()`](Query::totals).

@@ -15,6 +15,25 @@ use crate::store::{Schema, Store};
 /// Rows that are read at a time.
 const READ_AHEAD_ROWS: usize = 1024;
 
+/// Events that [`gc`](Store::gc) or the retention has dropped together. A table whose manifest was lost and rebuilt no longer knows of
+/// them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gap {
+    /// Their smallest sequence; events between it and the largest may be there still.
+    pub first: u64,
+    /// Their largest sequence.
+    pub last: u64,
+    /// How many they are, without those that were deleted before.
+    pub events: u64,
+}
+
+/// What was dropped so far, ascending.
+pub(crate) fn gaps(source: &Source) -> Vec<Gap> {
+    let gap = |dropped: &Dropped| Gap { first: dropped.first, last: dropped.last, events: dropped.rows };
+    source.version().dropped.iter().map(gap).collect()
+}
+
 /// Where a [`Tail`] begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -105,6 +124,11 @@ impl<S: Schema> Store<S> {
     /// Follows the events that a filter matches; see [`Tail`].
     pub fn tail_of(&self, filter: impl Into<Filter<S>>, start: Start) -> Tail<'_, S> {
         Tail::new(self.core().source(), filter.into(), start)
+    }
+
+    /// What was dropped so far, ascending; of very many gaps, neighbours are told together.
+    pub fn gaps(&self) -> Vec<Gap> {
+        gaps(self.core().source())
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use keplordb::disk::MemoryDisk;
-use keplordb::{Budget, DbError, EngineConfig, Options, Schema, Start, Store, Sync, Tail};
+use keplordb::{Budget, DbError, EngineConfig, Gap, Options, Reader, Schema, Start, Store, Sync, Tail};
 use naive::crowded::CrowdedDisk;
 use naive::random::{Random, Replay, number_of};
 
@@ -310,6 +310,11 @@ fn what_gc_took_is_said_once_also_after_a_restart() {
     drop(tail);
     assert_eq!(store.gc(100).unwrap().events_deleted, 5);
     let new = store.append(Step::new(200).user("new")).unwrap();
+    let gaps = |gaps: Vec<Gap>| gaps.iter().map(|gap| (gap.first, gap.last, gap.events)).collect::<Vec<_>>();
+    assert_eq!(gaps(store.gaps()), [(first.first, first.last, 5)]);
+    let options = Options::default().disk(Arc::new(disk.clone()));
+    let reader = Reader::<Step>::open_with(Step::default_config("steps".into()), options).unwrap();
+    assert_eq!(gaps(reader.gaps()), gaps(store.gaps()));
     drop(store);
 
     let store = open(&disk, Sync::Os, &mut random);

@@ -44,6 +44,8 @@ pub(crate) use inspect::Inspect;
 pub(crate) use manual::{Completions, Man};
 pub(crate) use query::Query;
 pub(crate) use report::Report;
+#[cfg(all(feature = "server", feature = "sql"))]
+pub(crate) use server::Rql;
 #[cfg(feature = "server")]
 pub(crate) use server::{
     Backup, Blame, Diff, Fork, History, Ingest, KeysCommand, Ls, Replay, Restore, SchemaCommand, Serve,
@@ -126,6 +128,8 @@ impl Command {
             | Self::Report(_) => true,
             #[cfg(feature = "server")]
             Self::History(_) | Self::Blame(_) | Self::Diff(_) | Self::Ls(_) => true,
+            #[cfg(all(feature = "server", feature = "sql"))]
+            Self::Rql(_) => true,
             #[cfg(feature = "sql")]
             Self::Export(_) => true,
             _ => false,
@@ -177,6 +181,8 @@ fn dispatch(command: Command, out: &mut Output) -> Result<Done> {
         Command::Fork(fork) => fork.run(out),
         #[cfg(feature = "server")]
         Command::Ls(ls) => ls.run(out),
+        #[cfg(all(feature = "server", feature = "sql"))]
+        Command::Rql(rql) => rql.run(out),
         #[cfg(feature = "server")]
         Command::Keys(command) => command.run(out),
         #[cfg(feature = "server")]

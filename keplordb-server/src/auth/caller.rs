@@ -77,6 +77,21 @@ impl Caller {
         selection.entity_types.iter().try_for_each(|entity_type| self.check_type(entity_type))
     }
 
+    /// That all types may be seen: a question in SQL or RQL may look at any.
+    #[cfg(feature = "sql")]
+    pub(crate) fn check_all_types(&self) -> Result<()> {
+        match self {
+            Self::Holder { key, .. } if !key.types.is_empty() => Err(Refused::Denied {
+                what: format!(
+                    "the key is for entities of {}, and a question may look at all types; ask at /e/{{type}} without `q`, or with a \
+                     key for all types",
+                    key.types.join(", ")
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// That the key is still good, and that none is needed still, for answers that go on and on.
     pub(crate) fn check_still(&self) -> Result<()> {
         match self {

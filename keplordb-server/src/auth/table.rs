@@ -54,6 +54,14 @@ pub const TABLE: &[Row] = &[
     row("GET", "/e/{type}/{id}/blame", READ),
     row("GET", "/e/{type}/{id}/diff", READ),
     row("GET", "/e/{type}/{id}/versions", READ),
+    #[cfg(feature = "sql")]
+    row("GET", "/sql", READ),
+    #[cfg(feature = "sql")]
+    row("POST", "/sql", READ),
+    #[cfg(feature = "sql")]
+    row("GET", "/rql", READ),
+    #[cfg(feature = "sql")]
+    row("POST", "/rql", READ),
     row("GET", "/schema", Need::AnyKey),
     row("PUT", "/schema", ADMIN),
     row("POST", "/grpc.health.v1.Health/Check", Need::Nothing),

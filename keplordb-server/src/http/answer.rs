@@ -23,6 +23,11 @@ impl Failure {
         Self { status, code, message: message.into() }
     }
 
+    /// As gRPC calls it.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
     pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", message)
     }

@@ -7,11 +7,14 @@
 //! | `GET /events/stream?after=&since=&type=&id=` | the same as server-sent events, those that are there and then those that come |
 //! | `GET /e` | the types of which there are events |
 //! | `GET /e/{type}?begin=&after=&limit=` | entities by their ids |
+//! | `GET /e/{type}?q=` | entities by a query in RQL |
 //! | `GET /e/{type}/{id}` | what it is |
 //! | `GET /e/{type}/{id}/history` | its events |
 //! | `GET /e/{type}/{id}/blame` | of each field the event that set it |
 //! | `GET /e/{type}/{id}/diff?a=&b=` | what differs between two times |
 //! | `GET /e/{type}/{id}/versions` | what it was in which span of time, on both axes |
+//! | `GET /sql?q=&format=json\|csv\|arrow&as_of=&known_at=&seq=`, `POST /sql` | a statement in SQL, whose tables without a clause of their own are as of the instant |
+//! | `GET /rql?q=`, `POST /rql` | a query in RQL, as text or as JSON |
 //! | `GET /schema?version=`, `PUT /schema` | the custom schema |
 //! | `GET /healthz`, `GET /readyz` | whether it runs; whether it takes events |
 //! | `GET /metrics` | the [metrics](crate::metrics), for Prometheus |
@@ -22,6 +25,8 @@ mod answer;
 mod events;
 pub(crate) mod guard;
 mod read;
+#[cfg(feature = "sql")]
+mod sql;
 
 use std::sync::Arc;
 
@@ -34,10 +39,29 @@ use crate::capture::Capture;
 use crate::limits::{self, Room};
 
 pub(crate) use answer::Failure;
+#[cfg(feature = "sql")]
+pub(crate) use sql::Questions;
+
+/// Those who answer questions about a root.
+///
+/// # Errors
+/// [`Questions`](crate::ServerError::Questions).
+#[cfg(feature = "sql")]
+pub(crate) fn questions(capture: &Arc<Capture>) -> Result<Questions, crate::error::ServerError> {
+    Questions::new(Arc::clone(capture))
+}
 
 /// All routes over one root.
-pub(crate) fn router(capture: Arc<Capture>, room: Room) -> Router {
-    Router::new()
+pub(crate) fn router(
+    capture: Arc<Capture>,
+    room: Room,
+    #[cfg(feature = "sql")] questions: Questions,
+) -> Router {
+    let routes = Router::new();
+    #[cfg(feature = "sql")]
+    let routes =
+        routes.route("/sql", get(sql::ask).post(sql::ask)).route("/rql", get(sql::rql).post(sql::rql));
+    let routes = routes
         .route("/events", get(events::list).post(events::ingest))
         .route("/e", get(read::types))
         .route("/e/{type}", get(read::entities))
@@ -53,6 +77,8 @@ pub(crate) fn router(capture: Arc<Capture>, room: Room) -> Router {
         .layer(middleware::from_fn_with_state(room, limits::with_room))
         .layer(middleware::from_fn(limits::within_time))
         .route("/events/stream", get(events::stream))
-        .layer(DefaultBodyLimit::max(limits::BODY_BYTES_MAX))
-        .with_state(capture)
+        .layer(DefaultBodyLimit::max(limits::BODY_BYTES_MAX));
+    #[cfg(feature = "sql")]
+    let routes = routes.layer(axum::Extension(questions));
+    routes.with_state(capture)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -71,6 +72,8 @@ pub(super) async fn types(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
+    /// In RQL, instead of all else.
+    q: Option<String>,
     begin: Option<String>,
     after: Option<String>,
     limit: Option<usize>,
@@ -89,10 +92,27 @@ pub(super) struct Page {
 pub(super) async fn entities(
     State(capture): State<Arc<Capture>>,
     Extension(caller): Extension<Caller>,
+    #[cfg(feature = "sql")] Extension(questions): Extension<super::sql::Questions>,
     Path(entity_type): Path<String>,
     Query(asked): Query<Asked>,
-) -> Result<Json<Page>, Failure> {
+) -> Result<Response, Failure> {
     capture.counted(caller.check_type(&entity_type))?;
+    if let Some(query) = &asked.q {
+        let others = [&asked.begin, &asked.after, &asked.as_of, &asked.known_at];
+        if asked.limit.is_some() || others.iter().any(|other| other.is_some()) {
+            return Err(Failure::invalid("q stands alone; RQL has limit, cursor, as_of and known_at itself"));
+        }
+        #[cfg(feature = "sql")]
+        return Ok(super::sql::entities(&capture, &caller, &questions, &entity_type, query)
+            .await?
+            .into_response());
+        #[cfg(not(feature = "sql"))]
+        return Err(Failure::invalid(format!("{query:?}: this server was built without queries")));
+    }
+    Ok(page(&capture, entity_type, asked).await?.into_response())
+}
+
+async fn page(capture: &Capture, entity_type: String, asked: Asked) -> Result<Json<Page>, Failure> {
     let log = capture.log();
     blocking(move || {
         let instant = At { as_of: asked.as_of, known_at: asked.known_at }.instant()?;

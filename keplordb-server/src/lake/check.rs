@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use keplordb::Store;
 
 use super::draft::{check_replay, read_chunk, read_entity};
-use super::entities::{Entity, follow, rebuild};
+use super::entities::{Entity, follow, rows_of};
 use super::manifest::{Manifest, Sum, Table};
 use super::parquet::Rows;
 use super::publication::Root;
@@ -141,9 +141,8 @@ fn of_log(store: &Store<Event>, until: u64) -> Result<[Counted; 3]> {
     for (entity_type, id) in late {
         let mut behind = Counted::default();
         let events = read_entity(store, &entity_type, &id, until)?;
-        let events: Vec<&EventRow> = events.iter().collect();
-        let rebuilt = rebuild(&events, 0, &mut |row: VersionRow| behind.take(&row))?;
-        add(rebuilt.entity, behind);
+        let entity = rows_of(&events, &mut |row: VersionRow| behind.take(&row))?;
+        add(entity, behind);
     }
     Ok([events, current, versions])
 }

@@ -69,6 +69,8 @@ struct History {
 
 impl History {
     fn push(&mut self, draft: &mut Draft, row: VersionRow) -> Result<()> {
+        // One entity may have very many rows.
+        draft.go_on()?;
         self.bytes += row.bytes();
         self.rows.push(row);
         if self.bytes >= draft.options.chunk_bytes { self.write(draft) } else { Ok(()) }
@@ -432,7 +434,7 @@ impl Draft {
 }
 
 /// The bucket of an entity; of `buckets`, which is a power of two.
-fn bucket_number(entity_id: &str, buckets: u32) -> u32 {
+pub(super) fn bucket_number(entity_id: &str, buckets: u32) -> u32 {
     let mask = u64::from(buckets.saturating_sub(1));
     u32::try_from(xxh64(entity_id.as_bytes(), 0) & mask).unwrap_or(0)
 }

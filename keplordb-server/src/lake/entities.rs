@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 
 use super::columns::damaged;
 use super::rows::{CurrentRow, EventRow, VersionRow};
+#[cfg(feature = "sql")]
+use crate::entity::Instant;
 use crate::error::ServerError;
 use crate::fold::Fold;
 use crate::versions::{Version, changed};
@@ -30,7 +32,7 @@ impl Entity {
     }
 }
 
-/// Takes rows that are known no more, and such as will stay as they are.
+/// Takes rows that are known no more, and such as will stay as they are; what it fails with ends the work.
 pub(super) type Sink<'a> = &'a mut dyn FnMut(VersionRow) -> Result<()>;
 
 /// Takes events which follow the entity and each other in their order.
@@ -107,6 +109,84 @@ pub(super) fn rebuild(events: &[&EventRow], known: usize, history: Sink<'_>) -> 
         rows,
     });
     Ok(Rebuilt { entity, changed })
+}
+
+/// What an entity is by all its events, in the order of their sequences, with all its rows.
+pub(super) fn rows_of(events: &[EventRow], history: Sink<'_>) -> Result<Option<Entity>> {
+    let events: Vec<&EventRow> = events.iter().collect();
+    Ok(rebuild(&events, 0, history)?.entity)
+}
+
+/// The row in `_current` of an entity that is live after all its events, which may be in any order: what [`rows_of`] gives, without the
+/// history. It takes each event once, however late they came.
+#[cfg(feature = "sql")]
+pub(super) fn current_of<E>(
+    mut events: Vec<EventRow>,
+    mut go_on: impl FnMut() -> std::result::Result<(), E>,
+) -> std::result::Result<Option<CurrentRow>, E> {
+    events.sort_unstable_by_key(EventRow::order);
+    let mut fold = Fold::default();
+    let mut began = None;
+    for event in &events {
+        go_on()?;
+        fold.apply(event.operation, event.object());
+        began = fold.state().and(began.or(Some(event)));
+    }
+    let (Some(state), Some(first), Some(last)) = (fold.state(), began, events.last()) else {
+        return Ok(None);
+    };
+    Ok(Some(CurrentRow {
+        entity_type: last.entity_type.clone(),
+        entity_id: last.entity_id.clone(),
+        state: Value::Object(state.clone()).to_string(),
+        version: fold.version(),
+        created_at_ms: first.event_time_ms,
+        updated_at_ms: last.event_time_ms,
+        received_at_ms: last.received_at_ms,
+        first_sequence: first.sequence,
+        last_sequence: last.sequence,
+        schema_version: last.schema_version,
+    }))
+}
+
+/// The row of an entity in `_versions` that holds at an instant, by all its events, which may be in any order: what [`rows_of`] gives
+/// then, without the other rows. It takes each event a few times, however late they came.
+///
+/// A row changes when an event comes in that is folded before its own, or when one comes in behind it that ends it earlier.
+#[cfg(feature = "sql")]
+pub(super) fn held_at<E>(
+    mut events: Vec<EventRow>,
+    Instant { as_of_ms, known_at_ms }: Instant,
+    mut go_on: impl FnMut() -> std::result::Result<(), E>,
+) -> std::result::Result<Option<VersionRow>, E> {
+    events.sort_unstable_by_key(EventRow::order);
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        events.iter().partition(|event| known_at_ms.is_none_or(|limit_ms| event.received_at_ms <= limit_ms));
+    let count =
+        known.partition_point(|event| as_of_ms.is_none_or(|limit_ms| event.event_time_ms <= limit_ms));
+    let (happened, later): (&[&EventRow], _) = known.split_at(count);
+    let Some((last, before)) = happened.split_last() else { return Ok(None) };
+    let mut fold = Fold::default();
+    for event in before {
+        go_on()?;
+        fold.apply(event.operation, event.object());
+    }
+    let state_before = fold.state().cloned();
+    fold.apply(last.operation, last.object());
+
+    let valid_to_ms = later.first().map(|next| next.event_time_ms);
+    let ended = later.iter().filter(|event| Some(event.event_time_ms) == valid_to_ms);
+    let ended_ms = ended.map(|event| event.received_at_ms).min();
+    let known_from_ms = happened.iter().map(|event| event.received_at_ms).chain(ended_ms).max();
+    let changes = unknown.iter().filter(|event| {
+        event.order() < last.order()
+            || valid_to_ms.is_none_or(|valid_to_ms| event.event_time_ms < valid_to_ms)
+    });
+    let known_to_ms = changes.map(|event| event.received_at_ms).min();
+    let known_from_ms = known_from_ms.unwrap_or(last.received_at_ms);
+    let mut version = version_of(last, state_before.as_ref(), &fold, known_from_ms);
+    (version.valid_to_ms, version.known_to_ms) = (valid_to_ms, known_to_ms);
+    Ok(Some(VersionRow::of(last, version)))
 }
 
 /// Events that came in within one millisecond.
@@ -313,4 +393,54 @@ fn state_of(row: &VersionRow) -> Result<Option<Map<String, Value>>> {
         let what = format!("the state of {} {:?} is no JSON object: {error}", row.entity_type, row.entity_id);
         damaged(std::path::Path::new("_versions"), &what)
     })
+}
+
+#[cfg(all(test, feature = "sql"))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::fold::Operation;
+
+    #[test]
+    fn what_is_known_now_takes_each_event_once_however_late_it_came() {
+        let event = |n: u32| EventRow {
+            sequence: n.into(),
+            event_id: n.to_string(),
+            entity_type: "User".to_owned(),
+            entity_id: "u1".to_owned(),
+            operation: Operation::Update,
+            event_time_ms: 20_000 - i64::from(n),
+            received_at_ms: n.into(),
+            created_at_ms: None,
+            updated_at_ms: None,
+            deleted_at_ms: None,
+            client_id: None,
+            schema_version: 0,
+            payload: format!("{{\"n\":{n}}}"),
+            payload_raw: None,
+            source_version: None,
+            correlation_id: None,
+            causation_id: None,
+            metadata: None,
+        };
+        let events: Vec<EventRow> = (1..=20_000).map(event).collect();
+        let steps = Cell::new(0);
+        let go_on = |steps_max: u32| {
+            let steps = &steps;
+            move || {
+                steps.set(steps.get() + 1);
+                if steps.get() > steps_max { Err(()) } else { Ok(()) }
+            }
+        };
+        let current = current_of(events.clone(), go_on(u32::MAX)).unwrap().unwrap();
+        assert_eq!((current.version, current.state.as_str(), steps.get()), (20_000, "{\"n\":1}", 20_000));
+        steps.set(0);
+        let held = held_at(events.clone(), Instant::default(), go_on(u32::MAX)).unwrap().unwrap();
+        assert_eq!((held.version, held.state.as_deref()), (20_000, Some("{\"n\":1}")));
+        assert!(steps.get() <= 20_000, "{}", steps.get());
+        steps.set(0);
+        current_of(events, go_on(7)).unwrap_err();
+        assert_eq!(steps.get(), 8);
+    }
 }

@@ -22,14 +22,14 @@ const CHECKSUM_END_BYTES: usize = 32 + "\"}\n".len();
 
 /// A table of the lake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Table {
+pub(crate) enum Table {
     Events,
     Current,
     Versions,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 3] = [Self::Events, Self::Current, Self::Versions];
+    pub(crate) const ALL: [Self; 3] = [Self::Events, Self::Current, Self::Versions];
 
     /// The directory of its files, in `lake`.
     pub(super) fn dir(self) -> &'static str {
@@ -41,7 +41,7 @@ impl Table {
     }
 
     /// The name under which it is published.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Events => "_events",
             Self::Current => "_current",
@@ -256,6 +256,28 @@ impl Manifest {
             }
         }
         Ok(None)
+    }
+
+    /// The one with a number; `None` where it is not there, or not whole.
+    #[cfg(feature = "sql")]
+    pub(super) fn numbered(dir: &Path, n: u64) -> Result<Option<Self>, ServerError> {
+        let path = path_of(dir, n);
+        let bytes = match files::read(&path) {
+            Err(ServerError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            bytes => bytes?,
+        };
+        match Self::parse(&bytes) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(Unread::Torn(_)) => Ok(None),
+            Err(Unread::Newer(format)) => {
+                let what = format!(
+                    "its format is {format}, this program knows {FORMAT}; use the program that wrote it, or a newer one"
+                );
+                Err(ServerError::Lake { file: path, what })
+            }
+        }
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, Unread> {

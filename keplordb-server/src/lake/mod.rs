@@ -10,7 +10,11 @@ mod draft;
 mod entities;
 mod files;
 mod manifest;
+#[cfg(feature = "sql")]
+mod overlay;
 mod parquet;
+#[cfg(feature = "sql")]
+mod pinned;
 mod publication;
 mod rows;
 #[cfg(test)]
@@ -28,7 +32,17 @@ use keplordb::{Start, Store};
 pub use self::check::{LakeCheck, TableCheck};
 use self::draft::{Draft, check_replay, differs};
 use self::files::Files;
+#[cfg(feature = "sql")]
+pub(crate) use self::manifest::Table as LakeTable;
 use self::manifest::{Checkpoint, FOLD_VERSION, Manifest, Tables};
+#[cfg(feature = "sql")]
+pub use self::overlay::OverlayError;
+#[cfg(feature = "sql")]
+pub(crate) use self::overlay::{
+    Overlay, OverlayLimits, Question, Touched, Work, check_missing, each_dropped, overlay,
+};
+#[cfg(feature = "sql")]
+pub(crate) use self::pinned::{PinnedLake, Wanted};
 use self::publication::Root;
 use crate::error::ServerError;
 use crate::record::Event;
@@ -66,7 +80,7 @@ impl Default for LakeOptions {
             chunk_events: 250_000,
             merge_files: 8,
             file_bytes_max: 512 << 20,
-            grace: Duration::from_secs(600),
+            grace: Duration::from_mins(10),
         }
     }
 }

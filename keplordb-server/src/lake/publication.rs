@@ -28,8 +28,8 @@ use crate::error::ServerError;
 
 type Result<T> = std::result::Result<T, ServerError>;
 
-const GENERATIONS: &str = ".gen";
-const LIVE: &str = ".live";
+pub(super) const GENERATIONS: &str = ".gen";
+pub(super) const LIVE: &str = ".live";
 /// What a generation's number follows when it is being removed.
 const GONE: &str = "gone-";
 

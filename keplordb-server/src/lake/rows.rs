@@ -15,6 +15,8 @@ use super::columns::{
     optional_times, optional_unsigned, sequences, texts, time, times, unsigned,
 };
 use super::manifest::Table;
+#[cfg(feature = "sql")]
+use crate::entity::EntityEvent;
 use crate::error::ServerError;
 use crate::fold::Operation;
 use crate::record::{Envelope, Event, OPAQUE};
@@ -131,6 +133,28 @@ impl EventRow {
     /// What it sets; `None` where its bytes are of no known kind.
     pub(super) fn object(&self) -> Option<Map<String, Value>> {
         if self.payload_raw.is_some() { None } else { object_of(&self.payload).ok() }
+    }
+}
+
+#[cfg(feature = "sql")]
+impl From<EventRow> for EntityEvent {
+    fn from(row: EventRow) -> Self {
+        let payload = row.object();
+        Self {
+            sequence: row.sequence,
+            event_id: row.event_id,
+            entity_type: row.entity_type,
+            entity_id: row.entity_id,
+            operation: row.operation,
+            event_time_ms: row.event_time_ms,
+            received_at_ms: row.received_at_ms,
+            client: row.client_id.unwrap_or_default(),
+            schema_version: row.schema_version,
+            payload,
+            source_version: row.source_version,
+            correlation_id: row.correlation_id.unwrap_or_default(),
+            causation_id: row.causation_id.unwrap_or_default(),
+        }
     }
 }
 

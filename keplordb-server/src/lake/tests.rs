@@ -31,14 +31,14 @@ use crate::schema::Schemas;
 use crate::{Instant, versions};
 
 /// An event as it is drawn: type, id, operation, time, how long after the one before it came in, what it sets, the source's counter.
-type Drawn = (u8, u8, u8, i64, i64, u8, Option<u64>);
+pub(super) type Drawn = (u8, u8, u8, i64, i64, u8, Option<u64>);
 
-fn drawn() -> impl Strategy<Value = Drawn> {
+pub(super) fn drawn() -> impl Strategy<Value = Drawn> {
     (0..2_u8, 0..5_u8, 0..4_u8, 0..12_i64, 0..3_i64, 0..12_u8, option::of(0..3_u64))
 }
 
 /// Appends events to a log; `received_ms` is when the last one came in.
-fn append(store: &Store<Event>, events: &[Drawn], received_ms: &mut i64) {
+pub(super) fn append(store: &Store<Event>, events: &[Drawn], received_ms: &mut i64) {
     let builders: Vec<_> = events
         .iter()
         .map(|&(entity_type, id, operation, time_ms, pause_ms, field, source_version)| {
@@ -82,7 +82,7 @@ fn published<R: Row>(root: &Path) -> Vec<R> {
 }
 
 /// All rows of the three tables, made the slow way.
-fn naive(store: &Arc<Store<Event>>) -> (Vec<EventRow>, Vec<CurrentRow>, Vec<VersionRow>) {
+pub(super) fn naive(store: &Arc<Store<Event>>) -> (Vec<EventRow>, Vec<CurrentRow>, Vec<VersionRow>) {
     let log = EntityLog::own(Arc::clone(store));
     let mut events: Vec<EventRow> =
         store.query(Filter::all()).rows().unwrap().iter().map(|row| EventRow::of_log(row).unwrap()).collect();
@@ -446,7 +446,7 @@ fn names(root: &Path, table: Table) -> Vec<String> {
 fn a_publication_ends_while_events_keep_coming() {
     // Events that come all the time: no publication ever finds that there are none.
     const PAUSE: Duration = Duration::from_millis(1);
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
     let (_dir, store, mut lake) =
         some_published(LakeOptions::default().with_chunk_events(4), Files::default());
     let begun = Moment::now();
@@ -730,7 +730,7 @@ fn a_generation_of_a_higher_number_stays_for_the_grace() {
     let n = lake.publish(&store, &Schemas::default()).unwrap().unwrap().n;
     fs::remove_file(root.join(format!("_meta/manifest-{n}.json"))).unwrap();
     // It was made long ago, and replaced just now.
-    let long_ago = std::time::SystemTime::now() - Duration::from_secs(24 * 3600);
+    let long_ago = std::time::SystemTime::now() - Duration::from_hours(24);
     fs::File::open(root.join(".gen").join(n.to_string())).unwrap().set_modified(long_ago).unwrap();
     let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
     assert_eq!(lake.manifest.n, n - 1);

@@ -45,7 +45,7 @@ pub(crate) const STREAMS_MAX: u32 = 256;
 pub(crate) const HEADER_BYTES_MAX: u32 = 16 << 10;
 
 /// How long a request of HTTP may take; streams end with who asked.
-const REQUEST_MAX: Duration = Duration::from_secs(30);
+pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(30);
 /// How long a method of gRPC may take until its answer begins.
 const METHOD_MAX: Duration = Duration::from_secs(30);
 /// How long a message of gRPC may be on its way, from its first byte to its last.
@@ -74,7 +74,7 @@ pub(crate) struct Times {
 pub(crate) const TIMES: Times = Times {
     opening: Duration::from_secs(10),
     head: Duration::from_secs(30),
-    idle: Duration::from_secs(300),
+    idle: Duration::from_mins(5),
     taking: Duration::from_secs(30),
     ping: Duration::from_secs(30),
     pong: Duration::from_secs(20),

@@ -70,6 +70,20 @@ impl Query {
     }
 }
 
+impl Literal {
+    /// Without the quotes that a text would have.
+    #[cfg(feature = "sql")]
+    pub(crate) fn as_written(&self) -> String {
+        as_written(self)
+    }
+}
+
+/// The value of a field of a state; `None` where it is missing or null.
+#[cfg(feature = "sql")]
+pub(crate) fn field_of<'a>(state: &'a Map<String, Value>, field: &str) -> Option<&'a Value> {
+    lookup(state, field)
+}
+
 impl Condition {
     /// Whether a state meets this condition.
     ///

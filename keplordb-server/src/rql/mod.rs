@@ -23,14 +23,14 @@
 
 mod complete;
 mod error;
-mod eval;
+pub(crate) mod eval;
 mod json;
 mod names;
 mod print;
 #[cfg(test)]
-mod random;
+pub(crate) mod random;
 mod text;
-mod time;
+pub(crate) mod time;
 
 use std::collections::BTreeSet;
 

@@ -263,12 +263,23 @@ fn twin_value() -> impl Strategy<Value = Value> {
     })
 }
 
-fn state() -> impl Strategy<Value = Map<String, Value>> {
+pub(crate) fn state() -> impl Strategy<Value = Map<String, Value>> {
     prop::collection::btree_map("[ab](\\.[ab])?", twin_value(), 0..4)
         .prop_map(|object| object.into_iter().collect())
 }
 
 /// All ways in which a field's dots can be read, those with the longer first key first where a key is there at all.
+/// Conditions on some fields, whose values states may have.
+#[cfg(feature = "sql")]
+pub(crate) fn condition_of(
+    field: impl Strategy<Value = &'static str> + 'static,
+) -> impl Strategy<Value = Condition> {
+    condition(
+        (field, test(twin_literal().boxed()))
+            .prop_map(|(field, test)| Condition::Field { field: field.to_owned(), test }),
+    )
+}
+
 fn twin_lookup(state: &Map<String, Value>, field: &str) -> Option<Value> {
     if state.contains_key(field) {
         return Some(state[field].clone()).filter(|value| !value.is_null());

@@ -7,7 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 pub(super) const TIME: &str = "a time like \"2024-01-31T10:00:00Z\" or a date like \"2024-01-31\"";
 
 /// Nanoseconds since the Unix epoch; `None` where the text is no time.
-pub(super) fn nanoseconds(text: &str) -> Option<i128> {
+pub(crate) fn nanoseconds(text: &str) -> Option<i128> {
     // Most texts in states are no times; four bytes tell.
     let bytes = text.as_bytes();
     if bytes.len() < 10 || bytes[4] != b'-' || bytes[7] != b'-' || !bytes[0].is_ascii_digit() {

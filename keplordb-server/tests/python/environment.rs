@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// What is installed. The environment's name has it, and its file `ready`: `.ci/run` compares.
 const REQUIREMENTS: &str = include_str!("requirements.txt");
 /// A slow network takes a minute; none at all fails sooner.
-const INSTALL_TIMEOUT: Duration = Duration::from_secs(300);
+const INSTALL_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// The interpreter of the environment, or why there is none.
 static PYTHON: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {

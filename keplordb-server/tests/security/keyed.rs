@@ -73,6 +73,12 @@ async fn a_key_says_who_sends_and_for_which_types_it_is() {
             let answer = ask(address, "GET", path, &[("authorization", &own)]).await;
             assert_eq!(answer.status, status, "{path}: {answer:?}");
         }
+        // A question may look at any type.
+        #[cfg(feature = "sql")]
+        for path in ["/sql?q=SELECT+1", "/rql?q=entity:users", "/e/User?q=limit:1"] {
+            let answer = ask(address, "GET", path, &[("authorization", &own)]).await;
+            assert_eq!(answer.status, 403, "{path}: {answer:?}");
+        }
         let types = ask(address, "GET", "/e", &[("authorization", &own)]).await.text;
         assert!(
             types.contains("\"Order\"") && types.contains("\"User\"") && !types.contains("Secret"),

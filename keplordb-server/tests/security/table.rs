@@ -34,16 +34,18 @@ fn methods() -> BTreeSet<String> {
 fn routes() -> BTreeSet<(String, String)> {
     let source = include_str!("../../src/http/mod.rs");
     let mut found = BTreeSet::new();
-    for line in source.lines() {
-        let Some(rest) = line.trim().strip_prefix(".route(\"") else { continue };
-        let (path, handlers) = rest.split_once('"').unwrap();
+    for route in source.split(".route(\"").skip(1) {
+        let (path, handlers) = route.lines().next().and_then(|route| route.split_once('"')).unwrap();
+        if cfg!(not(feature = "sql")) && ["/sql", "/rql"].contains(&path) {
+            continue;
+        }
         let before = found.len();
         for method in ["get", "post", "put", "delete", "patch", "any", "options", "trace", "connect"] {
             if handlers.contains(&format!("{method}(")) {
                 found.insert((method.to_uppercase(), path.to_owned()));
             }
         }
-        assert!(found.len() > before, "no method is seen in {line}");
+        assert!(found.len() > before, "no method is seen in {route}");
     }
     assert!(found.len() > 10, "the source is written in another way: {found:?}");
     found

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use datafusion::catalog::default_table_source::source_as_provider;
+use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, DFSchema, DataFusionError, ParamValues, Result, ScalarValue};
+use datafusion::common::{
+    Column, DFSchema, DataFusionError, ParamValues, Result, ScalarValue, TableReference,
+};
 use datafusion::execution::context::{ExecutionProps, SessionState};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
@@ -18,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::error::{AsOfError, AsOfProblem};
+use super::historic::{HistoricTable, Instants};
 use super::instant;
 use super::rewrite::Axis;
 use crate::table::{AsOf, KeplorTable};
@@ -145,6 +148,30 @@ impl AsOfPlanner {
         }
         plan.build()
     }
+
+    /// A table of a program's own as it was at the instants of a call.
+    fn travel_back(
+        &self,
+        table: &HistoricTable,
+        name: TableReference,
+        call: &Call<'_>,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<LogicalPlan> {
+        let mut instants = Instants::default();
+        for instant in &call.instants {
+            let problem = |problem| AsOfError::at(instant.location, problem);
+            let value = self.constant(instant.expression.clone(), context).map_err(problem)?;
+            match (instant::of(instant.axis, &value).map_err(problem)?, instant.axis) {
+                (AsOf::Sequence(last), _) => instants.sequence = Some(last),
+                (AsOf::Time { ts_ns }, Axis::Known) => instants.known_at_ns = Some(ts_ns),
+                (AsOf::Time { ts_ns }, _) => instants.as_of_ns = Some(ts_ns),
+            }
+        }
+        // The optimizer takes scans of equal names for equal, so each instant has a name of its own below the table's.
+        let scanned = TableReference::bare(format!("{} at {instants}", name.table()));
+        let source = provider_as_source(table.at(instants));
+        LogicalPlanBuilder::scan(scanned, source, None)?.alias(name)?.build()
+    }
 }
 
 impl RelationPlanner for AsOfPlanner {
@@ -164,10 +191,14 @@ impl RelationPlanner for AsOfPlanner {
         let LogicalPlan::TableScan(scan) = context.plan(plain(call.name.clone()))? else {
             return Err(not_a_table().into());
         };
-        if source_as_provider(&scan.source)?.downcast_ref::<KeplorTable>().is_none() {
+        let provider = source_as_provider(&scan.source)?;
+        let plan = if let Some(historic) = provider.downcast_ref::<HistoricTable>() {
+            self.travel_back(historic, scan.table_name, &call, context)?
+        } else if provider.downcast_ref::<KeplorTable>().is_some() {
+            self.travel(scan, &call, context)?
+        } else {
             return Err(not_a_table().into());
-        }
-        let plan = self.travel(scan, &call, context)?;
+        };
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, call.alias.cloned()))))
     }
 }

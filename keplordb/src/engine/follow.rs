@@ -364,7 +364,10 @@ impl Known {
     fn version(&self) -> Version {
         let with_rows = self.logs.values().filter(|log| log.entry.memtable.rows() > 0);
         let memtables = with_rows.map(|log| log.entry.clone()).collect();
-        Version::new(self.segments.values().cloned().collect(), memtables)
+        let mut version = Version::new(self.segments.values().cloned().collect(), memtables);
+        version.dropped =
+            self.manifest.iter().flat_map(|manifest| manifest.dropped.iter().copied()).collect();
+        version
     }
 }
 

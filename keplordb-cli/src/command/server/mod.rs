@@ -13,6 +13,8 @@ mod ls;
 mod name;
 mod near;
 mod replay;
+#[cfg(feature = "sql")]
+mod rql;
 mod schema;
 mod serve;
 mod tail;
@@ -36,6 +38,8 @@ pub(crate) use ingest::Ingest;
 pub(crate) use keys::KeysCommand;
 pub(crate) use ls::Ls;
 pub(crate) use replay::Replay;
+#[cfg(feature = "sql")]
+pub(crate) use rql::Rql;
 pub(crate) use schema::SchemaCommand;
 pub(crate) use serve::Serve;
 pub(crate) use tail::{Follow, tail};

@@ -3,6 +3,8 @@
 mod answer;
 mod editing;
 mod prompt;
+#[cfg(feature = "server")]
+mod root;
 mod statements;
 mod tables;
 mod values;
@@ -42,7 +44,8 @@ Examples:
 
 A table is called as its directory is, without what follows a dot: flights.db is flights. Statements only ask: SELECT, WITH, VALUES,
 EXPLAIN, DESCRIBE, SHOW; those of a file end with semicolons. `FROM flights AS OF TIMESTAMP '2013-07-01'` is a table as it was. Names
-that are words of SQL are quoted: \"user\". Other processes may write to the tables; every statement sees each at one moment.
+that are words of SQL are quoted: \"user\". A server's root is asked alone: its tables are _events, _current, _versions and one of each type,
+such as users. Other processes may write to the tables; every statement sees each at one moment.
 
 Without a statement, at a terminal, there is a prompt; \\h helps there. What is typed is kept in $XDG_STATE_HOME/keplor/sql-history, by
 default ~/.local/state/keplor/sql-history (on Windows in %LOCALAPPDATA%)."
@@ -86,6 +89,17 @@ impl Sql {
             None => self.arguments.pop_if(|last| is_statement(last)),
             Some(_) => None,
         };
+        #[cfg(feature = "server")]
+        if let Some(root) = root::only(self.arguments.iter().map(|argument| Place::of(argument)))? {
+            let asked = Asked::Root(self.questions(&root)?);
+            let script =
+                self.script(statement)?.context("a root has no prompt yet: give a statement, or -f FILE")?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            let runtime = runtime.context("threads for queries cannot be started")?;
+            let done = script.run(&asked, &runtime, self.form, out);
+            runtime.shutdown_background();
+            return done;
+        }
         let session = self.session()?;
         let places = self.arguments.iter().map(|argument| Place::of(argument)).collect();
         let tables = tables::open(places, &session)?;
@@ -93,7 +107,7 @@ impl Sql {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.context("threads for queries cannot be started")?;
         let done = if let Some(script) = script {
-            script.run(&session, &runtime, self.form, out)
+            script.run(&Asked::Tables(session.clone()), &runtime, self.form, out)
         } else {
             let history = if self.no_history { None } else { prompt::history_path() };
             Prompt { session: &session, tables: &tables, form: self.form, runtime: &runtime, out }
@@ -124,6 +138,17 @@ impl Sql {
         Ok(Some(Script { text, source: Some("standard input".to_owned()) }))
     }
 
+    /// Questions to a server's root, within the limits that are given.
+    #[cfg(feature = "server")]
+    fn questions(&self, root: &Path) -> Result<keplordb_server::Sql> {
+        ensure!(self.spill.is_none(), "--spill is for tables; a root's questions stay within --memory");
+        let options = keplordb_server::SqlOptions::default()
+            .with_memory_bytes(usize::try_from(self.memory).unwrap_or(usize::MAX))
+            .with_timeout(self.timeout)
+            .with_rows(self.rows);
+        Ok(keplordb_server::Sql::beside(root, options)?)
+    }
+
     fn session(&self) -> Result<Session> {
         let builder = Session::builder()
             .statement_limit_bytes(STATEMENT_BYTES)
@@ -147,6 +172,24 @@ impl Sql {
     }
 }
 
+/// Whom statements are put to.
+enum Asked {
+    Tables(Session),
+    /// A server's root: each statement sees it at one moment.
+    #[cfg(feature = "server")]
+    Root(keplordb_server::Sql),
+}
+
+impl Asked {
+    async fn session(&self) -> Result<Session> {
+        match self {
+            Self::Tables(session) => Ok(session.clone()),
+            #[cfg(feature = "server")]
+            Self::Root(questions) => Ok(questions.session(keplordb_server::LogInstant::default()).await?),
+        }
+    }
+}
+
 /// Whether the last argument is a statement: nothing that is there has its name, and it has more than one word, or signs that no
 /// directory's name has.
 fn is_statement(argument: &OsStr) -> bool {
@@ -159,7 +202,7 @@ fn is_statement(argument: &OsStr) -> bool {
 }
 
 impl Script {
-    fn run(&self, session: &Session, runtime: &Runtime, form: Form, out: &mut Output) -> Result<Done> {
+    fn run(&self, asked: &Asked, runtime: &Runtime, form: Form, out: &mut Output) -> Result<Done> {
         let statements = split(&self.text);
         ensure!(
             !statements.is_empty(),
@@ -176,7 +219,7 @@ impl Script {
                 tokio::select! {
                     biased;
                     () = interrupts.next() => None,
-                    answered = answer(session, statement.text, form, &mut *out) => Some(answered),
+                    answered = async { answer(&asked.session().await?, statement.text, form, &mut *out).await } => Some(answered),
                 }
             });
             let Some(answered) = answered else {
