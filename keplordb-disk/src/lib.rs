@@ -56,7 +56,7 @@ pub mod sim;
 mod watch;
 mod whole;
 
-pub use lock::{Lock, LockError};
+pub use lock::{Lock, LockError, lock_holder};
 pub use mapping::Mapping;
 pub use memory::MemoryDisk;
 pub use real::RealDisk;

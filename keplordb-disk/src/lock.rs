@@ -5,10 +5,11 @@
 //! writing the second never touches its bytes; they are written by [`Lock::adopt`] alone, and synced.
 
 use std::any::Any;
+use std::path::Path;
 use std::sync::Arc;
 use std::{error, fmt, io};
 
-use crate::DiskFile;
+use crate::{Disk, DiskFile};
 
 /// The first line of a file that nobody has adopted. No file's identity is 0.
 const NOBODY: &[u8; LINE_BYTES] = b"0000000000000000\n";
@@ -114,6 +115,21 @@ impl From<io::Error> for LockError {
     }
 }
 
+/// The process id that the file of a lock says: of who holds it, or held it last. `None` where it says none, or there is no such file.
+/// Whether the lock is held at all is what [`Disk::is_locked`](crate::Disk::is_locked) tells.
+///
+/// # Errors
+/// As [`Disk::open_read`](crate::Disk::open_read), but for `NotFound`; and as [`DiskFile::read_at`], on Windows also while the lock is held.
+pub fn lock_holder(disk: &dyn Disk, path: &Path) -> io::Result<Option<u32>> {
+    let file = match disk.open_read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut text = [0; TEXT_BYTES];
+    let read = file.read_at(&mut text, 0)?;
+    Ok(parse_pid(text.get(..read).unwrap_or_default()))
+}
+
 /// What a holder writes into the lock's file, and where, when `found` are its first bytes; the file ends behind it.
 pub(crate) fn holder_text(found: &[u8]) -> (Vec<u8>, u64) {
     let pid = format!("{}\n", std::process::id()).into_bytes();
@@ -153,6 +169,19 @@ mod tests {
             assert_eq!(parse_pid(text), None, "{text:?}");
             assert_eq!(parse_pid(&[NOBODY, text].concat()), text.starts_with(b"12\n").then_some(12));
         }
+    }
+
+    #[test]
+    fn the_holder_of_a_lock_is_read_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let disk = crate::RealDisk;
+        assert_eq!(lock_holder(&disk, &path).unwrap(), None);
+        let held = disk.lock(&path).unwrap();
+        if cfg!(unix) {
+            assert_eq!(lock_holder(&disk, &path).unwrap(), Some(std::process::id()));
+        }
+        drop(held);
     }
 
     #[test]

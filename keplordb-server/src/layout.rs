@@ -37,3 +37,8 @@ pub(crate) fn keys_lock(root: &Path) -> PathBuf {
 pub(crate) fn segments(root: &Path) -> PathBuf {
     root.join("segments")
 }
+
+/// The engine's lock on the log, which is the server's on the root; docs/format.md has it.
+pub(crate) fn log_lock(root: &Path) -> PathBuf {
+    segments(root).join("LOCK")
+}

@@ -43,6 +43,16 @@ pub struct TypeSummary {
     pub last_received_ms: i64,
 }
 
+/// What came in after an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Behind {
+    /// How many events.
+    pub events: u64,
+    /// When the first of them came in, in milliseconds since the Unix epoch; `None` where there is none.
+    pub first_received_ms: Option<i64>,
+}
+
 /// Which events are given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -213,6 +223,20 @@ impl EntityLog {
             Source::Own(store) => store.gaps(),
             Source::Beside(reader) => reader.gaps(),
         }
+    }
+
+    /// What came in after the event with a sequence; with 0, all.
+    ///
+    /// Cost: a look at the sequence of every event after it.
+    ///
+    /// # Errors
+    /// [`Failed`](Refused::Failed) when the log cannot be read.
+    pub fn behind(&self, sequence: u64) -> Result<Behind> {
+        let c = Event::cols();
+        let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
+        let after = self.query(c.sequence.gt(sequence)).select((count(), min(c.metric))).one();
+        let (events, first_ns) = after.map_err(|error| Refused::from(&error))?;
+        Ok(Behind { events, first_received_ms: first_ns.map(|ns| ns.div_euclid(1_000_000)) })
     }
 
     /// Ids of a type's entities, also of deleted ones, sorted: at most so many of those that begin with a text and come after an id.

@@ -5,7 +5,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use keplordb_server::{Capture, Operation, Record, Serving, serve};
+use keplordb_server::{
+    Capture, EntityLog, LakeState, Operation, Record, ServerError, Serving, holder, serve,
+};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -80,4 +82,42 @@ async fn what_is_lost_while_the_server_runs_is_made_anew() {
     let published = capture.check_published().unwrap();
     assert!(published.is_sound(), "{published:?}");
     capture.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_root_is_looked_at_beside_whoever_has_it_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    assert!(matches!(LakeState::beside(root), Err(ServerError::NoRoot { .. })));
+    assert!(matches!(holder(root), Err(ServerError::NoRoot { .. })));
+
+    let capture = Capture::open(root).unwrap();
+    let held = holder(root).unwrap().unwrap();
+    if cfg!(unix) {
+        assert_eq!(held.pid, Some(std::process::id()));
+    }
+    assert_eq!(LakeState::beside(root).unwrap(), None);
+    capture.capture_batch((0..100).map(record).collect()).await.unwrap();
+    let log = EntityLog::beside(root).unwrap();
+    assert_eq!(log.behind(0).unwrap().events, 100);
+
+    let published = capture.publish().unwrap().unwrap();
+    let state = LakeState::beside(root).unwrap().unwrap();
+    assert_eq!((state.events, state.checkpoint_seq), (100, published.checkpoint_seq));
+    assert!(state.is_live && state.damage.is_none() && state.files >= 3 && state.bytes > 0, "{state:?}");
+    let behind = log.behind(state.checkpoint_seq).unwrap();
+    assert_eq!((behind.events, behind.first_received_ms), (0, None));
+    capture.capture_batch((100..120).map(record).collect()).await.unwrap();
+    assert!(log.refresh().unwrap());
+    let behind = log.behind(state.checkpoint_seq).unwrap();
+    let last = log.last(&keplordb_server::Selection::default(), 20).unwrap();
+    assert_eq!((behind.events, behind.first_received_ms), (20, Some(last[0].received_at_ms)));
+
+    for entry in fs::read_dir(root.join("lake/current")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let state = LakeState::beside(root).unwrap().unwrap();
+    assert!(state.damage.is_some_and(|damage| damage.contains("lake/current")));
+    capture.close().unwrap();
+    assert_eq!(holder(root).unwrap(), None);
 }

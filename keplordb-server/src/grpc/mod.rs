@@ -103,36 +103,43 @@ fn event_of(event: EntityEvent) -> v2::Event {
 }
 
 fn record_of(record: v1::IngestRecord, client: String) -> Record {
-    let operation = match record.operation() {
-        v1::Operation::Unspecified => None,
-        v1::Operation::Create => Some(Operation::Create),
-        v1::Operation::Update => Some(Operation::Update),
-        v1::Operation::Delete => Some(Operation::Delete),
-    };
-    let content_type = match record.content_type() {
-        v1::ContentType::Unspecified => ContentType::Unspecified,
-        v1::ContentType::Protobuf => ContentType::Protobuf,
-        v1::ContentType::Json => ContentType::Json,
-    };
-    Record {
-        entity_type: record.entity_type,
-        entity_id: record.entity_id,
-        operation,
-        payload: record.payload,
-        content_type,
-        update_mask: record.update_mask.map(|mask| mask.paths).unwrap_or_default(),
-        event_id: record.event_id,
-        expected_version: record.expected_version,
-        created_at_ms: record.created_at_utc,
-        updated_at_ms: record.updated_at_utc,
-        deleted_at_ms: record.deleted_at_utc,
-        // The field has no presence: 0 is what a client sends that says nothing.
-        client_time_ms: Some(record.received_at_utc).filter(|time_ms| *time_ms != 0),
-        source_version: record.source_version,
-        correlation_id: record.correlation_id,
-        causation_id: record.causation_id,
-        metadata: record.metadata.into_iter().collect(),
-        client,
+    Record { client, ..Record::from(record) }
+}
+
+/// All that the message says; who sends it is said by the request.
+impl From<v1::IngestRecord> for Record {
+    fn from(record: v1::IngestRecord) -> Self {
+        let operation = match record.operation() {
+            v1::Operation::Unspecified => None,
+            v1::Operation::Create => Some(Operation::Create),
+            v1::Operation::Update => Some(Operation::Update),
+            v1::Operation::Delete => Some(Operation::Delete),
+        };
+        let content_type = match record.content_type() {
+            v1::ContentType::Unspecified => ContentType::Unspecified,
+            v1::ContentType::Protobuf => ContentType::Protobuf,
+            v1::ContentType::Json => ContentType::Json,
+        };
+        Self {
+            entity_type: record.entity_type,
+            entity_id: record.entity_id,
+            operation,
+            payload: record.payload,
+            content_type,
+            update_mask: record.update_mask.map(|mask| mask.paths).unwrap_or_default(),
+            event_id: record.event_id,
+            expected_version: record.expected_version,
+            created_at_ms: record.created_at_utc,
+            updated_at_ms: record.updated_at_utc,
+            deleted_at_ms: record.deleted_at_utc,
+            // The field has no presence: 0 is what a client sends that says nothing.
+            client_time_ms: Some(record.received_at_utc).filter(|time_ms| *time_ms != 0),
+            source_version: record.source_version,
+            correlation_id: record.correlation_id,
+            causation_id: record.causation_id,
+            metadata: record.metadata.into_iter().collect(),
+            client: String::new(),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ mod secret;
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -199,6 +199,11 @@ impl Keys {
             Some(bytes) => Self::parse(&file, &bytes),
             None => Ok(Self::default()),
         }
+    }
+
+    /// The file of a root's keys, which need not be there.
+    pub fn file(root: impl AsRef<Path>) -> PathBuf {
+        layout::keys(root.as_ref())
     }
 
     /// All of them, revoked ones too, in the order in which they were made.

@@ -17,6 +17,7 @@ mod parquet;
 mod pinned;
 mod publication;
 mod rows;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +35,7 @@ use self::draft::{Draft, check_replay, differs};
 use self::files::Files;
 #[cfg(feature = "sql")]
 pub(crate) use self::manifest::Table as LakeTable;
-use self::manifest::{Checkpoint, FOLD_VERSION, Manifest, Tables};
+use self::manifest::{Checkpoint, Manifest, Tables};
 #[cfg(feature = "sql")]
 pub use self::overlay::OverlayError;
 #[cfg(feature = "sql")]
@@ -44,6 +45,7 @@ pub(crate) use self::overlay::{
 #[cfg(feature = "sql")]
 pub(crate) use self::pinned::{PinnedLake, Wanted};
 use self::publication::Root;
+pub use self::state::LakeState;
 use crate::error::ServerError;
 use crate::record::Event;
 use crate::schema::Schemas;
@@ -190,19 +192,16 @@ impl Lake {
         self.root.create()?;
         self.damage = None;
         let newest = Manifest::newest(&self.root.meta())?;
-        let is_lost = newest.is_none() && self.root.was_published()?;
+        let is_there = newest.is_some();
+        let is_expected = is_there || self.root.was_published()?;
         self.manifest = newest.unwrap_or_else(Manifest::empty);
         // First, for the room that it may give.
         self.gc_or_warn();
-        if is_lost {
-            self.damage = Some("none of its manifests can be read; a replay makes the files anew".to_owned());
-        } else if self.manifest.fold_version != FOLD_VERSION {
-            self.damage = Some(format!(
-                "its rows were made by rules of version {}, this program's are {FOLD_VERSION}; replay",
-                self.manifest.fold_version
-            ));
-        } else if let Err(lost) = self.root.check_files(&self.manifest) {
-            self.damage = Some(lost.to_string());
+        if is_expected {
+            self.damage = state::damage(&self.root, is_there.then_some(&self.manifest));
+        }
+        if self.damage.is_some() {
+            // What is published stays as it is.
         } else if self.root.is_foreign(&self.manifest)? {
             // A directory that may be read is not changed: the same lake gets another number.
             let Manifest { schema_version, tables, .. } = self.manifest.clone();

@@ -161,6 +161,15 @@ impl Root {
         Ok(false)
     }
 
+    /// Whether the links that readers follow lead to the files of a manifest.
+    pub(super) fn is_live(&self, manifest: &Manifest) -> Result<bool> {
+        let leads = |(name, target): (&str, PathBuf)| {
+            std::fs::read_link(self.path.join(name)).is_ok_and(|there| there == target)
+        };
+        let is_pointed = pointers(manifest.n).all(leads);
+        Ok(is_pointed && self.generation(manifest.n).is_dir() && !self.is_foreign(manifest)?)
+    }
+
     /// Brings the names of new files to disk, and commits the manifest.
     pub(super) fn commit(&self, manifest: &Manifest) -> Result<()> {
         for table in Table::ALL {
@@ -198,9 +207,8 @@ impl Root {
             // From now on it is one that was replaced.
             self.files.touch(&self.generation(before))?;
         }
-        self.point(&self.path.join(LIVE), &Path::new(GENERATIONS).join(manifest.n.to_string()))?;
-        for table in Table::ALL {
-            self.point(&self.path.join(table.name()), &Path::new(LIVE).join(table.name()))?;
+        for (name, target) in pointers(manifest.n) {
+            self.point(&self.path.join(name), &target)?;
         }
         Ok(())
     }
@@ -277,6 +285,13 @@ impl Root {
         self.files.rename(&self.generation(n), &gone)?;
         self.files.remove_dir(&gone)
     }
+}
+
+/// The links by which readers come to a generation, and what each leads to: the one that moves, and those that others follow.
+fn pointers(n: u64) -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let live = (LIVE, Path::new(GENERATIONS).join(n.to_string()));
+    let tables = Table::ALL.into_iter().map(|table| (table.name(), Path::new(LIVE).join(table.name())));
+    [live].into_iter().chain(tables)
 }
 
 /// Whether it is a link as they are made here, whatever its own name.
