@@ -12,7 +12,8 @@ use crate::command::{
 };
 #[cfg(feature = "server")]
 use crate::command::{
-    Backup, Blame, Diff, Fork, History, Ingest, KeysCommand, Ls, Replay, Restore, SchemaCommand, Serve,
+    Backfill, Backup, Blame, Diff, Fork, History, Ingest, KeysCommand, Ls, Replay, Restore, SchemaCommand,
+    Serve,
 };
 #[cfg(feature = "sql")]
 use crate::command::{Export, Import, Sql};
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Serve(Serve),
     #[cfg(feature = "server")]
     Ingest(Ingest),
+    #[cfg(feature = "server")]
+    Backfill(Backfill),
     #[cfg(feature = "server")]
     Ls(Ls),
     #[cfg(all(feature = "server", feature = "sql"))]

@@ -1,5 +1,5 @@
 //! `keplor serve`, `ingest` and the commands that read a root, run as processes: what is acknowledged is there, also after SIGTERM and
-//! SIGKILL, and what is printed beside a running server is what was sent.
+//! SIGKILL, and what is printed beside a running server is what was sent. `backfill`, on a root whose server is stopped.
 #![cfg(all(unix, feature = "server"))]
 
 use std::collections::HashMap;
@@ -568,4 +568,160 @@ fn keys_are_made_listed_and_taken_back() {
     assert_eq!(server.stop(), Some(0));
     assert!(refused(2, &keys("add", &["--name", "x", "--scope", "all"])).contains("there are ingest, read"));
     assert!(refused(1, &keys("add", &["--name", "x y", "--scope", "read"])).contains("is no name of a key"));
+}
+
+/// Past events, the last ones first: two of the same minute, and those of each user spread over all of the file.
+fn past_events(path: &Path, lines: usize, has_ids: bool) {
+    const MINUTE_MS: usize = 60_000;
+    let mut text = String::new();
+    for line in 0..lines {
+        let step = lines - line;
+        let (user, time_ms) = (step % 5, 1_767_225_600_000 + step / 2 * MINUTE_MS);
+        let id = if has_ids { format!(r#","event_id":"past-{step}""#) } else { String::new() };
+        writeln!(
+            text,
+            r#"{{"type":"User","id":"user_{user}","op":"UPDATE","payload":{{"step":{step}}},"at":{time_ms}{id}}}"#
+        )
+        .unwrap();
+    }
+    fs::write(path, text).unwrap();
+}
+
+/// How many events a root has.
+fn count_of(root: &Path) -> u64 {
+    jsons(&printed("ls", root, &["--json"])).iter().map(|of_type| of_type["events"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn past_events_come_in_the_order_of_their_times_and_once() {
+    let (temporary, root) = root();
+    let path = |name: &str| temporary.path().join(name).to_str().unwrap().to_owned();
+    let (with_ids, without) = (path("ids.jsonl"), path("none.jsonl"));
+    past_events(Path::new(&with_ids), 300, true);
+    past_events(Path::new(&without), 300, false);
+    // Two events with the same text, and one that has no line's end.
+    let twice = r#"{"type":"Order","id":"o1","op":"UPDATE","payload":{"n":1},"at":"2026-01-01T01:00:00Z"}"#;
+    let mut text = fs::read_to_string(&without).unwrap();
+    write!(text, "{twice}\n\n{twice}").unwrap();
+    fs::write(&without, text).unwrap();
+
+    // So little memory makes many sorted parts.
+    let files = [with_ids.as_str(), without.as_str(), "--sort-memory", "4KiB", "--client", "old"];
+    let again = [&files[..], &[without.as_str()]].concat();
+    let told = printed("backfill", &root, &again);
+    assert_eq!(
+        told, "602 events captured; 302 were there already\n",
+        "the same lines in two files are one event"
+    );
+    let events = jsons(&printed("tail", &root, &["-n", "1000", "--json"]));
+    let times: Vec<_> = events.iter().map(|event| event["event_time_ms"].as_i64().unwrap()).collect();
+    assert!(times.len() == 602 && times.is_sorted(), "{times:?}");
+    assert!(events.iter().all(|event| event["client"] == json!("old")));
+    // Of the same minute those of the first file come first, and each file's as they stand there.
+    let steps: Vec<_> = events.iter().filter_map(|event| event["payload"]["step"].as_u64()).collect();
+    assert_eq!(steps[..10], [1, 1, 3, 2, 3, 2, 5, 4, 5, 4]);
+    let history = jsons(&printed("history", &root, &["Order", "o1", "--json"]));
+    assert_eq!(history.len(), 2, "the same text twice is two events");
+
+    assert_eq!(printed("backfill", &root, &files), "0 events captured; 602 were there already\n");
+    let names: Vec<_> = root.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().any(|name| name == "_events"), "it is published: {names:?}");
+    let check = jsons(&printed("replay", &root, &["--check", "--json"]));
+    assert_eq!(check[0]["is_sound"], json!(true), "{check:?}");
+}
+
+#[test]
+fn lines_that_cannot_be_brought_in_are_told_and_the_others_are_there() {
+    let (temporary, root) = root();
+    let file = temporary.path().join("past.jsonl");
+    let name = file.to_str().unwrap();
+    let missing = refused(1, &run("backfill", &root, &[name]));
+    assert!(missing.contains("past.jsonl cannot be read") && !root.exists(), "{missing}");
+
+    past_events(&file, 100, true);
+    let mut lines: Vec<String> = fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect();
+    let at = |place: usize, line: &str, lines: &mut Vec<String>| lines.insert(place, line.to_owned());
+    at(10, "no event", &mut lines);
+    at(20, r#"{"type":"User","id":"u","op":"UPDATE"}"#, &mut lines);
+    at(30, r#"{"type":"User","id":"u","op":"UPDATE","at":"2200-01-01T00:00:00Z"}"#, &mut lines);
+    at(
+        40,
+        r#"{"type":"User","id":"u","op":"UPDATE","at":"2026-01-01T00:20:00Z","event_id":"past-1"}"#,
+        &mut lines,
+    );
+    at(50, r#"{"type":"a b","id":"u","op":"UPDATE","at":"2026-01-01T00:20:00Z"}"#, &mut lines);
+    fs::write(&file, lines.join("\n")).unwrap();
+    let output = run("backfill", &root, &[name, "--json"]);
+    let told = refused(2, &output);
+    assert!(told.contains("line 11: it is no event"), "{told}");
+    assert!(
+        told.contains("line 21: it has no time") && told.contains("5 lines were rejected: see "),
+        "{told}"
+    );
+    let summary = &jsons(&String::from_utf8(output.stdout).unwrap())[0];
+    assert_eq!((&summary["events"], &summary["rejected"]), (&json!(100), &json!(5)));
+    let rejects = fs::read_to_string(temporary.path().join("past.jsonl.rejects.csv")).unwrap();
+    for reason in ["ahead of the server's clock", "is there for another entity", "is no name of a type"] {
+        assert_eq!(rejects.matches(reason).count(), 1, "{reason}: {rejects}");
+    }
+    assert_eq!(count_of(&root), 100);
+
+    let two = refused(1, &run("backfill", &root, &[name, name, "--rejects", "x.csv"]));
+    assert!(two.contains("--rejects is for the lines of one file"), "{two}");
+    let server = Serving::start(&root, &[]);
+    let running = refused(1, &run("backfill", &root, &[name]));
+    assert!(running.contains("already open by process"), "{running}");
+    assert_eq!(server.stop(), Some(0));
+    assert!(refused(1, &run("backfill", temporary.path(), &[name])).contains("is no server's root"));
+}
+
+#[test]
+fn a_backfill_that_was_stopped_goes_on() {
+    const LINES: usize = 40_000;
+    let (temporary, root) = root();
+    let path = |name: &str| temporary.path().join(name).to_str().unwrap().to_owned();
+    let files = [path("ids.jsonl"), path("none.jsonl")];
+    past_events(Path::new(&files[0]), LINES / 2, true);
+    past_events(Path::new(&files[1]), LINES / 2, false);
+
+    // Before the first event is captured, while it waits for lines.
+    let mut command = keplor(["backfill".as_ref(), root.as_os_str(), "-".as_ref()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    let mut input = process.stdin.take().unwrap();
+    input.write_all(b"{\"type\":\"User\",\"id\":\"user_1\",\"op\":\"CREATE\",\"at\":1}\n").unwrap();
+    // Before that it begins to listen to Ctrl-C.
+    let begun = std::time::Instant::now();
+    while !root.join("segments/LOCK").exists() {
+        assert!(begun.elapsed() < PATIENCE, "the root is not opened");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let pid = process.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let told = refused(130, &process.wait_with_output().unwrap());
+    assert!(told.contains("interrupted; the same command again captures what is missing"), "{told}");
+    drop(input);
+    assert_eq!(count_of(&root), 0);
+
+    // Without a warning, as soon as some are there.
+    let mut command = keplor(["backfill".as_ref(), root.as_os_str()]);
+    command.args(&files).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut process = command.spawn().unwrap();
+    while count_of(&root) == 0 {
+        assert!(begun.elapsed() < PATIENCE, "nothing comes in");
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let there = count_of(&root);
+    assert!(there > 0 && there <= LINES as u64, "{there}");
+
+    let arguments = [files[0].as_str(), files[1].as_str(), "--json"];
+    let summary = jsons(&printed("backfill", &root, &arguments)).remove(0);
+    assert_eq!(summary["duplicates"], json!(there));
+    assert_eq!(summary["events"], json!(LINES as u64 - there));
+    let events = jsons(&printed("tail", &root, &["-n", "100000", "--json"]));
+    let times: Vec<_> = events.iter().map(|event| event["event_time_ms"].as_i64().unwrap()).collect();
+    assert!(times.len() == LINES && times.is_sorted(), "as if it had never been stopped: {}", times.len());
+    let again = jsons(&printed("backfill", &root, &arguments)).remove(0);
+    assert_eq!((&again["events"], &again["duplicates"]), (&json!(0), &json!(LINES)));
 }

@@ -48,7 +48,8 @@ pub(crate) use report::Report;
 pub(crate) use server::Rql;
 #[cfg(feature = "server")]
 pub(crate) use server::{
-    Backup, Blame, Diff, Fork, History, Ingest, KeysCommand, Ls, Replay, Restore, SchemaCommand, Serve,
+    Backfill, Backup, Blame, Diff, Fork, History, Ingest, KeysCommand, Ls, Replay, Restore, SchemaCommand,
+    Serve,
 };
 #[cfg(feature = "sql")]
 pub(crate) use sql::Sql;
@@ -165,6 +166,8 @@ fn dispatch(command: Command, out: &mut Output) -> Result<Done> {
         Command::Serve(serve) => serve.run(out),
         #[cfg(feature = "server")]
         Command::Ingest(ingest) => ingest.run(out),
+        #[cfg(feature = "server")]
+        Command::Backfill(backfill) => backfill.run(out),
         #[cfg(feature = "server")]
         Command::History(history) => history.run(out),
         #[cfg(feature = "server")]

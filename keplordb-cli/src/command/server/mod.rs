@@ -1,5 +1,6 @@
 //! The commands on servers and on their roots, and what they share. Those that only ask read a root beside its server.
 
+mod backfill;
 mod blame;
 mod copy;
 mod diff;
@@ -29,6 +30,7 @@ use serde_json::Value as Json;
 use crate::parse;
 use crate::sheet::Cell;
 
+pub(crate) use backfill::Backfill;
 pub(crate) use blame::Blame;
 pub(crate) use copy::{Backup, Fork, Restore, check_schemas, compact};
 pub(crate) use diff::Diff;

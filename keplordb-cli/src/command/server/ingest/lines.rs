@@ -1,4 +1,4 @@
-//! The lines of a file on their way to the lanes.
+//! The lines of a file on their way to the lanes, or to whoever else takes them.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -29,14 +29,26 @@ pub(super) struct Job {
 }
 
 /// A file of events, or standard input.
-pub(super) struct Lines {
+pub(in crate::command::server) struct Lines {
     input: BufReader<Box<dyn Read + Send>>,
     is_stdin: bool,
     path: PathBuf,
+    /// Lines that were read.
+    read: u64,
+}
+
+/// What comes next of a file.
+pub(in crate::command::server) enum Next {
+    /// A line with its number, from 1.
+    Line { line: u64, text: Vec<u8> },
+    /// There is none any more.
+    End,
+    /// Somebody wants an end.
+    Interrupted,
 }
 
 impl Lines {
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(in crate::command::server) fn open(path: &Path) -> Result<Self> {
         let is_stdin = path.as_os_str() == "-";
         let input: Box<dyn Read + Send> = if is_stdin {
             Box::new(io::stdin())
@@ -44,7 +56,7 @@ impl Lines {
             Box::new(File::open(path).with_context(|| format!("{} cannot be read", path.display()))?)
         };
         let input = BufReader::with_capacity(INPUT_BYTES, input);
-        Ok(Self { input, is_stdin, path: path.to_owned() })
+        Ok(Self { input, is_stdin, path: path.to_owned(), read: 0 })
     }
 
     /// Its bytes, where that is known.
@@ -56,6 +68,19 @@ impl Lines {
         metadata.is_file().then_some(metadata.len())
     }
 
+    /// The next line, waited for where it comes from standard input.
+    pub(in crate::command::server) fn read(&mut self) -> Result<Next> {
+        let waits = self.is_stdin && !self.input.buffer().contains(&b'\n');
+        if interrupt::is_asked() || (waits && !interrupt::wait_for_input()) {
+            return Ok(Next::Interrupted);
+        }
+        let read = next_line(&mut self.input, LINE_BYTES);
+        let failed = || format!("{} cannot be read behind line {}", self.path.display(), self.read);
+        let Some(text) = read.with_context(failed)? else { return Ok(Next::End) };
+        self.read += 1;
+        Ok(Next::Line { line: self.read, text })
+    }
+
     /// Gives each line to the lane of its entity, or to `outcomes` where it is none, until the end, Ctrl-C, or the end of a lane.
     pub(super) fn run(
         mut self,
@@ -64,24 +89,20 @@ impl Lines {
         outcomes: &Sender<Outcome>,
         bytes_read: &AtomicU64,
     ) {
-        let mut line = 0;
         // What fails to be sent was wanted by nobody: the sending is over.
         loop {
-            let waits = self.is_stdin && !self.input.buffer().contains(&b'\n');
-            if interrupt::is_asked() || (waits && !interrupt::wait_for_input()) {
-                let _ = outcomes.blocking_send(Outcome::Interrupted);
-                return;
-            }
-            let text = match next_line(&mut self.input, LINE_BYTES) {
-                Ok(Some(text)) => text,
-                Ok(None) => return,
+            let (line, text) = match self.read() {
+                Ok(Next::Line { line, text }) => (line, text),
+                Ok(Next::End) => return,
+                Ok(Next::Interrupted) => {
+                    let _ = outcomes.blocking_send(Outcome::Interrupted);
+                    return;
+                }
                 Err(error) => {
-                    let what = format!("{} cannot be read behind line {line}: {error}", self.path.display());
-                    let _ = outcomes.blocking_send(Outcome::Failed { what });
+                    let _ = outcomes.blocking_send(Outcome::Failed { what: format!("{error:#}") });
                     return;
                 }
             };
-            line += 1;
             bytes_read.fetch_add(text.len() as u64 + 1, Ordering::Relaxed);
             let is_sent = if text.trim_ascii().is_empty() {
                 outcomes.blocking_send(Outcome::Blank { line }).is_ok()
@@ -100,14 +121,21 @@ impl Lines {
 
 /// The job of a line; what is none is rejected.
 fn job(line: u64, text: Vec<u8>, types: &[String]) -> std::result::Result<Job, Outcome> {
-    if text.len() as u64 > LINE_BYTES {
-        let reason = format!("the line is longer than {LINE_BYTES} bytes");
-        return Err(Outcome::Rejected { line, reason, text });
-    }
-    match record_of_line(&text, types) {
+    match record_of(&text, types) {
         Ok(record) => Ok(Job { line, text, record }),
-        Err(error) => Err(Outcome::Rejected { line, reason: format!("{error:#}"), text }),
+        Err(reason) => Err(Outcome::Rejected { line, reason, text }),
     }
+}
+
+/// The record of a line as it was read; why it is none, otherwise. `types` are those of the server's schema.
+pub(in crate::command::server) fn record_of(
+    text: &[u8],
+    types: &[String],
+) -> std::result::Result<v1::IngestRecord, String> {
+    if text.len() as u64 > LINE_BYTES {
+        return Err(format!("the line is longer than {LINE_BYTES} bytes"));
+    }
+    record_of_line(text, types).map_err(|error| format!("{error:#}"))
 }
 
 /// An entity's events all take one lane, so they stay in their order.

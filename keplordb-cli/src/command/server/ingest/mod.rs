@@ -18,6 +18,7 @@ use tonic::transport::Identity;
 
 use self::client::{Answer, Server, Who};
 use self::event::{Event, Operation};
+pub(super) use self::lines::{Lines, Next, record_of};
 use super::name;
 use crate::command::Done;
 use crate::output::Output;
