@@ -12,8 +12,8 @@ use crate::command::{
 };
 #[cfg(feature = "server")]
 use crate::command::{
-    Backfill, Backup, Blame, Diff, Fork, History, Ingest, KeysCommand, Ls, Replay, Restore, SchemaCommand,
-    Serve,
+    Backfill, Backup, Blame, Diff, Doctor, Fork, History, Ingest, KeysCommand, Ls, Replay, Restore,
+    SchemaCommand, Serve,
 };
 #[cfg(feature = "sql")]
 use crate::command::{Export, Import, Sql};
@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Restore(Restore),
     #[cfg(feature = "server")]
     Fork(Fork),
+    #[cfg(feature = "server")]
+    Doctor(Doctor),
     /// The keys of a server's root: make, list, take back
     #[cfg(feature = "server")]
     #[command(subcommand)]

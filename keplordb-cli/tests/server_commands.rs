@@ -1,5 +1,5 @@
 //! `keplor serve`, `ingest` and the commands that read a root, run as processes: what is acknowledged is there, also after SIGTERM and
-//! SIGKILL, and what is printed beside a running server is what was sent. `backfill`, on a root whose server is stopped.
+//! SIGKILL, and what is printed beside a running server is what was sent. `backfill` and `doctor`, on a root whose server is stopped too.
 #![cfg(all(unix, feature = "server"))]
 
 use std::collections::HashMap;
@@ -724,4 +724,149 @@ fn a_backfill_that_was_stopped_goes_on() {
     assert!(times.len() == LINES && times.is_sorted(), "as if it had never been stopped: {}", times.len());
     let again = jsons(&printed("backfill", &root, &arguments)).remove(0);
     assert_eq!((&again["events"], &again["duplicates"]), (&json!(0), &json!(LINES)));
+}
+
+/// The checks of a doctor by their names: state, what was found, and what to do.
+fn checks(output: &Output) -> HashMap<String, (String, String, Value)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let checks = jsons(std::str::from_utf8(&output.stdout).unwrap());
+    let all = checks.iter().map(|check| {
+        (text(&check["check"]), (text(&check["state"]), text(&check["found"]), check["remedy"].clone()))
+    });
+    all.collect()
+}
+
+/// All names below a directory, with the bytes of files.
+fn tree(dir: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    for entry in dir.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = path.symlink_metadata().unwrap();
+        if metadata.is_dir() {
+            found.extend(tree(&path));
+        }
+        found.push((path, if metadata.is_file() { metadata.len() } else { 0 }));
+    }
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn a_doctor_says_who_has_a_root_and_how_it_is_and_changes_nothing() {
+    let (temporary, root) = root();
+    let nothing = run("doctor", &root, &["--json"]);
+    assert!(refused(1, &nothing).contains("1 of 1 check failed"));
+    assert!(checks(&nothing)["root"].1.ends_with("is not there"));
+
+    let server = Serving::start(&root, &["--publish", "never"]);
+    send_some(&server);
+    let before = tree(&root);
+    let found = run("doctor", &root, &["--json"]);
+    done(&found);
+    assert_eq!(tree(&root), before);
+    let found = checks(&found);
+    let process = format!("open by process {}", server.process.id());
+    assert_eq!(found["server"].1, process);
+    assert!(found["log"].1.starts_with("3 events of 2 types, "), "{found:?}");
+    assert!(found["published"].1.starts_with("3 events wait, for "), "{found:?}");
+    for name in ["root", "server", "log", "schemas", "keys", "lake", "published", "clock", "links"] {
+        assert_eq!(found[name].0, "ok", "{name}: {found:?}");
+    }
+    assert!(found.contains_key("disk") && found.contains_key("open files"), "{found:?}");
+    assert!(!found.contains_key("leftovers"), "{found:?}");
+    let text = printed("doctor", &root, &[]);
+    assert!(text.lines().any(|line| line == format!("ok    server: {process}")), "{text}");
+    assert_eq!(server.stop(), Some(0));
+
+    printed("replay", &root, &[]);
+    let before = tree(&root);
+    let found = checks(&run("doctor", &root, &["--json"]));
+    assert_eq!(tree(&root), before, "links are tried and removed");
+    assert_eq!(found["server"].1, "no process has it open");
+    assert_eq!(found["published"].1, "all 3 events");
+    assert_eq!(found["links"].1, "hard and symbolic links can be made");
+
+    fs::create_dir(root.join("_meta.draft")).unwrap();
+    let found = checks(&run("doctor", &root, &["--json"]));
+    assert_eq!((found["leftovers"].0.as_str(), &found["leftovers"].2), ("warn", &json!("remove it")));
+    let cut_off = temporary.path().join("copy");
+    fs::create_dir_all(cut_off.join("_meta.draft")).unwrap();
+    let cut_off = run("doctor", &cut_off, &[]);
+    assert!(done_or_not(&cut_off).contains("is a copy that was cut off; remove the directory"));
+}
+
+/// Standard output, however the command ended.
+fn done_or_not(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_doctor_finds_what_is_damaged_and_says_what_to_do() {
+    let (temporary, root) = root();
+    let file = temporary.path().join("past.jsonl");
+    past_events(&file, 500, true);
+    printed("backfill", &root, &[file.to_str().unwrap()]);
+    let fails = |name: &str, remedy: &str| {
+        let output = run("doctor", &root, &["--json"]);
+        assert!(refused(1, &output).contains("1 of "), "{name}");
+        let (state, found, said) = checks(&output).remove(name).unwrap();
+        assert_eq!(state, "fail", "{name}: {found}");
+        assert!(said.as_str().unwrap().contains(remedy), "{said}");
+    };
+
+    for file in root.join("lake/current").read_dir().unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    fails("lake", "keplor replay");
+    printed("replay", &root, &[]);
+    done(&run("doctor", &root, &[]));
+    // Readers would find nothing, or what was published before.
+    fs::remove_file(root.join("_current")).unwrap();
+    fails("lake", "the next start of a server mends them");
+    printed("replay", &root, &["--check"]);
+    done(&run("doctor", &root, &[]));
+    fs::remove_file(root.join(".live")).unwrap();
+    fails("lake", "the next start of a server mends them");
+    printed("replay", &root, &["--check"]);
+
+    let (segments, aside) = (root.join("segments"), root.join("aside"));
+    fs::rename(&segments, &aside).unwrap();
+    fails("published", "bring the directory `segments` back");
+    past_events(&file, 20, true);
+    let other = refused(1, &run("backfill", &root, &[file.to_str().unwrap()]));
+    assert!(other.contains("the events are captured, and not published"), "{other}");
+    fails("published", "bring back the log");
+    fs::remove_dir_all(&segments).unwrap();
+    fs::rename(&aside, &segments).unwrap();
+    done(&run("doctor", &root, &[]));
+
+    done(
+        &keplor(["keys".as_ref(), "add".as_ref(), root.as_os_str()])
+            .args(["--name", "a", "--scope", "read"])
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(checks(&run("doctor", &root, &["--json"]))["keys"].1, "1 of 1 key good");
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let keys = root.join("_meta/keys.json");
+        fs::set_permissions(&keys, fs::Permissions::from_mode(0o644)).unwrap();
+        fails("keys", "does not start");
+        fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    done(&keplor(["keys".as_ref(), "revoke".as_ref(), root.as_os_str(), "a".as_ref()]).output().unwrap());
+    let keys = checks(&run("doctor", &root, &["--json"])).remove("keys").unwrap();
+    assert_eq!((keys.0.as_str(), keys.1.as_str()), ("warn", "0 of 1 key good"));
+
+    fs::write(root.join("_meta/schemas/000001.proto"), "no schema").unwrap();
+    fails("schemas", "from a copy");
+    fs::remove_file(root.join("_meta/schemas/000001.proto")).unwrap();
+
+    // Closed as it is, every byte of the log counts.
+    let largest = tree(&root.join("segments")).into_iter().max_by_key(|(_, bytes)| *bytes).unwrap().0;
+    let mut bytes = fs::read(&largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xFF;
+    fs::write(&largest, bytes).unwrap();
+    fails("log", "keplor verify");
 }

@@ -48,8 +48,8 @@ pub(crate) use report::Report;
 pub(crate) use server::Rql;
 #[cfg(feature = "server")]
 pub(crate) use server::{
-    Backfill, Backup, Blame, Diff, Fork, History, Ingest, KeysCommand, Ls, Replay, Restore, SchemaCommand,
-    Serve,
+    Backfill, Backup, Blame, Diff, Doctor, Fork, History, Ingest, KeysCommand, Ls, Replay, Restore,
+    SchemaCommand, Serve,
 };
 #[cfg(feature = "sql")]
 pub(crate) use sql::Sql;
@@ -128,7 +128,7 @@ impl Command {
             | Self::Stats(_)
             | Self::Report(_) => true,
             #[cfg(feature = "server")]
-            Self::History(_) | Self::Blame(_) | Self::Diff(_) | Self::Ls(_) => true,
+            Self::History(_) | Self::Blame(_) | Self::Diff(_) | Self::Ls(_) | Self::Doctor(_) => true,
             #[cfg(all(feature = "server", feature = "sql"))]
             Self::Rql(_) => true,
             #[cfg(feature = "sql")]
@@ -182,6 +182,8 @@ fn dispatch(command: Command, out: &mut Output) -> Result<Done> {
         Command::Restore(restore) => restore.run(out),
         #[cfg(feature = "server")]
         Command::Fork(fork) => fork.run(out),
+        #[cfg(feature = "server")]
+        Command::Doctor(doctor) => doctor.run(out),
         #[cfg(feature = "server")]
         Command::Ls(ls) => ls.run(out),
         #[cfg(all(feature = "server", feature = "sql"))]

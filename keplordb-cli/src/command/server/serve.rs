@@ -207,7 +207,7 @@ fn told_with_tls(root: &Path, address: SocketAddr) -> String {
 }
 
 /// As a shell takes it for one word.
-fn quoted(word: &str) -> Cow<'_, str> {
+pub(super) fn quoted(word: &str) -> Cow<'_, str> {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
     if !word.is_empty() && !word.starts_with('-') && word.chars().all(is_plain) {
         return Cow::Borrowed(word);
