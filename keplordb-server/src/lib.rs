@@ -31,6 +31,7 @@ mod record;
 pub mod rql;
 mod schema;
 mod serve;
+mod shape;
 #[cfg(feature = "sql")]
 mod sql;
 mod subscribe;

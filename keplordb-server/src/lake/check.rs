@@ -1,18 +1,20 @@
 //! Whether the lake is what the log says: the sums of its rows' hashes against those of the rows that the log's events make.
 //!
 //! The log is read once. Of each entity only what is to go on with it stays in memory, with the sum of what lies behind; one to which a
-//! late event came is made from its history in the end.
+//! late event came is made from its history in the end. A typed table is compared with what the rows of the table make of which its files
+//! are made, as they are read to be compared themselves.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use keplordb::Store;
 
 use super::draft::{check_replay, read_chunk, read_entity};
 use super::entities::{Entity, follow, rows_of};
-use super::manifest::{Manifest, Sum, Table};
-use super::parquet::Rows;
+use super::manifest::{FileEntry, Manifest, Sum, TYPED, Table, TypedTable};
+use super::parquet::{Encoding, Rows, batches};
 use super::publication::Root;
 use super::rows::{CurrentRow, EventRow, Row, VersionRow};
+use super::typed::{TypedColumns, TypedRow, hashes};
 use crate::error::ServerError;
 use crate::record::Event;
 
@@ -22,6 +24,8 @@ type Result<T> = std::result::Result<T, ServerError>;
 const CHUNK_EVENTS: usize = 65_536;
 /// Likewise their bytes.
 const CHUNK_BYTES: usize = 64 << 20;
+/// Rows that are made columns at a time.
+const TYPED_ROWS: usize = 1024;
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +41,9 @@ pub struct LakeCheck {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TableCheck {
-    /// As it is published, such as `_events`.
-    pub table: &'static str,
-    /// What the log's events make.
+    /// As it is published, such as `_events`, or `tables/users/current`.
+    pub table: String,
+    /// What the log's events make; of a typed table, what the rows of `_current` or `_versions` make that are in files.
     pub log: (u64, String),
     /// What the manifest says of the files.
     pub manifest: (u64, String),
@@ -88,18 +92,83 @@ pub(super) fn check(store: &Store<Event>, root: &Root, manifest: &Manifest) -> R
     // Of what the log no longer has it cannot say anything.
     check_replay(store, manifest.checkpoint_seq, Some(manifest.tables.events.rows()))?;
     let [events, current, versions] = of_log(store, manifest.checkpoint_seq)?;
+    let typed = &manifest.tables.typed;
+    let (mut live, mut history) = (OfRows::<CurrentRow>::new(typed), OfRows::<VersionRow>::new(typed));
     let damaged = [
-        damaged_files::<EventRow>(root, manifest),
-        damaged_files::<CurrentRow>(root, manifest),
-        damaged_files::<VersionRow>(root, manifest),
+        damaged_files(root, manifest, |_: EventRow| ()),
+        damaged_files(root, manifest, |row| live.take(row)),
+        damaged_files(root, manifest, |row| history.take(row)),
     ];
-    let found = Table::ALL.into_iter().zip([events, current, versions]).zip(damaged);
-    let tables = found.map(|((table, log), damaged)| {
-        let files = manifest.tables.get(table);
-        let manifest = (files.rows(), files.row_hash().into());
-        TableCheck { table: table.name(), log: log.shown(), manifest, damaged }
-    });
-    Ok(LakeCheck { tables: tables.collect(), checkpoint_seq: manifest.checkpoint_seq })
+    let mut tables: Vec<TableCheck> = Vec::new();
+    for ((table, log), damaged) in Table::ALL.into_iter().zip([events, current, versions]).zip(damaged) {
+        tables.push(compared(table.name().to_owned(), log, &manifest.tables.get(table).files, damaged));
+    }
+    for (entity_type, table) in typed {
+        for (part, made, damaged) in [
+            (Table::Current, live.made(entity_type), damaged_typed::<CurrentRow>(root, table)),
+            (Table::Versions, history.made(entity_type), damaged_typed::<VersionRow>(root, table)),
+        ] {
+            tables.push(compared(table.place(part), made, table.get(part), damaged));
+        }
+    }
+    Ok(LakeCheck { tables, checkpoint_seq: manifest.checkpoint_seq })
+}
+
+fn compared(table: String, log: Counted, files: &[FileEntry], damaged: Vec<String>) -> TableCheck {
+    let rows = files.iter().map(|file| file.rows).sum();
+    let sum: Sum = files.iter().map(|file| file.row_hash).sum();
+    TableCheck { table, log: log.shown(), manifest: (rows, sum.into()), damaged }
+}
+
+/// What the rows of a table make of the typed tables.
+struct OfRows<'a, R>(BTreeMap<&'a str, OfType<'a, R>>);
+
+/// And of one of them.
+struct OfType<'a, R> {
+    columns: TypedColumns<'a, R>,
+    /// Rows are made columns many at a time.
+    waiting: Vec<R>,
+    waiting_bytes: usize,
+    made: Counted,
+}
+
+impl<'a, R: TypedRow> OfRows<'a, R> {
+    fn new(typed: &'a BTreeMap<String, TypedTable>) -> Self {
+        let of_type = |table: &'a TypedTable| OfType {
+            columns: TypedColumns::new(&table.columns),
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            made: Counted::default(),
+        };
+        Self(typed.iter().map(|(entity_type, table)| (entity_type.as_str(), of_type(table))).collect())
+    }
+
+    fn take(&mut self, row: R) {
+        let Some(of_type) = self.0.get_mut(row.entity_type()) else { return };
+        of_type.waiting_bytes += row.bytes();
+        of_type.waiting.push(row);
+        if of_type.waiting.len() >= TYPED_ROWS || of_type.waiting_bytes >= TypedColumns::<R>::BATCH_BYTES {
+            of_type.make();
+        }
+    }
+
+    fn made(&mut self, entity_type: &str) -> Counted {
+        self.0.get_mut(entity_type).map_or_else(Counted::default, |of_type| {
+            of_type.make();
+            of_type.made
+        })
+    }
+}
+
+impl<R: TypedRow> OfType<'_, R> {
+    fn make(&mut self) {
+        // Rows that cannot be made columns are none, and so there are others in the files.
+        if let Ok((_, sum)) = self.columns.encode(&self.waiting) {
+            self.made.add_all(Counted { rows: self.waiting.len() as u64, sum });
+        }
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+    }
 }
 
 /// What the events up to a sequence make, in the order of the tables.
@@ -147,19 +216,43 @@ fn of_log(store: &Store<Event>, until: u64) -> Result<[Counted; 3]> {
     Ok([events, current, versions])
 }
 
-/// The files of a table whose rows are not those that the manifest says.
-fn damaged_files<R: Row>(root: &Root, manifest: &Manifest) -> Vec<String> {
+/// The files of a table whose rows are not those that the manifest says; `see` is given all rows that can be read.
+fn damaged_files<R: Row>(root: &Root, manifest: &Manifest, mut see: impl FnMut(R)) -> Vec<String> {
+    let dir = root.lake().join(R::TABLE.dir());
     let mut damaged = Vec::new();
     for file in &manifest.tables.get(R::TABLE).files {
-        let path = root.lake().join(R::TABLE.dir()).join(&file.path);
         let mut found = Counted::default();
-        let read = Rows::<R>::open(&path)
-            .and_then(|mut rows| rows.try_for_each(|row| row.map(|row| found.add(&row))));
-        match read {
-            Ok(()) if (found.rows, found.sum) == (file.rows, file.row_hash) => {}
-            // What cannot be read is what was looked for.
-            _ => damaged.push(file.path.clone()),
+        let read = Rows::<R>::open(&dir.join(&file.path)).and_then(|mut rows| {
+            rows.try_for_each(|row| {
+                let row = row?;
+                found.add(&row);
+                see(row);
+                Ok(())
+            })
+        });
+        // What cannot be read is what was looked for.
+        if read.is_err() || (found.rows, found.sum) != (file.rows, file.row_hash) {
+            damaged.push(file.path.clone());
         }
     }
     damaged
+}
+
+/// Likewise the files of a typed table that are made of a table's.
+fn damaged_typed<R: TypedRow>(root: &Root, table: &TypedTable) -> Vec<String> {
+    let dir = root.lake().join(TYPED);
+    let schema = TypedColumns::<R>::new(&table.columns).schema();
+    let is_damaged = |file: &&FileEntry| {
+        let mut found = Counted::default();
+        let read = batches(&dir.join(&file.path), &schema).and_then(|mut batches| {
+            batches.try_for_each(|batch| {
+                let batch = batch?;
+                let sum = hashes(&batch).map(Sum).sum();
+                found.add_all(Counted { rows: batch.num_rows() as u64, sum });
+                Ok(())
+            })
+        });
+        read.is_err() || (found.rows, found.sum) != (file.rows, file.row_hash)
+    };
+    table.get(R::TABLE).iter().filter(is_damaged).map(|file| file.path.clone()).collect()
 }

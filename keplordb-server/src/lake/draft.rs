@@ -14,8 +14,9 @@ use super::columns::damaged;
 use super::entities::{Changed, Entity, Rebuilt, follow, rebuild};
 use super::files::{Files, temporary};
 use super::manifest::{Bucket, Checkpoint, FileEntry, Sum, Table, Tables};
-use super::parquet::{Ids, Merged, Rows, has_entity, new_name, write};
+use super::parquet::{Encoding, Ids, Merged, NewFile, OfTable, Rows, has_entity, new_name, write};
 use super::rows::{CurrentRow, EventRow, Row, VersionRow};
+use super::typed::Typings;
 use crate::error::ServerError;
 use crate::record::Event;
 
@@ -28,7 +29,7 @@ const BUCKET_IN_MEMORY: u64 = 2;
 /// The level of files that are not merged any more.
 const FULL: u8 = u8::MAX;
 /// What is wrong with a file that is sound Parquet.
-const OTHER_ROWS: &str = "its rows are not those that were written";
+pub(super) const OTHER_ROWS: &str = "its rows are not those that were written";
 
 /// See the module. What it has written goes with it unless it is [kept](Self::keep).
 #[derive(Debug)]
@@ -112,7 +113,7 @@ impl Draft {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn go_on(&self) -> Result<()> {
+    pub(super) fn go_on(&self) -> Result<()> {
         if self.is_stopped() { Err(ServerError::Stopping) } else { Ok(()) }
     }
 
@@ -184,13 +185,39 @@ impl Draft {
         wants_empty: bool,
         rows: impl Iterator<Item = Result<R>>,
     ) -> Result<Option<FileEntry>> {
-        let (dir, name) = (self.dir(R::TABLE), new_name(R::TABLE));
+        if R::TABLE != Table::Versions || bucket.is_some() {
+            return self.write_as(&OfTable, bucket, level, wants_empty, rows);
+        }
+        let mut types: Vec<String> = Vec::new();
+        let rows = rows.inspect(|row| {
+            // They are in the order of their types.
+            if let Ok(row) = row
+                && types.last().is_none_or(|last| last != row.entity_type())
+            {
+                types.push(row.entity_type().to_owned());
+            }
+        });
+        let entry = self.write_as(&OfTable, bucket, level, wants_empty, rows)?;
+        Ok(entry.map(|entry| FileEntry { types: Some(types), ..entry }))
+    }
+
+    /// Likewise, with other columns than those of the rows' table.
+    pub(super) fn write_as<R: Row>(
+        &mut self,
+        encoding: &impl Encoding<R>,
+        bucket: Option<&Bucket>,
+        level: u8,
+        wants_empty: bool,
+        rows: impl Iterator<Item = Result<R>>,
+    ) -> Result<Option<FileEntry>> {
+        let (dir, name) = (self.lake.join(encoding.dir()), new_name(encoding.dir()));
         let path = dir.join(&name);
         self.written.insert(path.clone());
         let stop = Arc::clone(&self.stop);
         let rows =
             rows.map(|row| if stop.load(Ordering::Relaxed) { Err(ServerError::Stopping) } else { row });
-        let entry = write(&self.files, &dir, name, bucket, level, wants_empty, rows)?;
+        let file = NewFile { dir: &dir, name, bucket, level, wants_empty };
+        let entry = write(&self.files, file, encoding, rows)?;
         if entry.is_none() {
             self.written.remove(&path);
         }
@@ -411,11 +438,13 @@ impl Draft {
         self.replace(R::TABLE, group, entry)
     }
 
-    /// Gives every table a file, be it one without rows: a pattern of names that no file has is an error to most readers.
-    pub(super) fn fill(&mut self) -> Result<()> {
+    /// Gives every table a file, be it one without rows: a pattern of names that no file has is an error to most readers. And makes the
+    /// typed tables of what the others have come to.
+    pub(super) fn fill(&mut self, typings: &Typings) -> Result<()> {
         self.fill_table::<EventRow>()?;
         self.fill_table::<CurrentRow>()?;
-        self.fill_table::<VersionRow>()
+        self.fill_table::<VersionRow>()?;
+        self.make_typed(typings)
     }
 
     fn fill_table<R: Row>(&mut self) -> Result<()> {

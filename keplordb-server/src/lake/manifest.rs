@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{self, Files};
 use crate::error::ServerError;
+use crate::shape::Shape;
 
 /// Of this description.
 const FORMAT: u32 = 1;
@@ -50,6 +51,14 @@ impl Table {
     }
 }
 
+/// The directory of typed files, in `lake`.
+pub(super) const TYPED: &str = "typed";
+/// All directories of files, in `lake`.
+pub(super) const DIRS: [&str; 4] = ["events", "current", "versions", TYPED];
+/// The directory in which each typed table is published under its name, and in it the tables of which they are made.
+pub(super) const TABLES: &str = "tables";
+pub(super) const TYPED_PARTS: [Table; 2] = [Table::Current, Table::Versions];
+
 /// What the lake is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Manifest {
@@ -75,6 +84,30 @@ pub(super) struct Tables {
     pub(super) current: TableFiles,
     #[serde(rename = "_versions")]
     pub(super) versions: TableFiles,
+    /// Of the entity types of the schema, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) typed: BTreeMap<String, TypedTable>,
+}
+
+/// The typed table of an entity type: files made of those of `_current` and `_versions` that have rows of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct TypedTable {
+    /// That of its directory, in `tables`.
+    pub(super) name: String,
+    /// Those of the schema's fields, which all of its files have.
+    pub(super) columns: Shape,
+    pub(super) current: Vec<FileEntry>,
+    pub(super) versions: Vec<FileEntry>,
+}
+
+/// What is published in one directory.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    /// The directory, in a generation.
+    pub(super) name: String,
+    /// That of the files, in `lake`.
+    pub(super) dir: &'static str,
+    pub(super) files: &'a [FileEntry],
 }
 
 /// The files of a table.
@@ -108,6 +141,12 @@ pub(super) struct FileEntry {
     /// Where rows are in buckets, the one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) bucket: Option<Bucket>,
+    /// Of a file of `_versions` that has rows of any types, which these are; `None` of one that an older program has written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) types: Option<Vec<String>>,
+    /// Of a typed file, the name of the file of which it is made; `None` of one without rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) of: Option<String>,
 }
 
 /// The last event whose rows are there: its sequence, and the hash of its row.
@@ -177,15 +216,52 @@ impl Tables {
             Table::Versions => &mut self.versions,
         }
     }
+
+    /// All that is published.
+    pub(super) fn places(&self) -> Vec<Place<'_>> {
+        let own = Table::ALL.map(|table| Place {
+            name: table.name().to_owned(),
+            dir: table.dir(),
+            files: &self.get(table).files,
+        });
+        let typed = self.typed.values().flat_map(TypedTable::places);
+        own.into_iter().chain(typed).collect()
+    }
+}
+
+impl TypedTable {
+    /// Its files of those of a table, which is one of two.
+    pub(super) fn get(&self, part: Table) -> &Vec<FileEntry> {
+        match part {
+            Table::Current => &self.current,
+            Table::Events | Table::Versions => &self.versions,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, part: Table) -> &mut Vec<FileEntry> {
+        match part {
+            Table::Current => &mut self.current,
+            Table::Events | Table::Versions => &mut self.versions,
+        }
+    }
+
+    /// The directory of a part, in a generation.
+    pub(super) fn place(&self, part: Table) -> String {
+        format!("{TABLES}/{}/{}", self.name, part.dir())
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        TYPED_PARTS.into_iter().map(|part| Place {
+            name: self.place(part),
+            dir: TYPED,
+            files: self.get(part),
+        })
+    }
 }
 
 impl TableFiles {
     pub(super) fn rows(&self) -> u64 {
         self.files.iter().map(|file| file.rows).sum()
-    }
-
-    pub(super) fn row_hash(&self) -> Sum {
-        self.files.iter().map(|file| file.row_hash).sum()
     }
 
     pub(super) fn of_bucket(&self, bucket: &Bucket) -> Option<&FileEntry> {

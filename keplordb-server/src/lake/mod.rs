@@ -2,7 +2,7 @@
 //!
 //! It is derived from the log: any of its files may be lost, and a [replay](Lake::replay) makes them anew with the same rows. It must
 //! not know how events come in. `rows` says which columns the tables have, `entities` which rows an event makes, `draft` how they become
-//! files, `publication` how files become what readers see.
+//! files, `publication` how files become what readers see. `typed` are tables of each type of a schema, with a column for each field.
 
 mod check;
 mod columns;
@@ -20,6 +20,7 @@ mod rows;
 mod state;
 #[cfg(test)]
 mod tests;
+mod typed;
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -46,6 +47,7 @@ pub(crate) use self::overlay::{
 pub(crate) use self::pinned::{PinnedLake, Wanted};
 use self::publication::Root;
 pub use self::state::LakeState;
+use self::typed::{Typings, typings_of};
 use crate::error::ServerError;
 use crate::record::Event;
 use crate::schema::Schemas;
@@ -224,7 +226,8 @@ impl Lake {
         self.manifest.checkpoint_seq
     }
 
-    /// Takes all events that came since the last time and are on disk, and publishes their rows at once; `None` when there were none.
+    /// Takes all events that came since the last time and are on disk, and publishes their rows at once; `None` when there were none, and
+    /// the newest schema has no other columns.
     ///
     /// After an error a beginning of them is published, all tables to the same event; the next call goes on from there.
     ///
@@ -238,14 +241,15 @@ impl Lake {
         self.check_log(store)?;
         // What comes meanwhile is for the next time: as long as events come, there would be no end.
         let until = store.tail(Start::Now).position();
+        let typings = typings_of(schemas.newest().map(Arc::as_ref));
         let mut published = None;
         loop {
             let mut draft = self.draft(self.manifest.tables.clone(), self.manifest.checkpoint());
             let events = self.noted(draft.take(store, until, COMMIT_CHUNKS))?;
-            if events == 0 && self.manifest.n > 0 {
+            if events == 0 && self.manifest.n > 0 && self.manifest.tables.typings() == typings {
                 break;
             }
-            self.commit_draft(draft, newest(schemas))?;
+            self.commit_draft(draft, newest(schemas), &typings)?;
             let before = published.map_or(0, |Published { events, .. }| events);
             published = Some(self.published(before + events));
         }
@@ -272,7 +276,7 @@ impl Lake {
         let mut draft = self.draft(Tables::default(), Checkpoint::default());
         let events = draft.take(store, store.tail(Start::Now).position(), usize::MAX)?;
         draft.compact()?;
-        self.commit_draft(draft, newest(schemas))?;
+        self.commit_draft(draft, newest(schemas), &typings_of(schemas.newest().map(Arc::as_ref)))?;
         self.damage = None;
         self.is_of_log = true;
         Ok(self.published(events))
@@ -288,7 +292,8 @@ impl Lake {
         if !self.noted(draft.compact())? {
             return Ok(false);
         }
-        self.commit_draft(draft, self.manifest.schema_version).map(|()| true)
+        let typings = self.manifest.tables.typings();
+        self.commit_draft(draft, self.manifest.schema_version, &typings).map(|()| true)
     }
 
     /// Compares all rows with those that the log's events up to the checkpoint make. Memory: what is live and the last version of each
@@ -376,8 +381,8 @@ impl Lake {
     }
 
     /// Publishes what a draft has come to: every table has a file.
-    fn commit_draft(&mut self, mut draft: Draft, schema_version: u32) -> Result<()> {
-        draft.fill()?;
+    fn commit_draft(&mut self, mut draft: Draft, schema_version: u32, typings: &Typings) -> Result<()> {
+        self.noted(draft.fill(typings))?;
         let tables = std::mem::take(&mut draft.tables);
         self.commit(tables, draft.checkpoint, schema_version, Some(draft))?;
         self.gc_or_warn();

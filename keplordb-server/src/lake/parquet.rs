@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchReader as _};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
@@ -17,7 +19,7 @@ use ulid::Ulid;
 
 use super::columns::{Columns, damaged};
 use super::files::{self, Files, temporary};
-use super::manifest::{Bucket, FileEntry, Sum, Table};
+use super::manifest::{Bucket, FileEntry, Sum};
 use super::rows::Row;
 use crate::error::ServerError;
 
@@ -56,27 +58,72 @@ fn unwritten(path: &Path) -> impl Fn(ParquetError) -> ServerError {
     }
 }
 
-/// A name for a file of a table: none is ever used twice, also where the same rows are written again after a crash.
-pub(super) fn new_name(table: Table) -> String {
-    format!("{}-{}.parquet", table.dir(), Ulid::generate())
+/// A name for a file of a directory of the lake: none is ever used twice, also where the same rows are written again after a crash.
+pub(super) fn new_name(dir: &str) -> String {
+    format!("{dir}-{}.parquet", Ulid::generate())
 }
 
-/// Whether a name is such a one, or that of a file of a table until it is whole.
-pub(super) fn is_name(table: Table, name: &str) -> bool {
+/// Whether a name is such a one, or that of a file of the directory until it is whole.
+pub(super) fn is_name(dir: &str, name: &str) -> bool {
     let name = name.strip_suffix(".tmp").unwrap_or(name);
-    let id = name.strip_prefix(table.dir()).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".parquet"));
+    let id = name.strip_prefix(dir).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".parquet"));
     id.is_some_and(|id| Ulid::from_string(id).is_ok_and(|ulid| ulid.to_string() == id))
 }
 
-/// Writes rows, which are in their order, into a file of a directory that is not there yet. `None`, and no file, where there are none, unless an empty
+/// How rows become the columns of a file.
+pub(super) trait Encoding<R> {
+    /// Columns of which many files can be told not to have a value.
+    const BLOOMS: &'static [&'static str];
+    /// The column in which no value comes twice.
+    const SEQUENCE: &'static str;
+    /// Bytes of rows after which they are made columns.
+    const BATCH_BYTES: usize = BATCH_BYTES;
+
+    /// The directory of the files, in `lake`.
+    fn dir(&self) -> &'static str;
+    fn schema(&self) -> SchemaRef;
+    /// The columns of some rows, and the sum of the rows' hashes.
+    fn encode(&self, rows: &[R]) -> std::result::Result<(RecordBatch, Sum), ArrowError>;
+}
+
+/// Rows with the columns of their table.
+pub(super) struct OfTable;
+
+impl<R: Row> Encoding<R> for OfTable {
+    const BLOOMS: &'static [&'static str] = R::BLOOMS;
+    const SEQUENCE: &'static str = "seq";
+
+    fn dir(&self) -> &'static str {
+        R::TABLE.dir()
+    }
+
+    fn schema(&self) -> SchemaRef {
+        R::schema()
+    }
+
+    fn encode(&self, rows: &[R]) -> std::result::Result<(RecordBatch, Sum), ArrowError> {
+        let sum = rows.iter().map(|row| Sum(row.hash())).sum();
+        Ok((RecordBatch::try_new(R::schema(), R::encode(rows))?, sum))
+    }
+}
+
+/// What is known of a file before it is written.
+pub(super) struct NewFile<'a> {
+    /// The directory that it is to be in.
+    pub(super) dir: &'a Path,
+    pub(super) name: String,
+    pub(super) bucket: Option<&'a Bucket>,
+    pub(super) level: u8,
+    /// Whether it is to be there also without rows.
+    pub(super) wants_empty: bool,
+}
+
+/// Writes rows, which are in their order, into a file that is not there yet. `None`, and no file, where there are none, unless an empty
 /// one is wanted.
-pub(super) fn write<R: Row>(
+pub(super) fn write<R: Row, E: Encoding<R>>(
     files: &Files,
-    dir: &Path,
-    name: String,
-    bucket: Option<&Bucket>,
-    level: u8,
-    wants_empty: bool,
+    NewFile { dir, name, bucket, level, wants_empty }: NewFile<'_>,
+    encoding: &E,
     rows: impl Iterator<Item = Result<R>>,
 ) -> Result<Option<FileEntry>> {
     // A filter is made for as many values as there may be, and takes as much time.
@@ -99,10 +146,13 @@ pub(super) fn write<R: Row>(
         row_hash: Sum::default(),
         level,
         bucket: bucket.cloned(),
+        types: None,
+        of: None,
     };
     let file = BufWriter::new(files.create(&draft)?);
-    let mut writer = ArrowWriter::try_new(file, R::schema(), Some(properties::<R>(&draft, values_max)?))
-        .map_err(unwritten(&draft))?;
+    let properties = properties(&draft, values_max, E::BLOOMS, E::SEQUENCE)?;
+    let mut writer =
+        ArrowWriter::try_new(file, encoding.schema(), Some(properties)).map_err(unwritten(&draft))?;
     let mut batch: Vec<R> = Vec::new();
     let (mut batch_bytes, mut row_bytes_max) = (0, 0);
     for row in rows {
@@ -112,19 +162,20 @@ pub(super) fn write<R: Row>(
         entry.seq_max = entry.seq_max.max(row.sequence());
         entry.time_min = entry.time_min.min(row.time_ms());
         entry.time_max = entry.time_max.max(row.time_ms());
-        entry.row_hash.add(row.hash());
         let row_bytes = row.bytes();
         entry.memory_bytes += row_bytes as u64;
         row_bytes_max = row_bytes_max.max(row_bytes);
         batch_bytes += row_bytes;
         batch.push(row);
-        if batch.len() >= BATCH_ROWS || batch_bytes >= BATCH_BYTES {
-            put(&mut writer, &batch).map_err(unwritten(&draft))?;
+        if batch.len() >= BATCH_ROWS || batch_bytes >= E::BATCH_BYTES {
+            let sum = put(&mut writer, encoding, &batch).map_err(unwritten(&draft))?;
+            entry.row_hash.add(sum.0);
             batch.clear();
             batch_bytes = 0;
         }
     }
-    put(&mut writer, &batch).map_err(unwritten(&draft))?;
+    let sum = put(&mut writer, encoding, &batch).map_err(unwritten(&draft))?;
+    entry.row_hash.add(sum.0);
     if entry.rows == 0 {
         (entry.seq_min, entry.time_min, entry.time_max) = (0, 0, 0);
     }
@@ -138,18 +189,21 @@ pub(super) fn write<R: Row>(
     Ok(Some(entry))
 }
 
-fn put<R: Row, W: std::io::Write + Send>(
+/// Writes rows; the sum of their hashes.
+fn put<R, W: std::io::Write + Send>(
     writer: &mut ArrowWriter<W>,
+    encoding: &impl Encoding<R>,
     rows: &[R],
-) -> std::result::Result<(), ParquetError> {
-    writer.write(&RecordBatch::try_new(R::schema(), R::encode(rows))?)?;
+) -> std::result::Result<Sum, ParquetError> {
+    let (batch, sum) = encoding.encode(rows)?;
+    writer.write(&batch)?;
     if writer.in_progress_size() >= ROW_GROUP_BYTES {
         writer.flush()?;
     }
-    Ok(())
+    Ok(sum)
 }
 
-fn properties<R: Row>(file: &Path, values_max: usize) -> Result<WriterProperties> {
+fn properties(file: &Path, values_max: usize, blooms: &[&str], sequence: &str) -> Result<WriterProperties> {
     let path = |name: &str| ColumnPath::new(vec![name.to_owned()]);
     let zstd = ZstdLevel::try_new(ZSTD_LEVEL).map_err(refused(file))?;
     let mut properties = WriterProperties::builder()
@@ -159,8 +213,8 @@ fn properties<R: Row>(file: &Path, values_max: usize) -> Result<WriterProperties
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         // No value comes twice: a dictionary would be built in vain.
-        .set_column_dictionary_enabled(path("seq"), false);
-    for name in R::BLOOMS {
+        .set_column_dictionary_enabled(path(sequence), false);
+    for name in blooms {
         properties = properties
             .set_column_bloom_filter_enabled(path(name), true)
             .set_column_bloom_filter_fpp(path(name), FALSE_POSITIVES)
@@ -178,17 +232,40 @@ pub(super) struct Rows<R> {
     count: usize,
 }
 
+/// The rows of a file as columns, not too many at a time, and how many they are.
+fn batches_of(path: &Path) -> Result<(ParquetRecordBatchReader, usize)> {
+    let file = files::open(path)?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(refused(path))?;
+    let count = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(usize::MAX);
+    let mut said = builder.metadata().file_metadata().key_value_metadata().into_iter().flatten();
+    let said = said.find(|said| said.key == ROW_BYTES_MAX).and_then(|said| said.value.as_ref()?.parse().ok());
+    let row_bytes_max = said.unwrap_or(ROW_BYTES_UNSAID).max(1);
+    let rows = (READ_BYTES / row_bytes_max).clamp(1, READ_ROWS);
+    let batches = builder.with_batch_size(rows).build().map_err(refused(path))?;
+    Ok((batches, count))
+}
+
+/// The rows of a file as columns, of which it has exactly some.
+pub(super) fn batches(
+    path: &Path,
+    schema: &SchemaRef,
+) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    let (batches, _) = batches_of(path)?;
+    let found = batches.schema();
+    let has_columns = found.fields().len() == schema.fields().len()
+        && found.fields().iter().zip(schema.fields()).all(|(found, wanted)| {
+            found.name() == wanted.name() && found.data_type().equals_datatype(wanted.data_type())
+        });
+    if !has_columns {
+        return Err(damaged(path, "its columns are not those that were written"));
+    }
+    let path = path.to_owned();
+    Ok(batches.map(move |batch| batch.map_err(|error| refused(&path)(error.into()))))
+}
+
 impl<R: Row> Rows<R> {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let file = files::open(path)?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(refused(path))?;
-        let count = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(usize::MAX);
-        let mut said = builder.metadata().file_metadata().key_value_metadata().into_iter().flatten();
-        let said =
-            said.find(|said| said.key == ROW_BYTES_MAX).and_then(|said| said.value.as_ref()?.parse().ok());
-        let row_bytes_max = said.unwrap_or(ROW_BYTES_UNSAID).max(1);
-        let rows = (READ_BYTES / row_bytes_max).clamp(1, READ_ROWS);
-        let batches = builder.with_batch_size(rows).build().map_err(refused(path))?;
+        let (batches, count) = batches_of(path)?;
         Ok(Self { path: path.to_owned(), batches, batch: Vec::new().into_iter(), count })
     }
 }
@@ -326,9 +403,10 @@ mod tests {
 
     fn written(dir: &Path, rows: Vec<VersionRow>) -> PathBuf {
         let rows = rows.into_iter().map(Ok);
-        let name = new_name(Table::Versions);
-        assert!(is_name(Table::Versions, &name) && !is_name(Table::Events, &name));
-        let entry = write(&Files::default(), dir, name, None, 0, false, rows).unwrap().unwrap();
+        let name = new_name("versions");
+        assert!(is_name("versions", &name) && !is_name("events", &name));
+        let file = NewFile { dir, name, bucket: None, level: 0, wants_empty: false };
+        let entry = write(&Files::default(), file, &OfTable, rows).unwrap().unwrap();
         dir.join(entry.path)
     }
 

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! root/
-//!   lake/{events,current,versions}/    files, each written once
-//!   _meta/manifest-<n>.json            which of them are the lake
-//!   .gen/<n>/{_events,…}/              second names of exactly these
-//!   .live -> .gen/<n>                  the one pointer that moves
-//!   _events -> .live/_events           what readers name, likewise the others
+//!   lake/{events,current,versions,typed}/    files, each written once
+//!   _meta/manifest-<n>.json                  which of them are the lake
+//!   .gen/<n>/{_events,…}/                    second names of exactly these
+//!   .gen/<n>/tables/users/{current,versions}/
+//!   .live -> .gen/<n>                        the one pointer that moves
+//!   _events -> .live/_events                 what readers name, likewise the others
+//!   tables -> .live/tables                   where a schema has types
 //! ```
 //!
 //! Files first, then the manifest, which commits; the rest is made from it, again after a crash. A directory of `.gen` takes its name
@@ -22,7 +24,7 @@ use std::time::{Duration, SystemTime};
 
 use super::columns::damaged;
 use super::files::{self, Files, temporary};
-use super::manifest::{self, Manifest, Table, canonical};
+use super::manifest::{self, DIRS, Manifest, TABLES, TYPED_PARTS, Table, canonical};
 use super::parquet::is_name;
 use crate::error::ServerError;
 
@@ -62,8 +64,8 @@ impl Root {
         let foreign = |path: &Path, what: &str| {
             Err(ServerError::Foreign { path: path.to_owned(), what: what.to_owned() })
         };
-        let tables = Table::ALL.map(|table| self.lake().join(table.dir()));
-        for dir in [self.lake(), self.generations()].iter().chain(&tables) {
+        let dirs = DIRS.map(|dir| self.lake().join(dir));
+        for dir in [self.lake(), self.generations()].iter().chain(&dirs) {
             match dir.symlink_metadata() {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Ok(metadata) if metadata.is_dir() => {}
@@ -86,7 +88,7 @@ impl Root {
 
     /// The links that readers follow.
     fn links(&self) -> impl Iterator<Item = PathBuf> + use<'_> {
-        Table::ALL.into_iter().map(Table::name).chain([LIVE]).map(|name| self.path.join(name))
+        Table::ALL.into_iter().map(Table::name).chain([TABLES, LIVE]).map(|name| self.path.join(name))
     }
 
     /// The number of the generation that readers see.
@@ -96,8 +98,8 @@ impl Root {
 
     /// Makes the directories that are not there.
     pub(super) fn create(&self) -> Result<()> {
-        let tables = Table::ALL.map(|table| self.lake().join(table.dir()));
-        for dir in tables.iter().chain(&[self.meta(), self.generations()]) {
+        let dirs = DIRS.map(|dir| self.lake().join(dir));
+        for dir in dirs.iter().chain(&[self.meta(), self.generations()]) {
             if !dir.is_dir() {
                 self.files.create_dir(dir)?;
             }
@@ -128,9 +130,9 @@ impl Root {
 
     /// Whether each file that a manifest names is there with its length; the first that is not, otherwise.
     pub(super) fn check_files(&self, manifest: &Manifest) -> Result<()> {
-        for table in Table::ALL {
-            for file in &manifest.tables.get(table).files {
-                let path = self.lake().join(table.dir()).join(&file.path);
+        for place in manifest.tables.places() {
+            for file in place.files {
+                let path = self.lake().join(place.dir).join(&file.path);
                 let bytes = path.metadata().map(|metadata| metadata.len());
                 if bytes.as_ref().ok() != Some(&file.bytes) {
                     let found =
@@ -149,12 +151,25 @@ impl Root {
         if !generation.is_dir() {
             return Ok(false);
         }
-        for table in Table::ALL {
-            let named =
-                manifest.tables.get(table).files.iter().map(|file| second_name(manifest.n, &file.path));
+        for place in manifest.tables.places() {
+            let named = place.files.iter().map(|file| second_name(manifest.n, &file.path));
             let mut named: Vec<String> = named.collect();
             named.sort_unstable();
-            if files::list(&generation.join(table.name()))? != named {
+            if files::list(&generation.join(place.name))? != named {
+                return Ok(true);
+            }
+        }
+        let tables = generation.join(TABLES);
+        let typed = manifest.tables.typed.values();
+        let mut named: Vec<&str> = typed.map(|table| table.name.as_str()).collect();
+        named.sort_unstable();
+        if files::list(&tables)? != named {
+            return Ok(true);
+        }
+        let mut parts = TYPED_PARTS.map(Table::dir);
+        parts.sort_unstable();
+        for name in named {
+            if files::list(&tables.join(name))? != parts {
                 return Ok(true);
             }
         }
@@ -166,14 +181,14 @@ impl Root {
         let leads = |(name, target): (&str, PathBuf)| {
             std::fs::read_link(self.path.join(name)).is_ok_and(|there| there == target)
         };
-        let is_pointed = pointers(manifest.n).all(leads);
+        let is_pointed = pointers(manifest).all(leads);
         Ok(is_pointed && self.generation(manifest.n).is_dir() && !self.is_foreign(manifest)?)
     }
 
     /// Brings the names of new files to disk, and commits the manifest.
     pub(super) fn commit(&self, manifest: &Manifest) -> Result<()> {
-        for table in Table::ALL {
-            self.files.sync_dir(&self.lake().join(table.dir()))?;
+        for dir in DIRS {
+            self.files.sync_dir(&self.lake().join(dir))?;
         }
         manifest.write(&self.files, &self.meta())
     }
@@ -190,14 +205,21 @@ impl Root {
         if !generation.is_dir() {
             let draft = temporary(&generation);
             self.files.remove_dir(&draft)?;
-            for table in Table::ALL {
-                let links = draft.join(table.name());
+            for place in manifest.tables.places() {
+                let links = draft.join(place.name);
                 self.files.create_dir(&links)?;
-                for file in &manifest.tables.get(table).files {
-                    let path = self.lake().join(table.dir()).join(&file.path);
+                for file in place.files {
+                    let path = self.lake().join(place.dir).join(&file.path);
                     self.files.link(&path, &links.join(second_name(manifest.n, &file.path)))?;
                 }
                 self.files.sync_dir(&links)?;
+            }
+            if !manifest.tables.typed.is_empty() {
+                let tables = draft.join(TABLES);
+                for table in manifest.tables.typed.values() {
+                    self.files.sync_dir(&tables.join(&table.name))?;
+                }
+                self.files.sync_dir(&tables)?;
             }
             self.files.sync_dir(&draft)?;
             self.files.rename(&draft, &generation)?;
@@ -207,8 +229,13 @@ impl Root {
             // From now on it is one that was replaced.
             self.files.touch(&self.generation(before))?;
         }
-        for (name, target) in pointers(manifest.n) {
+        for (name, target) in pointers(manifest) {
             self.point(&self.path.join(name), &target)?;
+        }
+        let tables = self.path.join(TABLES);
+        if manifest.tables.typed.is_empty() && is_own_link(&tables) {
+            // There are none any more, and it would point to nothing.
+            self.files.remove(&tables)?;
         }
         Ok(())
     }
@@ -262,13 +289,15 @@ impl Root {
                 note(self.files.remove(&self.meta().join(name)));
             }
         }
-        for table in Table::ALL {
-            let dir = self.lake().join(table.dir());
-            let live = &manifest.tables.get(table).files;
-            let live: HashSet<&str> = live.iter().map(|file| file.path.as_str()).collect();
-            for name in files::list(&dir)? {
-                let path = dir.join(&name);
-                if is_name(table, &name) && !live.contains(name.as_str()) && is_unlinked(&path, grace) {
+        // The names of all files differ, also those of different directories.
+        let places = manifest.tables.places();
+        let live = places.iter().flat_map(|place| place.files);
+        let live: HashSet<&str> = live.map(|file| file.path.as_str()).collect();
+        for dir in DIRS {
+            let path_of_dir = self.lake().join(dir);
+            for name in files::list(&path_of_dir)? {
+                let path = path_of_dir.join(&name);
+                if is_name(dir, &name) && !live.contains(name.as_str()) && is_unlinked(&path, grace) {
                     note(self.files.remove(&path));
                 }
             }
@@ -288,17 +317,18 @@ impl Root {
 }
 
 /// The links by which readers come to a generation, and what each leads to: the one that moves, and those that others follow.
-fn pointers(n: u64) -> impl Iterator<Item = (&'static str, PathBuf)> {
-    let live = (LIVE, Path::new(GENERATIONS).join(n.to_string()));
-    let tables = Table::ALL.into_iter().map(|table| (table.name(), Path::new(LIVE).join(table.name())));
-    [live].into_iter().chain(tables)
+fn pointers(manifest: &Manifest) -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let live = (LIVE, Path::new(GENERATIONS).join(manifest.n.to_string()));
+    let typed = (!manifest.tables.typed.is_empty()).then_some(TABLES);
+    let names = Table::ALL.into_iter().map(Table::name).chain(typed);
+    [live].into_iter().chain(names.map(|name| (name, Path::new(LIVE).join(name))))
 }
 
 /// Whether it is a link as they are made here, whatever its own name.
 fn is_own_link(link: &Path) -> bool {
     let Ok(target) = std::fs::read_link(link) else { return false };
-    Table::ALL.into_iter().any(|table| target == Path::new(LIVE).join(table.name()))
-        || number_of_target(&target).is_some()
+    let names = Table::ALL.map(Table::name).into_iter().chain([TABLES]);
+    names.into_iter().any(|name| target == Path::new(LIVE).join(name)) || number_of_target(&target).is_some()
 }
 
 /// The name of a file in a generation. No two generations have one in common: some readers list a directory, then ask of each name

@@ -37,6 +37,7 @@ pub(super) trait Row: Sized + Clone {
     fn compare(&self, other: &Self) -> Ordering;
     /// Of all its values; a file's sum of them does not depend on which rows are in which file.
     fn hash(&self) -> u128;
+    fn entity_type(&self) -> &str;
     fn sequence(&self) -> u64;
     fn time_ms(&self) -> i64;
     /// About how much memory it takes.
@@ -298,6 +299,10 @@ impl Row for EventRow {
             .hash()
     }
 
+    fn entity_type(&self) -> &str {
+        &self.entity_type
+    }
+
     fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -461,6 +466,10 @@ impl Row for VersionRow {
             .hash()
     }
 
+    fn entity_type(&self) -> &str {
+        &self.entity_type
+    }
+
     fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -577,6 +586,10 @@ impl Row for CurrentRow {
             .number(self.last_sequence)
             .number(self.schema_version.into())
             .hash()
+    }
+
+    fn entity_type(&self) -> &str {
+        &self.entity_type
     }
 
     fn sequence(&self) -> u64 {

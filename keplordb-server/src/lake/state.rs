@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use super::manifest::{FOLD_VERSION, Manifest, Table};
+use super::manifest::{FOLD_VERSION, Manifest};
 use super::publication::Root;
 use super::{Files, Result};
 use crate::error::ServerError;
@@ -71,7 +71,8 @@ impl LakeState {
         let damage = damage(root, newest);
         let empty = Manifest::empty();
         let manifest = newest.unwrap_or(&empty);
-        let files = || Table::ALL.into_iter().flat_map(move |table| &manifest.tables.get(table).files);
+        let places = manifest.tables.places();
+        let files = || places.iter().flat_map(|place| place.files);
         let is_live = newest.is_some() && root.is_live(manifest)?;
         Ok(Self {
             n: manifest.n,

@@ -1,28 +1,33 @@
 //! The lake against the log: whatever comes in, however it is cut, and wherever it is stopped, the files that readers see have the rows
-//! that the slow way makes: all events, the fold of each entity, and its `versions`.
+//! that the slow way makes: all events, the fold of each entity, its `versions`, and of both the fields that a schema has.
 
 #![allow(clippy::disallowed_methods, reason = "a test copies and damages files")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant as Moment};
 
+use arrow::array::{Array, AsArray as _, RecordBatch};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+};
 use keplordb::{Filter, Store};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::files::{Files, Stop};
-use super::manifest::{Manifest, Sum, Table, numbers};
+use super::manifest::{DIRS, Manifest, Sum, Table, numbers};
 use super::parquet::Rows;
 use super::publication::second_name;
 use super::rows::{CurrentRow, EventRow, Row, VersionRow};
-use super::{Lake, LakeOptions};
+use super::{Lake, LakeOptions, LakeState};
 use crate::entity::fold;
 use crate::error::ServerError;
 use crate::log::EntityLog;
@@ -48,7 +53,8 @@ pub(super) fn append(store: &Store<Event>, events: &[Drawn], received_ms: &mut i
                 4..6 => json!(0.1 + f64::from(field) / 3.0),
                 6..8 => json!({"x": field, "y": null}),
                 8..10 => Value::Null,
-                _ => json!(["é", field]),
+                10 => json!(["é", field]),
+                _ => json!("é"),
             };
             let mut envelope = json!({"metadata": {"k": "v"}, "updated_at_ms": time_ms});
             if let Some(source_version) = source_version {
@@ -127,14 +133,221 @@ fn assert_published(root: &Path, store: &Arc<Store<Event>>) {
     assert_eq!(published::<VersionRow>(root), versions);
 }
 
-/// The sums of the tables.
-fn sums(lake: &Lake) -> [Sum; 3] {
-    Table::ALL.map(|table| lake.manifest.tables.get(table).row_hash())
+/// Of no schema, of one, and of a later one.
+static SCHEMAS: LazyLock<[Schemas; 3]> = LazyLock::new(|| {
+    const VERSIONS: [&str; 2] = [
+        "message User { int32 f0 = 1; repeated string f1 = 4; map<string, int64> f2 = 3; }
+        message Order { string f0 = 1; Inner f1 = 2; uint64 f2 = 3; message Inner { int32 x = 1; string y = 2; } }",
+        "message User { int32 f0 = 1; repeated string f1 = 4; double f3 = 7; string id = 5; string _op = 6; }
+        message Order { string f0 = 1; Inner f1 = 2; uint64 f2 = 3; message Inner { int32 x = 1; string y = 2; } }
+        message Orders { string f0 = 1; }",
+    ];
+    let schemas = |versions: usize| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut schemas = Schemas::default();
+        for messages in &VERSIONS[..versions] {
+            let text = format!("syntax = \"proto3\"; package reflog.v1; {messages}");
+            schemas.push(dir.path(), Path::new("custom.proto"), &text).unwrap();
+        }
+        schemas
+    };
+    [schemas(0), schemas(1), schemas(2)]
+});
+
+/// The types of each of them, with their directories and their columns: field, number, kind.
+type Described = (&'static str, &'static str, &'static [(&'static str, i32, &'static str)]);
+const DESCRIBED: [&[Described]; 3] = [
+    &[],
+    &[
+        ("Order", "orders", &[("f0", 1, "text"), ("f1", 2, "inner"), ("f2", 3, "unsigned")]),
+        ("User", "users", &[("f0", 1, "int32"), ("f2", 3, "map"), ("f1", 4, "texts")]),
+    ],
+    &[
+        ("Order", "orders", &[("f0", 1, "text"), ("f1", 2, "inner"), ("f2", 3, "unsigned")]),
+        ("Orders", "orderses", &[("f0", 1, "text")]),
+        ("User", "users", &[("f0", 1, "int32"), ("f1", 4, "texts"), ("f3", 7, "double")]),
+    ],
+];
+
+/// What a column of a kind has of the value of a field.
+fn naive_value(kind: &str, value: &Value) -> Value {
+    let fits = |fits: bool| if fits { value.clone() } else { Value::Null };
+    match kind {
+        "int32" => fits(value.as_i64().is_some_and(|number| i32::try_from(number).is_ok())),
+        "int64" => fits(value.is_i64()),
+        // As text, which holds all of them.
+        "unsigned" => value.as_u64().map_or(Value::Null, |number| number.to_string().into()),
+        "double" => value.as_f64().map_or(Value::Null, Value::from),
+        "text" => fits(value.is_string()),
+        "texts" => match value.as_array() {
+            Some(values) => values.iter().map(|value| naive_value("text", value)).collect(),
+            None => Value::Null,
+        },
+        "map" => match value.as_object() {
+            Some(members) => {
+                members.iter().map(|(key, value)| json!([key, naive_value("int64", value)])).collect()
+            }
+            None => Value::Null,
+        },
+        "inner" if value.is_object() => {
+            json!({"x": naive_value("int32", &value["x"]), "y": naive_value("text", &value["y"])})
+        }
+        "inner" => Value::Null,
+        kind => panic!("{kind}"),
+    }
+}
+
+/// A value of a column, as [`naive_value`] makes it.
+fn value_of(column: &dyn Array, row: usize) -> Value {
+    if column.is_null(row) {
+        return Value::Null;
+    }
+    match column.data_type() {
+        DataType::Int32 => column.as_primitive::<Int32Type>().value(row).into(),
+        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).into(),
+        DataType::Decimal128(20, 0) => column.as_primitive::<Decimal128Type>().value(row).to_string().into(),
+        DataType::Float64 => column.as_primitive::<Float64Type>().value(row).into(),
+        DataType::Utf8 => column.as_string::<i32>().value(row).into(),
+        DataType::Timestamp(..) => {
+            json!({"ms": column.as_primitive::<TimestampMicrosecondType>().value(row) / 1000})
+        }
+        DataType::List(_) => {
+            let values = column.as_list::<i32>().value(row);
+            (0..values.len()).map(|row| value_of(&values, row)).collect()
+        }
+        DataType::Map(..) => {
+            let entries = column.as_map().value(row);
+            let pair = |row| json!([value_of(entries.column(0), row), value_of(entries.column(1), row)]);
+            (0..entries.len()).map(pair).collect()
+        }
+        DataType::Struct(_) => {
+            let column = column.as_struct();
+            let names = column.column_names().into_iter();
+            let values = column.columns().iter().map(|column| value_of(column, row));
+            Value::Object(names.map(str::to_owned).zip(values).collect())
+        }
+        other => panic!("{other}"),
+    }
+}
+
+/// The rows of a typed table's files, in the order of their texts.
+fn typed_rows(dir: &Path) -> Vec<Value> {
+    let mut rows: Vec<Value> = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let file = fs::File::open(entry.unwrap().path()).unwrap();
+        for batch in ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap() {
+            let batch: RecordBatch = batch.unwrap();
+            let row = |row| {
+                let fields = batch.schema_ref().fields().iter().zip(batch.columns());
+                fields.map(|(field, column)| (field.name().clone(), value_of(column, row))).collect()
+            };
+            rows.extend((0..batch.num_rows()).map(|at| Value::Object(row(at))));
+        }
+    }
+    rows.sort_by_key(Value::to_string);
+    rows
+}
+
+/// Makes a typed row of one of `_current` or `_versions`.
+fn naive_typed(
+    columns: &[(&str, i32, &str)],
+    (id, state): (&str, Option<&String>),
+    own: impl IntoIterator<Item = (&'static str, Value)>,
+) -> Value {
+    let state: Value = state.map_or(Value::Null, |state| serde_json::from_str(state).unwrap());
+    let mut row: Map<String, Value> = columns
+        .iter()
+        .map(|(name, _, kind)| ((*name).to_owned(), naive_value(kind, &state[*name])))
+        .collect();
+    row.insert("id".to_owned(), id.into());
+    row.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    Value::Object(row)
+}
+
+/// Whether the typed tables have what the rows of the others say by the schema with a number.
+fn assert_typed(root: &Path, store: &Arc<Store<Event>>, schema: usize) {
+    let described = DESCRIBED[schema];
+    let directories: Vec<&str> = described.iter().map(|(_, directory, _)| *directory).collect();
+    assert_eq!(super::files::list(&root.join("tables")).unwrap(), directories);
+    let (_, current, versions) = naive(store);
+    let ms = |ms: i64| json!({ "ms": ms });
+    let optional_ms = |at: Option<i64>| at.map_or(Value::Null, ms);
+    for (entity_type, directory, columns) in described {
+        let dir = root.join("tables").join(directory);
+        let mut wanted: Vec<Value> = current
+            .iter()
+            .filter(|row| row.entity_type == *entity_type)
+            .map(|row| {
+                let own = [
+                    ("_version", row.version.into()),
+                    ("_updated_at", ms(row.updated_at_ms)),
+                    ("_seq", row.last_sequence.into()),
+                ];
+                naive_typed(columns, (row.entity_id.as_str(), Some(&row.state)), own)
+            })
+            .collect();
+        wanted.sort_by_key(Value::to_string);
+        assert_eq!(typed_rows(&dir.join("current")), wanted, "{directory}");
+        let mut wanted: Vec<Value> = versions
+            .iter()
+            .filter(|row| row.entity_type == *entity_type)
+            .map(|row| {
+                let own = [
+                    ("_version", row.version.into()),
+                    ("_op", row.operation.as_str().into()),
+                    ("_valid_from", ms(row.valid_from_ms)),
+                    ("_valid_to", optional_ms(row.valid_to_ms)),
+                    ("_known_from", ms(row.known_from_ms)),
+                    ("_known_to", optional_ms(row.known_to_ms)),
+                    ("_seq", row.sequence.into()),
+                ];
+                naive_typed(columns, (row.entity_id.as_str(), row.state.as_ref()), own)
+            })
+            .collect();
+        wanted.sort_by_key(Value::to_string);
+        assert_eq!(typed_rows(&dir.join("versions")), wanted, "{directory}");
+        assert_columns(&dir, columns);
+    }
+}
+
+/// Whether all files of a table, of which there is one at least, have the columns of the fields and their own, and the fields' numbers.
+fn assert_columns(dir: &Path, columns: &[(&str, i32, &str)]) {
+    let own: [(&str, &[&str]); 2] = [
+        ("current", &["_version", "_updated_at", "_seq"]),
+        ("versions", &["_version", "_op", "_valid_from", "_valid_to", "_known_from", "_known_to", "_seq"]),
+    ];
+    for (part, own) in own {
+        let names = super::files::list(&dir.join(part)).unwrap();
+        assert!(!names.is_empty());
+        for name in names {
+            let file = SerializedFileReader::new(fs::File::open(dir.join(part).join(name)).unwrap()).unwrap();
+            let schema = file.metadata().file_metadata().schema_descr();
+            let fields = schema.root_schema().get_fields();
+            let number = |field: &parquet::schema::types::Type| {
+                let basic = field.get_basic_info();
+                basic.has_id().then(|| basic.id())
+            };
+            let found: Vec<_> = fields.iter().map(|field| (field.name(), number(field))).collect();
+            let of_fields = columns.iter().map(|(name, number, _)| (*name, Some(*number)));
+            let of_own = own.iter().map(|name| (*name, None));
+            let wanted: Vec<_> = std::iter::once(("id", None)).chain(of_fields).chain(of_own).collect();
+            assert_eq!(found, wanted);
+        }
+    }
+}
+
+/// The sums of all tables, by the names by which they are published.
+fn sums(lake: &Lake) -> Vec<(String, Sum)> {
+    let places = lake.manifest.tables.places();
+    places.into_iter().map(|place| (place.name, place.files.iter().map(|file| file.row_hash).sum())).collect()
 }
 
 fn lose_all_derived(root: &Path) {
-    for table in Table::ALL {
-        fs::remove_file(root.join(table.name())).unwrap();
+    for name in Table::ALL.map(Table::name).into_iter().chain(["tables"]) {
+        let link = root.join(name);
+        if link.is_symlink() {
+            fs::remove_file(link).unwrap();
+        }
     }
     fs::remove_file(root.join(".live")).unwrap();
     for dir in ["lake", ".gen", "_meta"] {
@@ -143,12 +356,12 @@ fn lose_all_derived(root: &Path) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn the_files_have_the_rows_that_the_log_makes(
         events in vec(drawn(), 0..70),
-        cuts in vec((0..25_usize, any::<bool>(), any::<bool>()), 1..6),
+        cuts in vec((0..25_usize, any::<bool>(), any::<bool>(), any::<bool>()), 1..6),
         (chunk_events, merge_files, bucket_bytes_max) in (1..30_usize, 2..4_usize, prop_oneof![Just(1_u64), Just(1 << 20)]),
         file_bytes_max in prop_oneof![Just(1_u64), Just(20_000), Just(1 << 20)],
         chunk_bytes in prop_oneof![Just(2_000_usize), Just(1 << 20)],
@@ -163,42 +376,48 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         let store = Arc::new(Store::<Event>::open(root.join("segments")).unwrap());
-        let schemas = Schemas::default();
+        let mut schema = 0;
         let mut lake = Lake::open(root, options.clone()).unwrap();
         let mut events = events.as_slice();
         let mut received_ms = 0;
-        for (rows, reopens, compacts) in cuts.into_iter().chain([(usize::MAX, false, true)]) {
+        for (rows, reopens, compacts, pushes) in cuts.into_iter().chain([(usize::MAX, false, true, false)]) {
             let (now, later) = events.split_at(rows.min(events.len()));
             append(&store, now, &mut received_ms);
             events = later;
             if reopens {
                 lake = Lake::open(root, options.clone()).unwrap();
             }
-            lake.publish(&store, &schemas).unwrap();
+            // Of a new schema also where no events came.
+            schema = (schema + usize::from(pushes)).min(SCHEMAS.len() - 1);
+            lake.publish(&store, &SCHEMAS[schema]).unwrap();
             assert_published(root, &store);
+            assert_typed(root, &store, schema);
             if compacts {
                 let before = sums(&lake);
                 lake.compact().unwrap();
                 prop_assert_eq!(sums(&lake), before);
                 assert_published(root, &store);
+                assert_typed(root, &store, schema);
             }
         }
-        prop_assert!(lake.publish(&store, &schemas).unwrap().is_none());
+        let schemas = &SCHEMAS[schema];
+        prop_assert!(lake.publish(&store, schemas).unwrap().is_none());
         let check = lake.check(&store).unwrap();
         prop_assert!(check.is_sound(), "{:?}", check);
 
         let other = tempfile::tempdir().unwrap();
         let mut replayed = Lake::open(other.path(), LakeOptions::default()).unwrap();
-        replayed.replay(&store, &schemas).unwrap();
+        replayed.replay(&store, schemas).unwrap();
         prop_assert_eq!(sums(&replayed), sums(&lake));
 
         let before = sums(&lake);
         drop(lake);
         lose_all_derived(root);
         let mut lake = Lake::open(root, options).unwrap();
-        lake.replay(&store, &schemas).unwrap();
+        lake.replay(&store, schemas).unwrap();
         prop_assert_eq!(sums(&lake), before);
         assert_published(root, &store);
+        assert_typed(root, &store, schema);
     }
 }
 
@@ -230,19 +449,26 @@ fn some(count: usize, seed: u64) -> Vec<Drawn> {
 fn assert_no_orphans(lake: &Lake) {
     let root = &lake.root.path;
     let n = lake.manifest.n;
-    for table in Table::ALL {
-        let mut named: Vec<String> =
-            lake.manifest.tables.get(table).files.iter().map(|file| file.path.clone()).collect();
+    let generation = root.join(".gen").join(n.to_string());
+    let mut of_dirs = BTreeMap::from(DIRS.map(|dir| (dir, Vec::new())));
+    for place in lake.manifest.tables.places() {
+        let mut named: Vec<String> = place.files.iter().map(|file| file.path.clone()).collect();
         named.sort();
-        assert_eq!(names(root, table), named);
         let second: Vec<String> = named.iter().map(|name| second_name(n, name)).collect();
-        let generation = root.join(".gen").join(n.to_string()).join(table.name());
-        assert_eq!(super::files::list(&generation).unwrap(), second);
+        assert_eq!(super::files::list(&generation.join(place.name)).unwrap(), second);
+        of_dirs.get_mut(place.dir).unwrap().extend(named);
+    }
+    for (dir, mut named) in of_dirs {
+        named.sort();
+        assert_eq!(super::files::list(&root.join("lake").join(dir)).unwrap(), named);
     }
     assert_eq!(super::files::list(&root.join(".gen")).unwrap(), [n.to_string()]);
     assert_eq!(super::files::list(&root.join("_meta")).unwrap(), [format!("manifest-{n}.json")]);
-    let names = super::files::list(root).unwrap();
-    assert_eq!(names, [".gen", ".live", "_current", "_events", "_meta", "_versions", "lake"]);
+    let mut wanted = vec![".gen", ".live", "_current", "_events", "_meta", "_versions", "lake"];
+    if !lake.manifest.tables.typed.is_empty() {
+        wanted.push("tables");
+    }
+    assert_eq!(super::files::list(root).unwrap(), wanted);
 }
 
 #[test]
@@ -252,15 +478,14 @@ fn wherever_a_publication_stops_nothing_is_lost_or_seen_in_parts() {
         .with_merge_files(2)
         .with_bucket_bytes_max(1)
         .with_grace(Duration::ZERO);
-    let schemas = Schemas::default();
     let stride = match std::env::var("KEPLORDB_LAKE_STRIDE") {
         Ok(stride) => stride.parse().unwrap(),
-        Err(_) => 4,
+        Err(_) => 6,
     };
     let actions: [fn(&mut Lake, &Store<Event>) -> bool; 3] = [
-        |lake, store| lake.publish(store, &Schemas::default()).is_ok(),
+        |lake, store| lake.publish(store, &SCHEMAS[2]).is_ok(),
         |lake, _| lake.compact().is_ok(),
-        |lake, store| lake.replay(store, &Schemas::default()).is_ok(),
+        |lake, store| lake.replay(store, &SCHEMAS[2]).is_ok(),
     ];
     for (action, act) in actions.into_iter().enumerate() {
         let base = tempfile::tempdir().unwrap();
@@ -269,9 +494,13 @@ fn wherever_a_publication_stops_nothing_is_lost_or_seen_in_parts() {
         let mut received_ms = 0;
         for part in some(6, 7).chunks(3) {
             append(&store, part, &mut received_ms);
-            lake.publish(&store, &schemas).unwrap();
+            lake.publish(&store, &SCHEMAS[1]).unwrap();
         }
-        let before = published::<EventRow>(base.path());
+        let typed = |root: &Path| {
+            let parts = ["users/current", "users/versions", "orders/current", "orders/versions"];
+            parts.map(|part| typed_rows(&root.join("tables").join(part)))
+        };
+        let before = (published::<EventRow>(base.path()), typed(base.path()));
         if action != 1 {
             append(&store, &some(10, 8), &mut received_ms);
         }
@@ -280,7 +509,7 @@ fn wherever_a_publication_stops_nothing_is_lost_or_seen_in_parts() {
         for operations in (action..).step_by(stride) {
             let dir = tempfile::tempdir().unwrap();
             let root = dir.path();
-            for part in ["lake/events", "lake/current", "lake/versions", "_meta"] {
+            for part in ["lake/events", "lake/current", "lake/versions", "lake/typed", "_meta"] {
                 fs::create_dir_all(root.join(part)).unwrap();
                 for name in super::files::list(&base.path().join(part)).unwrap() {
                     fs::copy(base.path().join(part).join(&name), root.join(part).join(&name)).unwrap();
@@ -295,9 +524,10 @@ fn wherever_a_publication_stops_nothing_is_lost_or_seen_in_parts() {
                 break;
             }
             stopped += 1;
-            // Readers see what was, or what is.
-            if published::<EventRow>(root) != before {
+            // Readers see what was, or what is, in all tables.
+            if (published::<EventRow>(root), typed(root)) != before {
                 assert_published(root, &store);
+                assert_typed(root, &store, 2);
             }
             if operations % 2 == 0 {
                 // The one that failed goes on.
@@ -310,8 +540,9 @@ fn wherever_a_publication_stops_nothing_is_lost_or_seen_in_parts() {
                 drop(Lake::open_with(root, options.clone(), Files { stop }));
                 lake = Lake::open(root, options.clone()).unwrap();
             }
-            lake.publish(&store, &schemas).unwrap();
+            lake.publish(&store, &SCHEMAS[2]).unwrap();
             assert_published(root, &store);
+            assert_typed(root, &store, 2);
             lake.gc().unwrap();
             assert_no_orphans(&lake);
             assert!(lake.check(&store).unwrap().is_sound());
@@ -414,17 +645,127 @@ fn what_is_lost_or_changed_is_found_and_replayed() {
 
 #[test]
 fn a_generation_that_was_changed_gets_another_number() {
-    let dir = tempfile::tempdir().unwrap();
+    for changed in ["_events", "tables/users/current", "tables/orders/versions"] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let store = Arc::new(Store::<Event>::open(root.join("segments")).unwrap());
+        let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+        append(&store, &some(20, 3), &mut 0);
+        let n = lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap().n;
+        let linked = fs::read_dir(root.join(changed)).unwrap().next().unwrap().unwrap().path();
+        fs::remove_file(linked).unwrap();
+        let lake = Lake::open(root, LakeOptions::default()).unwrap();
+        assert_eq!((lake.manifest.n, numbers(&root.join("_meta")).unwrap()), (n + 1, vec![n, n + 1]));
+        assert_published(root, &store);
+        assert_typed(root, &store, 1);
+    }
+    // Also by what it does not name.
+    let (dir, store, mut lake) = some_published(LakeOptions::default(), Files::default());
+    let n = lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap().n;
+    fs::create_dir(dir.path().join("tables/mine")).unwrap();
+    let lake = Lake::open(dir.path(), LakeOptions::default()).unwrap();
+    assert_eq!(lake.manifest.n, n + 1);
+    assert_typed(dir.path(), &store, 1);
+}
+
+#[test]
+fn a_lake_of_before_there_were_typed_tables_gets_them() {
+    let (dir, store, mut lake) = some_published(LakeOptions::default(), Files::default());
     let root = dir.path();
-    let store = Arc::new(Store::<Event>::open(root.join("segments")).unwrap());
+    // As it was written then.
+    for file in &mut lake.manifest.tables.versions.files {
+        file.types = None;
+    }
+    lake.manifest.write(&Files::default(), &root.join("_meta")).unwrap();
+    let path = root.join(format!("_meta/manifest-{}.json", lake.manifest.n));
+    let text = fs::read_to_string(path).unwrap();
+    assert!(["\"typed\"", "\"types\"", "\"of\""].iter().all(|new| !text.contains(new)), "{text}");
     let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
-    append(&store, &some(20, 3), &mut 0);
-    let n = lake.publish(&store, &Schemas::default()).unwrap().unwrap().n;
-    let linked = fs::read_dir(root.join("_events")).unwrap().next().unwrap().unwrap().path();
-    fs::remove_file(linked).unwrap();
-    let lake = Lake::open(root, LakeOptions::default()).unwrap();
-    assert_eq!((lake.manifest.n, numbers(&root.join("_meta")).unwrap()), (n + 1, vec![n, n + 1]));
-    assert_published(root, &store);
+    assert!(lake.publish(&store, &SCHEMAS[0]).unwrap().is_none());
+    assert_eq!(lake.publish(&store, &SCHEMAS[2]).unwrap().unwrap().events, 0);
+    assert_typed(root, &store, 2);
+    // It is known now of which types they have rows.
+    let history = lake.manifest.tables.versions.files.iter().filter(|file| file.bucket.is_none());
+    let types: Vec<_> = history.map(|file| file.types.as_deref().unwrap()).collect();
+    assert!(!types.is_empty() && types.iter().all(|types| !types.is_empty()), "{types:?}");
+    assert!(lake.publish(&store, &SCHEMAS[2]).unwrap().is_none());
+    assert!(lake.check(&store).unwrap().is_sound());
+}
+
+#[test]
+fn typed_files_stay_where_nothing_has_changed() {
+    let (dir, store, mut lake) = some_published(LakeOptions::default(), Files::default());
+    lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap();
+    let of = |lake: &Lake, entity_type: &str| {
+        let table = &lake.manifest.tables.typed[entity_type];
+        let paths =
+            |files: &[super::manifest::FileEntry]| files.iter().map(|file| file.path.clone()).collect();
+        let both: [BTreeSet<String>; 2] = [paths(&table.current), paths(&table.versions)];
+        both
+    };
+    let (users, orders) = (of(&lake, "User"), of(&lake, "Order"));
+    // Of a type of which nothing came all stay; of the other one those of what is behind.
+    append(&store, &[(0, 0, 1, 100, 100, 0, None)], &mut 1000);
+    lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap();
+    assert_eq!(of(&lake, "Order"), orders);
+    let after = of(&lake, "User");
+    assert!(after[0].is_disjoint(&users[0]));
+    assert!(!after[1].is_disjoint(&users[1]) && after[1] != users[1]);
+    // A schema that changes the columns of one type changes nothing of another.
+    lake.publish(&store, &SCHEMAS[2]).unwrap().unwrap();
+    assert_eq!(of(&lake, "Order"), orders);
+    assert!(of(&lake, "User").iter().zip(&after).all(|(now, before)| now.is_disjoint(before)));
+    assert_typed(dir.path(), &store, 2);
+}
+
+#[test]
+fn without_a_schema_there_are_no_typed_tables() {
+    let options = LakeOptions::default().with_grace(Duration::ZERO);
+    let (dir, store, mut lake) = some_published(options, Files::default());
+    let link = dir.path().join("tables");
+    assert!(!link.is_symlink());
+    lake.publish(&store, &SCHEMAS[2]).unwrap().unwrap();
+    assert!(link.is_symlink());
+    // Whoever looks at it from beside counts them, and misses their link.
+    let beside = || LakeState::beside(dir.path()).unwrap().unwrap();
+    let files = lake.manifest.tables.places().iter().map(|place| place.files.len() as u64).sum();
+    assert_eq!((beside().is_live, beside().files), (true, files));
+    fs::remove_file(&link).unwrap();
+    assert!(!beside().is_live);
+    let mut lake = Lake::open(dir.path(), LakeOptions::default().with_grace(Duration::ZERO)).unwrap();
+    assert!(beside().is_live);
+    // As when the schemas are lost: nothing points to what is not there.
+    lake.publish(&store, &SCHEMAS[0]).unwrap().unwrap();
+    assert!(!link.is_symlink());
+    lake.gc().unwrap();
+    assert_eq!(super::files::list(&dir.path().join("lake/typed")).unwrap(), Vec::<String>::new());
+    assert_typed(dir.path(), &store, 0);
+}
+
+#[test]
+fn a_typed_file_that_is_lost_or_changed_is_found() {
+    for is_lost in [true, false] {
+        let (dir, store, mut lake) = some_published(LakeOptions::default(), Files::default());
+        let root = dir.path();
+        lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap();
+        let typed = &lake.manifest.tables.typed["User"].versions[0];
+        let other = &lake.manifest.tables.typed["Order"].versions[0];
+        let (path, other) =
+            (root.join("lake/typed").join(&typed.path), root.join("lake/typed").join(&other.path));
+        let name = typed.path.clone();
+        fs::remove_file(&path).unwrap();
+        if !is_lost {
+            // Sound Parquet, with the rows of another type.
+            fs::copy(other, &path).unwrap();
+        }
+        let check = lake.check(&store).unwrap();
+        let found = check.tables.iter().find(|table| table.table == "tables/users/versions").unwrap();
+        assert_eq!((&found.damaged, found.log == found.manifest), (&vec![name], true));
+        assert!(!check.is_sound() && lake.damage().is_some());
+        lake.replay(&store, &SCHEMAS[1]).unwrap();
+        assert!(lake.check(&store).unwrap().is_sound());
+        assert_typed(root, &store, 1);
+    }
 }
 
 /// An open log and the directory in which it is, with a lake beside it in which some events are published.
@@ -486,8 +827,8 @@ fn a_publication_that_is_stopped_leaves_nothing() {
 fn an_attempt_that_fails_leaves_no_file() {
     let options = LakeOptions::default().with_chunk_events(12).with_merge_files(2);
     let actions: [fn(&mut Lake, &Store<Event>) -> bool; 2] = [
-        |lake, store| lake.publish(store, &Schemas::default()).is_ok(),
-        |lake, store| lake.replay(store, &Schemas::default()).is_ok(),
+        |lake, store| lake.publish(store, &SCHEMAS[1]).is_ok(),
+        |lake, store| lake.replay(store, &SCHEMAS[1]).is_ok(),
     ];
     for act in actions {
         let mut failed = 0;
@@ -517,8 +858,16 @@ fn an_attempt_that_fails_leaves_no_file() {
                     assert!(is_done || is_linked || named.contains(name.as_str()), "{operation}: {name}");
                 }
             }
-            lake.publish(&store, &Schemas::default()).unwrap();
+            // Before the attempt there were no typed files, so that none can be left of then.
+            let places = manifest.tables.places();
+            let named: BTreeSet<&str> =
+                places.iter().flat_map(|place| place.files).map(|file| file.path.as_str()).collect();
+            for name in super::files::list(&root.join("lake/typed")).unwrap() {
+                assert!(named.contains(name.as_str()), "{operation}: {name}");
+            }
+            lake.publish(&store, &SCHEMAS[1]).unwrap();
             assert_published(root, &store);
+            assert_typed(root, &store, 1);
         }
         assert!(failed > 5, "{failed}");
     }
@@ -533,12 +882,18 @@ fn only_what_is_its_own_is_removed_also_when_it_is_damaged() {
     let (dir, store, lake) = some_published(LakeOptions::default(), Files::default());
     let root = dir.path();
     drop(lake);
-    let own = ["lake/events/events-01ARZ3NDEKTSV4RRFFQ69G5FAV.parquet", "_meta/manifest-7.json.tmp"];
+    let own = [
+        "lake/events/events-01ARZ3NDEKTSV4RRFFQ69G5FAV.parquet",
+        "lake/typed/typed-01ARZ3NDEKTSV4RRFFQ69G5FAV.parquet.tmp",
+        "_meta/manifest-7.json.tmp",
+    ];
     let own_dirs = [".gen/9.tmp", ".gen/gone-1"];
     let others = [
         "lake/events/mine.parquet",
         "lake/events/events-7.parquet",
         "lake/events/current-01ARZ3NDEKTSV4RRFFQ69G5FAV.parquet",
+        "lake/typed/users-01ARZ3NDEKTSV4RRFFQ69G5FAV.parquet",
+        "lake/typed/mine.parquet",
         "_meta/manifest-007.json",
         "_meta/manifest-x.json.tmp",
         "_meta/notes",
@@ -563,7 +918,18 @@ fn only_what_is_its_own_is_removed_also_when_it_is_damaged() {
 #[cfg(unix)]
 #[test]
 fn what_others_have_put_in_its_place_is_refused_before_anything_is_changed() {
-    let places = ["_events", "_current", "_versions", ".live", "lake", "lake/current", ".gen", "_events.tmp"];
+    let places = [
+        "_events",
+        "_current",
+        "_versions",
+        "tables",
+        ".live",
+        "lake",
+        "lake/current",
+        "lake/typed",
+        ".gen",
+        "_events.tmp",
+    ];
     for place in places {
         for is_dir in [false, true] {
             let dir = tempfile::tempdir().unwrap();

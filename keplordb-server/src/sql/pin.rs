@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::execution::memory_pool::MemoryReservation;
 
-use super::shape::Shape;
+use super::shape::shape_of;
 use super::{QueryError, Result};
 use crate::entity::{EntityEvent, LogInstant};
 use crate::error::Refused;
@@ -24,6 +24,7 @@ use crate::log::EntityLog;
 use crate::record::Event;
 use crate::rql::{NameError, resolve};
 use crate::schema::Schema;
+use crate::shape::Shape;
 
 /// How many times as much memory as its text a JSON object takes, about.
 const PARSED: usize = 4;
@@ -96,8 +97,7 @@ impl Pinned {
 
     /// The columns of a type's fields; `None` where no schema has it.
     pub(super) fn shape(&self, entity_type: &str) -> Option<Shape> {
-        let entity = self.schema.as_ref()?.get(entity_type)?;
-        Some(Shape::of(entity.message()))
+        self.schema.as_ref()?.get(entity_type).map(shape_of)
     }
 
     /// An instant, without a sequence that is no limit.

@@ -27,9 +27,10 @@ use super::error::QueryError;
 use super::files::Files;
 use super::held::HeldRows;
 use super::pin::{Ended, Pinned};
-use super::shape::Shape;
+use super::shape;
 use crate::entity::LogInstant;
 use crate::lake::{LakeTable, Overlay, Touched, Wanted};
+use crate::shape::Shape;
 
 /// The column of all fields at once, in the plan.
 const TYPED: &str = "typed";
@@ -186,7 +187,7 @@ impl InstantTable {
                 let field =
                     |field: &Field| (get_field(ident(TYPED), field.name().as_str()), field.name().clone());
                 let columns = kept.chain(shape.fields().iter().map(field)).collect();
-                own.push((shape.function().call(vec![ident("state")]), TYPED.to_owned()));
+                own.push((shape::function(shape).call(vec![ident("state")]), TYPED.to_owned()));
                 vec![own, columns]
             }
         }

@@ -67,7 +67,7 @@ impl Replay {
         if !is_sound {
             let differs =
                 check.tables.iter().filter(|table| table.log != table.manifest || !table.damaged.is_empty());
-            let names: Vec<_> = differs.map(|table| table.table).collect();
+            let names: Vec<_> = differs.map(|table| table.table.as_str()).collect();
             bail!("{} differ from the log; `keplor replay` makes them anew", names.join(", "));
         }
         Ok(Done::Well)
