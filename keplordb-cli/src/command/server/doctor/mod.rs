@@ -418,8 +418,8 @@ fn disk(root: &Path, log_bytes: u64, lake_bytes: u64) -> Check {
 fn open_files(pid: Option<u32>) -> Option<Check> {
     const NAME: &str = "open files";
     // That of another user's process is not told.
-    let of_server = machine::open_files_max(pid.filter(|_| cfg!(target_os = "linux")));
-    let most = of_server.or_else(|| machine::open_files_max(None))?;
+    let of_server = pid.and_then(machine::open_files_max);
+    let most = of_server.or_else(|| machine::open_files_max(std::process::id()))?;
     if most == u64::MAX {
         return Some(Check::ok(NAME, "as many as it likes"));
     }
