@@ -24,6 +24,7 @@ impl Failure {
     }
 
     /// As gRPC calls it.
+    #[cfg(feature = "sql")]
     pub(super) fn code(&self) -> &'static str {
         self.code
     }
