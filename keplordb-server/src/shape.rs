@@ -62,6 +62,8 @@ enum Kind {
     Float32,
     Float64,
     Text,
+    /// The name of a value; the number of one that the schema did not know when it came.
+    Enum,
     Bytes,
     Time,
     /// What has no type of its own: messages within themselves, and those of Google but times.
@@ -154,7 +156,8 @@ impl Walk {
             Proto::Uint64 | Proto::Fixed64 => Kind::Unsigned,
             Proto::Float => Kind::Float32,
             Proto::Double => Kind::Float64,
-            Proto::String | Proto::Enum(_) => Kind::Text,
+            Proto::String => Kind::Text,
+            Proto::Enum(_) => Kind::Enum,
             Proto::Bytes => Kind::Bytes,
             Proto::Message(inner) => match inner.full_name() {
                 "google.protobuf.Timestamp" => Kind::Time,
@@ -209,7 +212,7 @@ impl Kind {
             Self::Unsigned => DataType::Decimal128(20, 0),
             Self::Float32 => DataType::Float32,
             Self::Float64 => DataType::Float64,
-            Self::Text | Self::Json => DataType::Utf8,
+            Self::Text | Self::Enum | Self::Json => DataType::Utf8,
             Self::Bytes => DataType::Binary,
             Self::Time => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
             Self::List(kind) => DataType::List(Arc::new(Field::new(ITEM, kind.data_type(), true))),
@@ -233,11 +236,16 @@ impl Kind {
             }
             Self::Float32 => {
                 #[expect(clippy::cast_possible_truncation, reason = "the field is one of 32 bits")]
-                let numbers = each().map(|value| double(value?).map(|number| number as f32));
-                Arc::new(numbers.collect::<Float32Array>())
+                let narrow =
+                    |number: f64| Some(number as f32).filter(|it| it.is_finite() || !number.is_finite());
+                Arc::new(each().map(|value| narrow(double(value?)?)).collect::<Float32Array>())
             }
             Self::Float64 => Arc::new(each().map(|value| double(value?)).collect::<Float64Array>()),
             Self::Text => Arc::new(each().map(|value| value?.as_str()).collect::<StringArray>()),
+            Self::Enum => {
+                let fits = |value: &&Value| value.is_string() || value.is_i64();
+                Arc::new(each().map(|value| value.filter(fits).map(json)).collect::<StringArray>())
+            }
             Self::Json => Arc::new(each().map(|value| value.map(json)).collect::<StringArray>()),
             Self::Bytes => {
                 let bytes: Vec<Option<Vec<u8>>> =
@@ -424,7 +432,7 @@ mod tests {
             ("small", Kind::Int64),
             ("large", Kind::Unsigned),
             ("ratio", Kind::Float32),
-            ("level", Kind::Text),
+            ("level", Kind::Enum),
             ("raw", Kind::Bytes),
             ("born", Kind::Time),
             ("tags", Kind::List(Box::new(Kind::Text))),
@@ -451,15 +459,16 @@ mod tests {
         let shape = shape(
             "message All { int32 a = 1; uint64 b = 2; float c = 3; bytes d = 4; google.protobuf.Timestamp e = 5;
             repeated int64 f = 6; map<int32, string> g = 7; Inner h = 8; map<bool, int32> i = 9;
-            message Inner { string x = 1; } }",
+            Level j = 10; float k = 11; message Inner { string x = 1; } enum Level { LOW = 0; } }",
         );
         let columns = columns_of(
             &shape,
             &[
                 json!({"a": -7, "b": "18446744073709551615", "c": "NaN", "d": "aGk=", "e": "1970-01-01T00:00:01.5Z",
-                    "f": ["1", 2, null, "x"], "g": {"7": "seven", "-1": null}, "h": {"x": "y", "z": 1}, "i": {"true": 1}}),
+                    "f": ["1", 2, null, "x"], "g": {"7": "seven", "-1": null}, "h": {"x": "y", "z": 1}, "i": {"true": 1},
+                    "j": 7, "k": 1e30}),
                 json!({"a": 3_000_000_000_u64, "b": "-1", "c": true, "d": "?", "e": "yesterday",
-                    "f": "1", "g": {"07": "seven"}, "h": [], "i": {"True": 1}}),
+                    "f": "1", "g": {"07": "seven"}, "h": [], "i": {"True": 1}, "j": 0.5, "k": 1e39}),
                 json!("no object"),
             ],
         );
@@ -479,6 +488,8 @@ mod tests {
         assert_eq!(values, [None, Some("seven")]);
         assert_eq!(columns[7].as_struct().column(0).as_string::<i32>().value(0), "y");
         assert!(columns[8].as_map().keys().as_boolean().value(0));
+        assert_eq!(columns[9].as_string::<i32>().value(0), "7");
+        assert!(columns[10].as_primitive::<Float32Type>().value(0).is_finite());
     }
 
     /// Columns, with those within them.

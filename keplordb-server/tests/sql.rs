@@ -784,6 +784,13 @@ async fn pages_are_of_one_moment_and_related_entities_come_along() {
     let first = sql.rql(&query("entity:users limit:2 order:name"), None).await.unwrap();
     capture.capture(at("User", "u9", 9000, &json!({"name": "Bz"}))).await.unwrap();
     let second = Query { cursor: first.cursor.clone(), ..query("entity:users limit:2 order:name") };
+    for other in
+        ["entity:users limit:2", "entity:users limit:2 order:visits", "entity:reviews limit:2 order:name"]
+    {
+        let other = Query { cursor: first.cursor.clone(), ..query(other) };
+        let refused = sql.rql(&other, None).await.unwrap_err();
+        assert!(matches!(refused, QueryError::Cursor { .. }), "{refused}");
+    }
     let second = sql.rql(&second, None).await.unwrap();
     let ids: Vec<_> =
         first.entities.iter().chain(&second.entities).map(|entity| entity.entity_id.as_str()).collect();

@@ -29,6 +29,7 @@ use crate::auth::Caller;
 use crate::capture::Capture;
 use crate::entity::{Instant, LogInstant};
 use crate::error::ServerError;
+use crate::lake::OverlayError;
 use crate::limits::{REQUEST_MAX, TIMES};
 use crate::rql::Query as Rql;
 use crate::sql::{QueryError, RqlAnswer, Sql, SqlOptions};
@@ -407,7 +408,13 @@ impl From<QueryError> for Failure {
         let too_slow = |message: String| Self::new(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", message);
         match &error {
             QueryError::Refused(refused) => refused.clone().into(),
-            QueryError::Overlay(_) => exhausted(error.to_string()),
+            QueryError::Overlay(inner) => match **inner {
+                // To ask again would be in vain.
+                OverlayError::Missing { .. }
+                | OverlayError::Dropped { .. }
+                | OverlayError::Unknown { .. } => Self::internal(error.to_string()),
+                _ => exhausted(error.to_string()),
+            },
             QueryError::TooSlow { .. } => too_slow(error.to_string()),
             QueryError::Server(_) | QueryError::State { .. } | QueryError::Ended { .. } => {
                 Self::internal(error.to_string())

@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
     Volatility, create_udf, ident, lit,
 };
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::limit::LocalLimitExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::streaming::StreamingTableExec;
@@ -329,7 +329,9 @@ fn filtered(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let Some(condition) = condition else { return Ok(plan) };
     let condition = state.create_physical_expr(condition, &DFSchema::try_from(plan.schema())?)?;
-    Ok(Arc::new(FilterExec::try_new(condition, plan)?))
+    // By itself it would put batches together to more rows than the session works on at a time.
+    let filter = FilterExecBuilder::new(condition, plan).with_batch_size(state.config().batch_size());
+    Ok(Arc::new(filter.build()?))
 }
 
 fn projected(

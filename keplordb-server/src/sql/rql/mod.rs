@@ -20,6 +20,7 @@ use futures::StreamExt as _;
 use keplordb_sql::Session;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use xxhash_rust::xxh64::xxh64;
 
 use self::compile::{compile, with_id};
 use super::pin::Pinned;
@@ -103,7 +104,7 @@ impl Sql {
             let instead = "ask for fewer, and go on with the cursor";
             return Err(QueryError::TooMany { what: "entities", limit: most, instead });
         }
-        let cursor = query.cursor.as_deref().map(|text| Cursor::of(text, query)).transpose()?;
+        let cursor = query.cursor.as_deref().map(|text| Cursor::of(text, query, &entity_type)).transpose()?;
         // Pages to come are of what there is now, also where more is asked for; so what the first one saw is the limit of all of them.
         let asked = query.sequence.into_iter().chain(cursor.as_ref().and_then(|cursor| cursor.sequence));
         let sequence = pinned.head.map(|head| asked.fold(head, u64::min));
@@ -120,8 +121,10 @@ impl Sql {
         };
         self.each(&pinned, &entity_type, at, condition, |found| first.take(found)).await?;
         let (found, is_more, _held) = first.end();
-        let cursor =
-            found.last().filter(|_| is_more).map(|last| Cursor::behind(last, query, sequence).print());
+        let cursor = found
+            .last()
+            .filter(|_| is_more)
+            .map(|last| Cursor::behind(last, query, &entity_type, sequence).print());
         let included = include::included(self, &pinned, &entity_type, at, query, &found).await?;
         let entities =
             found.into_iter().zip(included).map(|(found, included)| entity(query, found, included));
@@ -291,6 +294,8 @@ fn compare(
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Cursor {
+    /// Of which query: a hash of all of it but the page.
+    query: u64,
     id: String,
     /// Of the last entity, what it is ordered by: fields by their whole names.
     by: Map<String, Value>,
@@ -298,22 +303,27 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn of(text: &str, query: &Query) -> Result<Self> {
+    fn of(text: &str, query: &Query, entity_type: &str) -> Result<Self> {
         let refused = |why: String| QueryError::Cursor { why };
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|error| refused(error.to_string()))?;
         let cursor: Self = serde_json::from_slice(&bytes).map_err(|error| refused(error.to_string()))?;
-        if let Some(other) =
-            cursor.by.keys().find(|field| query.order.iter().all(|term| term.field != **field))
-        {
-            return Err(refused(format!("it is of an order by {other:?}")));
+        if cursor.query == Self::hash(query, entity_type) {
+            Ok(cursor)
+        } else {
+            Err(refused("it is of another query".to_owned()))
         }
-        Ok(cursor)
     }
 
-    fn behind(last: &Found, query: &Query, sequence: Option<u64>) -> Self {
+    /// How many are asked for at a time, and the page itself, may be others on each page.
+    fn hash(query: &Query, entity_type: &str) -> u64 {
+        let asked = Query { entity: None, limit: None, cursor: None, ..query.clone() };
+        xxh64(format!("{entity_type}\n{asked}").as_bytes(), 0)
+    }
+
+    fn behind(last: &Found, query: &Query, entity_type: &str, sequence: Option<u64>) -> Self {
         let value = |field: &str| Some((field.to_owned(), field_of(&last.state, field)?.clone()));
         let by = query.order.iter().filter_map(|term| value(&term.field)).collect();
-        Self { id: last.id.clone(), by, sequence }
+        Self { query: Self::hash(query, entity_type), id: last.id.clone(), by, sequence }
     }
 
     fn print(&self) -> String {
