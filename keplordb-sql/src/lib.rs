@@ -80,6 +80,7 @@ mod pushdown;
 mod scan;
 mod session;
 mod table;
+mod values;
 mod windows;
 
 pub use aggregate::KeplorAggregate;

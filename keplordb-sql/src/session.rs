@@ -37,6 +37,7 @@ use crate::error::{Result, SqlError};
 use crate::joins::JoinsGiveWay;
 use crate::levels::{Written, levels};
 use crate::table::KeplorTable;
+use crate::values::{Limits as ValueLimits, ValuesCount};
 use crate::windows::WindowsCount;
 
 /// The names of the catalog and of the schema that a session's tables are in: `keplor.main.NAME`, or `NAME` for short.
@@ -113,8 +114,10 @@ impl SessionBuilder {
     /// How much memory all queries of the session may hold together for what grows with the rows: sorts, groups, joins, and
     /// what [`Rows::collect`] is collecting. The few batches that are under way in each partition come on top.
     ///
-    /// Not everything is counted: a single value (`repeat('x', 1000000000)`) is beside this limit, and so is what a window holds of the few
-    /// rows that it looks back. Who lets strangers ask should bound the process as well.
+    /// What one call of a function gives for a batch of rows may take an eighth of it, and a constant an even part of that for each row of a
+    /// batch, but no less than 64 KiB; a call that would give more fails before it does. Not everything is counted: a few such values
+    /// in each partition are beside this limit, and so is what a window holds of the few rows that it looks back. Who lets
+    /// strangers ask should bound the process as well.
     pub fn memory_limit_bytes(mut self, bytes: usize) -> Self {
         self.memory_limit_bytes = bytes;
         self
@@ -205,9 +208,11 @@ impl SessionBuilder {
         if let Some(partitions) = partitions {
             config = config.with_target_partitions(partitions);
         }
+        let values = ValueLimits::new(memory_limit_bytes, batch_rows);
         let state = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)
+            .with_analyzer_rule(Arc::new(ValuesCount(values)))
             .with_physical_optimizer_rules(aggregate::optimizer_rules())
             .with_physical_optimizer_rule(Arc::new(JoinsGiveWay))
             .with_physical_optimizer_rule(Arc::new(WindowsCount));

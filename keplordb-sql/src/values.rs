@@ -1,0 +1,631 @@
+//! What scalar functions give, bounded.
+//!
+//! `DataFusion` makes the values of a batch without asking for the memory: `repeat('x', 2000000000)` is one call, and forty times
+//! `x || x` are more than any machine has. So each call that gives texts, lists or structs is asked first how much it may give ([`bounds`]),
+//! which its arguments say. Where that is too much for a batch its rows are taken in parts, and where it is too much for one row, or the
+//! parts together are, the call is an error. As arguments are what other calls gave, none grows by more than one call at a time.
+//!
+//! A constant stands in every row that it is put to, so less is granted to it, unless it is put to one row. What computes at length without
+//! giving much is bounded by its steps, because nothing interrupts a call. Not all is bounded: patterns are slow on texts that fit them
+//! almost, functions of a program's own are taken to give what they are put to, and a join puts what it found into many rows.
+
+mod bounds;
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::concat;
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
+use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err, plan_err};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::interval_arithmetic::Interval;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
+use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    BinaryExpr, ColumnarValue, Documentation, Expr, ExprSchemable as _, ExpressionPlacement, LogicalPlan,
+    Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, StructFieldMapping,
+    Volatility,
+};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::physical_expr::PhysicalExpr as _;
+use datafusion::physical_expr::expressions::{self as physical, Column};
+
+use self::bounds::{Bounds, bounds};
+
+/// The part of a session's memory that the values of a batch may take, which one call gives.
+const PART_OF_MEMORY: usize = 8;
+/// What they may take in a session that has little.
+const BATCH_BYTES_MIN: usize = 1 << 20;
+/// What a constant may take in any session.
+const CONSTANT_BYTES_MIN: usize = 64 << 10;
+/// Places that every row has of what is of one size.
+const WIDE_MAX: i32 = 4096;
+/// Steps of a call for each byte that it might give instead.
+const STEPS_A_BYTE: u64 = 16;
+
+/// What one call may give, and how long it may compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Limits {
+    batch_bytes: u64,
+    constant_bytes: u64,
+    steps: u64,
+}
+
+impl Limits {
+    /// Those of a session with so much memory, that works on so many rows at a time.
+    pub(crate) fn new(memory_bytes: usize, batch_rows: usize) -> Self {
+        let batch_bytes = (memory_bytes / PART_OF_MEMORY).max(BATCH_BYTES_MIN);
+        let constant_bytes = (batch_bytes / batch_rows.max(1)).max(CONSTANT_BYTES_MIN) as u64;
+        let batch_bytes = batch_bytes as u64;
+        Self { batch_bytes, constant_bytes, steps: batch_bytes.saturating_mul(STEPS_A_BYTE) }
+    }
+
+    fn of_one_row(self) -> Self {
+        Self { constant_bytes: self.batch_bytes, ..self }
+    }
+}
+
+/// Puts a [`Bounded`] in the place of each function that may give much.
+#[derive(Debug)]
+pub(crate) struct ValuesCount(pub(crate) Limits);
+
+impl AnalyzerRule for ValuesCount {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let bounded = plan.transform_up_with_subqueries(|plan| {
+            let schema = merge_schema(&plan.inputs());
+            // What is put to one row stands in it alone: `SELECT unnest(range(1, 100000))`.
+            let is_one_row = plan.inputs().iter().all(|input| matches!(input, LogicalPlan::EmptyRelation(_)));
+            let limits = if is_one_row { self.0.of_one_row() } else { self.0 };
+            plan.map_expressions(|expression| {
+                expression.transform_up(|expression| limits.bounded(expression, &schema))
+            })
+        });
+        Ok(bounded?.data)
+    }
+
+    fn name(&self) -> &'static str {
+        "values_count"
+    }
+}
+
+impl Limits {
+    /// A call or an operator with its arguments as they are, bounded. It is called as it was.
+    fn bounded(self, expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+        Ok(match expression {
+            Expr::ScalarFunction(call) if may_give_much(&call, schema)? => {
+                let ScalarFunction { func, args } = call;
+                let func = Arc::new(ScalarUDF::from(Bounded { inner: func, limits: self }));
+                Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args }))
+            }
+            // An operator has no call to bound. Many in a row are one call: each would be a level more.
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => {
+                let mut args = match *left {
+                    Expr::ScalarFunction(call) if is_joined(&call) => call.args,
+                    other => vec![other],
+                };
+                args.push(*right);
+                let signature = Signature::variadic_any(Volatility::Immutable);
+                let inner = Arc::new(ScalarUDF::from(Joined { signature }));
+                Transformed::yes(ScalarUDF::from(Bounded { inner, limits: self }).call(args))
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_for_patterns(op) => {
+                let right = Box::new(self.pattern(*right));
+                Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right }))
+            }
+            other => Transformed::no(other),
+        })
+    }
+
+    /// A pattern, as it is.
+    fn pattern(self, side: Expr) -> Expr {
+        match side {
+            Expr::Literal(..) => side,
+            Expr::ScalarFunction(ref call) if call.func.name() == bounds::PATTERN => side,
+            side => {
+                let signature = Signature::any(1, Volatility::Immutable);
+                let inner = Arc::new(ScalarUDF::from(Pattern { signature }));
+                ScalarUDF::from(Bounded { inner, limits: self }).call(vec![side])
+            }
+        }
+    }
+}
+
+fn is_joined(call: &ScalarFunction) -> bool {
+    call.func.inner().downcast_ref::<Bounded>().is_some_and(|bounded| bounded.inner.inner().is::<Joined>())
+}
+
+fn is_for_patterns(op: Operator) -> bool {
+    use Operator::{RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch};
+    matches!(op, RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch)
+}
+
+/// # Errors
+/// A plan's, for what is of so many places in each row that no batch has room for it: what is cast to it may be nothing.
+fn may_give_much(call: &ScalarFunction, schema: &DFSchema) -> Result<bool> {
+    let func = &call.func;
+    // Those that go to the leaves of a plan give a part of what is there.
+    let is_part = func.placement(&[ExpressionPlacement::Column]) == ExpressionPlacement::MoveTowardsLeafNodes;
+    if is_part || func.inner().is::<Bounded>() || func.as_async().is_some() {
+        return Ok(false);
+    }
+    let Ok(gives) = Expr::ScalarFunction(call.clone()).get_type(schema) else { return Ok(true) };
+    if is_wide(&gives) {
+        return plan_err!(
+            "{} to {gives}: at most {WIDE_MAX} places are granted to what has as many in each row",
+            func.name()
+        );
+    }
+    Ok(bounds::is_long(func.name()) || is_any_size(&gives))
+}
+
+fn is_wide(kind: &DataType) -> bool {
+    match kind {
+        DataType::FixedSizeBinary(places) => *places > WIDE_MAX,
+        DataType::FixedSizeList(field, places) => *places > WIDE_MAX || is_wide(field.data_type()),
+        DataType::List(field) | DataType::LargeList(field) | DataType::Map(field, _) => {
+            is_wide(field.data_type())
+        }
+        DataType::Struct(fields) => fields.iter().any(|field| is_wide(field.data_type())),
+        _ => false,
+    }
+}
+
+fn is_any_size(kind: &DataType) -> bool {
+    kind.primitive_width().is_none() && !matches!(kind, DataType::Boolean | DataType::Null)
+}
+
+/// A function that is not called where it gives too much. In all else it is that function.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Bounded {
+    inner: Arc<ScalarUDF>,
+    limits: Limits,
+}
+
+impl Bounded {
+    fn refused<T>(&self, what: &str, found: u64, granted: u64) -> Result<T> {
+        exec_err!(
+            "{} {what} {found}, and {granted} are granted: ask for shorter values, or for parts of them",
+            self.inner.name()
+        )
+    }
+
+    fn too_much<T>(&self, bytes: u64) -> Result<T> {
+        self.refused("would give more bytes at a time than it may,", bytes, self.limits.batch_bytes)
+    }
+
+    /// The values of a batch by parts of its rows, none of which is of too many bytes.
+    fn by_parts(&self, args: &ScalarFunctionArgs, of_row: impl Fn(usize) -> u64) -> Result<ColumnarValue> {
+        let granted = self.limits.batch_bytes;
+        let (mut parts, mut given): (Vec<ArrayRef>, u64) = (Vec::new(), 0);
+        let mut row = 0;
+        while row < args.number_rows {
+            let (first, mut bytes) = (row, 0_u64);
+            while row < args.number_rows && bytes.saturating_add(of_row(row)) <= granted {
+                bytes += of_row(row);
+                row += 1;
+            }
+            if row == first {
+                return self.too_much(of_row(row));
+            }
+            let part = sliced(args, first, row - first);
+            let part = self.inner.invoke_with_args(part)?.into_array(row - first)?;
+            given = given.saturating_add(bounds::bytes(&part)?);
+            if given > granted {
+                return self.too_much(given);
+            }
+            parts.push(part);
+        }
+        let parts: Vec<_> = parts.iter().map(AsRef::as_ref).collect();
+        Ok(ColumnarValue::Array(concat(&parts)?))
+    }
+}
+
+/// The same call for some of its rows.
+fn sliced(args: &ScalarFunctionArgs, first: usize, rows: usize) -> ScalarFunctionArgs {
+    let sliced = |arg: &ColumnarValue| match arg {
+        ColumnarValue::Array(array) => ColumnarValue::Array(array.slice(first, rows)),
+        ColumnarValue::Scalar(value) => ColumnarValue::Scalar(value.clone()),
+    };
+    ScalarFunctionArgs {
+        args: args.args.iter().map(sliced).collect(),
+        arg_fields: args.arg_fields.clone(),
+        number_rows: rows,
+        return_field: Arc::clone(&args.return_field),
+        config_options: Arc::clone(&args.config_options),
+    }
+}
+
+impl ScalarUDFImpl for Bounded {
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let limits = self.limits;
+        let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if is_constant { 1 } else { args.number_rows };
+        let Bounds { of_row, steps } = bounds(self.inner.name(), &args.args, rows, limits.batch_bytes)?;
+        if steps > limits.steps {
+            return self.refused("would take more steps at a time than it may,", steps, limits.steps);
+        }
+        let all = (0..rows).fold(0_u64, |all, row| all.saturating_add(of_row(row)));
+        let values = if all <= limits.batch_bytes {
+            self.inner.invoke_with_args(args)?
+        } else if is_constant {
+            return self.too_much(all);
+        } else {
+            self.by_parts(&args, of_row)?
+        };
+        match &values {
+            ColumnarValue::Scalar(value) if value.size() as u64 > limits.constant_bytes => self.refused(
+                "gives a constant of more bytes than stand in every row,",
+                value.size() as u64,
+                limits.constant_bytes,
+            ),
+            _ => Ok(values),
+        }
+    }
+
+    /// As far as the function is simplified to others, these are bounded too.
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        Ok(match self.inner.simplify(args, info)? {
+            ExprSimplifyResult::Simplified(simpler) => {
+                let simpler =
+                    simpler.transform_up(|simpler| self.limits.bounded(simpler, info.schema().as_ref()))?;
+                ExprSimplifyResult::Simplified(simpler.data)
+            }
+            original @ ExprSimplifyResult::Original(_) => original,
+        })
+    }
+
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        self.inner.schema_name(args)
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(args)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        self.inner.return_field_from_args(args)
+    }
+
+    fn is_strict(&self) -> bool {
+        self.inner.is_strict()
+    }
+
+    fn with_updated_config(&self, config: &ConfigOptions) -> Option<ScalarUDF> {
+        let inner = Arc::new(self.inner.inner().with_updated_config(config)?);
+        Some(ScalarUDF::from(Self { inner, limits: self.limits }))
+    }
+
+    fn preimage(
+        &self,
+        args: &[Expr],
+        literal: &Expr,
+        info: &SimplifyContext,
+    ) -> Result<datafusion::logical_expr::preimage::PreimageResult> {
+        self.inner.preimage(args, literal, info)
+    }
+
+    fn short_circuits(&self) -> bool {
+        self.inner.short_circuits()
+    }
+
+    fn conditional_arguments<'a>(&self, args: &'a [Expr]) -> Option<(Vec<&'a Expr>, Vec<&'a Expr>)> {
+        self.inner.conditional_arguments(args)
+    }
+
+    fn evaluate_bounds(&self, inputs: &[&Interval]) -> Result<Interval> {
+        self.inner.evaluate_bounds(inputs)
+    }
+
+    fn propagate_constraints(&self, given: &Interval, inputs: &[&Interval]) -> Result<Option<Vec<Interval>>> {
+        self.inner.propagate_constraints(given, inputs)
+    }
+
+    fn output_ordering(&self, inputs: &[ExprProperties]) -> Result<SortProperties> {
+        self.inner.output_ordering(inputs)
+    }
+
+    fn preserves_lex_ordering(&self, inputs: &[ExprProperties]) -> Result<bool> {
+        self.inner.preserves_lex_ordering(inputs)
+    }
+
+    fn strictly_order_preserving(&self, inputs: &[ExprProperties]) -> Result<bool> {
+        self.inner.strictly_order_preserving(inputs)
+    }
+
+    fn coerce_types(&self, args: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.coerce_types(args)
+    }
+
+    fn struct_field_mapping(&self, literals: &[Option<ScalarValue>]) -> Option<StructFieldMapping> {
+        self.inner.struct_field_mapping(literals)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.inner.documentation()
+    }
+
+    fn placement(&self, args: &[ExpressionPlacement]) -> ExpressionPlacement {
+        self.inner.placement(args)
+    }
+}
+
+/// The right side of an operator that looks for a pattern; it gives what it is put to, by the same name.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Pattern {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Pattern {
+    fn name(&self) -> &'static str {
+        bounds::PATTERN
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        Ok(args.iter().map(|arg| arg.schema_name().to_string()).collect())
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        let [kind] = args else { return internal_err!("a pattern is the argument") };
+        Ok(kind.clone())
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let Some(value) = args.args.into_iter().next() else {
+            return internal_err!("a pattern is the argument");
+        };
+        Ok(value)
+    }
+}
+
+/// `a || b || c`, by the operator's own work and name.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Joined {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Joined {
+    fn name(&self) -> &'static str {
+        "||"
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        let names: Vec<String> = args.iter().map(|arg| arg.schema_name().to_string()).collect();
+        Ok(names.join(" || "))
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        let mut args = args.iter();
+        let Some(first) = args.next() else { return internal_err!("texts are the arguments") };
+        args.try_fold(first.clone(), |one, other| {
+            BinaryTypeCoercer::new(&one, &Operator::StringConcat, other).get_result_type()
+        })
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let mut texts = args.args.into_iter();
+        let Some(first) = texts.next() else { return internal_err!("texts are the arguments") };
+        texts.try_fold(first, |one, other| {
+            let sides = [one.into_array(rows)?, other.into_array(rows)?];
+            let named = ["one", "other"].into_iter().zip(sides).map(|(name, side)| (name, side, true));
+            let batch = RecordBatch::try_from_iter_with_nullable(named)?;
+            let side = |place| Arc::new(Column::new(["one", "other"][place], place));
+            physical::BinaryExpr::new(side(0), Operator::StringConcat, side(1)).evaluate(&batch)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray as _, RecordBatch};
+    use arrow::compute::concat_batches;
+    use arrow::datatypes::Int64Type;
+
+    use crate::{Session, SqlError};
+
+    fn small() -> Session {
+        // A batch's values may take 1 MiB, a constant 64 KiB.
+        Session::builder().memory_limit_bytes(8 << 20).batch_rows(1024).partitions(1).build().unwrap()
+    }
+
+    async fn asked(session: &Session, statement: &str) -> Result<Vec<RecordBatch>, SqlError> {
+        session.sql(statement).await?.collect().await
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_call_gives_more_than_it_may() {
+        let session = small();
+        let grown = |call: &str| {
+            let more = (1..60).map(|n| format!("a{n} AS (SELECT {call} AS x FROM a{})", n - 1));
+            let more = more.collect::<Vec<_>>().join(", ");
+            format!(
+                "WITH a0 AS (SELECT value::text AS x FROM generate_series(1, 10) AS s(value)), {more} SELECT x FROM a59"
+            )
+        };
+        let of_rows = |call: &str| format!("SELECT {call} AS x FROM generate_series(1, 10) AS s(value)");
+        let refused = [
+            of_rows("repeat('x', 2147483647)"),
+            of_rows("repeat('x', 300000 + value)"),
+            "SELECT repeat('x', 2147483647)".to_owned(),
+            "SELECT repeat('x', 100000) FROM generate_series(1, 1000000)".to_owned(),
+            of_rows("lpad('x', 1000000000 + value)"),
+            of_rows("rpad('x', 1000000000 + value, 'yz')"),
+            of_rows("array_repeat(value, 1000000000)"),
+            of_rows("array_resize(make_array(value), 1000000000, 7)"),
+            of_rows("range(value, 1000000000)"),
+            of_rows("generate_series(1000000000, value, -1)"),
+            of_rows("range(TIMESTAMP '2024-01-01', TIMESTAMP '2025-01-01', INTERVAL '1' SECOND)"),
+            of_rows("range(DATE '0001-01-01', DATE '9999-12-31', INTERVAL '1' DAY)"),
+            of_rows("array_to_string(range(1, 2 + value), repeat('x', 65000), repeat('y', 65000))")
+                .replace("10)", "1000)"),
+            of_rows("replace(repeat('x', 1000 + value), 'x', repeat('y', 1000))"),
+            of_rows("regexp_replace(repeat('x', 50000 + value), '(.*)', repeat('\\1', 50))"),
+            of_rows("regexp_replace(repeat('x', 1000 + value), '', repeat('y', 1000), 'g')"),
+            of_rows("concat_ws(repeat('x', 60000), value, value, value, value, value, value)"),
+            of_rows("levenshtein(repeat('x', 10000 + value), repeat(repeat('y', 100), 100))"),
+            of_rows("array_has_any(range(1, 20000 + value), range(-20000, -1))"),
+            of_rows("array_replace_all(array_repeat('a', 1000 + value), 'a', repeat('x', 60000))"),
+            of_rows("arrays_zip(range(0, 20000 + value), [1], [1], [1], [1], [1], [1])"),
+            of_rows("regexp_match(repeat('x', 40000 + value), '(((((((((((.*)))))))))))')"),
+            of_rows("array_to_string(make_array(range(0, 1000 + value)), repeat('x', 60000))"),
+            of_rows(
+                "array_repeat(CASE WHEN value = 1 THEN range(0, 10000) ELSE range(0, 0) END, CASE WHEN value = 1 THEN 2000 ELSE 0 END)",
+            )
+            .replace("10)", "1000)"),
+            of_rows("regexp_count('a', '\\w{50}' || value)").replace("10)", "1000)"),
+            of_rows("'a' ~ ('\\w{50}' || value)").replace("10)", "1000)"),
+            of_rows("ltrim(repeat('x', 60000 + value), repeat('y', 60000) || 'x')"),
+            grown("x || x"),
+            grown("concat(x, x)"),
+            grown("make_array(x, x)"),
+            grown("CASE WHEN length(x) > 2 THEN x || upper(x) ELSE x || 'y' END"),
+        ];
+        for statement in refused {
+            let failed = asked(&session, &statement).await.map(|batches| batches.len()).unwrap_err();
+            let why = failed.to_string();
+            assert!(why.contains("are granted: ask for shorter values"), "{why}: {statement}");
+        }
+        assert_eq!(session.context().runtime_env().memory_pool.reserved(), 0);
+    }
+
+    /// In parts, where all rows together might be too much.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_may_be_much_and_is_little_is_given() {
+        let session = small();
+        let length =
+            |call: &str| format!("SELECT sum(length({call})) AS n FROM generate_series(1, 5000) AS s(value)");
+        for (call, wanted) in [
+            ("replace(repeat('ab', 500), 'x', 'y' || value)", 5_000_000),
+            ("regexp_replace(repeat('ab', 100), '^a', '\\0\\0\\0\\0\\0\\0\\0\\0\\0')", 1_040_000),
+            ("concat(value % 2, NULL, 'x')", 10_000),
+            ("lpad('x', 7)", 35_000),
+            ("upper(coalesce(nullif('x', 'x'), 'abc' || (value % 2)))", 20_000),
+        ] {
+            let batches =
+                asked(&session, &length(call)).await.unwrap_or_else(|error| panic!("{call}: {error}"));
+            assert_eq!(batches[0].column(0).as_primitive::<Int64Type>().value(0), wanted, "{call}");
+        }
+        // For one row, a constant may be as large as a batch.
+        let batches = asked(&session, "SELECT unnest(range(1, 20000)) AS v").await.unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 19_999);
+        // Nothing but levels.
+        let many = format!(
+            "SELECT {} AS x FROM generate_series(1, 3) AS s(value)",
+            vec!["value::text"; 450].join(" || ")
+        );
+        assert_eq!(asked(&session, &many).await.unwrap()[0].num_rows(), 3);
+        for endless in [
+            "SELECT range(TIMESTAMP '2024-01-01', TIMESTAMP '2025-01-01', INTERVAL '1 month -31 days')",
+            "SELECT range(DATE '2024-01-01', DATE '2023-01-01', INTERVAL '-1 day 25 hours')",
+        ] {
+            let why = asked(&session, endless).await.unwrap_err().to_string();
+            assert!(why.contains("forth and back"), "{why}");
+        }
+        let wide = "SELECT arrow_cast(NULL, 'FixedSizeBinary(2147483647)') FROM generate_series(1, 1024)";
+        let why = asked(&session, wide).await.unwrap_err().to_string();
+        assert!(why.contains("4096 places"), "{why}");
+        let failed = asked(&session, "SELECT lpad('x', -value) FROM generate_series(1, 2) AS s(value)").await;
+        assert!(failed.unwrap_err().to_string().contains("a length below zero"));
+        // Names stay what they were.
+        let names = "SELECT upper('a'), 'a' || 'b', concat('a', 'b') FROM generate_series(1, 1)";
+        let batches = asked(&session, names).await.unwrap();
+        let schema = batches[0].schema();
+        let found: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let plain = datafusion::prelude::SessionContext::new();
+        let plain = plain.sql(names).await.unwrap();
+        let wanted: Vec<&str> = plain.schema().fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(found, wanted);
+    }
+
+    /// A call over texts, and numbers around what counts; some of its arguments are constants.
+    fn call(random: &mut fastrand::Rng) -> String {
+        let mut text =
+            || random.choice(["x", "'ab'", "''", "NULL::text", "x || x", "'ü' || x"]).unwrap_or("x");
+        let (a, b, c) = (text(), text(), text());
+        let mut count = || random.choice(["n", "0", "7", "3", "n * 20", "NULL::bigint"]).unwrap_or("n");
+        let (count, other) = (count(), count());
+        let lists = ["range(0, n)", "make_array(x, NULL, 'y')", "make_array(n, 1)"];
+        let list = random.choice(lists).unwrap_or(lists[0]);
+        match random.u8(0..11) {
+            0 => format!("repeat({a}, {count} - 5)"),
+            1 => format!("lpad({a}, {count}, {b})"),
+            2 => format!("rpad({a}, {count})"),
+            3 => format!("replace({a}, {b}, {c})"),
+            4 => format!("regexp_replace({a}, '(a|.)', {b} || '\\1$1', 'g')"),
+            5 => format!("concat_ws({a}, {b}, {c})"),
+            6 => format!("concat({a}, {b}, upper({a}))"),
+            7 => format!("array_to_string({list}, {b}, 'none')"),
+            8 => format!("array_resize({list}, abs({count}))"),
+            9 => format!("array_repeat({a}, abs({count}))"),
+            _ => format!("generate_series({count}, {other}, 2)"),
+        }
+    }
+
+    /// The slow twin is the function itself, in a session without a limit of ours. In the small one batches go by parts.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_bounded_function_gives_what_the_function_gives() {
+        let whole = |batches: &[RecordBatch]| {
+            batches.first().map(|batch| concat_batches(&batch.schema(), batches).unwrap().columns().to_vec())
+        };
+        let config = datafusion::prelude::SessionConfig::new().with_target_partitions(1);
+        let plain = datafusion::prelude::SessionContext::new_with_config(config);
+        let small = small();
+        let mut given = 0;
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (call, rows) = (call(&mut random), random.u32(1..600));
+            let statement = format!(
+                "SELECT {call} AS v FROM (SELECT value AS n, 'ab' || (value % 7) AS x FROM generate_series(1, {rows}) AS s(value))"
+            );
+            let wanted = match plain.sql(&statement).await {
+                Ok(frame) => frame.collect().await,
+                Err(error) => Err(error),
+            };
+            match (asked(&small, &statement).await, wanted) {
+                (Ok(found), Ok(wanted)) => {
+                    given += 1;
+                    assert!(whole(&found) == whole(&wanted), "{seed}: {statement}");
+                }
+                (Err(error), Ok(_)) => {
+                    let why = error.to_string();
+                    assert!(why.contains("are granted"), "{seed}: {statement}: {why}");
+                }
+                (found, Err(error)) => assert!(found.is_err(), "{seed}: {statement}: {error}"),
+            }
+        }
+        assert!(given > 100, "{given} of 200 calls gave something");
+    }
+}
