@@ -204,7 +204,7 @@ impl Capture {
         let stats = self.store.stats();
         self.metrics.log_segments.set(stats.segments as f64);
         self.metrics.log_bytes.set((stats.segment_bytes + stats.wal_bytes) as f64);
-        self.metrics.head_sequence.set(self.store.tail(Start::Now).position() as f64);
+        self.metrics.head_sequence.set(self.position() as f64);
         self.metrics.subscribers.set(self.subscribers.count() as f64);
         let waiting = self.ingest.as_ref().map_or(0, Ingest::waiting_bytes);
         self.metrics.waiting_bytes.set(waiting as f64);
@@ -291,6 +291,11 @@ impl Capture {
             ),
         };
         with(lake, &self.schemas())
+    }
+
+    /// The sequence of the log's last event that is settled.
+    pub(crate) fn position(&self) -> u64 {
+        self.store.tail(Start::Now).position()
     }
 
     pub(crate) fn store(&self) -> &Store<Event> {

@@ -3,20 +3,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::capture::Capture;
 use crate::error::ServerError;
 
 /// How long it is until what could not be published is tried again, at most, unless it is published more rarely.
 const PAUSE_MAX: Duration = Duration::from_mins(5);
 
+/// How many events wait to be published at most, as far as publishing keeps up: half of what a question folds by itself.
+const WAITING_EVENTS: u64 = 250_000;
+/// What is longer than this is as good as never; a clock has an end.
+const PAUSE_LONGEST: Duration = Duration::from_hours(24 * 365);
+/// How often it is looked whether as many wait.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// Publishes until the server stops. What fails is said and tried again: the log has everything.
 pub(crate) async fn publish(capture: Arc<Capture>, every: Duration) {
     let mut pause = every;
+    // Where the log was when what is published was begun; nothing after a failure.
+    let mut from = Some(capture.position());
     loop {
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = due(&capture, pause, from, WAITING_EVENTS) => {}
             () = capture.streams_end() => return,
         }
+        let begun_at = capture.position();
         let publishing = Arc::clone(&capture);
         let publishing = move || {
             if let Err(error) = publishing.maintain() {
@@ -27,14 +39,54 @@ pub(crate) async fn publish(capture: Arc<Capture>, every: Duration) {
         let error = match tokio::task::spawn_blocking(publishing).await {
             // The loop ends too where the server stops.
             Ok(Ok(_) | Err(ServerError::Stopping)) => {
-                pause = every;
+                (pause, from) = (every, Some(begun_at));
                 continue;
             }
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic.to_string(),
         };
         // What failed may have begun with much work.
-        pause = (pause * 2).min(PAUSE_MAX).max(every);
+        (pause, from) = ((pause * 2).min(PAUSE_MAX).max(every), None);
         tracing::error!(error, again_after = ?pause, "what came could not be published");
+    }
+}
+
+/// Waits until it is time to publish, or so many events came in behind a position.
+async fn due(capture: &Capture, pause: Duration, from: Option<u64>, waiting: u64) {
+    let is_much = || from.is_some_and(|from| capture.position().saturating_sub(from) >= waiting);
+    let end = Instant::now() + pause.min(PAUSE_LONGEST);
+    while !is_much() && Instant::now() < end {
+        tokio::time::sleep_until(end.min(Instant::now() + LOOK)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fold::Operation;
+    use crate::record::Record;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_waits_is_published_before_it_is_too_much_for_questions() {
+        let dir = tempfile::tempdir().unwrap();
+        let capture = Capture::open(dir.path()).unwrap();
+        let capture_one = || {
+            let record = Record::new("User", "u1", Operation::Update).json(&json!({"plan": "free"}));
+            capture.capture(record)
+        };
+        capture_one().await.unwrap();
+        let from = capture.position();
+        let hour = Duration::from_hours(1);
+        let waited = tokio::time::timeout(LOOK * 2, due(&capture, hour, Some(from), 2)).await;
+        assert!(waited.is_err());
+        for _ in 0..2 {
+            capture_one().await.unwrap();
+        }
+        tokio::time::timeout(hour, due(&capture, hour, Some(from), 2)).await.unwrap();
+        // After a failure it waits its time.
+        assert!(tokio::time::timeout(LOOK * 2, due(&capture, hour, None, 2)).await.is_err());
+        due(&capture, Duration::ZERO, None, 2).await;
     }
 }
