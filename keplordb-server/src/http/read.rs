@@ -103,9 +103,7 @@ pub(super) async fn entities(
             return Err(Failure::invalid("q stands alone; RQL has limit, cursor, as_of and known_at itself"));
         }
         #[cfg(feature = "sql")]
-        return Ok(super::sql::entities(&capture, &caller, &questions, &entity_type, query)
-            .await?
-            .into_response());
+        return super::sql::entities(&capture, &caller, &questions, &entity_type, query).await;
         #[cfg(not(feature = "sql"))]
         return Err(Failure::invalid(format!("{query:?}: this server was built without queries")));
     }

@@ -9,18 +9,18 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use datafusion::common::DataFusionError;
 use futures::{Stream, StreamExt as _, stream};
 use keplordb_sql::{Rows, SqlError};
 use serde::Deserialize;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -32,15 +32,19 @@ use crate::error::ServerError;
 use crate::lake::OverlayError;
 use crate::limits::{REQUEST_MAX, TIMES};
 use crate::rql::Query as Rql;
-use crate::sql::{QueryError, RqlAnswer, Sql, SqlOptions};
+use crate::sql::{QueryError, Sql, SqlOptions};
 
 /// Bytes of an answer that are made before the first of them goes out: what fails until then is an answer of its own, with its status
 /// and its reason. They are as many as a browser's table may have.
 const HELD_BYTES: usize = 4 << 20;
+/// Bytes that go out at a time of an answer that is there.
+const PIECE_BYTES: usize = 64 << 10;
 /// Pieces of an answer that wait for a reader who takes them slowly; each is made of one batch of rows.
 const WAITING_PIECES: usize = 2;
 /// Threads that read for questions, at most: their scans and what they fold of the log.
 const READERS_MAX: usize = 64;
+/// Questions that are answered at a time; each may hold [`HELD_BYTES`], and more while it is written.
+const QUESTIONS_MAX: usize = 64;
 /// How long the end of questions is waited for when the server ends.
 const END_MAX: Duration = Duration::from_secs(5);
 
@@ -51,6 +55,7 @@ pub(crate) struct Questions {
     sql: Sql,
     handle: Handle,
     threads: Arc<Threads>,
+    places: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -83,7 +88,16 @@ impl Questions {
             .build()
             .map_err(|error| failed(format!("their threads cannot be started: {error}")))?;
         let handle = threads.handle().clone();
-        Ok(Self { sql, handle, threads: Arc::new(Threads(Mutex::new(Some(threads)))) })
+        let places = Arc::new(Semaphore::new(QUESTIONS_MAX));
+        Ok(Self { sql, handle, threads: Arc::new(Threads(Mutex::new(Some(threads)))), places })
+    }
+
+    /// A place among those that are answered; it is free again when the answer has gone out.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            let why = format!("{QUESTIONS_MAX} questions are being answered; ask again when fewer are");
+            Failure::new(StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", why)
+        })
     }
 
     /// Ends all questions, so that nobody reads the root any more.
@@ -172,14 +186,20 @@ pub(super) async fn ask(
     let statement = one_of(asked.q.as_deref(), &body, "the statement")?.to_owned();
     let (instant, format) = (asked.instant()?, asked.format);
     let sql = questions.sql.clone();
-    let begun = questions.apart(async move { Begun::of(&sql, &statement, instant, format).await }).await?;
+    let place = questions.place()?;
+    let begun = questions.apart(async move {
+        let begun = Begun::of(&sql, &statement, instant, format).await?;
+        Ok((begun, place))
+    });
+    let (begun, place) = begun.await?;
     let body = match begun {
-        Begun::Whole(bytes) => Body::from(bytes),
+        Begun::Whole(bytes) => return Ok(whole(format, bytes, place)),
         Begun::Part(part) => {
             let (encoder, rows) = *part;
             let (sender, pieces) = mpsc::channel(WAITING_PIECES);
             let (whole, is_whole) = oneshot::channel();
             drop(questions.handle.spawn(async move {
+                let _place = place;
                 if flow(encoder, rows, sender).await {
                     whole.send(()).ok();
                 }
@@ -188,6 +208,20 @@ pub(super) async fn ask(
         }
     };
     Ok(([(CONTENT_TYPE, format.content_type())], body).into_response())
+}
+
+/// An answer that is there, and gives its place back when it has gone out.
+fn whole(format: Format, bytes: Bytes, place: OwnedSemaphorePermit) -> Response {
+    let length = bytes.len();
+    let pieces = stream::unfold((bytes, place), async |(mut rest, place)| {
+        if rest.is_empty() {
+            return None;
+        }
+        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+        Some((Ok::<_, io::Error>(piece), (rest, place)))
+    });
+    let kind = (CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    ([kind, (CONTENT_LENGTH, length.into())], Body::from_stream(pieces)).into_response()
 }
 
 /// The beginning of an answer.
@@ -365,7 +399,7 @@ pub(super) async fn rql(
     Query(asked): Query<AskedRql>,
     headers: HeaderMap,
     body: String,
-) -> Result<Json<RqlAnswer>, Failure> {
+) -> Result<Response, Failure> {
     capture.counted(caller.check_all_types())?;
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let text = one_of(asked.q.as_deref(), &body, "the query")?;
@@ -381,19 +415,21 @@ pub(super) async fn entities(
     questions: &Questions,
     entity_type: &str,
     text: &str,
-) -> Result<Json<RqlAnswer>, Failure> {
+) -> Result<Response, Failure> {
     // What is included may be of any type.
     capture.counted(caller.check_all_types())?;
     answer(questions, read(text, false)?, Some(entity_type.to_owned())).await
 }
 
-async fn answer(
-    questions: &Questions,
-    query: Rql,
-    entity_type: Option<String>,
-) -> Result<Json<RqlAnswer>, Failure> {
-    let sql = questions.sql.clone();
-    questions.apart(async move { Ok(Json(sql.rql(&query, entity_type.as_deref()).await?)) }).await
+async fn answer(questions: &Questions, query: Rql, entity_type: Option<String>) -> Result<Response, Failure> {
+    let (sql, place) = (questions.sql.clone(), questions.place()?);
+    let written = questions.apart(async move {
+        let answer = sql.rql(&query, entity_type.as_deref()).await?;
+        let written = serde_json::to_vec(&answer).map_err(|error| Failure::internal(error.to_string()))?;
+        Ok((written, place))
+    });
+    let (written, place) = written.await?;
+    Ok(whole(Format::Json, written.into(), place))
 }
 
 fn read(text: &str, is_json: bool) -> Result<Rql, Failure> {
@@ -455,6 +491,37 @@ mod tests {
         let is_dropped = tokio::time::timeout(Duration::from_secs(10), is_dropped).await;
         assert!(is_dropped.expect("the work ends with who waited for it").is_err());
         questions.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn so_many_are_answered_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let questions = Questions::new(Arc::new(Capture::open(dir.path()).unwrap())).unwrap();
+        let mut places: Vec<_> = (0..QUESTIONS_MAX).map(|_| questions.place().unwrap()).collect();
+        assert_eq!(questions.place().unwrap_err().code(), "RESOURCE_EXHAUSTED");
+        let query = || Rql::parse("entity:users").unwrap();
+        assert_eq!(answer(&questions, query(), None).await.unwrap_err().code(), "RESOURCE_EXHAUSTED");
+        places.pop();
+        // What is answered is no `users`; its place is free again.
+        for _ in 0..2 {
+            assert_eq!(answer(&questions, query(), None).await.unwrap_err().code(), "INVALID_ARGUMENT");
+        }
+        questions.end().await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_has_its_place_until_it_has_gone_out() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).try_acquire_owned().unwrap();
+        let answer = whole(Format::Json, Bytes::from(vec![b'7'; PIECE_BYTES + 1]), place);
+        assert_eq!(answer.headers()[CONTENT_LENGTH], (PIECE_BYTES + 1).to_string());
+        let mut pieces = answer.into_body().into_data_stream();
+        for length in [PIECE_BYTES, 1] {
+            assert_eq!(pieces.next().await.unwrap().unwrap().len(), length);
+            assert_eq!(places.available_permits(), 0);
+        }
+        assert!(pieces.next().await.is_none());
+        assert_eq!(places.available_permits(), 1);
     }
 
     #[tokio::test]
