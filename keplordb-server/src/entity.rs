@@ -121,7 +121,7 @@ impl From<Instant> for LogInstant {
 }
 
 /// The entity after these events, which are in their order.
-pub(crate) fn fold(events: &[EntityEvent]) -> Fold {
+pub(crate) fn fold<'a>(events: impl IntoIterator<Item = &'a EntityEvent>) -> Fold {
     let mut fold = Fold::default();
     for event in events {
         fold.apply(event.operation, event.payload.clone());

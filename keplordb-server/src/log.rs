@@ -166,10 +166,7 @@ impl EntityLog {
     /// As [`history`](Self::history).
     pub fn diff(&self, entity_type: &str, entity_id: &str, a: Instant, b: Instant) -> Result<Vec<Change>> {
         let events = self.history(entity_type, entity_id, Instant::default())?;
-        let at = |instant: Instant| {
-            let seen: Vec<_> = events.iter().filter(|event| instant.sees(event)).cloned().collect();
-            entity::fold(&seen)
-        };
+        let at = |instant: Instant| entity::fold(events.iter().filter(|event| instant.sees(event)));
         Ok(blame::diff(at(a).state(), at(b).state()))
     }
 

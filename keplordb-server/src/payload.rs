@@ -265,3 +265,22 @@ fn object_of(message: &DynamicMessage, options: &SerializeOptions) -> Result<Map
         Err(error) => Err(Refused::invalid("payload", format!("it cannot be written as JSON: {error}"))),
     }
 }
+/// What an object takes in memory, about: its keys and values, and the nodes that hold them.
+#[cfg(feature = "sql")]
+pub(crate) fn held_bytes(object: &Map<String, Value>) -> usize {
+    /// Of a B-tree, with eleven places for a key and a value each, of which six are used at least but for the last node.
+    const NODE_BYTES: usize = 11 * (size_of::<String>() + size_of::<Value>()) + 16;
+    const NODE_KEYS: usize = 6;
+    fn of_value(value: &Value) -> usize {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.capacity(),
+            Value::Array(values) => {
+                values.capacity() * size_of::<Value>() + values.iter().map(of_value).sum::<usize>()
+            }
+            Value::Object(object) => held_bytes(object),
+        }
+    }
+    object.len().div_ceil(NODE_KEYS) * NODE_BYTES
+        + object.iter().map(|(key, value)| key.capacity() + of_value(value)).sum::<usize>()
+}

@@ -694,7 +694,8 @@ async fn limits_say_what_to_do() {
     // What is folded counts with the memory of all questions.
     capture.capture(at("User", "u4", 1, &json!({"name": "x".repeat(10_000)}))).await.unwrap();
     let none = Sql::of(Arc::clone(&capture), SqlOptions::default().with_memory_bytes(9_000)).unwrap();
-    for asked in ["SELECT * FROM users", "SELECT * FROM _events", "SELECT * FROM _versions"] {
+    let of_one = "SELECT * FROM reflog_history('users', 'u4')";
+    for asked in ["SELECT * FROM users", "SELECT * FROM _events", "SELECT * FROM _versions", of_one] {
         let error = rows(&none, asked).await.unwrap_err();
         assert!(
             matches!(error, QueryError::Overlay(_)) && error.to_string().contains("memory_bytes"),
@@ -704,13 +705,11 @@ async fn limits_say_what_to_do() {
     let small = Sql::of(Arc::clone(&capture), SqlOptions::default().with_overlay_bytes(9_000)).unwrap();
     let error = rows(&small, "SELECT * FROM users WHERE id = 'u4'").await.unwrap_err().to_string();
     assert!(error.contains("User \"u4\"") && error.contains("overlay_bytes"), "{error}");
-    let error = rows(&small, "SELECT * FROM reflog_history('users', 'u4')").await.unwrap_err();
+    let error = rows(&small, of_one).await.unwrap_err();
     assert!(matches!(error, QueryError::TooMany { .. }), "{error}");
-    let error = rows(&none, "SELECT * FROM reflog_history('users', 'u4')").await.unwrap_err();
-    assert!(
-        matches!(&error, QueryError::Sql(error) if matches!(**error, SqlError::Memory { .. })),
-        "{error}"
-    );
+    // Nor do functions give what they like.
+    let error = rows(&two, "SELECT repeat(name, 1000000000) FROM users").await.unwrap_err().to_string();
+    assert!(error.contains("ask for shorter values"), "{error}");
     // Nothing of it is held any more.
     capture.publish().unwrap();
     assert_eq!(rows(&none, "SELECT count(*) FROM users").await.unwrap(), [["4"]]);

@@ -123,8 +123,9 @@ pub enum OverlayError {
     Ended,
     /// All questions together take too much memory.
     #[error(
-        "what came in since the last publication does not fit into the memory of all questions together (`memory_bytes`): ask again \
-         when fewer ask, or publish (a server does so by itself every few seconds), or ask for one `id`; {0}"
+        "what a question reads of the log (events that are not published yet, those of one entity) does not fit into the memory of all \
+         questions together (`memory_bytes`): ask again when fewer ask, or for one `id`, or publish (a server does so by itself every \
+         few seconds); {0}"
     )]
     Memory(
         /// Which asked for how much; no source, for what is said here is more than that a limit was met.
@@ -327,23 +328,19 @@ fn is_cut(log: &EntityLog, lake: &PinnedLake) -> Result<bool> {
     Ok(found < lake.events())
 }
 
-/// Gives events of an entity that the files have, where the log has dropped any of theirs, with the bytes of their payloads; some of
-/// them the log may have too.
+/// Gives events of an entity that the files have, where the log has dropped any of theirs; some of them the log may have too.
 pub(crate) fn each_dropped<E: From<OverlayError> + From<ServerError>>(
     log: &EntityLog,
     lake: &PinnedLake,
     (entity_type, entity_id): (&str, &str),
     go_on: impl Fn() -> std::result::Result<(), E>,
-    mut each: impl FnMut(EntityEvent, usize) -> std::result::Result<(), E>,
+    mut each: impl FnMut(EntityEvent) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     if !is_cut(log, lake)? {
         return Ok(());
     }
     let ids = BTreeSet::from([entity_id.to_owned()]);
-    lake.each_event_of(entity_type, &ids, go_on, |event| {
-        let payload_bytes = event.payload.len();
-        each(event.into(), payload_bytes)
-    })
+    lake.each_event_of(entity_type, &ids, go_on, |event| each(event.into()))
 }
 
 /// Rows on their way into batches.
@@ -563,11 +560,20 @@ fn signed(sequence: u64) -> i64 {
     i64::try_from(sequence).unwrap_or(i64::MAX)
 }
 
-/// The events behind the checkpoint that are wanted, up to a sequence.
-fn waiting(lake: &PinnedLake, wanted: &Wanted, last: u64) -> Filter<Event> {
+/// The events behind the checkpoint that are wanted and that an instant sees, up to a sequence.
+fn waiting(lake: &PinnedLake, wanted: &Wanted, last: u64, seen: Instant) -> Filter<Event> {
     let c = Event::cols();
     let after = lake.checkpoint().map_or(-1, signed);
-    wanted.selection().filter() & c.sequence.gt(after) & c.sequence.le(signed(last))
+    let mut filter = wanted.selection().filter() & c.sequence.gt(after) & c.sequence.le(signed(last));
+    // All of its millisecond counts.
+    let end_ns = |ms: i64| ms.saturating_add(1).saturating_mul(MS_NS);
+    if let Some(as_of_ms) = seen.as_of_ms {
+        filter = filter & c.ts_ns.lt(end_ns(as_of_ms));
+    }
+    if let Some(known_at_ms) = seen.known_at_ms {
+        filter = filter & c.metric.lt(end_ns(known_at_ms));
+    }
+    filter
 }
 
 /// When the last event up to a sequence came in.
@@ -602,20 +608,14 @@ fn touch_waiting(
     work: &Work<'_>,
     touched: &mut Touched,
 ) -> Result<()> {
-    let Instant { as_of_ms, known_at_ms } = question.at.instant;
-    let within =
-        |time_ns: i64, limit_ms: Option<i64>| limit_ms.is_none_or(|limit| time_ns.div_euclid(MS_NS) <= limit);
+    let seen = if question.is_whole_row { Instant::default() } else { question.at.instant };
     let mut events = 0;
-    each_named(log, waiting(lake, question.wanted, last), work, &mut |row| {
+    each_named(log, waiting(lake, question.wanted, last, seen), work, &mut |row| {
         events += 1;
         if events > work.limits.events {
             return Err(OverlayError::Events { limit: work.limits.events });
         }
-        let is_seen = within(row.ts_ns(), as_of_ms) && within(row.metric(), known_at_ms);
-        if question.is_whole_row || is_seen {
-            touched.insert(row.entity_type(), row.entity_id(), work)?;
-        }
-        Ok(())
+        touched.insert(row.entity_type(), row.entity_id(), work)
     })
 }
 
@@ -685,13 +685,14 @@ fn waiting_events(
     work: &Work<'_>,
 ) -> Result<Vec<RecordBatch>> {
     let mut sequences = Vec::new();
-    each_named(log, waiting(lake, question.wanted, last), work, &mut |row| {
+    let seen = question.at.instant;
+    each_named(log, waiting(lake, question.wanted, last, seen), work, &mut |row| {
         sequences.push(row.sequence());
         let limit = work.limits.events;
         if sequences.len() > limit { Err(OverlayError::Events { limit }) } else { Ok(()) }
     })?;
     sequences.sort_unstable();
-    let Instant { as_of_ms, known_at_ms } = question.at.instant;
+    let Instant { as_of_ms, known_at_ms } = seen;
     let within = |time_ms: i64, limit_ms: Option<i64>| limit_ms.is_none_or(|limit_ms| time_ms <= limit_ms);
     let mut made = Rows::<EventRow>::new(work);
     for chunk in sequences.chunks(CHUNK_EVENTS) {

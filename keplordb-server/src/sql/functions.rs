@@ -79,16 +79,17 @@ impl TableFunctionImpl for Function {
         if matches!(self.kind, Kind::Diff) {
             at.instant.as_of_ms = None;
         }
-        let events = self.pinned.history(entity_type, &id, at)?;
+        let memory =
+            MemoryConsumer::new(self.kind.name()).register(&args.session().runtime_env().memory_pool);
+        let events = self.pinned.history(entity_type, &id, at, &memory)?;
         let batch = match (self.kind, times) {
             (Kind::History, []) => history(&events),
             (Kind::Blame, []) => blamed(&events),
             (Kind::Diff, [a, b]) => differing(&events, time_ms(a)?, time_ms(b)?),
             _ => return Err(usage()),
         }?;
-        let memory =
-            MemoryConsumer::new(self.kind.name()).register(&args.session().runtime_env().memory_pool);
-        memory.try_grow(batch.get_array_memory_size())?;
+        drop(events);
+        memory.try_resize(batch.get_array_memory_size())?;
         let schema = batch.schema();
         let held = HeldRows::new(Arc::clone(&schema), vec![batch], memory);
         Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(held)])?))
@@ -174,8 +175,7 @@ fn blamed(events: &[EntityEvent]) -> Result<RecordBatch> {
 fn differing(events: &[EntityEvent], a_ms: i64, b_ms: i64) -> Result<RecordBatch> {
     let at = |as_of_ms: i64| {
         let instant = Instant { as_of_ms: Some(as_of_ms), known_at_ms: None };
-        let seen: Vec<EntityEvent> = events.iter().filter(|event| instant.sees(event)).cloned().collect();
-        fold(&seen)
+        fold(events.iter().filter(|event| instant.sees(event)))
     };
     let changes = diff(at(a_ms).state(), at(b_ms).state());
     let each = || changes.iter();

@@ -21,13 +21,12 @@ use crate::lake::{
     each_dropped, overlay,
 };
 use crate::log::EntityLog;
+use crate::payload::held_bytes;
 use crate::record::Event;
 use crate::rql::{NameError, resolve};
 use crate::schema::Schema;
 use crate::shape::Shape;
 
-/// How many times as much memory as its text a JSON object takes, about.
-const PARSED: usize = 4;
 /// What an event takes besides its payload.
 const EVENT_BYTES: usize = 512;
 
@@ -107,12 +106,13 @@ impl Pinned {
     }
 
     /// The events of an entity that an instant sees, in the order in which they are folded. It reads the log, on the thread that calls,
-    /// until nobody waits for the statement or the time of one is over.
+    /// until nobody waits for the statement or the time of one is over. They count as long as the memory is held.
     pub(super) fn history(
         &self,
         entity_type: &str,
         entity_id: &str,
         at: LogInstant,
+        memory: &MemoryReservation,
     ) -> Result<Vec<EntityEvent>> {
         let Some(head) = self.head else { return Ok(Vec::new()) };
         let last = at.sequence.map_or(head, |last| last.min(head));
@@ -123,16 +123,21 @@ impl Pinned {
             }
             _ => go_on(&self.is_ended),
         };
-        let limit = self.limits.bytes / PARSED;
-        let (mut events, mut bytes) = (BTreeMap::new(), 0_usize);
-        let mut take = |event: EntityEvent, event_bytes: usize| {
-            bytes = bytes.saturating_add(EVENT_BYTES + event_bytes);
-            if bytes > limit {
+        let limit = self.limits.bytes;
+        let mut events = BTreeMap::new();
+        let mut take = |event: EntityEvent| {
+            // What the log has and the files.
+            if events.contains_key(&event.sequence) {
+                return Ok(());
+            }
+            let bytes = EVENT_BYTES + event.payload.as_ref().map_or(0, held_bytes);
+            if memory.size().saturating_add(bytes) > limit {
                 let instead = "ask _events for those of a span of time";
                 let what = "the bytes of this entity's events";
                 return Err(QueryError::TooMany { what, limit: limit as u64, instead });
             }
             if at.instant.sees(&event) {
+                memory.try_grow(bytes).map_err(|error| OverlayError::Memory(error.message().into_owned()))?;
                 events.insert(event.sequence, event);
             }
             Ok(())
@@ -144,8 +149,8 @@ impl Pinned {
             }
             if done.is_ok() && row.sequence() <= last {
                 let row = row.into_row().map_err(|error| Refused::from(&error));
-                let event = row.and_then(|row| Ok((EntityEvent::of_row(&row)?, row.payload().len())));
-                done = event.map_err(QueryError::from).and_then(|(event, bytes)| take(event, bytes));
+                let event = row.and_then(|row| EntityEvent::of_row(&row));
+                done = event.map_err(QueryError::from).and_then(&mut take);
             }
             if done.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
@@ -154,8 +159,8 @@ impl Pinned {
         found.map_err(|error| Refused::from(&error))?;
         done?;
         // Behind what was read of the log: what it drops meanwhile is in the files, or is missed here.
-        each_dropped(&self.log, &self.lake, (entity_type, entity_id), go_on, |event, bytes| {
-            if event.sequence <= last { take(event, bytes) } else { Ok(()) }
+        each_dropped(&self.log, &self.lake, (entity_type, entity_id), go_on, |event| {
+            if event.sequence <= last { take(event) } else { Ok(()) }
         })?;
         check_missing(&self.log, &self.lake, last)?;
         let mut events: Vec<EntityEvent> = events.into_values().collect();
@@ -184,6 +189,7 @@ fn go_on(is_ended: &AtomicBool) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool};
     use serde_json::json;
 
     use super::*;
@@ -206,7 +212,11 @@ mod tests {
         let is_given_up = |error: QueryError| matches!(error, QueryError::Overlay(error) if matches!(*error, OverlayError::Ended));
         assert!(is_given_up(pinned(None, true).unwrap_err()));
         let one = pinned(None, false).unwrap();
-        let history = |pinned: &Pinned| pinned.history("User", "u1", LogInstant::default());
+        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(1 << 20));
+        let history = |pinned: &Pinned| {
+            let memory = MemoryConsumer::new("a history").register(&pool);
+            pinned.history("User", "u1", LogInstant::default(), &memory)
+        };
         assert_eq!(history(&one).unwrap().len(), 3);
         drop(Ended(Arc::clone(&one.is_ended)));
         assert!(is_given_up(history(&one).unwrap_err()));

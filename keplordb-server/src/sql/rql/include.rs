@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use datafusion::logical_expr::{Expr, ident, lit};
 use serde_json::{Map, Value, json};
 
-use super::compile::{ID, compile};
+use super::compile::ID;
 use super::{Found, Held, QueryError, Result, Sql, too_much};
 use crate::entity::LogInstant;
 use crate::rql::eval::field_of;
-use crate::rql::{Condition, Literal, Operator, Query, Test, plural, singular};
+use crate::rql::{Query, plural, singular};
 use crate::schema::{EntityType, Schema};
 use crate::sql::pin::Pinned;
 
@@ -28,8 +29,6 @@ struct Relation {
     /// The type and the field of the others.
     entity_type: String,
     field: String,
-    /// Whether that field holds several values.
-    is_repeated: bool,
     /// Whether one of them at most comes along.
     is_one: bool,
 }
@@ -58,13 +57,14 @@ pub(super) async fn included(
         if is_granted { Ok(()) } else { Err(too_much("the bytes of the entities that come along")) }
     };
     for name in &query.include {
+        // What is only looked up counts until the relation is done.
+        let mut looked_up = 0;
         let relation = relation(pinned.schema.as_deref(), entity_type, name)?;
         let wanted: BTreeSet<String> =
             found.iter().flat_map(|found| keys(field_of(&found.state, &relation.own))).collect();
         let mut others: BTreeMap<String, Vec<Related>> = BTreeMap::new();
         if !wanted.is_empty() {
-            let condition = compile(&meets(&relation, &wanted));
-            sql.each(pinned, &relation.entity_type, at, Some(condition), |other| {
+            sql.each(pinned, &relation.entity_type, at, meets(&relation, &wanted), |other| {
                 let keys = keys(field_of(&other.state, &relation.field));
                 let found: BTreeSet<String> = keys.filter(|key| wanted.contains(key)).collect();
                 count += usize::from(!found.is_empty());
@@ -79,6 +79,7 @@ pub(super) async fn included(
                     json!({"entity_type": relation.entity_type, "entity_id": other.id, "state": state});
                 for key in found {
                     grant(other.bytes)?;
+                    looked_up += other.bytes;
                     let (id, bytes, shown) = (other.id.clone(), other.bytes, shown.clone());
                     others.entry(key).or_default().push(Related { id, bytes, shown });
                 }
@@ -106,6 +107,7 @@ pub(super) async fn included(
             };
             included.insert(name.clone(), related);
         }
+        held.resize(held.size().saturating_sub(looked_up))?;
     }
     Ok(all)
 }
@@ -127,25 +129,11 @@ fn keys(value: Option<&Value>) -> impl Iterator<Item = String> {
         .into_iter()
 }
 
-/// A condition that all related entities meet; others may meet it too.
-fn meets(relation: &Relation, wanted: &BTreeSet<String>) -> Condition {
-    let field = || relation.field.clone();
-    let texts = wanted.iter().map(|key| Literal::Text(key.clone()));
-    // An integer stands in a state as a number or as a text.
-    let numbers =
-        wanted.iter().filter_map(|key| key.parse::<i64>().ok()).map(|number| Literal::Number(number.into()));
-    let values: Vec<Literal> =
-        if relation.field == ID { texts.collect() } else { texts.chain(numbers).collect() };
-    if relation.is_repeated {
-        let any = values.iter().map(|value| Condition::Field {
-            field: field(),
-            test: Test::Is(Operator::Contains, value.clone()),
-        });
-        if let Some(any) = Condition::any(any.collect()) {
-            return any;
-        }
-    }
-    Condition::Field { field: field(), test: Test::OneOf { values, negated: false } }
+/// A condition that all related entities meet, where it leaves out files; others may meet it too.
+fn meets(relation: &Relation, wanted: &BTreeSet<String>) -> Option<Expr> {
+    // A key may be any text, also one that a condition would take for a time.
+    (relation.field == ID)
+        .then(|| ident(ID).in_list(wanted.iter().map(|key| lit(key.as_str())).collect(), false))
 }
 
 fn relation(schema: Option<&Schema>, entity_type: &str, name: &str) -> Result<Relation> {
@@ -182,7 +170,6 @@ fn relations(schema: Option<&Schema>, entity_type: &str) -> Vec<(Vec<String>, Re
         names.extend([singular(&reference.entity_type), plural(&reference.entity_type)]);
         let relation = Relation {
             entity_type: reference.entity_type.clone(),
-            is_repeated: is_list(&reference.entity_type, &reference.field),
             field: reference.field.clone(),
             is_one: !is_list(entity_type, &own) && !reference.relationship.ends_with("to_many"),
             own,
@@ -198,7 +185,6 @@ fn relations(schema: Option<&Schema>, entity_type: &str) -> Vec<(Vec<String>, Re
             let relation = Relation {
                 own: reference.field.clone(),
                 entity_type: other.to_owned(),
-                is_repeated: is_list(other, &field),
                 field,
                 is_one: reference.relationship == "one_to_one",
             };

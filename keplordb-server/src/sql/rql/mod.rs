@@ -8,6 +8,7 @@ mod compile;
 mod include;
 
 use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -28,6 +29,7 @@ use super::shape::parse;
 use super::table::{InstantTable, What};
 use super::{QueryError, Result, Sql};
 use crate::entity::{Instant, LogInstant};
+use crate::payload::held_bytes;
 use crate::rql::Query;
 use crate::rql::eval::field_of;
 
@@ -35,6 +37,9 @@ use crate::rql::eval::field_of;
 const LIMIT: (u64, u64) = (100, 10_000);
 /// Bytes of states that are held while the first ones are looked for.
 const HELD_BYTES_MAX: usize = 64 << 20;
+
+/// What an entity takes besides its id and its state.
+const FOUND_BYTES: usize = 256;
 
 /// What a query in RQL gives.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -116,7 +121,7 @@ impl Sql {
             query,
             cursor,
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
-            found: Vec::new(),
+            found: BinaryHeap::new(),
             held: Held::new(&self.session, "entities that a query found"),
         };
         self.each(&pinned, &entity_type, at, condition, |found| first.take(found)).await?;
@@ -199,11 +204,11 @@ fn found_in(batch: &RecordBatch) -> Result<Vec<Found>> {
             entity_id: id.to_owned(),
             why: error.strip_backtrace(),
         };
+        let state = with_id(parse(text).map_err(unread)?, id);
         all.push(Found {
             id: id.to_owned(),
-            state: with_id(parse(text).map_err(unread)?, id),
-            // About what a parsed one takes.
-            bytes: 256 + 4 * text.len(),
+            bytes: FOUND_BYTES + id.len() + held_bytes(&state),
+            state,
             version: unsigned(versions.value(row)),
             updated_at_ms: times.value(row).div_euclid(1000),
             sequence: unsigned(sequences.value(row)),
@@ -245,8 +250,8 @@ struct First<'a> {
     query: &'a Query,
     cursor: Option<Cursor>,
     limit: usize,
-    /// Up to twice as many as are given, in no order.
-    found: Vec<Found>,
+    /// As many as are given, and one more, which says that there are more; the last one on top.
+    found: BinaryHeap<Ranked<'a>>,
     held: Held,
 }
 
@@ -255,32 +260,49 @@ impl First<'_> {
         if self.cursor.as_ref().is_some_and(|cursor| !cursor.is_before(&found, self.query)) {
             return Ok(());
         }
-        let is_granted = self.held.resize(self.held.size() + found.bytes)?;
-        self.found.push(found);
-        if self.found.len() > self.limit.saturating_mul(2) + 1024 || !is_granted {
-            self.cut();
-            let bytes = self.found.iter().map(|found| found.bytes).sum();
-            if !self.held.resize(bytes)? {
-                return Err(too_much("the bytes of these entities"));
-            }
+        let mut bytes = self.held.size() + found.bytes;
+        self.found.push(Ranked { query: self.query, found });
+        if self.found.len() > self.limit.saturating_add(1) {
+            bytes -= self.found.pop().map_or(0, |last| last.found.bytes);
         }
-        Ok(())
+        if self.held.resize(bytes)? { Ok(()) } else { Err(too_much("the bytes of these entities")) }
     }
 
-    /// Keeps as many as are given, and one more, which says that there are more.
-    fn cut(&mut self) {
-        let query = self.query;
-        self.found.sort_unstable_by(|a, b| compare(query, (&a.state, &a.id), (&b.state, &b.id)));
-        self.found.truncate(self.limit.saturating_add(1));
-    }
-
-    fn end(mut self) -> (Vec<Found>, bool, Held) {
-        self.cut();
+    fn end(self) -> (Vec<Found>, bool, Held) {
         let is_more = self.found.len() > self.limit;
-        self.found.truncate(self.limit);
-        (self.found, is_more, self.held)
+        let mut found: Vec<Found> =
+            self.found.into_sorted_vec().into_iter().map(|ranked| ranked.found).collect();
+        found.truncate(self.limit);
+        (found, is_more, self.held)
     }
 }
+
+/// An entity with the order that a query has.
+struct Ranked<'a> {
+    query: &'a Query,
+    found: Found,
+}
+
+impl Ord for Ranked<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (a, b) = (&self.found, &other.found);
+        compare(self.query, (&a.state, &a.id), (&b.state, &b.id))
+    }
+}
+
+impl PartialOrd for Ranked<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ranked<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ranked<'_> {}
 
 fn compare(
     query: &Query,
