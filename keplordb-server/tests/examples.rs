@@ -20,6 +20,16 @@ fn flight_history(root: &Path, rows: &str) -> Result<String, String> {
     if output.status.success() { Ok(printed.unwrap()) } else { Err(said.unwrap()) }
 }
 
+/// What the README asks in SQL and in RQL; the example asks the same, and checks the answers.
+#[cfg(feature = "sql")]
+fn questions_of_the_readme() -> Vec<String> {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let questions = readme.lines().filter_map(|line| line.split_once("\"q=")?.1.strip_suffix('"'));
+    let questions: Vec<String> = questions.map(str::to_owned).collect();
+    assert_eq!(questions.len(), 4);
+    questions
+}
+
 #[test]
 fn flight_history_captures_asks_and_opens_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -28,6 +38,10 @@ fn flight_history_captures_asks_and_opens_again() {
     assert!(captured.contains("of 2000 flights in "), "{captured}");
     assert!(captured.contains("2000 flights, of which 12 are deleted"), "{captured}");
     assert!(captured.trim_end().ends_with("checks passed"), "{captured}");
+    #[cfg(feature = "sql")]
+    for question in questions_of_the_readme() {
+        assert!(captured.contains(&format!("\n{question}\n  {{")), "{question}: {captured}");
+    }
     let kept = flight_history(&root, "2000").unwrap();
     assert!(kept.contains("events of 2000 flights are there already"), "{kept}");
     // What is there is sent again, and captured once.

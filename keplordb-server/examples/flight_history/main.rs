@@ -4,8 +4,8 @@
 //! created when it is planned, updated when it departs and when it arrives, and deleted when it is cancelled. They are captured in the
 //! order in which these things happened, as a running system would have done. Then each of some flights is asked what it is, what it was
 //! around each step, what happened to it and which event set which field; and of all of them how many there are and how many were
-//! deleted. Every answer is compared with plain code over the rows of the CSV file; a wrong one ends the program with what differs. In
-//! the end it serves what it has, for whoever wants to ask more.
+//! deleted. Then all is published as Parquet and asked in SQL and in RQL. Every answer is compared with plain code over the rows of
+//! the CSV file; a wrong one ends the program with what differs. In the end it serves what it has, for whoever wants to ask more.
 //!
 //! ```text
 //! cargo run --release -p keplordb-server --example flight_history [-- [ROOT] [--rows N] [--no-serve]]
@@ -19,8 +19,11 @@
 mod load;
 mod questions;
 mod row;
+#[cfg(feature = "sql")]
+mod tables;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use keplordb_server::{Capture, DEFAULT_ADDRESS, serve};
@@ -71,12 +74,25 @@ async fn main() -> Result<()> {
     load::load(&capture, &rows).await?;
     let mut checks = Checks::default();
     questions::ask(&capture.log(), &rows, &mut checks)?;
+    publish(&capture)?;
+    #[cfg(feature = "sql")]
+    tables::ask(&root, &rows, &mut checks).await?;
     println!("\nall {} checks passed", checks.passed());
     if !arguments.serves {
         return Ok(capture.close()?);
     }
     let stop = async { drop(tokio::signal::ctrl_c().await) };
     serve(capture, DEFAULT_ADDRESS, |address| propose(&root, &rows, &address.to_string()), stop).await?;
+    Ok(())
+}
+
+/// Makes the Parquet files, in which SQL looks too.
+fn publish(capture: &Capture) -> Result<()> {
+    let begun = Instant::now();
+    if let Some(published) = tokio::task::block_in_place(|| capture.publish())? {
+        let took_s = begun.elapsed().as_secs_f64();
+        println!("\npublished {} events as Parquet in {took_s:.1} s", published.events);
+    }
     Ok(())
 }
 
@@ -93,4 +109,6 @@ fn propose(root: &Path, rows: &[Row], address: &str) {
          reflog.v2.EntityService/GetHistory",
         row.scheduled_utc
     );
+    #[cfg(feature = "sql")]
+    tables::propose(address);
 }

@@ -21,7 +21,12 @@ const MINUTE_MS: i64 = 60_000;
 pub(crate) struct Checks(u64);
 
 impl Checks {
-    fn equal<T: PartialEq + std::fmt::Debug>(&mut self, question: &str, answer: &T, right: &T) -> Result<()> {
+    pub(crate) fn equal<T: PartialEq + std::fmt::Debug>(
+        &mut self,
+        question: &str,
+        answer: &T,
+        right: &T,
+    ) -> Result<()> {
         ensure!(answer == right, "{question}: the answer is {answer:?}, right is {right:?}");
         self.0 += 1;
         Ok(())
