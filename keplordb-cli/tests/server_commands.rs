@@ -870,3 +870,100 @@ fn a_doctor_finds_what_is_damaged_and_says_what_to_do() {
     fs::write(&largest, bytes).unwrap();
     fails("log", "keplor verify");
 }
+
+/// All files below a directory, in another one.
+fn copied(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in from.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        let copy = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copied(&path, &copy);
+        } else {
+            fs::copy(&path, &copy).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_doctor_tells_an_older_log_that_grew_from_the_one_that_was_published() {
+    let (temporary, root) = root();
+    let file = temporary.path().join("past.jsonl");
+    let backfill = |lines| {
+        past_events(&file, lines, true);
+        run("backfill", &root, &[file.to_str().unwrap()])
+    };
+    done(&backfill(20));
+    let (segments, older) = (root.join("segments"), temporary.path().join("older"));
+    copied(&segments, &older);
+    done(&backfill(60));
+    done(&run("doctor", &root, &[]));
+
+    fs::remove_dir_all(&segments).unwrap();
+    fs::rename(&older, &segments).unwrap();
+    // Others than those that were there, and more.
+    let text = fs::read_to_string(&file).unwrap().replace("past-", "other-").replace("user_", "new_");
+    fs::write(&file, text).unwrap();
+    run("backfill", &root, &[file.to_str().unwrap()]);
+    assert_eq!(count_of(&root), 80);
+    let output = run("doctor", &root, &["--json"]);
+    refused(1, &output);
+    let (state, found, remedy) = checks(&output).remove("published").unwrap();
+    assert_eq!(state, "fail", "{found}");
+    assert!(found.contains("which is another one in the log"), "{found}");
+    assert!(remedy.as_str().unwrap().contains("bring back the log"), "{remedy}");
+}
+
+#[test]
+fn a_doctor_finds_a_root_well_whose_log_has_dropped_what_is_published() {
+    let (temporary, root) = root();
+    let file = temporary.path().join("past.jsonl");
+    past_events(&file, 50, true);
+    printed("backfill", &root, &[file.to_str().unwrap()]);
+    // What is in no segment yet is dropped by nobody.
+    let log = keplordb::any::AnyStore::open(root.join("segments")).unwrap();
+    log.flush().unwrap();
+    log.close().unwrap();
+    let dropped = jsons(&printed("gc", &root.join("segments"), &["--before", "2100-01-01", "--json"]));
+    assert_eq!(dropped[0]["events"], json!(50));
+    let published = || {
+        let output = run("doctor", &root, &["--json"]);
+        done(&output);
+        checks(&output).remove("published").unwrap()
+    };
+    let (state, found, _) = published();
+    assert_eq!((state.as_str(), found.as_str()), ("ok", "all 50 events, of which the log has dropped 50"));
+    // And while it goes on.
+    let text = fs::read_to_string(&file).unwrap().replace("past-", "other-");
+    fs::write(&file, text).unwrap();
+    printed("backfill", &root, &[file.to_str().unwrap()]);
+    let (state, found, _) = published();
+    assert_eq!((state.as_str(), found.as_str()), ("ok", "all 100 events, of which the log has dropped 50"));
+}
+
+#[test]
+fn a_doctor_sends_to_the_newer_program_that_has_published() {
+    let (temporary, root) = root();
+    let file = temporary.path().join("past.jsonl");
+    past_events(&file, 5, true);
+    printed("backfill", &root, &[file.to_str().unwrap()]);
+    let meta = root.join("_meta");
+    let manifests = || {
+        let names = meta.read_dir().unwrap().map(|entry| entry.unwrap().path());
+        names.filter(|path| path.to_string_lossy().contains("manifest-")).max().unwrap()
+    };
+    let text = fs::read_to_string(manifests()).unwrap();
+    let (body, _) = text.rsplit_once(",\"checksum\"").unwrap();
+    for (from, to) in [("\"format\":1", "\"format\":2"), ("\"fold_version\":1", "\"fold_version\":2")] {
+        let body = body.replace(from, to);
+        assert!(body.contains(to), "{body}");
+        let checksum = xxhash_rust::xxh3::xxh3_128(body.as_bytes());
+        fs::write(manifests(), format!("{body},\"checksum\":\"{checksum:032x}\"}}\n")).unwrap();
+        let output = run("doctor", &root, &["--json"]);
+        refused(1, &output);
+        let (state, found, remedy) = checks(&output).remove("lake").unwrap();
+        assert_eq!(state, "fail", "{found}");
+        let remedy = remedy.as_str().unwrap();
+        assert!(remedy.starts_with("a newer keplor has published here: use that one"), "{to}: {remedy}");
+    }
+}

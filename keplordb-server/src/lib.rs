@@ -48,7 +48,7 @@ pub use ingest::Receipt;
 pub use keys::{Key, Keys, NewKey, Scope, Secret};
 #[cfg(feature = "sql")]
 pub use lake::OverlayError;
-pub use lake::{Lake, LakeCheck, LakeOptions, LakeState, Published, TableCheck};
+pub use lake::{Lake, LakeCheck, LakeOptions, LakeState, Origin, Published, TableCheck};
 pub use layout::is_root;
 pub use log::{Behind, EntityLog, Selection, TypeSummary};
 pub use name::{MAX_ID_BYTES, MAX_TYPE_BYTES};

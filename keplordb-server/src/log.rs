@@ -213,9 +213,8 @@ impl EntityLog {
         Ok(head)
     }
 
-    /// What the log has dropped by age or size; beside a writer, before the last [refresh](Self::refresh).
-    #[cfg(feature = "sql")]
-    pub(crate) fn gaps(&self) -> Vec<keplordb::Gap> {
+    /// What the log has dropped by age or size, ascending; beside a writer, before the last [refresh](Self::refresh).
+    pub fn gaps(&self) -> Vec<keplordb::Gap> {
         match &self.0 {
             Source::Own(store) => store.gaps(),
             Source::Beside(reader) => reader.gaps(),

@@ -46,7 +46,7 @@ pub(crate) use self::overlay::{
 #[cfg(feature = "sql")]
 pub(crate) use self::pinned::{PinnedLake, Wanted};
 use self::publication::Root;
-pub use self::state::LakeState;
+pub use self::state::{LakeState, Origin};
 use self::typed::{Typings, typings_of};
 use crate::error::ServerError;
 use crate::record::Event;

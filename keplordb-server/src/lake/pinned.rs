@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 use arrow::datatypes::SchemaRef;
 
 use super::draft::bucket_number;
-use super::manifest::{FOLD_VERSION, FileEntry, Manifest, Sum, Table};
+use super::manifest::{FOLD_VERSION, FileEntry, Manifest, Table};
 use super::overlay::OverlayError;
 use super::parquet::{Ids, Rows, has_entity};
 use super::publication::{GENERATIONS, LIVE, second_name};
 use super::rows::{CurrentRow, EventRow, Row as _, VersionRow};
+use super::state::{Origin, origin};
 use crate::entity::LogInstant;
-use crate::error::{Refused, ServerError};
+use crate::error::ServerError;
 use crate::log::{EntityLog, Selection};
-use crate::record::Event;
 
 /// How often the newest is looked for, where it goes away while it is opened.
 const TRIES: u32 = 5;
@@ -84,20 +84,13 @@ impl PinnedLake {
     /// # Errors
     /// [`Unknown`](OverlayError::Unknown) where the log has later events and not that one, and has not dropped it, so that nothing tells.
     pub(crate) fn is_of(&self, log: &EntityLog, head: Option<u64>) -> Result<bool, OverlayError> {
-        let Some(checkpoint) = self.checkpoint() else { return Ok(true) };
-        let at = i64::try_from(checkpoint).unwrap_or(i64::MAX);
-        let found = log.query(Event::cols().sequence.eq(at)).rows().map_err(|error| Refused::from(&error))?;
-        if let Some(found) = found.first() {
-            let hash = self.manifest.checkpoint_hash;
-            return Ok(hash == Sum::default() || Sum(EventRow::of_log(found)?.hash()) == hash);
+        let checkpoint = self.manifest.checkpoint();
+        match origin(log, checkpoint)? {
+            Origin::Same => Ok(true),
+            Origin::Other => Ok(false),
+            Origin::Missing if head.is_none_or(|head| head < checkpoint.sequence) => Ok(false),
+            Origin::Missing => Err(OverlayError::Unknown { checkpoint_seq: checkpoint.sequence }),
         }
-        if log.gaps().iter().any(|gap| gap.first <= checkpoint && checkpoint <= gap.last) {
-            return Ok(true);
-        }
-        if head.is_none_or(|head| head < checkpoint) {
-            return Ok(false);
-        }
-        Err(OverlayError::Unknown { checkpoint_seq: checkpoint })
     }
 
     /// One in which nothing is.

@@ -78,7 +78,7 @@ impl Root {
         }
         for link in self.links() {
             for link in [temporary(&link), link] {
-                if link.symlink_metadata().is_ok() && !is_own_link(&link) {
+                if is_foreign_link(&link) {
                     return foreign(&link, "it should be a link to what is published");
                 }
             }
@@ -326,9 +326,22 @@ fn pointers(manifest: &Manifest) -> impl Iterator<Item = (&'static str, PathBuf)
 
 /// Whether it is a link as they are made here, whatever its own name.
 fn is_own_link(link: &Path) -> bool {
-    let Ok(target) = std::fs::read_link(link) else { return false };
-    let names = Table::ALL.map(Table::name).into_iter().chain([TABLES]);
-    names.into_iter().any(|name| target == Path::new(LIVE).join(name)) || number_of_target(&target).is_some()
+    std::fs::read_link(link).is_ok_and(|target| is_own_target(&target))
+}
+
+/// Whether something is there that is no such link. A server may put one there and take it away again meanwhile, so what is there is
+/// asked for once, and what is gone is nothing.
+fn is_foreign_link(link: &Path) -> bool {
+    match std::fs::read_link(link) {
+        Ok(target) => !is_own_target(&target),
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
+        Err(_) => link.symlink_metadata().is_ok_and(|metadata| !metadata.is_symlink()),
+    }
+}
+
+fn is_own_target(target: &Path) -> bool {
+    let mut names = Table::ALL.map(Table::name).into_iter().chain([TABLES]);
+    names.any(|name| target == Path::new(LIVE).join(name)) || number_of_target(target).is_some()
 }
 
 /// The name of a file in a generation. No two generations have one in common: some readers list a directory, then ask of each name

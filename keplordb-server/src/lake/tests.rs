@@ -951,6 +951,26 @@ fn what_others_have_put_in_its_place_is_refused_before_anything_is_changed() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_that_a_publisher_is_about_to_move_is_none_that_others_have_put_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = super::Root { path: dir.path().to_owned(), files: Files::default() };
+    let (link, temporary) = (dir.path().join(".live"), dir.path().join(".live.tmp"));
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                std::os::unix::fs::symlink(".gen/1", &temporary).unwrap();
+                fs::rename(&temporary, &link).unwrap();
+            }
+        });
+        let checked: Result<Vec<()>, _> = (0..20_000).map(|_| root.check_own()).collect();
+        is_done.store(true, Ordering::Relaxed);
+        checked.unwrap();
+    });
+}
+
 #[test]
 fn a_file_that_is_found_damaged_is_made_anew_by_the_next_replay() {
     // Whose rows are others, though it is sound; that is no Parquet; that is not there.

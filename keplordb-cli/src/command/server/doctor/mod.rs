@@ -9,7 +9,7 @@ use keplordb::{Depth, Options, VerifyReport, verify_dir};
 use keplordb_disk::RealDisk;
 use keplordb_log::Timestamp;
 use keplordb_server::{
-    EntityLog, Holder, Keys, LakeState, Refused, Schemas, ServerError, TypeSummary, holder, is_root,
+    EntityLog, Holder, Keys, LakeState, Origin, Refused, Schemas, ServerError, TypeSummary, holder, is_root,
 };
 use serde_json::json;
 
@@ -287,8 +287,16 @@ fn lake_files(root: &str, lake: &Result<Option<LakeState>, ServerError>, is_held
         Err(error @ ServerError::Foreign { .. }) => {
             Check::fail(NAME, error.to_string(), "until then nothing is published")
         }
+        // A manifest in a form that this program does not know; one that is torn is passed over.
+        Err(error @ ServerError::Lake { .. }) => {
+            Check::fail(NAME, error.to_string(), "a newer keplor has published here: use that one")
+        }
         Err(error) => Check::fail(NAME, error.to_string(), AS_USER),
         Ok(None) => Check::ok(NAME, "nothing was published yet"),
+        Ok(Some(LakeState { damage: Some(damage), is_newer: true, .. })) => {
+            let remedy = "a newer keplor has published here: use that one, or this one makes the files anew by older rules";
+            Check::fail(NAME, damage.clone(), remedy)
+        }
         Ok(Some(LakeState { damage: Some(damage), .. })) => {
             let remedy =
                 format!("the next start of a server makes the files anew, or `keplor replay {root}`");
@@ -331,29 +339,33 @@ fn published(
         return Check::fail(NAME, found, "bring the directory `segments` back from a copy");
     };
     let checkpoint = lake.map_or(0, |lake| lake.checkpoint_seq);
-    let counts = || {
-        let behind = log.behind(checkpoint)?;
-        // With the last one that is published.
-        let from_last = log.behind(checkpoint.saturating_sub(1))?.events;
-        Ok::<_, Refused>((behind, from_last))
+    let looked = || {
+        let origin = lake.map_or(Ok(Origin::Same), |lake| lake.origin(log))?;
+        Ok::<_, Refused>((origin, log.behind(checkpoint)?))
     };
-    let (behind, from_last) = match counts() {
-        Ok(counts) => counts,
+    let (origin, behind) = match looked() {
+        Ok(looked) => looked,
         Err(refused) => {
             return Check::fail(NAME, refused.to_string(), format!("`keplor verify {root}` says more"));
         }
     };
-    // Types were counted before, and the log seen by both is the same.
-    let of_log = events(types).saturating_sub(behind.events);
-    if published > 0 && from_last == behind.events {
-        let found = format!(
-            "{of_published} published up to one of the sequence {checkpoint}, which the log does not have"
-        );
+    let of_place = match origin {
+        Origin::Other => Some("which is another one in the log"),
+        Origin::Missing => Some("which the log does not have, and has not dropped"),
+        _ => None,
+    };
+    if let Some(of_place) = of_place {
+        let found = format!("{of_published} published up to one of the sequence {checkpoint}, {of_place}");
         let remedy = format!(
-            "unless `keplor gc` dropped it, bring back the log of which they were made, or publish this one by `keplor replay {root}`"
+            "bring back the log of which they were made, or publish this one by `keplor replay {root}` while no server runs"
         );
         return Check::fail(NAME, found, remedy);
     }
+    // Types were counted before, and the log seen by all is the same.
+    let of_log = events(types).saturating_sub(behind.events);
+    // Of what was dropped some may have been published, and some not; more cannot have been.
+    let gaps = log.gaps();
+    let dropped: u64 = gaps.iter().filter(|gap| gap.first <= checkpoint).map(|gap| gap.events).sum();
     let found = format!("{of_published} published, and the log has {} up to the last of them", count(of_log));
     if published < of_log {
         return Check::fail(
@@ -362,12 +374,20 @@ fn published(
             format!("`keplor replay {root}` makes the files anew, while no server runs"),
         );
     }
-    if published > of_log {
-        let remedy = "unless `keplor gc` dropped the others, bring the directory `segments` back from a copy";
-        return Check::warn(NAME, found, remedy);
+    if published > of_log.saturating_add(dropped) {
+        let found = format!("{found}, and has dropped {}", count(dropped));
+        return Check::warn(NAME, found, "bring the directory `segments` back from a copy");
     }
+    let all = match published - of_log {
+        0 => format!("all {}", counted(published, "event", "events")),
+        gone => format!(
+            "all {}, of which the log has dropped {}",
+            counted(published, "event", "events"),
+            count(gone)
+        ),
+    };
     let Some(first_ms) = behind.first_received_ms else {
-        return Check::ok(NAME, format!("all {}", counted(published, "event", "events")));
+        return Check::ok(NAME, all);
     };
     let lag_ms = now_ms.saturating_sub(first_ms).max(0);
     let wait = if behind.events == 1 { "waits" } else { "wait" };
