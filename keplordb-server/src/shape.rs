@@ -36,6 +36,11 @@ const LEVELS_MAX: usize = 16;
 /// and that one the next, would be a million columns in twenty levels.
 const COLUMNS_MAX: usize = 1000;
 
+/// Places of a row's lists and maps in columns, elements times columns within them, beyond which they are null: eight megabytes of `{}` in
+/// a list of messages with a hundred fields are nearly three million elements, and each takes a place in every one of these columns, empty
+/// as it is. Two million take some ten bytes each, while they are made.
+pub(crate) const PLACES_MAX: usize = 2_000_000;
+
 /// The columns of a type's fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Shape(Vec<Column>);
@@ -100,6 +105,20 @@ impl Shape {
 
     pub(crate) fn fields(&self) -> Vec<Field> {
         self.0.iter().map(Column::field).collect()
+    }
+
+    /// Takes those lists and maps out of a state for which there are too many places in it, with those of the fields before them; gives
+    /// how many those take that stay.
+    pub(crate) fn fit(&self, state: &mut Map<String, Value>) -> usize {
+        let mut left = PLACES_MAX;
+        for column in self.0.iter().filter(|column| column.kind.has_lists()) {
+            let Some(value) = state.get(&column.name) else { continue };
+            match left.checked_sub(column.kind.places(value, left)) {
+                Some(rest) => left = rest,
+                None => drop(state.remove(&column.name)),
+            }
+        }
+        PLACES_MAX - left
     }
 
     /// The columns of some states, of which one that is not there has no value in any.
@@ -204,6 +223,55 @@ impl Kind {
         }
     }
 
+    /// Whether a value of it may have any number of places.
+    fn has_lists(&self) -> bool {
+        match self {
+            Self::List(_) | Self::Map(..) => true,
+            Self::Message(columns) => columns.iter().any(|column| column.kind.has_lists()),
+            _ => false,
+        }
+    }
+
+    /// Columns in which it is in the end; each has a place also for a list that is empty, or not there.
+    fn leaves(&self) -> usize {
+        match self {
+            Self::List(kind) => kind.leaves(),
+            Self::Map(key, value) => key.leaves() + value.leaves(),
+            Self::Message(columns) => columns.iter().map(|column| column.kind.leaves()).sum(),
+            _ => 1,
+        }
+    }
+
+    /// How many places a value takes in columns. Where they are more than `most` it is some number above that: it is not gone through any
+    /// further.
+    fn places(&self, value: &Value, most: usize) -> usize {
+        match (self, value) {
+            (Self::List(kind), Value::Array(elements)) if !elements.is_empty() => {
+                let least = elements.len().saturating_mul(kind.leaves());
+                if least > most || !kind.has_lists() {
+                    return least;
+                }
+                sum(elements.iter().map(|element| kind.places(element, most)), most)
+            }
+            (Self::Map(key, kind), Value::Object(members)) if !members.is_empty() => {
+                let keys = key.leaves();
+                let least = members.len().saturating_mul(keys + kind.leaves());
+                if least > most || !kind.has_lists() {
+                    return least;
+                }
+                sum(members.values().map(|member| keys + kind.places(member, most)), most)
+            }
+            (Self::Message(columns), Value::Object(fields)) => {
+                let places = |column: &Column| {
+                    let field = fields.get(&column.name);
+                    field.map_or_else(|| column.kind.leaves(), |field| column.kind.places(field, most))
+                };
+                sum(columns.iter().map(places), most)
+            }
+            _ => self.leaves(),
+        }
+    }
+
     fn data_type(&self) -> DataType {
         match self {
             Self::Bool => DataType::Boolean,
@@ -279,6 +347,18 @@ impl Kind {
         };
         number.filter(|number| number.to_string() == name).map(|_| text)
     }
+}
+
+/// The sum of some numbers, or of the first that are more than `most` together.
+fn sum(numbers: impl Iterator<Item = usize>, most: usize) -> usize {
+    let mut sum = 0_usize;
+    for number in numbers {
+        sum = sum.saturating_add(number);
+        if sum > most {
+            break;
+        }
+    }
+    sum
 }
 
 fn fields(columns: &[Column]) -> Fields {
@@ -490,6 +570,38 @@ mod tests {
         assert!(columns[8].as_map().keys().as_boolean().value(0));
         assert_eq!(columns[9].as_string::<i32>().value(0), "7");
         assert!(columns[10].as_primitive::<Float32Type>().value(0).is_finite());
+    }
+
+    #[test]
+    fn a_list_with_too_many_places_is_null_and_the_others_stay() {
+        let shape = shape(
+            "message All { repeated Inner a = 1; repeated int32 b = 2; map<string, Inner> c = 3; string d = 4; Outer e = 5;
+            message Inner { string x = 1; string y = 2; repeated string z = 3; repeated Inner more = 4; }
+            message Outer { repeated Level levels = 1; } message Level { repeated int32 numbers = 1; } }",
+        );
+        let empty = |count: usize| Value::Array(vec![json!({}); count]);
+        let fit = |state: Value| {
+            let Value::Object(mut state) = state else { unreachable!() };
+            let places = shape.fit(&mut state);
+            (places, state.into_iter().map(|(name, _)| name).collect::<String>())
+        };
+        // Each element has a place in four columns.
+        let most = PLACES_MAX / 4;
+        assert_eq!(fit(json!({"a": empty(most), "d": "x"})), (PLACES_MAX, "ad".to_owned()));
+        assert_eq!(fit(json!({"a": empty(most + 1), "d": "x"})), (0, "d".to_owned()));
+        // With those of the fields before it; and what is smaller may fit then.
+        let numbers = vec![7; 100];
+        assert_eq!(
+            fit(json!({"a": empty(most - 10), "b": numbers, "c": {"k": {}, "l": {"z": ["", ""]}}})),
+            (PLACES_MAX - 40 + 5 + 6, "ac".to_owned())
+        );
+        // Also of lists within others, which are few by themselves.
+        let level = json!({ "numbers": vec![0; 1500] });
+        let levels = |count: usize| json!({"e": {"levels": vec![level.clone(); count]}, "d": null});
+        assert_eq!(fit(levels(1333)), (1333 * 1500, "de".to_owned()));
+        assert_eq!(fit(levels(1334)), (0, "d".to_owned()));
+        // What is no list, and so is null, takes one place in each.
+        assert_eq!(fit(json!({"a": "none", "b": null, "e": 1})), (4 + 1 + 1, "abe".to_owned()));
     }
 
     /// Columns, with those within them.

@@ -163,8 +163,8 @@ impl<'a, R: TypedRow> OfRows<'a, R> {
 impl<R: TypedRow> OfType<'_, R> {
     fn make(&mut self) {
         // Rows that cannot be made columns are none, and so there are others in the files.
-        if let Ok((_, sum)) = self.columns.encode(&self.waiting) {
-            self.made.add_all(Counted { rows: self.waiting.len() as u64, sum });
+        if let Ok(encoded) = self.columns.encode(&self.waiting, |_| Ok(())) {
+            self.made.add_all(Counted { rows: self.waiting.len() as u64, sum: encoded.sum });
         }
         self.waiting.clear();
         self.waiting_bytes = 0;

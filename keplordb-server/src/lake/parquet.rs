@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::{RecordBatch, RecordBatchReader as _};
 use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
@@ -82,8 +81,21 @@ pub(super) trait Encoding<R> {
     /// The directory of the files, in `lake`.
     fn dir(&self) -> &'static str;
     fn schema(&self) -> SchemaRef;
-    /// The columns of some rows, and the sum of the rows' hashes.
-    fn encode(&self, rows: &[R]) -> std::result::Result<(RecordBatch, Sum), ArrowError>;
+    /// Gives the columns of some rows, in as many batches as it takes.
+    fn encode(
+        &self,
+        rows: &[R],
+        each: impl FnMut(&RecordBatch) -> std::result::Result<(), ParquetError>,
+    ) -> std::result::Result<Encoded, ParquetError>;
+}
+
+/// What is known of rows that were made columns.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Encoded {
+    /// The sum of their hashes.
+    pub(super) sum: Sum,
+    /// Bytes that the longest takes as columns, where they can be many more than its own.
+    pub(super) row_bytes_max: usize,
 }
 
 /// Rows with the columns of their table.
@@ -101,9 +113,13 @@ impl<R: Row> Encoding<R> for OfTable {
         R::schema()
     }
 
-    fn encode(&self, rows: &[R]) -> std::result::Result<(RecordBatch, Sum), ArrowError> {
-        let sum = rows.iter().map(|row| Sum(row.hash())).sum();
-        Ok((RecordBatch::try_new(R::schema(), R::encode(rows))?, sum))
+    fn encode(
+        &self,
+        rows: &[R],
+        mut each: impl FnMut(&RecordBatch) -> std::result::Result<(), ParquetError>,
+    ) -> std::result::Result<Encoded, ParquetError> {
+        each(&RecordBatch::try_new(R::schema(), R::encode(rows))?)?;
+        Ok(Encoded { sum: rows.iter().map(|row| Sum(row.hash())).sum(), row_bytes_max: 0 })
     }
 }
 
@@ -168,14 +184,16 @@ pub(super) fn write<R: Row, E: Encoding<R>>(
         batch_bytes += row_bytes;
         batch.push(row);
         if batch.len() >= BATCH_ROWS || batch_bytes >= E::BATCH_BYTES {
-            let sum = put(&mut writer, encoding, &batch).map_err(unwritten(&draft))?;
-            entry.row_hash.add(sum.0);
+            let encoded = put(&mut writer, encoding, &batch).map_err(unwritten(&draft))?;
+            entry.row_hash.add(encoded.sum.0);
+            row_bytes_max = row_bytes_max.max(encoded.row_bytes_max);
             batch.clear();
             batch_bytes = 0;
         }
     }
-    let sum = put(&mut writer, encoding, &batch).map_err(unwritten(&draft))?;
-    entry.row_hash.add(sum.0);
+    let encoded = put(&mut writer, encoding, &batch).map_err(unwritten(&draft))?;
+    entry.row_hash.add(encoded.sum.0);
+    row_bytes_max = row_bytes_max.max(encoded.row_bytes_max);
     if entry.rows == 0 {
         (entry.seq_min, entry.time_min, entry.time_max) = (0, 0, 0);
     }
@@ -189,18 +207,19 @@ pub(super) fn write<R: Row, E: Encoding<R>>(
     Ok(Some(entry))
 }
 
-/// Writes rows; the sum of their hashes.
+/// Writes rows.
 fn put<R, W: std::io::Write + Send>(
     writer: &mut ArrowWriter<W>,
     encoding: &impl Encoding<R>,
     rows: &[R],
-) -> std::result::Result<Sum, ParquetError> {
-    let (batch, sum) = encoding.encode(rows)?;
-    writer.write(&batch)?;
-    if writer.in_progress_size() >= ROW_GROUP_BYTES {
-        writer.flush()?;
-    }
-    Ok(sum)
+) -> std::result::Result<Encoded, ParquetError> {
+    encoding.encode(rows, |batch| {
+        writer.write(batch)?;
+        if writer.in_progress_size() >= ROW_GROUP_BYTES {
+            writer.flush()?;
+        }
+        Ok(())
+    })
 }
 
 fn properties(file: &Path, values_max: usize, blooms: &[&str], sequence: &str) -> Result<WriterProperties> {

@@ -10,17 +10,24 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
+use parquet::errors::ParquetError;
 use serde_json::{Map, Value};
 
 use super::super::columns::{RowBytes, field, optional, optional_times, sequences, texts, time, times};
 use super::super::manifest::{Sum, TYPED};
-use super::super::parquet::Encoding;
+use super::super::parquet::{Encoded, Encoding};
 use super::super::rows::{CurrentRow, Row, VersionRow};
-use crate::shape::Shape;
+use crate::shape::{PLACES_MAX, Shape};
 
 /// Columns that typed tables have besides the fields of their type. Of a field that is called so there is none.
 pub(super) const OWN: [&str; 9] =
     ["id", "_version", "_updated_at", "_op", "_valid_from", "_valid_to", "_known_from", "_known_to", "_seq"];
+
+/// Bytes that a value takes in a column at least, and at most where it is no text: those of a decimal number.
+const PLACE_BYTES: usize = 16;
+
+/// What an entity is, with those fields for which there is place.
+type State = Map<String, Value>;
 
 /// A row of a table of which a typed one is made.
 pub(in super::super) trait TypedRow: Row {
@@ -106,14 +113,18 @@ impl<'a, R: TypedRow> TypedColumns<'a, R> {
         Self { shape, schema: Arc::new(Schema::new(fields)), rows: PhantomData }
     }
 
-    /// The columns of some rows.
-    pub(in super::super) fn batch(&self, rows: &[R]) -> Result<RecordBatch, ArrowError> {
-        // What is no object fits no column.
-        let parsed: Vec<Option<Map<String, Value>>> =
-            rows.iter().map(|row| serde_json::from_str(row.state()?).ok()).collect();
-        let parsed: Vec<Option<&Map<String, Value>>> = parsed.iter().map(Option::as_ref).collect();
+    /// The state of a row as far as there is place for it, and how many places it takes. What is no object fits no column.
+    fn parsed(&self, row: &R) -> (Option<State>, usize) {
+        let mut state: Option<State> = row.state().and_then(|state| serde_json::from_str(state).ok());
+        let places = state.as_mut().map_or(0, |state| self.shape.fit(state));
+        (state, places)
+    }
+
+    /// The columns of some rows with their states.
+    fn batch(&self, rows: &[R], states: &[Option<State>]) -> Result<RecordBatch, ArrowError> {
+        let states: Vec<Option<&State>> = states.iter().map(Option::as_ref).collect();
         let mut columns = vec![texts(rows.iter().map(R::id))];
-        columns.extend(self.shape.columns(&parsed)?);
+        columns.extend(self.shape.columns(&states)?);
         columns.extend(R::columns(rows));
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }
@@ -133,10 +144,31 @@ impl<R: TypedRow> Encoding<R> for TypedColumns<'_, R> {
         Arc::clone(&self.schema)
     }
 
-    fn encode(&self, rows: &[R]) -> Result<(RecordBatch, Sum), ArrowError> {
-        let batch = self.batch(rows)?;
-        let sum = hashes(&batch).map(Sum).sum();
-        Ok((batch, sum))
+    /// Rows of few bytes may have many places, so not all of them are one batch.
+    fn encode(
+        &self,
+        mut rows: &[R],
+        mut each: impl FnMut(&RecordBatch) -> Result<(), ParquetError>,
+    ) -> Result<Encoded, ParquetError> {
+        let mut encoded = Encoded::default();
+        while !rows.is_empty() {
+            let (mut states, mut places) = (Vec::new(), 0);
+            for row in rows {
+                let (state, of_row) = self.parsed(row);
+                if places + of_row > PLACES_MAX {
+                    break;
+                }
+                places += of_row;
+                encoded.row_bytes_max = encoded.row_bytes_max.max(of_row * PLACE_BYTES);
+                states.push(state);
+            }
+            let (now, behind) = rows.split_at(states.len());
+            let batch = self.batch(now, &states)?;
+            encoded.sum.add(hashes(&batch).map(Sum).sum::<Sum>().0);
+            each(&batch)?;
+            rows = behind;
+        }
+        Ok(encoded)
     }
 }
 
@@ -188,4 +220,63 @@ fn put(bytes: &mut RowBytes, column: &dyn Array, row: usize) {
         // No column has any other: one of a file that does is not as it was written, and neither is its hash.
         other => bytes.text(&other.to_string()),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::path::Path;
+
+    use super::*;
+    use crate::schema;
+
+    fn row(id: usize, elements: usize) -> CurrentRow {
+        CurrentRow {
+            entity_type: "All".to_owned(),
+            entity_id: format!("id {id}"),
+            state: serde_json::json!({ "many": vec![serde_json::json!({}); elements], "one": "x" })
+                .to_string(),
+            version: 1,
+            created_at_ms: 0,
+            updated_at_ms: 0,
+            received_at_ms: 0,
+            first_sequence: 1,
+            last_sequence: 1,
+            schema_version: 1,
+        }
+    }
+
+    #[test]
+    fn few_bytes_with_many_places_are_made_columns_a_part_at_a_time() {
+        let mut fields = String::new();
+        for number in 1..=100 {
+            write!(fields, "int32 f{number} = {number};").unwrap();
+        }
+        let text = format!(
+            "syntax = \"proto3\"; package reflog.v1; message All {{ repeated Inner many = 1; string one = 2;
+            message Inner {{ {fields} }} }}"
+        );
+        let schema = schema::Schema::compile(Path::new("custom.proto"), 1, &text).unwrap();
+        let shape = Shape::of(schema.get("All").unwrap().message(), &OWN);
+        let columns = TypedColumns::<CurrentRow>::new(&shape);
+        // Of 700 elements each, and one of too many.
+        let mut rows: Vec<CurrentRow> = (0..60).map(|id| row(id, 700)).collect();
+        rows.push(row(60, PLACES_MAX / 100 + 1));
+        let mut batches = Vec::new();
+        let encoded = columns.encode(&rows, |batch| {
+            batches.push(batch.clone());
+            Ok(())
+        });
+        let encoded = encoded.unwrap();
+        assert_eq!(encoded.row_bytes_max, 700 * 100 * PLACE_BYTES);
+        let counts: Vec<usize> = batches.iter().map(RecordBatch::num_rows).collect();
+        assert_eq!(counts, [28, 28, 5]);
+        let by_one =
+            rows.iter().map(|row| columns.encode(std::slice::from_ref(row), |_| Ok(())).unwrap().sum);
+        assert_eq!(encoded.sum, by_one.sum::<Sum>());
+        let last = batches.last().unwrap();
+        let (many, one) = (last.column_by_name("many").unwrap(), last.column_by_name("one").unwrap());
+        assert_eq!((many.null_count(), many.is_null(4), one.null_count()), (1, true, 0));
+        assert_eq!(many.as_list::<i32>().value(0).len(), 700);
+    }
 }
