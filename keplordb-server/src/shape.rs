@@ -41,6 +41,11 @@ const COLUMNS_MAX: usize = 1000;
 /// as it is. Two million take some ten bytes each, while they are made.
 pub(crate) const PLACES_MAX: usize = 2_000_000;
 
+/// Columns that a type's tables have besides those of its fields: all of them, in files and in questions, so that a field has a column in
+/// both or in neither.
+const OWN: [&str; 9] =
+    ["id", "_version", "_updated_at", "_op", "_valid_from", "_valid_to", "_known_from", "_known_to", "_seq"];
+
 /// The columns of a type's fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Shape(Vec<Column>);
@@ -79,10 +84,11 @@ enum Kind {
 }
 
 impl Shape {
-    /// The columns of a message's fields, in the order of their numbers, but for those that are called as one of the table's own is.
-    pub(crate) fn of(message: &MessageDescriptor, own: &[&str]) -> Self {
+    /// The columns of a message's fields, in the order of their numbers, but for those that are called as one of the table's own is, in
+    /// any case: to most who ask `Id` is `id`.
+    pub(crate) fn of(message: &MessageDescriptor) -> Self {
         let mut columns = Walk::default().columns_of(message);
-        columns.retain(|column| !own.contains(&column.name.as_str()));
+        columns.retain(|column| !OWN.iter().any(|own| own.eq_ignore_ascii_case(&column.name)));
         Self(columns)
     }
 
@@ -478,7 +484,7 @@ mod tests {
             "syntax = \"proto3\"; package reflog.v1; import \"google/protobuf/timestamp.proto\"; {messages}"
         );
         let schema = Schema::compile(Path::new("custom.proto"), 1, &text).unwrap();
-        Shape::of(schema.get("All").unwrap().message(), &["id"])
+        Shape::of(schema.get("All").unwrap().message())
     }
 
     fn columns_of(shape: &Shape, states: &[Value]) -> Vec<ArrayRef> {
@@ -532,6 +538,18 @@ mod tests {
         // As a manifest keeps it.
         let kept: Shape = serde_json::from_str(&serde_json::to_string(&shape).unwrap()).unwrap();
         assert_eq!(kept, shape);
+    }
+
+    #[test]
+    fn a_field_that_is_called_as_a_column_of_the_tables_has_none_in_whatever_case() {
+        let shape = shape(
+            "message All { string ID = 1; int32 Ids = 2; string _Seq = 3; string _VALID_to = 4; Inner x = 5; message Inner { int32 Id = 1; } }",
+        );
+        let fields = shape.fields();
+        let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names, ["Ids", "x"]);
+        // Within others it is no column of the table.
+        assert!(matches!(fields[1].data_type(), DataType::Struct(inner) if inner[0].name() == "Id"));
     }
 
     #[test]

@@ -11,12 +11,9 @@ use serde_json::{Map, Value};
 use crate::schema::EntityType;
 use crate::shape::Shape;
 
-/// Columns that the table of a type has besides its fields.
-const OWN: [&str; 4] = ["id", "_version", "_updated_at", "_seq"];
-
 /// The columns of a type's fields.
 pub(super) fn shape_of(entity: &EntityType) -> Shape {
-    Shape::of(entity.message(), &OWN).plain()
+    Shape::of(entity.message()).plain()
 }
 
 /// The function from the text of a state to all columns at once.

@@ -33,7 +33,7 @@ pub(super) fn typings_of(schema: Option<&Schema>) -> Typings {
     let Some(schema) = schema else { return Typings::new() };
     let mut names = names::names(schema.types());
     let typing = |entity_type: &str| {
-        let columns = Shape::of(schema.get(entity_type)?.message(), &rows::OWN);
+        let columns = Shape::of(schema.get(entity_type)?.message());
         Some((entity_type.to_owned(), Typing { name: names.remove(entity_type)?, columns }))
     };
     schema.types().filter_map(typing).collect()

@@ -19,10 +19,6 @@ use super::super::parquet::{Encoded, Encoding};
 use super::super::rows::{CurrentRow, Row, VersionRow};
 use crate::shape::{PLACES_MAX, Shape};
 
-/// Columns that typed tables have besides the fields of their type. Of a field that is called so there is none.
-pub(super) const OWN: [&str; 9] =
-    ["id", "_version", "_updated_at", "_op", "_valid_from", "_valid_to", "_known_from", "_known_to", "_seq"];
-
 /// Bytes that a value takes in a column at least, and at most where it is no text: those of a decimal number.
 const PLACE_BYTES: usize = 16;
 
@@ -257,7 +253,7 @@ mod tests {
             message Inner {{ {fields} }} }}"
         );
         let schema = schema::Schema::compile(Path::new("custom.proto"), 1, &text).unwrap();
-        let shape = Shape::of(schema.get("All").unwrap().message(), &OWN);
+        let shape = Shape::of(schema.get("All").unwrap().message());
         let columns = TypedColumns::<CurrentRow>::new(&shape);
         // Of 700 elements each, and one of too many.
         let mut rows: Vec<CurrentRow> = (0..60).map(|id| row(id, 700)).collect();
