@@ -631,6 +631,32 @@ fn past_events_come_in_the_order_of_their_times_and_once() {
 }
 
 #[test]
+fn past_events_of_one_millisecond_come_in_the_order_of_their_nanoseconds() {
+    let (temporary, root) = root();
+    let (first, second) = (temporary.path().join("1.jsonl"), temporary.path().join("2.jsonl"));
+    let line = |step: u64, at: &str| {
+        format!(r#"{{"type":"User","id":"u","op":"UPDATE","payload":{{"step":{step}}},"at":{at}}}"#)
+    };
+    let text = |seconds: &str| format!("\"2026-02-01T10:00:{seconds}Z\"");
+    let lines = [
+        line(6, &text("00.001")),
+        line(4, &text("00.000900001")),
+        line(3, &text("00.0009")),
+        line(5, &text("00.000900001")),
+    ];
+    fs::write(&first, lines.join("\n")).unwrap();
+    fs::write(&second, [line(2, &text("00.000000001")), line(1, "1769940000000")].join("\n")).unwrap();
+    for memory in ["1MiB", "1B"] {
+        let _ = fs::remove_dir_all(&root);
+        let files = [first.to_str().unwrap(), second.to_str().unwrap(), "--sort-memory", memory];
+        assert_eq!(printed("backfill", &root, &files), "6 events captured\n");
+        let events = jsons(&printed("tail", &root, &["-n", "10", "--json"]));
+        let steps: Vec<_> = events.iter().map(|event| event["payload"]["step"].as_u64().unwrap()).collect();
+        assert_eq!(steps, [1, 2, 3, 4, 5, 6], "{memory}");
+    }
+}
+
+#[test]
 fn lines_that_cannot_be_brought_in_are_told_and_the_others_are_there() {
     let (temporary, root) = root();
     let file = temporary.path().join("past.jsonl");

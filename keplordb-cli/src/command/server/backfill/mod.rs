@@ -10,14 +10,13 @@ use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use keplordb_server::grpc::v1;
 use keplordb_server::{Capture, MAX_BATCH_RECORDS, Receipt, Record, Refused};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use xxhash_rust::xxh3::xxh3_128;
 
 use self::sort::{Entry, Sorted, Sorter};
-use super::ingest::{Lines, Next, record_of};
+use super::ingest::{Lines, Next, OfLine, read_line};
 use super::serve::check_directory;
 use crate::command::Done;
 use crate::interrupt;
@@ -41,7 +40,7 @@ Examples:
   zstd -dc old.jsonl.zst | keplor backfill data - --client crm
 
 A line is as for `keplor ingest --file`, and must have a time, `at`. No server may run on the root. All lines are read and sorted by their
-times first: within --sort-memory, or on the root's disk, which then needs room for somewhat more bytes than the files have, and for twice
+times first, to the nanosecond: within --sort-memory, or on the root's disk, which then needs room for somewhat more bytes than the files have, and for twice
 as many where they have more than 128 times --sort-memory. Then events are captured in batches, and in the end published and merged, once.
 What was so at a time is known from now on: --known-at of before does not see it.
 
@@ -138,10 +137,10 @@ impl Backfill {
                 if text.trim_ascii().is_empty() {
                     continue;
                 }
-                match record_of(&text, types).and_then(|record| time_of(&record)) {
-                    Ok(time_ms) => {
+                match read_line(&text, types).and_then(|line| time_of(&line)) {
+                    Ok(time_ns) => {
                         events += 1;
-                        sorter.push(Entry { time_ms, file, line, text })?;
+                        sorter.push(Entry { time_ns, file, line, text })?;
                     }
                     Err(reason) => brought.reject(file, line, &reason, &text)?,
                 }
@@ -167,8 +166,8 @@ impl Backfill {
         let mut done = 0;
         for entry in sorted {
             let entry = entry?;
-            match record_of(&entry.text, types) {
-                Ok(mut record) => {
+            match read_line(&entry.text, types) {
+                Ok(OfLine { mut record, .. }) => {
                     if record.event_id.is_empty() {
                         record.event_id = ids.next(&entry);
                     }
@@ -197,24 +196,24 @@ fn is_stdin(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
 
-/// When the event of a line happened, in milliseconds since the Unix epoch.
-fn time_of(record: &v1::IngestRecord) -> Result<i64, String> {
-    let time_ms = record.created_at_utc.or(record.updated_at_utc).or(record.deleted_at_utc);
-    time_ms.ok_or_else(|| "it has no time; say by `at` when it happened".to_owned())
+/// When the event of a line happened, in nanoseconds since the Unix epoch: the log counts milliseconds, and within one the order in which
+/// events come in.
+fn time_of(line: &OfLine) -> Result<i128, String> {
+    line.time_ns.ok_or_else(|| "it has no time; say by `at` when it happened".to_owned())
 }
 
 /// Ids of lines that have none, made of their texts, so that they are known again. The same line in two files is one event, whether both
 /// are read by one command or each by its own; twice in one file it is two.
 #[derive(Debug, Default)]
 struct Ids {
-    time_ms: Option<i64>,
+    time_ns: Option<i128>,
     /// Of each text of this time, how often a file had it. At other times it is not: it says when it happened.
     seen: HashMap<(u32, u128), u32>,
 }
 
 impl Ids {
     fn next(&mut self, entry: &Entry) -> String {
-        if self.time_ms.replace(entry.time_ms) != Some(entry.time_ms) {
+        if self.time_ns.replace(entry.time_ns) != Some(entry.time_ns) {
             self.seen.clear();
         }
         let hash = xxh3_128(entry.text.trim_ascii());
@@ -360,8 +359,8 @@ mod tests {
 
     #[test]
     fn a_line_without_an_id_has_the_same_one_again() {
-        let entry = |time_ms: i64, file: u32, line: u64, text: &str| Entry {
-            time_ms,
+        let entry = |time_ns: i128, file: u32, line: u64, text: &str| Entry {
+            time_ns,
             file,
             line,
             text: text.as_bytes().to_vec(),

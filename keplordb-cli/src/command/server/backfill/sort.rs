@@ -17,11 +17,12 @@ const RUNS_MAX: usize = 128;
 /// Each run is read in pieces of so many bytes.
 const RUN_BUFFER_BYTES: usize = 64 << 10;
 
-/// A line of a file. Their order is that in which they are captured: by time, and as they stand in the files where that is the same.
+/// A line of a file. Their order is that in which they are captured: by time, to the nanosecond, and as they stand in the files where that
+/// is the same.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
-    /// When its event happened, in milliseconds since the Unix epoch.
-    pub(super) time_ms: i64,
+    /// When its event happened, in nanoseconds since the Unix epoch; milliseconds may be given of which these are more than 64 bits.
+    pub(super) time_ns: i128,
     /// Which file, from 0.
     pub(super) file: u32,
     /// Its number there, from 1.
@@ -38,7 +39,7 @@ impl Entry {
     /// In the form of a run: time, line, file and length, little-endian, then the text.
     fn write(&self, run: &mut impl Write) -> io::Result<()> {
         let bytes = u32::try_from(self.text.len()).map_err(io::Error::other)?;
-        run.write_all(&self.time_ms.to_le_bytes())?;
+        run.write_all(&self.time_ns.to_le_bytes())?;
         run.write_all(&self.line.to_le_bytes())?;
         run.write_all(&self.file.to_le_bytes())?;
         run.write_all(&bytes.to_le_bytes())?;
@@ -50,9 +51,9 @@ impl Entry {
         if run.fill_buf()?.is_empty() {
             return Ok(None);
         }
-        let (mut long, mut short) = ([0; 8], [0; 4]);
-        run.read_exact(&mut long)?;
-        let time_ms = i64::from_le_bytes(long);
+        let (mut longest, mut long, mut short) = ([0; 16], [0; 8], [0; 4]);
+        run.read_exact(&mut longest)?;
+        let time_ns = i128::from_le_bytes(longest);
         run.read_exact(&mut long)?;
         let line = u64::from_le_bytes(long);
         run.read_exact(&mut short)?;
@@ -63,7 +64,7 @@ impl Entry {
         if run.take(bytes).read_to_end(&mut text)? as u64 != bytes {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(Some(Self { time_ms, file, line, text }))
+        Ok(Some(Self { time_ns, file, line, text }))
     }
 }
 
@@ -186,9 +187,9 @@ mod tests {
 
     fn entry(number: u32) -> Entry {
         // Few times, so that many lines have the same one.
-        let time_ms = i64::from(number * 7919 % 13) - 6;
+        let time_ns = i128::from(number * 7919 % 13) - 6;
         let text = vec![b'x'; (number % 40) as usize];
-        Entry { time_ms, file: number % 3, line: number.into(), text }
+        Entry { time_ns, file: number % 3, line: number.into(), text }
     }
 
     /// In memory, in a few runs, and in more than are merged at a time.
@@ -204,7 +205,7 @@ mod tests {
             assert!(sorter.runs.len() >= runs_min && sorter.runs.len() < RUNS_MAX);
             let found: Vec<Entry> = sorter.sorted().unwrap().map(Result::unwrap).collect();
             let mut right: Vec<Entry> = (0..LINES).map(entry).collect();
-            right.sort_by_key(|entry| (entry.time_ms, entry.file, entry.line));
+            right.sort_by_key(|entry| (entry.time_ns, entry.file, entry.line));
             assert_eq!(found, right, "{bytes_max}");
         }
         assert_eq!(dir.path().read_dir().unwrap().count(), 0, "runs have no names");

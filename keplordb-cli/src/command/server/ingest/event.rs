@@ -8,7 +8,10 @@ use keplordb_server::grpc::v1;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
-use crate::command::server::{ms, name};
+use crate::command::server::name;
+
+/// Nanoseconds of a millisecond.
+const MS_NS: i128 = 1_000_000;
 
 /// What is done to an entity.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -90,8 +93,16 @@ impl Event {
     }
 }
 
-/// The record of a line; `types` are those of the server's schema, for lines that do not say their type.
-pub(super) fn record_of_line(line: &[u8], types: &[String]) -> Result<v1::IngestRecord> {
+/// A line as a record, which counts milliseconds, and the whole time that it gives.
+#[derive(Debug)]
+pub(in crate::command::server) struct OfLine {
+    pub(in crate::command::server) record: v1::IngestRecord,
+    /// In nanoseconds since the Unix epoch.
+    pub(in crate::command::server) time_ns: Option<i128>,
+}
+
+/// What a line is; `types` are those of the server's schema, for lines that do not say their type.
+pub(super) fn of_line(line: &[u8], types: &[String]) -> Result<OfLine> {
     let line: Line = serde_json::from_slice(line).context("it is no event")?;
     let (entity_type, id) = match line.entity_type {
         Some(entity_type) => (entity_type, line.id),
@@ -99,20 +110,23 @@ pub(super) fn record_of_line(line: &[u8], types: &[String]) -> Result<v1::Ingest
     };
     let op = <Operation as clap::ValueEnum>::from_str(&line.op, true)
         .map_err(|_| anyhow!("op is CREATE, UPDATE or DELETE, not {:?}", line.op))?;
-    let at_ms = match line.at {
+    let time_ns = match line.at {
         None => None,
-        Some(Json::String(text)) => Some(ms(text
-            .parse::<Timestamp>()
-            .map_err(|_| anyhow!("at is no time as 2026-02-21T10:00:00Z: {text:?}"))?)),
+        Some(Json::String(text)) => {
+            let at = text.parse::<Timestamp>();
+            let at = at.map_err(|_| anyhow!("at is no time as 2026-02-21T10:00:00Z: {text:?}"))?;
+            Some(i128::from(at.as_ns()))
+        }
         Some(Json::Number(number)) => {
-            Some(number.as_i64().with_context(|| format!("at is a whole number, not {number}"))?)
+            let at_ms = number.as_i64().with_context(|| format!("at is a whole number, not {number}"))?;
+            Some(i128::from(at_ms) * MS_NS)
         }
         Some(other) => bail!("at is a time as \"2026-02-21T10:00:00Z\" or in milliseconds, not {other}"),
     };
     let event = Event {
         op,
         payload: line.payload.unwrap_or_default(),
-        at_ms,
+        at_ms: time_ns.and_then(|time_ns| i64::try_from(time_ns.div_euclid(MS_NS)).ok()),
         event_id: line.event_id,
         expected_version: line.expected_version,
         source_version: line.source_version,
@@ -120,7 +134,7 @@ pub(super) fn record_of_line(line: &[u8], types: &[String]) -> Result<v1::Ingest
         causation_id: line.causation_id,
         metadata: line.metadata,
     };
-    Ok(event.record(entity_type, id))
+    Ok(OfLine { record: event.record(entity_type, id), time_ns })
 }
 
 #[cfg(test)]
@@ -129,7 +143,8 @@ mod tests {
 
     #[test]
     fn a_line_is_an_event_with_its_time_by_its_operation() {
-        let record = |line: &str| record_of_line(line.as_bytes(), &["User".to_owned()]);
+        let of_line = |line: &str| of_line(line.as_bytes(), &["User".to_owned()]);
+        let record = |line: &str| of_line(line).map(|of_line| of_line.record);
         let whole = record(
             r#"{"type":"User","id":"a_1","op":"delete","at":"1970-01-01T00:00:02Z","event_id":"e","metadata":{"k":"v"}}"#,
         )
@@ -143,6 +158,11 @@ mod tests {
         let named = record(r#"{"id":"user_1","op":"UPDATE","payload":{"a":null},"at":-7}"#).unwrap();
         assert_eq!((named.entity_type.as_str(), named.entity_id.as_str()), ("User", "user_1"));
         assert_eq!((named.updated_at_utc, named.payload.as_slice()), (Some(-7), &br#"{"a":null}"#[..]));
+        let at_ns = |at: &str| {
+            of_line(&format!(r#"{{"id":"user_1","op":"UPDATE","at":{at}}}"#)).unwrap().time_ns.unwrap()
+        };
+        assert_eq!(at_ns(r#""1970-01-01T00:00:02.000000001Z""#), 2_000_000_001);
+        assert_eq!((at_ns("-7"), at_ns("9223372036854775807") % MS_NS), (-7_000_000, 0));
         for (line, wrong) in [
             ("", "it is no event"),
             (r#"{"id":"user_1"}"#, "missing field `op`"),

@@ -11,7 +11,7 @@ use keplordb_server::MAX_PAYLOAD_BYTES;
 use keplordb_server::grpc::v1;
 use tokio::sync::mpsc::Sender;
 
-use super::event::record_of_line;
+use super::event::{OfLine, of_line};
 use super::lanes::Outcome;
 use crate::interrupt;
 use crate::lines::next_line;
@@ -121,21 +121,21 @@ impl Lines {
 
 /// The job of a line; what is none is rejected.
 fn job(line: u64, text: Vec<u8>, types: &[String]) -> std::result::Result<Job, Outcome> {
-    match record_of(&text, types) {
-        Ok(record) => Ok(Job { line, text, record }),
+    match read_line(&text, types) {
+        Ok(OfLine { record, .. }) => Ok(Job { line, text, record }),
         Err(reason) => Err(Outcome::Rejected { line, reason, text }),
     }
 }
 
-/// The record of a line as it was read; why it is none, otherwise. `types` are those of the server's schema.
-pub(in crate::command::server) fn record_of(
+/// What a line as it was read is; why it is no event, otherwise. `types` are those of the server's schema.
+pub(in crate::command::server) fn read_line(
     text: &[u8],
     types: &[String],
-) -> std::result::Result<v1::IngestRecord, String> {
+) -> std::result::Result<OfLine, String> {
     if text.len() as u64 > LINE_BYTES {
         return Err(format!("the line is longer than {LINE_BYTES} bytes"));
     }
-    record_of_line(text, types).map_err(|error| format!("{error:#}"))
+    of_line(text, types).map_err(|error| format!("{error:#}"))
 }
 
 /// An entity's events all take one lane, so they stay in their order.

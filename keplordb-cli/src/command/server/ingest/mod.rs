@@ -17,8 +17,9 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Identity;
 
 use self::client::{Answer, Server, Who};
+pub(super) use self::event::OfLine;
 use self::event::{Event, Operation};
-pub(super) use self::lines::{Lines, Next, record_of};
+pub(super) use self::lines::{Lines, Next, read_line};
 use super::name;
 use crate::command::Done;
 use crate::output::Output;
