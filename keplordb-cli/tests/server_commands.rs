@@ -2,7 +2,7 @@
 //! SIGKILL, and what is printed beside a running server is what was sent. `backfill` and `doctor`, on a root whose server is stopped too.
 #![cfg(all(unix, feature = "server"))]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
@@ -699,6 +699,32 @@ fn lines_that_cannot_be_brought_in_are_told_and_the_others_are_there() {
     assert!(running.contains("already open by process"), "{running}");
     assert_eq!(server.stop(), Some(0));
     assert!(refused(1, &run("backfill", temporary.path(), &[name])).contains("is no server's root"));
+}
+
+#[test]
+fn lines_between_rejected_ones_are_captured_together() {
+    const LINES: usize = 1000;
+    let (temporary, root) = root();
+    let file = temporary.path().join("past.jsonl");
+    let mut text = String::new();
+    for line in 0..LINES {
+        let at = 1_767_225_600_000 + line;
+        // Rejected by what it is, and by what is there.
+        let (entity_type, wrong) =
+            if line % 2 == 0 { ("a b", "") } else { ("User", r#","expected_version":7"#) };
+        let good = r#"{"type":"User","id":"u","op":"UPDATE""#;
+        writeln!(text, r#"{good},"at":{at}}}"#).unwrap();
+        writeln!(text, r#"{{"type":"{entity_type}","id":"bad","op":"UPDATE","at":{at}{wrong}}}"#).unwrap();
+    }
+    fs::write(&file, text).unwrap();
+    let output = run("backfill", &root, &[file.to_str().unwrap(), "--json"]);
+    refused(2, &output);
+    let summary = jsons(&String::from_utf8(output.stdout).unwrap()).remove(0);
+    assert_eq!((&summary["events"], &summary["rejected"]), (&json!(LINES), &json!(LINES)));
+    // What comes in with one sync comes in at one time.
+    let events = jsons(&printed("tail", &root, &["-n", "2000", "--json"]));
+    let times: HashSet<i64> = events.iter().map(|event| event["received_at_ms"].as_i64().unwrap()).collect();
+    assert_eq!((events.len(), times.len()), (LINES, 1));
 }
 
 #[test]

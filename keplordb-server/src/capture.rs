@@ -135,6 +135,32 @@ impl Capture {
         self.counted(submitted)?.receipts().await
     }
 
+    /// Captures records in their order with one sync, each of them whatever becomes of the others; on return their events are on disk. One
+    /// that is refused is as if it had not come.
+    ///
+    /// # Errors
+    /// Of each record, why it is refused. Those around concern all of them; nothing was captured then.
+    pub async fn capture_each(&self, records: Vec<Record>) -> Result<Vec<Result<Receipt>>> {
+        let schema = self.counted(check_count(&records).map(|()| self.schemas().newest().cloned()))?;
+        let mut checked = Vec::with_capacity(records.len());
+        let mut refused: Vec<Option<Refused>> = Vec::with_capacity(records.len());
+        for record in records {
+            match self.counted(record.check(schema.as_deref())) {
+                Ok(record) => {
+                    checked.push(record);
+                    refused.push(None);
+                }
+                Err(reason) => refused.push(Some(reason)),
+            }
+        }
+        let submitted = self.ingest().and_then(|ingest| ingest.submit_each(checked));
+        let mut captured = self.counted(submitted)?.outcomes().await?.into_iter();
+        let outcome = |refused: Option<Refused>| {
+            refused.map_or_else(|| captured.next().unwrap_or(Err(Refused::Stopping)), Err)
+        };
+        Ok(refused.into_iter().map(outcome).collect())
+    }
+
     /// Sends a batch on its way, as soon as there is room; batches are written in the order in which they were sent.
     pub(crate) async fn submit_batch(&self, records: Vec<Record>) -> Result<UnderWay> {
         let checked = self.counted(self.checked(records))?;
@@ -143,10 +169,7 @@ impl Capture {
     }
 
     fn checked(&self, records: Vec<Record>) -> Result<Vec<Checked>> {
-        if records.len() > MAX_BATCH_RECORDS {
-            let what = format!("there are {}, at most {MAX_BATCH_RECORDS} are possible", records.len());
-            return Err(Refused::invalid("records", what));
-        }
+        check_count(&records)?;
         let schema = self.schemas().newest().cloned();
         let records = records.into_iter().enumerate();
         let checked = records.map(|(index, record)| {
@@ -329,4 +352,12 @@ impl Capture {
         }
         Ok(store.sync()?)
     }
+}
+
+fn check_count(records: &[Record]) -> Result<()> {
+    if records.len() > MAX_BATCH_RECORDS {
+        let what = format!("there are {}, at most {MAX_BATCH_RECORDS} are possible", records.len());
+        return Err(Refused::invalid("records", what));
+    }
+    Ok(())
 }

@@ -49,11 +49,16 @@ pub struct Receipt {
     pub segments: u64,
 }
 
-/// Records that are captured all or none.
+/// What each record of some comes to, or why none is captured.
+type Outcomes = Result<Vec<Result<Receipt>>>;
+
+/// Records that are written together.
 struct Job {
     records: Vec<Checked>,
+    /// Whether one that is refused keeps the others from being captured.
+    is_all_or_none: bool,
     bytes: usize,
-    reply: oneshot::Sender<Result<Vec<Receipt>>>,
+    reply: oneshot::Sender<Outcomes>,
     /// The room that they take while they wait.
     room: OwnedSemaphorePermit,
 }
@@ -90,9 +95,18 @@ impl Ingest {
 
     /// Sends records on their way, all or none; refuses them where there is no room.
     pub(crate) fn submit(&self, records: Vec<Checked>) -> Result<UnderWay> {
+        self.submit_now(records, true)
+    }
+
+    /// Likewise, each whatever becomes of the others.
+    pub(crate) fn submit_each(&self, records: Vec<Checked>) -> Result<UnderWay> {
+        self.submit_now(records, false)
+    }
+
+    fn submit_now(&self, records: Vec<Checked>, is_all_or_none: bool) -> Result<UnderWay> {
         let bytes = bytes_of(&records)?;
         let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| busy())?;
-        let (job, under_way) = Job::new(records, room);
+        let (job, under_way) = Job::new(records, is_all_or_none, room);
         self.jobs.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => busy(),
             mpsc::error::TrySendError::Closed(_) => Refused::Stopping,
@@ -109,7 +123,7 @@ impl Ingest {
     pub(crate) async fn submit_in_turn(&self, records: Vec<Checked>) -> Result<UnderWay> {
         let bytes = bytes_of(&records)?;
         let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_| Refused::Stopping)?;
-        let (job, under_way) = Job::new(records, room);
+        let (job, under_way) = Job::new(records, true, room);
         self.jobs.send(job).await.map_err(|_| Refused::Stopping)?;
         Ok(under_way)
     }
@@ -130,20 +144,25 @@ fn bytes_of(records: &[Checked]) -> Result<u32> {
 }
 
 impl Job {
-    fn new(records: Vec<Checked>, room: OwnedSemaphorePermit) -> (Self, UnderWay) {
-        let (reply, receipts) = oneshot::channel();
+    fn new(records: Vec<Checked>, is_all_or_none: bool, room: OwnedSemaphorePermit) -> (Self, UnderWay) {
+        let (reply, outcomes) = oneshot::channel();
         let bytes = room.num_permits();
-        (Self { records, bytes, reply, room }, UnderWay(receipts))
+        (Self { records, is_all_or_none, bytes, reply, room }, UnderWay(outcomes))
     }
 }
 
 /// Records that are being written.
 #[derive(Debug)]
-pub(crate) struct UnderWay(oneshot::Receiver<Result<Vec<Receipt>>>);
+pub(crate) struct UnderWay(oneshot::Receiver<Outcomes>);
 
 impl UnderWay {
     /// What became of them; on return their events are on disk.
     pub(crate) async fn receipts(self) -> Result<Vec<Receipt>> {
+        self.outcomes().await?.into_iter().collect()
+    }
+
+    /// Likewise, of each by itself.
+    pub(crate) async fn outcomes(self) -> Outcomes {
         self.0.await.unwrap_or(Err(Refused::Stopping))
     }
 }
@@ -177,16 +196,21 @@ type Entity = (String, String);
 /// Who waits for events to be written.
 struct Waiting {
     answers: Vec<Answer>,
-    reply: oneshot::Sender<Result<Vec<Receipt>>>,
+    reply: oneshot::Sender<Outcomes>,
     room: OwnedSemaphorePermit,
 }
 
 /// What a record comes to when the batch is written.
 enum Answer {
     /// An event of the batch; it may be another record's with the same id.
-    Event { place: usize, id: String, is_duplicate: bool },
+    Event {
+        place: usize,
+        id: String,
+        is_duplicate: bool,
+    },
     /// It was there.
     Stored(Receipt),
+    Refused(Refused),
 }
 
 impl Writer {
@@ -206,8 +230,8 @@ impl Writer {
         }
     }
 
-    /// Adds records to the batch, all or none.
-    fn add(&self, Job { records, reply, room, .. }: Job, group: &mut Group) {
+    /// Adds records to the batch: all or none, where that is asked for.
+    fn add(&self, Job { records, is_all_or_none, reply, room, .. }: Job, group: &mut Group) {
         let is_alone = records.len() == 1;
         let (begin, mut answers, mut given) =
             (group.events.len(), Vec::with_capacity(records.len()), Vec::new());
@@ -234,6 +258,10 @@ impl Writer {
                     answers.push(Answer::Event { place, id: record.event_id, is_duplicate: true });
                 }
                 Ok(Place::Stored(receipt)) => answers.push(Answer::Stored(receipt)),
+                Err(refused) if !is_all_or_none => {
+                    self.metrics.refused(Status::from(refused.clone()).code());
+                    answers.push(Answer::Refused(refused));
+                }
                 Err(refused) => {
                     // As if none of them had come.
                     group.events.truncate(begin);
@@ -333,20 +361,21 @@ impl Writer {
         let (first, durable_at_ms, segments) =
             (written.map_or(0, |written| written.first), now_ms(), self.segments());
         for Waiting { answers, reply, room } in waiting {
-            let receipts = answers.into_iter().map(|answer| match answer {
-                Answer::Event { place, id, is_duplicate } => Receipt {
+            let outcomes = answers.into_iter().map(|answer| match answer {
+                Answer::Event { place, id, is_duplicate } => Ok(Receipt {
                     sequence: first + place as u64,
                     event_id: id,
                     is_duplicate,
                     durable_at_ms,
                     segments,
-                },
-                Answer::Stored(receipt) => receipt,
+                }),
+                Answer::Stored(receipt) => Ok(receipt),
+                Answer::Refused(refused) => Err(refused),
             });
-            let receipts: Vec<_> = receipts.collect();
-            let duplicates = receipts.iter().filter(|receipt| receipt.is_duplicate).count();
+            let outcomes: Vec<_> = outcomes.collect();
+            let duplicates = outcomes.iter().flatten().filter(|receipt| receipt.is_duplicate).count();
             self.metrics.duplicate.increment(duplicates as u64);
-            drop(reply.send(Ok(receipts)));
+            drop(reply.send(Ok(outcomes)));
             drop(room);
         }
     }

@@ -20,7 +20,7 @@ use keplordb_server::grpc::v2::capture_service_client::CaptureServiceClient;
 use keplordb_server::grpc::v2::entity_service_client::EntityServiceClient;
 use keplordb_server::grpc::v2::subscribe_request::Start;
 use keplordb_server::grpc::v2::subscribe_response::News;
-use keplordb_server::{Capture, Instant, Operation};
+use keplordb_server::{Capture, Instant, Operation, Record, Refused};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -541,4 +541,50 @@ async fn entities_are_listed_and_looked_at_in_the_past() {
         assert_eq!(before.unwrap_err().code(), Code::NotFound);
     })
     .await;
+}
+
+#[tokio::test]
+async fn each_record_is_captured_whatever_becomes_of_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let capture = Capture::open(dir.path()).unwrap();
+    let record = |id: &str, event_id: &str| {
+        Record::new("User", id, Operation::Update).json(&json!({"a": 1})).event_id(event_id)
+    };
+    let expecting = |version: u64, event_id: &str| {
+        let mut record = record("a", event_id);
+        record.expected_version = Some(version);
+        record
+    };
+    let records = vec![
+        record("a", "1"),
+        record("", "2"),
+        record("b", "1"),
+        // Neither the one that was refused nor the one that was there counts.
+        expecting(2, "3"),
+        record("a", "1"),
+        expecting(1, "4"),
+        record("b", "2"),
+    ];
+    let outcomes = capture.capture_each(records).await.unwrap();
+    let shown: Vec<&str> = outcomes
+        .iter()
+        .map(|outcome| match outcome {
+            Ok(receipt) if receipt.is_duplicate => "duplicate",
+            Ok(_) => "new",
+            Err(Refused::Invalid { .. }) => "invalid",
+            Err(Refused::IdTaken { .. }) => "taken",
+            Err(Refused::Version { found: 1, .. }) => "version",
+            Err(other) => panic!("{other}"),
+        })
+        .collect();
+    assert_eq!(shown, ["new", "invalid", "taken", "version", "duplicate", "new", "new"]);
+    let sequences: Vec<u64> = outcomes.iter().flatten().map(|receipt| receipt.sequence).collect();
+    assert_eq!(
+        (sequences[1], sequences[2], sequences[3]),
+        (sequences[0], sequences[0] + 1, sequences[0] + 2)
+    );
+    let all_refused = capture.capture_each(vec![record("", "5")]).await.unwrap();
+    assert!(all_refused[0].is_err());
+    assert_eq!(capture.log().behind(0).unwrap().events, 3);
+    capture.close().unwrap();
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use keplordb_server::{Capture, MAX_BATCH_RECORDS, Receipt, Record, Refused};
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -244,35 +244,24 @@ impl Batch {
 
     /// Captures what is in it, but for what is rejected, and is empty then.
     fn write(&mut self, capture: &Capture, runtime: &Runtime, brought: &mut Brought) -> Result<()> {
-        let (mut begin, mut most) = (0, self.records.len());
-        while begin < self.records.len() {
-            let end = begin.saturating_add(most).min(self.records.len());
-            let written = runtime.block_on(capture.capture_batch(self.records[begin..end].to_vec()));
-            let (index, reason) = match written {
-                Ok(receipts) => {
-                    brought.add(&receipts);
-                    begin = end;
-                    most = most.saturating_mul(2);
-                    continue;
-                }
-                Err(Refused::InBatch { index, refused }) => (index, *refused),
-                Err(alone) if end - begin == 1 => (0, alone),
-                Err(refused) => bail!("{refused}; {WAY_ON}"),
-            };
-            ensure!(is_of_record(&reason), "{reason}; {WAY_ON}");
-            // What stands before it is captured first: what a later one is held against may be part of it.
-            if index > 0 {
-                most = index;
-                continue;
-            }
-            let Entry { file, line, text, .. } = &self.entries[begin];
-            brought.reject(*file, *line, &reason.to_string(), text)?;
-            begin += 1;
-            // Where one is wrong others may be, of which each would send all behind it on their way again.
-            most = 1;
+        let Self { entries, records, .. } = std::mem::take(self);
+        if records.is_empty() {
+            return Ok(());
         }
-        *self = Self::default();
-        Ok(())
+        let captured = runtime.block_on(capture.capture_each(records));
+        let captured = captured.map_err(|refused| anyhow!("{refused}; {WAY_ON}"))?;
+        let mut failed = Ok(());
+        for (Entry { file, line, text, .. }, outcome) in entries.into_iter().zip(captured) {
+            match outcome {
+                Ok(receipt) => brought.add(&receipt),
+                Err(reason) if is_of_record(&reason) => {
+                    brought.reject(file, line, &reason.to_string(), &text)?;
+                }
+                // The others are told all the same.
+                Err(reason) => failed = Err(anyhow!("{reason}; {WAY_ON}")),
+            }
+        }
+        failed
     }
 }
 
@@ -304,10 +293,9 @@ impl Brought {
         }
     }
 
-    fn add(&mut self, receipts: &[Receipt]) {
-        let duplicates = receipts.iter().filter(|receipt| receipt.is_duplicate).count() as u64;
-        self.duplicates += duplicates;
-        self.events += receipts.len() as u64 - duplicates;
+    fn add(&mut self, receipt: &Receipt) {
+        let count = if receipt.is_duplicate { &mut self.duplicates } else { &mut self.events };
+        *count += 1;
     }
 
     fn reject(&mut self, file: u32, line: u64, reason: &str, text: &[u8]) -> Result<()> {
