@@ -7,7 +7,9 @@
 //!   segments/                    the log: a table of the engine, and the only truth
 //!   _meta/manifest-7.json        what is published, and up to which event
 //!   lake/                        Parquet files, made from the log
+//!   .gen/7/, .live               second names of those that are published, and the link to the directory of the newest
 //!   _events, _current, _versions what other programs read: links to those of them that are published
+//!   tables/users/current         likewise the live users, with a column for each field of the schema; a link too
 //! ```
 
 use std::path::{Path, PathBuf};

@@ -41,7 +41,8 @@ Examples:
 
 A line is as for `keplor ingest --file`, and must have a time, `at`. No server may run on the root. All lines are read and sorted by their
 times first, to the nanosecond: within --sort-memory, or on the root's disk, which then needs room for somewhat more bytes than the files have, and for twice
-as many where they have more than 128 times --sort-memory. Then events are captured in batches, and in the end published and merged, once.
+as many where they have more than 128 times --sort-memory. It needs room for the log, too, and for the Parquet files, which are written
+again where they are merged, and stay as they were for ten minutes. Then events are captured in batches, and in the end published and merged, once.
 What was so at a time is known from now on: --known-at of before does not see it.
 
 An event is captured once by its event_id. A line without one gets one that is made of its text, so the same command again captures what
