@@ -120,15 +120,18 @@ fn compared(table: String, log: Counted, files: &[FileEntry], damaged: Vec<Strin
     TableCheck { table, log: log.shown(), manifest: (rows, sum.into()), damaged }
 }
 
-/// What the rows of a table make of the typed tables.
-struct OfRows<'a, R>(BTreeMap<&'a str, OfType<'a, R>>);
+/// What the rows of a table make of the typed tables. They come file by file, and in each in the order of their types, so rows of one type
+/// wait at a time, however many types there are.
+struct OfRows<'a, R> {
+    types: BTreeMap<&'a str, OfType<'a, R>>,
+    /// Rows of a type are made columns many at a time.
+    waiting: Vec<R>,
+    waiting_bytes: usize,
+}
 
 /// And of one of them.
 struct OfType<'a, R> {
     columns: TypedColumns<'a, R>,
-    /// Rows are made columns many at a time.
-    waiting: Vec<R>,
-    waiting_bytes: usize,
     made: Counted,
 }
 
@@ -136,38 +139,43 @@ impl<'a, R: TypedRow> OfRows<'a, R> {
     fn new(typed: &'a BTreeMap<String, TypedTable>) -> Self {
         let of_type = |table: &'a TypedTable| OfType {
             columns: TypedColumns::new(&table.columns),
-            waiting: Vec::new(),
-            waiting_bytes: 0,
             made: Counted::default(),
         };
-        Self(typed.iter().map(|(entity_type, table)| (entity_type.as_str(), of_type(table))).collect())
+        let by_name = typed.iter().map(|(entity_type, table)| (entity_type.as_str(), of_type(table)));
+        Self { types: by_name.collect(), waiting: Vec::new(), waiting_bytes: 0 }
     }
 
     fn take(&mut self, row: R) {
-        let Some(of_type) = self.0.get_mut(row.entity_type()) else { return };
-        of_type.waiting_bytes += row.bytes();
-        of_type.waiting.push(row);
-        if of_type.waiting.len() >= TYPED_ROWS || of_type.waiting_bytes >= TypedColumns::<R>::BATCH_BYTES {
-            of_type.make();
+        let is_other = |other: &R| other.entity_type() != row.entity_type();
+        if self.waiting.first().is_some_and(is_other) {
+            self.make();
+        }
+        if !self.types.contains_key(row.entity_type()) {
+            return;
+        }
+        self.waiting_bytes += row.bytes();
+        self.waiting.push(row);
+        if self.waiting.len() >= TYPED_ROWS || self.waiting_bytes >= TypedColumns::<R>::BATCH_BYTES {
+            self.make();
         }
     }
 
-    fn made(&mut self, entity_type: &str) -> Counted {
-        self.0.get_mut(entity_type).map_or_else(Counted::default, |of_type| {
-            of_type.make();
-            of_type.made
-        })
-    }
-}
-
-impl<R: TypedRow> OfType<'_, R> {
+    /// Makes columns of the rows that wait.
     fn make(&mut self) {
+        let of_type = self.waiting.first().and_then(|row| self.types.get_mut(row.entity_type()));
         // Rows that cannot be made columns are none, and so there are others in the files.
-        if let Ok(encoded) = self.columns.encode(&self.waiting, |_| Ok(())) {
-            self.made.add_all(Counted { rows: self.waiting.len() as u64, sum: encoded.sum });
+        if let Some(of_type) = of_type
+            && let Ok(encoded) = of_type.columns.encode(&self.waiting, |_| Ok(()))
+        {
+            of_type.made.add_all(Counted { rows: self.waiting.len() as u64, sum: encoded.sum });
         }
         self.waiting.clear();
         self.waiting_bytes = 0;
+    }
+
+    fn made(&mut self, entity_type: &str) -> Counted {
+        self.make();
+        self.types.get(entity_type).map_or_else(Counted::default, |of_type| of_type.made)
     }
 }
 
@@ -255,4 +263,64 @@ fn damaged_typed<R: TypedRow>(root: &Root, table: &TypedTable) -> Vec<String> {
         read.is_err() || (found.rows, found.sum) != (file.rows, file.row_hash)
     };
     table.get(R::TABLE).iter().filter(is_damaged).map(|file| file.path.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::path::Path;
+
+    use super::*;
+    use crate::schema::Schema;
+    use crate::shape::Shape;
+
+    #[test]
+    fn rows_of_one_type_wait_at_a_time_however_many_types_there_are() {
+        const TYPES: usize = 50;
+        let names: Vec<String> = (0..TYPES).map(|number| format!("T{number:02}")).collect();
+        let mut text = String::from("syntax = \"proto3\"; package reflog.v1;");
+        for name in &names {
+            write!(text, "message {name} {{ string a = 1; }}").unwrap();
+        }
+        let schema = Schema::compile(Path::new("custom.proto"), 1, &text).unwrap();
+        let table = |name: &String| TypedTable {
+            name: name.clone(),
+            columns: Shape::of(schema.get(name).unwrap().message()),
+            current: Vec::new(),
+            versions: Vec::new(),
+        };
+        let typed: BTreeMap<String, TypedTable> =
+            names.iter().map(|name| (name.clone(), table(name))).collect();
+        let row = |entity_type: &str, number: usize| CurrentRow {
+            entity_type: entity_type.to_owned(),
+            entity_id: number.to_string(),
+            state: format!("{{\"a\":\"{}\"}}", "x".repeat(10_000)),
+            version: 1,
+            created_at_ms: 0,
+            updated_at_ms: 0,
+            received_at_ms: 0,
+            first_sequence: 1,
+            last_sequence: 1,
+            schema_version: 1,
+        };
+        let mut of_rows = OfRows::<CurrentRow>::new(&typed);
+        let mut waiting_max = 0;
+        // Two files, and a type that no schema has.
+        for file in 0..2 {
+            for entity_type in names.iter().map(String::as_str).chain(["Unknown"]) {
+                for number in 0..9 {
+                    of_rows.take(row(entity_type, file * 9 + number));
+                    waiting_max = waiting_max.max(of_rows.waiting_bytes);
+                }
+            }
+        }
+        assert!(waiting_max > 0 && waiting_max < 10 * 11_000, "{waiting_max}");
+        let made: Vec<Counted> = names.iter().map(|name| of_rows.made(name)).collect();
+        // They differ in their types only, which no column has.
+        let sum = made.first().unwrap().sum;
+        assert!(
+            sum != Sum::default() && made.iter().all(|made| (made.rows, made.sum) == (18, sum)),
+            "{made:?}"
+        );
+    }
 }
