@@ -227,7 +227,8 @@ impl Lake {
     }
 
     /// Takes all events that came since the last time and are on disk, and publishes their rows at once; `None` when there were none, and
-    /// the newest schema has no other columns.
+    /// the newest schema has no other columns. Tables of types that it gives other columns are made after that, some at a time; what comes
+    /// meanwhile is published in between.
     ///
     /// After an error a beginning of them is published, all tables to the same event; the next call goes on from there.
     ///
@@ -239,22 +240,34 @@ impl Lake {
     pub fn publish(&mut self, store: &Store<Event>, schemas: &Schemas) -> Result<Option<Published>> {
         self.ready()?;
         self.check_log(store)?;
+        let schema_version = newest(schemas);
+        let typings = typings_of(schemas.newest().map(Arc::as_ref));
+        let mut published = self.publish_events(store, schema_version)?;
+        while let Some(next) = self.manifest.tables.next_typings(&typings) {
+            let draft = self.draft(self.manifest.tables.clone(), self.manifest.checkpoint());
+            self.commit_draft(draft, schema_version, &next)?;
+            let meanwhile = self.publish_events(store, schema_version)?;
+            published = Some(published.unwrap_or(0) + meanwhile.unwrap_or(0));
+        }
+        self.gc_or_warn();
+        Ok(published.map(|events| self.published(events)))
+    }
+
+    /// Publishes events that came, with the typed tables that are there; how many, or `None` when nothing was to be done.
+    fn publish_events(&mut self, store: &Store<Event>, schema_version: u32) -> Result<Option<u64>> {
         // What comes meanwhile is for the next time: as long as events come, there would be no end.
         let until = store.tail(Start::Now).position();
-        let typings = typings_of(schemas.newest().map(Arc::as_ref));
+        let typings = self.manifest.tables.typings();
         let mut published = None;
         loop {
             let mut draft = self.draft(self.manifest.tables.clone(), self.manifest.checkpoint());
             let events = self.noted(draft.take(store, until, COMMIT_CHUNKS))?;
-            if events == 0 && self.manifest.n > 0 && self.manifest.tables.typings() == typings {
-                break;
+            if events == 0 && self.manifest.n > 0 {
+                return Ok(published);
             }
-            self.commit_draft(draft, newest(schemas), &typings)?;
-            let before = published.map_or(0, |Published { events, .. }| events);
-            published = Some(self.published(before + events));
+            self.commit_draft(draft, schema_version, &typings)?;
+            published = Some(published.unwrap_or(0) + events);
         }
-        self.gc_or_warn();
-        Ok(published)
     }
 
     /// Makes all files anew from the log and publishes them at once; until then what was published stays.

@@ -527,7 +527,9 @@ fn wherever_a_publication_stops_nothing_is_lost_or_seen_in_parts() {
             // Readers see what was, or what is, in all tables.
             if (published::<EventRow>(root), typed(root)) != before {
                 assert_published(root, &store);
-                assert_typed(root, &store, 2);
+                // Events come first, by the columns that were.
+                let is_made = root.join("tables/orderses").is_dir();
+                assert_typed(root, &store, if is_made { 2 } else { 1 });
             }
             if operations % 2 == 0 {
                 // The one that failed goes on.
@@ -655,7 +657,8 @@ fn a_generation_that_was_changed_gets_another_number() {
         let linked = fs::read_dir(root.join(changed)).unwrap().next().unwrap().unwrap().path();
         fs::remove_file(linked).unwrap();
         let lake = Lake::open(root, LakeOptions::default()).unwrap();
-        assert_eq!((lake.manifest.n, numbers(&root.join("_meta")).unwrap()), (n + 1, vec![n, n + 1]));
+        assert_eq!(lake.manifest.n, n + 1);
+        assert!(numbers(&root.join("_meta")).unwrap().ends_with(&[n, n + 1]));
         assert_published(root, &store);
         assert_typed(root, &store, 1);
     }
@@ -716,6 +719,46 @@ fn typed_files_stay_where_nothing_has_changed() {
     assert_eq!(of(&lake, "Order"), orders);
     assert!(of(&lake, "User").iter().zip(&after).all(|(now, before)| now.is_disjoint(before)));
     assert_typed(dir.path(), &store, 2);
+}
+
+#[test]
+fn a_new_schema_keeps_no_events_waiting_and_what_was_made_by_it_stays() {
+    let stop = Stop::default();
+    let (dir, store, mut lake) = some_published(LakeOptions::default(), Files { stop: stop.clone() });
+    let made = |lake: &Lake| {
+        let typed = lake.manifest.tables.typed.iter();
+        typed.map(|(entity_type, table)| (entity_type.clone(), table.current.clone())).collect::<Vec<_>>()
+    };
+    let types = |lake: &Lake| made(lake).into_iter().map(|(entity_type, _)| entity_type).collect::<Vec<_>>();
+    append(&store, &some(3, 5), &mut 1000);
+    // Each attempt is stopped somewhat later, until one of them has come to the next table.
+    let mut seen: Vec<(bool, Vec<String>)> = Vec::new();
+    let mut orders = None;
+    for operations in 0.. {
+        stop.after(Some(operations));
+        let is_done = lake.publish(&store, &SCHEMAS[2]).is_ok();
+        stop.after(None);
+        let found = (
+            EntityLog::own(Arc::clone(&store)).behind(lake.checkpoint_seq()).unwrap().events == 0,
+            types(&lake),
+        );
+        if seen.last() != Some(&found) {
+            seen.push(found);
+        }
+        if let Some((_, files)) = made(&lake).iter().find(|(entity_type, _)| entity_type == "Order") {
+            assert_eq!(orders.get_or_insert_with(|| files.clone()), files);
+        }
+        if is_done {
+            break;
+        }
+    }
+    let of = |types: &[&str]| types.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+    let wanted =
+        [(false, of(&[])), (true, of(&[])), (true, of(&["Order"])), (true, of(&["Order", "Orders", "User"]))];
+    assert_eq!(seen, wanted);
+    assert_published(dir.path(), &store);
+    assert_typed(dir.path(), &store, 2);
+    assert!(lake.publish(&store, &SCHEMAS[2]).unwrap().is_none());
 }
 
 #[test]

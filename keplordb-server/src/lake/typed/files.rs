@@ -136,7 +136,7 @@ impl Draft {
 }
 
 /// Whether a file can have rows of a type.
-fn may_have(file: &FileEntry, entity_type: &str) -> bool {
+pub(super) fn may_have(file: &FileEntry, entity_type: &str) -> bool {
     file.rows > 0
         && match (&file.bucket, &file.types) {
             (Some(bucket), _) => bucket.entity_type == entity_type,
