@@ -288,6 +288,7 @@ mod tests {
             columns: Shape::of(schema.get(name).unwrap().message()),
             current: Vec::new(),
             versions: Vec::new(),
+            linked: 0,
         };
         let typed: BTreeMap<String, TypedTable> =
             names.iter().map(|name| (name.clone(), table(name))).collect();

@@ -143,6 +143,11 @@ impl Files {
         self.change("linking", name, || fs::hard_link(file, name))
     }
 
+    /// Makes a symbolic link that is not there yet; it is on disk after the directory's sync.
+    pub(super) fn lead(&self, link: &Path, target: &Path) -> Result<()> {
+        self.change("linking", link, || symlink(target, link))
+    }
+
     /// Makes a symbolic link point to a target, at once wherever it pointed before; on disk on return.
     pub(super) fn point(&self, link: &Path, target: &Path) -> Result<()> {
         let temporary = temporary(link);

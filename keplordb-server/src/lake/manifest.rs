@@ -98,6 +98,9 @@ pub(super) struct TypedTable {
     pub(super) columns: Shape,
     pub(super) current: Vec<FileEntry>,
     pub(super) versions: Vec<FileEntry>,
+    /// The number of the publication that gave its files their second names: later ones lead to these as long as the files are the same.
+    #[serde(default)]
+    pub(super) linked: u64,
 }
 
 /// What is published in one directory.
@@ -108,6 +111,8 @@ pub(super) struct Place<'a> {
     /// That of the files, in `lake`.
     pub(super) dir: &'static str,
     pub(super) files: &'a [FileEntry],
+    /// The number of the publication that gave them their second names, where that may be an earlier one.
+    pub(super) linked: Option<u64>,
 }
 
 /// The files of a table.
@@ -217,12 +222,25 @@ impl Tables {
         }
     }
 
+    /// Says of each typed table which publication gave its files their second names: the one that did so before, where they are the same,
+    /// or else this one.
+    pub(super) fn set_linked(&mut self, before: &BTreeMap<String, TypedTable>, n: u64) {
+        for (entity_type, table) in &mut self.typed {
+            let before = before.get(entity_type).filter(|before| {
+                (&before.name, &before.current, &before.versions)
+                    == (&table.name, &table.current, &table.versions)
+            });
+            table.linked = before.map_or(n, |before| before.linked);
+        }
+    }
+
     /// All that is published.
     pub(super) fn places(&self) -> Vec<Place<'_>> {
         let own = Table::ALL.map(|table| Place {
             name: table.name().to_owned(),
             dir: table.dir(),
             files: &self.get(table).files,
+            linked: None,
         });
         let typed = self.typed.values().flat_map(TypedTable::places);
         own.into_iter().chain(typed).collect()
@@ -255,6 +273,7 @@ impl TypedTable {
             name: self.place(part),
             dir: TYPED,
             files: self.get(part),
+            linked: Some(self.linked),
         })
     }
 }

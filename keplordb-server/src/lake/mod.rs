@@ -22,7 +22,7 @@ mod state;
 mod tests;
 mod typed;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -408,13 +408,16 @@ impl Lake {
 
     fn commit(
         &mut self,
-        tables: Tables,
+        mut tables: Tables,
         checkpoint: Checkpoint,
         schema_version: u32,
         draft: Option<Draft>,
     ) -> Result<()> {
         let prev = self.manifest.n;
         let n = self.root.next_number(prev)?;
+        // Without a draft it is a lake of which second names were changed.
+        let none = BTreeMap::new();
+        tables.set_linked(if draft.is_some() { &self.manifest.tables.typed } else { &none }, n);
         let manifest = Manifest::new(n, prev, checkpoint, schema_version, tables);
         // Whether a manifest whose writing failed is there after all only the directory knows.
         self.is_unsure = true;

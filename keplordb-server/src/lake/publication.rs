@@ -5,7 +5,8 @@
 //!   lake/{events,current,versions,typed}/    files, each written once
 //!   _meta/manifest-<n>.json                  which of them are the lake
 //!   .gen/<n>/{_events,…}/                    second names of exactly these
-//!   .gen/<n>/tables/users/{current,versions}/
+//!   .gen/typed-<m>-users/{current,versions}/ likewise of a typed table that changed with manifest m
+//!   .gen/<n>/tables/users -> ../../typed-<m>-users
 //!   .live -> .gen/<n>                        the one pointer that moves
 //!   _events -> .live/_events                 what readers name, likewise the others
 //!   tables -> .live/tables                   where a schema has types
@@ -13,7 +14,8 @@
 //!
 //! Files first, then the manifest, which commits; the rest is made from it, again after a crash. A directory of `.gen` takes its name
 //! when all is in it and is never changed, so a reader that has listed it has listed one lake; a file that it opens by that name after
-//! the pointer has moved is not found. One that is removed loses its number first.
+//! the pointer has moved is not found. One that is removed loses its number first. Typed tables are as many as the schema has types, and few
+//! of them change at a time: each has its second names in a directory of its own, which later generations lead to until it changes.
 //!
 //! Only what has a name that is made here is changed or removed.
 
@@ -24,7 +26,9 @@ use std::time::{Duration, SystemTime};
 
 use super::columns::damaged;
 use super::files::{self, Files, temporary};
-use super::manifest::{self, DIRS, Manifest, TABLES, TYPED_PARTS, Table, canonical};
+use super::manifest::{
+    self, DIRS, FileEntry, Manifest, TABLES, TYPED, TYPED_PARTS, Table, TypedTable, canonical,
+};
 use super::parquet::is_name;
 use crate::error::ServerError;
 
@@ -34,6 +38,8 @@ pub(super) const GENERATIONS: &str = ".gen";
 pub(super) const LIVE: &str = ".live";
 /// What a generation's number follows when it is being removed.
 const GONE: &str = "gone-";
+/// What the name of a directory begins with that has the second names of a typed table.
+const TYPED_LINKS: &str = "typed-";
 
 /// The directories of a root that are the lake's.
 #[derive(Debug)]
@@ -152,7 +158,8 @@ impl Root {
             return Ok(false);
         }
         for place in manifest.tables.places() {
-            let named = place.files.iter().map(|file| second_name(manifest.n, &file.path));
+            let n = place.linked.unwrap_or(manifest.n);
+            let named = place.files.iter().map(|file| second_name(n, &file.path));
             let mut named: Vec<String> = named.collect();
             named.sort_unstable();
             if files::list(&generation.join(place.name))? != named {
@@ -168,8 +175,10 @@ impl Root {
         }
         let mut parts = TYPED_PARTS.map(Table::dir);
         parts.sort_unstable();
-        for name in named {
-            if files::list(&tables.join(name))? != parts {
+        for table in manifest.tables.typed.values() {
+            let link = tables.join(&table.name);
+            let leads = std::fs::read_link(&link).is_ok_and(|target| target == links_target(table));
+            if !leads || files::list(&link)? != parts {
                 return Ok(true);
             }
         }
@@ -203,21 +212,19 @@ impl Root {
     pub(super) fn publish(&self, manifest: &Manifest) -> Result<()> {
         let generation = self.generation(manifest.n);
         if !generation.is_dir() {
+            for table in manifest.tables.typed.values() {
+                self.link_typed(table)?;
+            }
             let draft = temporary(&generation);
             self.files.remove_dir(&draft)?;
-            for place in manifest.tables.places() {
-                let links = draft.join(place.name);
-                self.files.create_dir(&links)?;
-                for file in place.files {
-                    let path = self.lake().join(place.dir).join(&file.path);
-                    self.files.link(&path, &links.join(second_name(manifest.n, &file.path)))?;
-                }
-                self.files.sync_dir(&links)?;
+            for place in manifest.tables.places().iter().filter(|place| place.linked.is_none()) {
+                self.link_files((place.dir, place.files), manifest.n, &draft.join(&place.name))?;
             }
             if !manifest.tables.typed.is_empty() {
                 let tables = draft.join(TABLES);
+                self.files.create_dir(&tables)?;
                 for table in manifest.tables.typed.values() {
-                    self.files.sync_dir(&tables.join(&table.name))?;
+                    self.files.lead(&tables.join(&table.name), &links_target(table))?;
                 }
                 self.files.sync_dir(&tables)?;
             }
@@ -238,6 +245,32 @@ impl Root {
             self.files.remove(&tables)?;
         }
         Ok(())
+    }
+
+    /// Gives the files of a typed table second names, unless they have them since an earlier publication. The directory's own name is on
+    /// disk with those of the generation.
+    fn link_typed(&self, table: &TypedTable) -> Result<()> {
+        let dir = self.generations().join(links_name(table));
+        if dir.is_dir() {
+            return Ok(());
+        }
+        let draft = temporary(&dir);
+        self.files.remove_dir(&draft)?;
+        for part in TYPED_PARTS {
+            self.link_files((TYPED, table.get(part)), table.linked, &draft.join(part.dir()))?;
+        }
+        self.files.sync_dir(&draft)?;
+        self.files.rename(&draft, &dir)
+    }
+
+    /// Gives files of a directory of the lake second names in a new one.
+    fn link_files(&self, (dir, files): (&str, &[FileEntry]), n: u64, links: &Path) -> Result<()> {
+        self.files.create_dir(links)?;
+        for file in files {
+            let path = self.lake().join(dir).join(&file.path);
+            self.files.link(&path, &links.join(second_name(n, &file.path)))?;
+        }
+        self.files.sync_dir(links)
     }
 
     fn point(&self, link: &Path, target: &Path) -> Result<()> {
@@ -263,15 +296,26 @@ impl Root {
                 continue;
             }
             if is_older(&self.generation(n), grace) {
-                note(self.remove_generation(n));
+                note(self.remove_named(&n.to_string()));
             } else {
                 kept.insert(n);
             }
         }
+        let mut linked: HashSet<String> = manifest.tables.typed.values().map(links_name).collect();
+        for n in &kept {
+            let tables = self.generation(*n).join(TABLES);
+            for name in files::list(&tables)? {
+                let target = std::fs::read_link(tables.join(name)).ok();
+                let target = target.as_ref().and_then(|target| target.file_name()?.to_str());
+                linked.extend(target.map(str::to_owned));
+            }
+        }
         for name in files::list(&self.generations())? {
-            let number = name.strip_prefix(GONE).or_else(|| name.strip_suffix(".tmp"));
-            if number.and_then(canonical).is_some() {
+            let own = name.strip_prefix(GONE).or_else(|| name.strip_suffix(".tmp"));
+            if own.is_some_and(|own| canonical(own).is_some() || is_links_name(own)) {
                 note(self.files.remove_dir(&self.generations().join(name)));
+            } else if is_links_name(&name) && !linked.contains(&name) {
+                note(self.remove_named(&name));
             }
         }
         for link in self.links().map(|link| temporary(&link)).filter(|link| is_own_link(link)) {
@@ -305,13 +349,14 @@ impl Root {
         first
     }
 
-    /// Takes its number from a generation, so that whoever has not opened it finds nothing rather than a part of it, and removes it.
-    fn remove_generation(&self, n: u64) -> Result<()> {
-        let gone = self.generations().join(format!("{GONE}{n}"));
+    /// Takes its name from a directory of second names, so that whoever has not opened it finds nothing rather than a part of it, and removes
+    /// it.
+    fn remove_named(&self, name: &str) -> Result<()> {
+        let gone = self.generations().join(format!("{GONE}{name}"));
         if gone.is_dir() {
             self.files.remove_dir(&gone)?;
         }
-        self.files.rename(&self.generation(n), &gone)?;
+        self.files.rename(&self.generations().join(name), &gone)?;
         self.files.remove_dir(&gone)
     }
 }
@@ -349,6 +394,22 @@ fn is_own_target(target: &Path) -> bool {
 /// would give an answer without the others where the link moves meanwhile; so they find none.
 pub(super) fn second_name(n: u64, file: &str) -> String {
     format!("{n}-{file}")
+}
+
+/// The name of the directory with the second names of a typed table.
+fn links_name(table: &TypedTable) -> String {
+    format!("{TYPED_LINKS}{}-{}", table.linked, table.name)
+}
+
+/// Where it is, as a generation's directory of tables leads to it.
+fn links_target(table: &TypedTable) -> PathBuf {
+    Path::new("../..").join(links_name(table))
+}
+
+/// Whether a name is such a one.
+fn is_links_name(name: &str) -> bool {
+    let parts = name.strip_prefix(TYPED_LINKS).and_then(|rest| rest.split_once('-'));
+    parts.is_some_and(|(n, table)| canonical(n).is_some() && !table.is_empty() && !table.contains('.'))
 }
 
 /// The number of the generation to which a link points.

@@ -454,7 +454,8 @@ fn assert_no_orphans(lake: &Lake) {
     for place in lake.manifest.tables.places() {
         let mut named: Vec<String> = place.files.iter().map(|file| file.path.clone()).collect();
         named.sort();
-        let second: Vec<String> = named.iter().map(|name| second_name(n, name)).collect();
+        let linked = place.linked.unwrap_or(n);
+        let second: Vec<String> = named.iter().map(|name| second_name(linked, name)).collect();
         assert_eq!(super::files::list(&generation.join(place.name)).unwrap(), second);
         of_dirs.get_mut(place.dir).unwrap().extend(named);
     }
@@ -462,7 +463,12 @@ fn assert_no_orphans(lake: &Lake) {
         named.sort();
         assert_eq!(super::files::list(&root.join("lake").join(dir)).unwrap(), named);
     }
-    assert_eq!(super::files::list(&root.join(".gen")).unwrap(), [n.to_string()]);
+    let typed = lake.manifest.tables.typed.values();
+    let mut named: Vec<String> =
+        typed.map(|table| format!("typed-{}-{}", table.linked, table.name)).collect();
+    named.push(n.to_string());
+    named.sort();
+    assert_eq!(super::files::list(&root.join(".gen")).unwrap(), named);
     assert_eq!(super::files::list(&root.join("_meta")).unwrap(), [format!("manifest-{n}.json")]);
     let mut wanted = vec![".gen", ".live", "_current", "_events", "_meta", "_versions", "lake"];
     if !lake.manifest.tables.typed.is_empty() {
@@ -761,6 +767,41 @@ fn a_new_schema_keeps_no_events_waiting_and_what_was_made_by_it_stays() {
     assert!(lake.publish(&store, &SCHEMAS[2]).unwrap().is_none());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_typed_table_that_is_as_it_was_keeps_its_names_for_as_long_as_somebody_may_read_them() {
+    let (dir, store, mut lake) = some_published(LakeOptions::default(), Files::default());
+    let root = dir.path();
+    lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap();
+    let place = |name: &str| fs::canonicalize(root.join("tables").join(name)).unwrap();
+    let (users, orders) = (place("users"), place("orders"));
+    let mut received_ms = 1000;
+    for _ in 0..3 {
+        append(&store, &[(0, 0, 1, 100, 100, 0, None)], &mut received_ms);
+        let before = place("users");
+        lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap();
+        assert_eq!(place("orders"), orders);
+        assert_ne!(place("users"), before);
+        assert_typed(root, &store, 1);
+    }
+    // Whoever reads what was replaced finds it.
+    assert!(users.is_dir() && !typed_rows(&users.join("current")).is_empty());
+    drop(lake);
+    let mut lake = Lake::open(root, LakeOptions::default().with_grace(Duration::ZERO)).unwrap();
+    lake.gc().unwrap();
+    assert!(!users.exists());
+    let names = super::files::list(&root.join(".gen")).unwrap();
+    assert_eq!(names.iter().filter(|name| name.starts_with("typed-")).count(), 2, "{names:?}");
+    assert_eq!(place("orders"), orders);
+    assert_typed(root, &store, 1);
+    // One that others have changed is made anew.
+    fs::remove_dir_all(orders.join("versions")).unwrap();
+    let lake = Lake::open(root, LakeOptions::default()).unwrap();
+    assert_ne!(place("orders"), orders);
+    assert_typed(root, &store, 1);
+    drop(lake);
+}
+
 #[test]
 fn without_a_schema_there_are_no_typed_tables() {
     let options = LakeOptions::default().with_grace(Duration::ZERO);
@@ -917,7 +958,9 @@ fn an_attempt_that_fails_leaves_no_file() {
 }
 
 fn numbers_of_generations(root: &Path) -> Vec<String> {
-    super::files::list(&root.join(".gen")).unwrap()
+    let mut names = super::files::list(&root.join(".gen")).unwrap();
+    names.retain(|name| !name.starts_with("typed-"));
+    names
 }
 
 #[test]
@@ -930,7 +973,13 @@ fn only_what_is_its_own_is_removed_also_when_it_is_damaged() {
         "lake/typed/typed-01ARZ3NDEKTSV4RRFFQ69G5FAV.parquet.tmp",
         "_meta/manifest-7.json.tmp",
     ];
-    let own_dirs = [".gen/9.tmp", ".gen/gone-1"];
+    let own_dirs = [
+        ".gen/9.tmp",
+        ".gen/gone-1",
+        ".gen/typed-3-users",
+        ".gen/typed-3-boxes-box.tmp",
+        ".gen/gone-typed-2-users",
+    ];
     let others = [
         "lake/events/mine.parquet",
         "lake/events/events-7.parquet",
@@ -941,7 +990,8 @@ fn only_what_is_its_own_is_removed_also_when_it_is_damaged() {
         "_meta/manifest-x.json.tmp",
         "_meta/notes",
     ];
-    let other_dirs = [".gen/mine", ".gen/007", ".gen/+7"];
+    let other_dirs =
+        [".gen/mine", ".gen/007", ".gen/+7", ".gen/typed-users", ".gen/typed-07-users", ".gen/typed-7-x.y"];
     own.iter().chain(&others).for_each(|name| fs::write(root.join(name), "x").unwrap());
     own_dirs.iter().chain(&other_dirs).for_each(|name| fs::create_dir(root.join(name)).unwrap());
     let lost = &names(root, Table::Versions)[0];

@@ -31,6 +31,8 @@ impl Draft {
                     columns: typing.columns.clone(),
                     current,
                     versions,
+                    // Known when it is committed.
+                    linked: 0,
                 };
                 (entity_type.clone(), table)
             })
