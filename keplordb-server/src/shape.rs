@@ -113,17 +113,11 @@ impl Shape {
         self.0.iter().map(Column::field).collect()
     }
 
-    /// Takes those lists and maps out of a state for which there are too many places in it, with those of the fields before them; gives
-    /// how many those take that stay.
+    /// Takes those lists and maps out of a state for which there are too many places in it, with those of the fields before them, also out
+    /// of messages; gives how many those take that stay.
     pub(crate) fn fit(&self, state: &mut Map<String, Value>) -> usize {
         let mut left = PLACES_MAX;
-        for column in self.0.iter().filter(|column| column.kind.has_lists()) {
-            let Some(value) = state.get(&column.name) else { continue };
-            match left.checked_sub(column.kind.places(value, left)) {
-                Some(rest) => left = rest,
-                None => drop(state.remove(&column.name)),
-            }
-        }
+        fit(&self.0, state, &mut left);
         PLACES_MAX - left
     }
 
@@ -352,6 +346,36 @@ impl Kind {
             _ => None,
         };
         number.filter(|number| number.to_string() == name).map(|_| text)
+    }
+}
+
+/// Takes out of a message the lists and maps for which there are too few places left. What has no elements takes none: as a field without
+/// a list it is one value of a column, of which each row has one.
+fn fit(columns: &[Column], message: &mut Map<String, Value>, left: &mut usize) {
+    for column in columns.iter().filter(|column| column.kind.has_lists()) {
+        let places = match (&column.kind, message.get_mut(&column.name)) {
+            (Kind::Message(columns), Some(Value::Object(inner))) => {
+                fit(columns, inner, left);
+                continue;
+            }
+            (kind @ (Kind::List(_) | Kind::Map(..)), Some(value)) if has_elements(value) => {
+                kind.places(value, *left)
+            }
+            _ => continue,
+        };
+        match left.checked_sub(places) {
+            Some(rest) => *left = rest,
+            None => drop(message.remove(&column.name)),
+        }
+    }
+}
+
+/// Of a list or a map, whether it has any; what is none of both is null.
+fn has_elements(value: &Value) -> bool {
+    match value {
+        Value::Array(elements) => !elements.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        _ => false,
     }
 }
 
@@ -595,7 +619,8 @@ mod tests {
         let shape = shape(
             "message All { repeated Inner a = 1; repeated int32 b = 2; map<string, Inner> c = 3; string d = 4; Outer e = 5;
             message Inner { string x = 1; string y = 2; repeated string z = 3; repeated Inner more = 4; }
-            message Outer { repeated Level levels = 1; } message Level { repeated int32 numbers = 1; } }",
+            message Outer { repeated Level levels = 1; string name = 2; Late late = 3; } message Level { repeated int32 numbers = 1; }
+            message Late { repeated string words = 1; map<string, string> by = 2; bool flag = 3; } }",
         );
         let empty = |count: usize| Value::Array(vec![json!({}); count]);
         let fit = |state: Value| {
@@ -617,9 +642,23 @@ mod tests {
         let level = json!({ "numbers": vec![0; 1500] });
         let levels = |count: usize| json!({"e": {"levels": vec![level.clone(); count]}, "d": null});
         assert_eq!(fit(levels(1333)), (1333 * 1500, "de".to_owned()));
-        assert_eq!(fit(levels(1334)), (0, "d".to_owned()));
-        // What is no list, and so is null, takes one place in each.
-        assert_eq!(fit(json!({"a": "none", "b": null, "e": 1})), (4 + 1 + 1, "abe".to_owned()));
+        // What is no list, and so is null, takes none, nor does what has no elements.
+        assert_eq!(fit(json!({"a": "none", "b": null, "c": {}, "e": 1})), (0, "abce".to_owned()));
+
+        // Of a message only the list goes that does not fit: its other fields stay, and the messages behind it, which have none.
+        let fitted = |state: Value| {
+            let Value::Object(mut state) = state else { unreachable!() };
+            let places = shape.fit(&mut state);
+            (places, Value::Object(state))
+        };
+        let late = json!({"words": [], "by": {}, "flag": true});
+        let large = json!({"levels": vec![level.clone(); 1334], "name": "x", "late": late});
+        assert_eq!(fitted(json!({ "e": large })), (0, json!({"e": {"name": "x", "late": late}})));
+        let behind = json!({"a": empty(most), "e": {"name": "x", "late": late}});
+        assert_eq!(fitted(behind.clone()), (PLACES_MAX, behind));
+        let last = json!({"a": empty(most), "e": {"levels": [{}], "name": "x", "late": {"by": {"k": "v"}, "flag": true}}});
+        let (places, state) = fitted(last);
+        assert_eq!((places, &state["e"]), (PLACES_MAX, &json!({"name": "x", "late": {"flag": true}})));
     }
 
     /// Columns, with those within them.
