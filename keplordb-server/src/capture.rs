@@ -139,7 +139,8 @@ impl Capture {
     /// that is refused is as if it had not come.
     ///
     /// # Errors
-    /// Of each record, why it is refused. Those around concern all of them; nothing was captured then.
+    /// Of each record, what is [wrong with it](Refused::is_of_record). Those around concern all of them, as a log that cannot be read;
+    /// nothing was captured then.
     pub async fn capture_each(&self, records: Vec<Record>) -> Result<Vec<Result<Receipt>>> {
         let schema = self.counted(check_count(&records).map(|()| self.schemas().newest().cloned()))?;
         let mut checked = Vec::with_capacity(records.len());

@@ -230,6 +230,11 @@ impl Refused {
         Self::InBatch { index, refused: Box::new(self) }
     }
 
+    /// Whether it is the record that is wrong, so that another one may well be captured, and not the log, its disk or the server.
+    pub fn is_of_record(&self) -> bool {
+        matches!(self.reason(), Self::Invalid { .. } | Self::Version { .. } | Self::IdTaken { .. })
+    }
+
     /// As one is told who has no key: without the names of files.
     pub(crate) fn for_anybody(self) -> Self {
         const WHAT: &str = "the server's log says why";

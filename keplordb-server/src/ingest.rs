@@ -55,7 +55,7 @@ type Outcomes = Result<Vec<Result<Receipt>>>;
 /// Records that are written together.
 struct Job {
     records: Vec<Checked>,
-    /// Whether one that is refused keeps the others from being captured.
+    /// Whether one that is refused for what it is keeps the others from being captured. A log that fails always does.
     is_all_or_none: bool,
     bytes: usize,
     reply: oneshot::Sender<Outcomes>,
@@ -258,7 +258,7 @@ impl Writer {
                     answers.push(Answer::Event { place, id: record.event_id, is_duplicate: true });
                 }
                 Ok(Place::Stored(receipt)) => answers.push(Answer::Stored(receipt)),
-                Err(refused) if !is_all_or_none => {
+                Err(refused) if !is_all_or_none && refused.is_of_record() => {
                     self.metrics.refused(Status::from(refused.clone()).code());
                     answers.push(Answer::Refused(refused));
                 }

@@ -8,7 +8,9 @@
 
 mod common;
 
+use std::fs;
 use std::future::Future;
+use std::io::Write as _;
 use std::path::Path;
 
 use keplordb_server::grpc::v1;
@@ -587,4 +589,36 @@ async fn each_record_is_captured_whatever_becomes_of_the_others() {
     assert!(all_refused[0].is_err());
     assert_eq!(capture.log().behind(0).unwrap().events, 3);
     capture.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_read_refuses_all_records_and_is_no_fault_of_one() {
+    let record = |id: &str, event_id: &str| {
+        Record::new("User", id, Operation::Update).json(&json!({"a": 1})).event_id(event_id)
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let capture = Capture::open(dir.path()).unwrap();
+    let captured = capture.capture_each((0..500).map(|n| record("a", &format!("e-{n}"))).collect());
+    assert!(captured.await.unwrap().iter().all(Result::is_ok));
+    capture.close().unwrap();
+    // Into a segment, as a server's log that has grown is.
+    let log = keplordb::any::AnyStore::open(dir.path().join("segments")).unwrap();
+    log.flush().unwrap();
+    log.close().unwrap();
+
+    let capture = Capture::open(dir.path()).unwrap();
+    let segments: Vec<_> = fs::read_dir(dir.path().join("segments/segments")).unwrap().collect();
+    assert!(!segments.is_empty());
+    for segment in segments {
+        let path = segment.unwrap().path();
+        let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let bytes = usize::try_from(file.metadata().unwrap().len()).unwrap();
+        file.write_all(&vec![0x5a; bytes]).unwrap();
+    }
+    let refused = capture.capture_each(vec![record("b", ""), record("b", "e-7"), record("c", "")]).await;
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused.reason(), Refused::Failed { .. }) && !refused.is_of_record(), "{refused}");
+    assert!(refused.to_string().contains("record 1"), "{refused}");
+    // Nothing of them was captured.
+    assert_eq!(capture.log().behind(500).unwrap().events, 0);
 }

@@ -10,7 +10,7 @@ use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use keplordb_server::{Capture, MAX_BATCH_RECORDS, Receipt, Record, Refused};
+use keplordb_server::{Capture, MAX_BATCH_RECORDS, Receipt, Record};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use xxhash_rust::xxh3::xxh3_128;
@@ -255,7 +255,7 @@ impl Batch {
         for (Entry { file, line, text, .. }, outcome) in entries.into_iter().zip(captured) {
             match outcome {
                 Ok(receipt) => brought.add(&receipt),
-                Err(reason) if is_of_record(&reason) => {
+                Err(reason) if reason.is_of_record() => {
                     brought.reject(file, line, &reason.to_string(), &text)?;
                 }
                 // The others are told all the same.
@@ -264,11 +264,6 @@ impl Batch {
         }
         failed
     }
-}
-
-/// Whether it is the record that is wrong, and not the log or its disk.
-fn is_of_record(refused: &Refused) -> bool {
-    matches!(refused, Refused::Invalid { .. } | Refused::Version { .. } | Refused::IdTaken { .. })
 }
 
 /// What was brought in so far.
