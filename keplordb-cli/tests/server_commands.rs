@@ -728,6 +728,27 @@ fn lines_between_rejected_ones_are_captured_together() {
 }
 
 #[test]
+fn what_was_captured_is_told_also_where_a_rejected_line_cannot_be_written() {
+    let (temporary, root) = root();
+    let file = temporary.path().join("past.jsonl");
+    past_events(&file, 100, true);
+    // Rejected when it is captured, in the midst of others.
+    let mut text = fs::read_to_string(&file).unwrap();
+    text.push_str(
+        r#"{"type":"User","id":"other","op":"UPDATE","at":"2026-01-01T00:20:00Z","event_id":"past-1"}"#,
+    );
+    fs::write(&file, text).unwrap();
+    // No file can be made under that name.
+    fs::create_dir(temporary.path().join("past.jsonl.rejects.csv")).unwrap();
+    let output = run("backfill", &root, &[file.to_str().unwrap(), "--json"]);
+    let told = refused(1, &output);
+    assert!(told.contains("past.jsonl.rejects.csv cannot be written"), "{told}");
+    assert_eq!(count_of(&root), 100);
+    let summary = jsons(&String::from_utf8(output.stdout).unwrap()).remove(0);
+    assert_eq!(summary["events"], json!(100));
+}
+
+#[test]
 fn a_backfill_that_was_stopped_goes_on() {
     const LINES: usize = 40_000;
     let (temporary, root) = root();

@@ -253,14 +253,18 @@ impl Batch {
         let captured = captured.map_err(|refused| anyhow!("{refused}; {WAY_ON}"))?;
         let mut failed = Ok(());
         for (Entry { file, line, text, .. }, outcome) in entries.into_iter().zip(captured) {
-            match outcome {
-                Ok(receipt) => brought.add(&receipt),
-                Err(reason) if reason.is_of_record() => {
-                    brought.reject(file, line, &reason.to_string(), &text)?;
+            let rejected = match outcome {
+                Ok(receipt) => {
+                    brought.add(&receipt);
+                    continue;
                 }
-                // The others are told all the same.
-                Err(reason) => failed = Err(anyhow!("{reason}; {WAY_ON}")),
-            }
+                Err(reason) if reason.is_of_record() => {
+                    brought.reject(file, line, &reason.to_string(), &text)
+                }
+                Err(reason) => Err(anyhow!("{reason}; {WAY_ON}")),
+            };
+            // The others are counted all the same: they are on disk.
+            failed = failed.and(rejected);
         }
         failed
     }
