@@ -706,12 +706,14 @@ fn lines_between_rejected_ones_are_captured_together() {
     const LINES: usize = 1000;
     let (temporary, root) = root();
     let file = temporary.path().join("past.jsonl");
-    let mut text = String::new();
-    for line in 0..LINES {
+    let mut text =
+        String::from(r#"{"type":"User","id":"u","op":"CREATE","at":1767225600000,"event_id":"first"}"#);
+    text.push('\n');
+    for line in 1..LINES {
         let at = 1_767_225_600_000 + line;
         // Rejected by what it is, and by what is there.
         let (entity_type, wrong) =
-            if line % 2 == 0 { ("a b", "") } else { ("User", r#","expected_version":7"#) };
+            if line % 2 == 0 { ("a b", "") } else { ("User", r#","event_id":"first""#) };
         let good = r#"{"type":"User","id":"u","op":"UPDATE""#;
         writeln!(text, r#"{good},"at":{at}}}"#).unwrap();
         writeln!(text, r#"{{"type":"{entity_type}","id":"bad","op":"UPDATE","at":{at}{wrong}}}"#).unwrap();
@@ -720,11 +722,35 @@ fn lines_between_rejected_ones_are_captured_together() {
     let output = run("backfill", &root, &[file.to_str().unwrap(), "--json"]);
     refused(2, &output);
     let summary = jsons(&String::from_utf8(output.stdout).unwrap()).remove(0);
-    assert_eq!((&summary["events"], &summary["rejected"]), (&json!(LINES), &json!(LINES)));
+    assert_eq!((&summary["events"], &summary["rejected"]), (&json!(LINES), &json!(LINES - 1)));
     // What comes in with one sync comes in at one time.
     let events = jsons(&printed("tail", &root, &["-n", "2000", "--json"]));
     let times: HashSet<i64> = events.iter().map(|event| event["received_at_ms"].as_i64().unwrap()).collect();
     assert_eq!((events.len(), times.len()), (LINES, 1));
+}
+
+#[test]
+fn a_version_is_no_condition_for_the_past_whatever_is_there() {
+    let (temporary, root) = root();
+    let file = temporary.path().join("past.jsonl");
+    let name = file.to_str().unwrap();
+    let line = |step: u64, wanted: &str| {
+        let at = 1_767_225_600_000 + step;
+        format!(r#"{{"type":"User","id":"u","op":"UPDATE","payload":{{"step":{step}}},"at":{at}{wanted}}}"#)
+    };
+    let expecting = |version: u64| format!(r#","expected_version":{version}"#);
+    // The second one would fit, and the last one when the others are there, late and so after what it came before.
+    let lines = [line(1, ""), line(2, &expecting(1)), line(3, &expecting(2)), line(4, "")];
+    fs::write(&file, lines.join("\n")).unwrap();
+    for captured in [2, 0] {
+        let output = run("backfill", &root, &[name, "--json"]);
+        let told = refused(2, &output);
+        assert!(told.contains("line 2: it has an expected_version, which is no condition"), "{told}");
+        let summary = jsons(&String::from_utf8(output.stdout).unwrap()).remove(0);
+        assert_eq!((&summary["events"], &summary["rejected"]), (&json!(captured), &json!(2)));
+    }
+    let history = jsons(&printed("history", &root, &["User", "u", "--json"]));
+    assert_eq!(history.len(), 2, "the same command again makes no other history");
 }
 
 #[test]

@@ -39,7 +39,8 @@ Examples:
   keplor backfill data 2024.jsonl 2025.jsonl
   zstd -dc old.jsonl.zst | keplor backfill data - --client crm
 
-A line is as for `keplor ingest --file`, and must have a time, `at`. No server may run on the root. All lines are read and sorted by their
+A line is as for `keplor ingest --file`, must have a time, `at`, and no expected_version, which is no condition for what has happened.
+No server may run on the root. All lines are read and sorted by their
 times first, to the nanosecond: within --sort-memory, or on the root's disk, which then needs room for somewhat more bytes than the files have, and for twice
 as many where they have more than 128 times --sort-memory. It needs room for the log, too, and for the Parquet files, which are written
 again where they are merged, and stay as they were for ten minutes. Then events are captured in batches, and in the end published and merged, once.
@@ -138,7 +139,7 @@ impl Backfill {
                 if text.trim_ascii().is_empty() {
                     continue;
                 }
-                match read_line(&text, types).and_then(|line| time_of(&line)) {
+                match read_line(&text, types).and_then(|line| of_past(&line)) {
                     Ok(time_ns) => {
                         events += 1;
                         sorter.push(Entry { time_ns, file, line, text })?;
@@ -198,8 +199,13 @@ fn is_stdin(file: &Path) -> bool {
 }
 
 /// When the event of a line happened, in nanoseconds since the Unix epoch: the log counts milliseconds, and within one the order in which
-/// events come in.
-fn time_of(line: &OfLine) -> Result<i128, String> {
+/// events come in. Or why it is none of the past: whether a version was the expected one depends on what has come in before, and so on
+/// how often a command was stopped, or lines were mended, and not on the lines alone.
+fn of_past(line: &OfLine) -> Result<i128, String> {
+    if line.record.expected_version.is_some() {
+        return Err("it has an expected_version, which is no condition for what has happened; leave it out"
+            .to_owned());
+    }
     line.time_ns.ok_or_else(|| "it has no time; say by `at` when it happened".to_owned())
 }
 
