@@ -1041,6 +1041,40 @@ fn a_doctor_finds_a_root_well_whose_log_has_dropped_what_is_published() {
 }
 
 #[test]
+fn what_only_the_published_files_have_is_told_and_kept_when_the_log_has_forgotten_that_it_dropped_it() {
+    let (temporary, root) = root();
+    let file = temporary.path().join("past.jsonl");
+    let segments = root.join("segments");
+    past_events(&file, 50, true);
+    printed("backfill", &root, &[file.to_str().unwrap()]);
+    let log = keplordb::any::AnyStore::open(&segments).unwrap();
+    log.flush().unwrap();
+    log.close().unwrap();
+    printed("gc", &segments, &["--before", "2100-01-01", "--json"]);
+    let text = fs::read_to_string(&file).unwrap().replace("past-", "other-");
+    fs::write(&file, text).unwrap();
+    printed("backfill", &root, &[file.to_str().unwrap()]);
+    done(&run("doctor", &root, &[]));
+
+    fs::remove_file(segments.join("MANIFEST")).unwrap();
+    let log = keplordb::any::AnyStore::open(&segments).unwrap();
+    log.close().unwrap();
+    let output = run("doctor", &root, &["--json"]);
+    refused(1, &output);
+    let (state, found, remedy) = checks(&output).remove("published").unwrap();
+    assert_eq!(state, "fail", "{found}");
+    assert_eq!(
+        found,
+        "100 events are published, and the log has 50 up to the last of them, and has dropped 0"
+    );
+    assert!(remedy.as_str().unwrap().contains("unless `keplor gc` dropped"), "{remedy}");
+    let told = refused(1, &run("replay", &root, &[]));
+    assert!(told.contains("the log has 50 of the 100 events that are published"), "{told}");
+    let (state, ..) = checks(&run("doctor", &root, &["--json"])).remove("published").unwrap();
+    assert_eq!(state, "fail", "they are published still");
+}
+
+#[test]
 fn a_doctor_sends_to_the_newer_program_that_has_published() {
     let (temporary, root) = root();
     let file = temporary.path().join("past.jsonl");

@@ -104,8 +104,8 @@ pub enum ServerError {
     },
     /// Events are no longer in the log, from which rows would have to be made anew.
     #[error(
-        "{what}: events were dropped from the log, and rows that are made anew without them would be wrong; what is published stays as \
-         it is"
+        "{what}: events were dropped from the log or lost, and rows that are made anew without them would be wrong; what is published \
+         stays as it is"
     )]
     Dropped {
         /// What would have to be made anew, and which events are missing.

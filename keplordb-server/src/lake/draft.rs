@@ -604,35 +604,35 @@ pub(super) fn differs(store: &Store<Event>, checkpoint: Checkpoint) -> Result<Op
         None if is_dropped => Ok(None),
         found => Ok(Some(format!(
             "its rows go up to an event {sequence} that {}: nothing is published of it. Bring back the log of which they were made; or \
-             `keplor replay` makes all files anew from the one that is there",
+             `keplor replay` makes all files anew from the one that is there, where that has as many events",
             if found.is_some() { "is another one in the log" } else { "the log does not have" }
         ))),
     }
 }
 
 /// Refuses to make anew from a log what that no longer has: of the events up to a sequence so many rows were made; it is not known how
-/// many by `None`.
+/// many by `None`. They are counted whatever the log says of what it has dropped: a manifest of the engine that was made anew does not
+/// know it any more, and then the published rows are all that there is of these events.
 pub(super) fn check_replay(store: &Store<Event>, until: u64, rows: Option<u64>) -> Result<()> {
+    let what = if let Some(rows) = rows {
+        let until = i64::try_from(until).unwrap_or(i64::MAX);
+        let (found,) = store.query(Event::cols().sequence.le(until)).select((count(),)).one()?;
+        (found < rows).then(|| format!("the log has {found} of the {rows} events that are published"))
+    } else {
+        has_gap(store, until)?
+            .then(|| "the log has not all events, and how many are published cannot be read".to_owned())
+    };
+    what.map_or(Ok(()), |what| Err(ServerError::Dropped { what }))
+}
+
+/// Whether a log says that it has dropped some of the events up to a sequence.
+fn has_gap(store: &Store<Event>, until: u64) -> Result<bool> {
     let mut tail = store.tail(Start::After(0));
-    let is_dropped = loop {
+    loop {
         match tail.try_next() {
-            Err(DbError::Gap { first, .. }) if first <= until => break true,
+            Err(DbError::Gap { first, .. }) if first <= until => return Ok(true),
             Err(DbError::Gap { .. }) => {}
-            found => {
-                found?;
-                break false;
-            }
+            found => return found.map(|_| false).map_err(ServerError::from),
         }
-    };
-    if !is_dropped {
-        return Ok(());
     }
-    let until = i64::try_from(until).unwrap_or(i64::MAX);
-    let (found,) = store.query(Event::cols().sequence.le(until)).select((count(),)).one()?;
-    let what = match rows {
-        Some(rows) if found >= rows => return Ok(()),
-        Some(rows) => format!("the log has {found} of the {rows} events that are published"),
-        None => "the log has not all events, and how many are published cannot be read".to_owned(),
-    };
-    Err(ServerError::Dropped { what })
 }

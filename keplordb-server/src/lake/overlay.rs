@@ -112,7 +112,8 @@ pub enum OverlayError {
     /// The log has later events than the files, and not the last one of theirs.
     #[error(
         "the files go up to event {checkpoint_seq}, which the log does not have, and it has later ones, so nothing says whether they are \
-         its own: bring back the log of which they were made; or `keplor replay` makes all files anew from the one that is there"
+         its own: bring back the log of which they were made; or `keplor replay` makes all files anew from the one that is there, where that \
+         has as many events"
     )]
     Unknown {
         /// The sequence of their last event.

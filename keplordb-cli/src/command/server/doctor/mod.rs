@@ -351,13 +351,14 @@ fn published(
     };
     let of_place = match origin {
         Origin::Other => Some("which is another one in the log"),
-        Origin::Missing => Some("which the log does not have, and has not dropped"),
+        Origin::Missing => Some("which the log does not have, and does not say that it has dropped"),
         _ => None,
     };
     if let Some(of_place) = of_place {
         let found = format!("{of_published} published up to one of the sequence {checkpoint}, {of_place}");
         let remedy = format!(
-            "bring back the log of which they were made, or publish this one by `keplor replay {root}` while no server runs"
+            "bring back the log of which they were made, unless `keplor gc` dropped it and that was forgotten with the log's manifest; or, where \
+             this one has as many events, publish it by `keplor replay {root}` while no server runs"
         );
         return Check::fail(NAME, found, remedy);
     }
@@ -376,7 +377,10 @@ fn published(
     }
     if published > of_log.saturating_add(dropped) {
         let found = format!("{found}, and has dropped {}", count(dropped));
-        return Check::warn(NAME, found, "bring the directory `segments` back from a copy");
+        // What was dropped is not known any more after the log's manifest was made anew.
+        let remedy = "bring the directory `segments` back from a copy, unless `keplor gc` dropped the others; until then the published files \
+                      alone have them: keep these";
+        return Check::fail(NAME, found, remedy);
     }
     let all = match published - of_log {
         0 => format!("all {}", counted(published, "event", "events")),
