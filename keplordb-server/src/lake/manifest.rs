@@ -222,13 +222,19 @@ impl Tables {
         }
     }
 
-    /// Says of each typed table which publication gave its files their second names: the one that did so before, where they are the same,
-    /// or else this one.
-    pub(super) fn set_linked(&mut self, before: &BTreeMap<String, TypedTable>, n: u64) {
+    /// Says of each typed table which publication gave its files their second names: the one that did so before, where they are the same
+    /// and still have these, or else this one.
+    pub(super) fn set_linked(
+        &mut self,
+        before: &BTreeMap<String, TypedTable>,
+        n: u64,
+        is_linked: impl Fn(&TypedTable) -> bool,
+    ) {
         for (entity_type, table) in &mut self.typed {
             let before = before.get(entity_type).filter(|before| {
                 (&before.name, &before.current, &before.versions)
                     == (&table.name, &table.current, &table.versions)
+                    && is_linked(before)
             });
             table.linked = before.map_or(n, |before| before.linked);
         }

@@ -22,7 +22,7 @@ mod state;
 mod tests;
 mod typed;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -415,9 +415,10 @@ impl Lake {
     ) -> Result<()> {
         let prev = self.manifest.n;
         let n = self.root.next_number(prev)?;
-        // Without a draft it is a lake of which second names were changed.
-        let none = BTreeMap::new();
-        tables.set_linked(if draft.is_some() { &self.manifest.tables.typed } else { &none }, n);
+        // Without a draft it is a lake of which second names were changed; others may do that at any time.
+        tables.set_linked(&self.manifest.tables.typed, n, |table| {
+            draft.is_some() && self.root.is_linked(table)
+        });
         let manifest = Manifest::new(n, prev, checkpoint, schema_version, tables);
         // Whether a manifest whose writing failed is there after all only the directory knows.
         self.is_unsure = true;

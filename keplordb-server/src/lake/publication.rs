@@ -82,7 +82,7 @@ impl Root {
         if !self.meta().is_dir() && self.meta().symlink_metadata().is_ok() {
             return foreign(&self.meta(), "it is no directory, and should be one");
         }
-        for link in self.links() {
+        for link in self.pointing() {
             for link in [temporary(&link), link] {
                 if is_foreign_link(&link) {
                     return foreign(&link, "it should be a link to what is published");
@@ -93,7 +93,7 @@ impl Root {
     }
 
     /// The links that readers follow.
-    fn links(&self) -> impl Iterator<Item = PathBuf> + use<'_> {
+    fn pointing(&self) -> impl Iterator<Item = PathBuf> + use<'_> {
         Table::ALL.into_iter().map(Table::name).chain([TABLES, LIVE]).map(|name| self.path.join(name))
     }
 
@@ -120,11 +120,13 @@ impl Root {
         Ok(is_named || !manifest::numbers(&self.meta())?.is_empty())
     }
 
-    /// The number of the next manifest: none that was there has it.
+    /// The number of the next manifest: none that was there has it, nor the second names of any typed table.
     pub(super) fn next_number(&self, newest: u64) -> Result<u64> {
+        let names = files::list(&self.generations())?;
+        let linked = names.iter().filter_map(|name| number_of_links(name));
         let generations = self.generation_numbers()?;
         let manifests = manifest::numbers(&self.meta())?;
-        Ok(generations.into_iter().chain(manifests).fold(newest, u64::max) + 1)
+        Ok(linked.chain(generations).chain(manifests).fold(newest, u64::max) + 1)
     }
 
     fn generation_numbers(&self) -> Result<Vec<u64>> {
@@ -151,38 +153,50 @@ impl Root {
         Ok(())
     }
 
-    /// Whether the generation of a manifest is another one than it says.
+    /// Whether the generation of a manifest, or what it would lead to, is another one than it says.
     pub(super) fn is_foreign(&self, manifest: &Manifest) -> Result<bool> {
         let generation = self.generation(manifest.n);
+        let typed = || manifest.tables.typed.values();
         if !generation.is_dir() {
-            return Ok(false);
+            // Its typed tables may have been there before it.
+            let is_there = |table: &TypedTable| self.links(table).symlink_metadata().is_ok();
+            return Ok(typed().any(|table| is_there(table) && !self.is_linked(table)));
         }
-        for place in manifest.tables.places() {
-            let n = place.linked.unwrap_or(manifest.n);
-            let named = place.files.iter().map(|file| second_name(n, &file.path));
-            let mut named: Vec<String> = named.collect();
-            named.sort_unstable();
-            if files::list(&generation.join(place.name))? != named {
+        for table in Table::ALL {
+            let named = second_names(manifest.n, &manifest.tables.get(table).files);
+            if files::list(&generation.join(table.name()))? != named {
                 return Ok(true);
             }
         }
         let tables = generation.join(TABLES);
-        let typed = manifest.tables.typed.values();
-        let mut named: Vec<&str> = typed.map(|table| table.name.as_str()).collect();
+        let mut named: Vec<&str> = typed().map(|table| table.name.as_str()).collect();
         named.sort_unstable();
         if files::list(&tables)? != named {
             return Ok(true);
         }
+        let is_led = |table: &TypedTable| {
+            let target = std::fs::read_link(tables.join(&table.name));
+            target.is_ok_and(|target| target == links_target(table)) && self.is_linked(table)
+        };
+        Ok(!typed().all(is_led))
+    }
+
+    /// The directory with the second names of a typed table.
+    fn links(&self, table: &TypedTable) -> PathBuf {
+        self.generations().join(links_name(table))
+    }
+
+    /// Whether the files of a typed table have their second names, and nothing else has one there.
+    pub(super) fn is_linked(&self, table: &TypedTable) -> bool {
+        let dir = self.links(table);
         let mut parts = TYPED_PARTS.map(Table::dir);
         parts.sort_unstable();
-        for table in manifest.tables.typed.values() {
-            let link = tables.join(&table.name);
-            let leads = std::fs::read_link(&link).is_ok_and(|target| target == links_target(table));
-            if !leads || files::list(&link)? != parts {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        dir.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+            && files::list(&dir).is_ok_and(|names| names == parts)
+            && TYPED_PARTS.into_iter().all(|part| {
+                let named = second_names(table.linked, table.get(part));
+                files::list(&dir.join(part.dir())).is_ok_and(|names| names == named)
+            })
     }
 
     /// Whether the links that readers follow lead to the files of a manifest.
@@ -247,10 +261,10 @@ impl Root {
         Ok(())
     }
 
-    /// Gives the files of a typed table second names, unless they have them since an earlier publication. The directory's own name is on
-    /// disk with those of the generation.
+    /// Gives the files of a typed table second names, unless they have them since an earlier publication: a directory that has others is not
+    /// named by what is committed ([`is_linked`](Self::is_linked)). Its own name is on disk with those of the generation.
     fn link_typed(&self, table: &TypedTable) -> Result<()> {
-        let dir = self.generations().join(links_name(table));
+        let dir = self.links(table);
         if dir.is_dir() {
             return Ok(());
         }
@@ -302,23 +316,28 @@ impl Root {
             }
         }
         let mut linked: HashSet<String> = manifest.tables.typed.values().map(links_name).collect();
+        // Whether it is known where all generations lead.
+        let mut is_known = true;
         for n in &kept {
             let tables = self.generation(*n).join(TABLES);
-            for name in files::list(&tables)? {
+            let names = files::list(&tables);
+            is_known &= names.is_ok();
+            for name in names.as_deref().unwrap_or_default() {
                 let target = std::fs::read_link(tables.join(name)).ok();
                 let target = target.as_ref().and_then(|target| target.file_name()?.to_str());
                 linked.extend(target.map(str::to_owned));
             }
+            note(names.map(drop));
         }
         for name in files::list(&self.generations())? {
             let own = name.strip_prefix(GONE).or_else(|| name.strip_suffix(".tmp"));
-            if own.is_some_and(|own| canonical(own).is_some() || is_links_name(own)) {
+            if own.is_some_and(|own| canonical(own).is_some() || number_of_links(own).is_some()) {
                 note(self.files.remove_dir(&self.generations().join(name)));
-            } else if is_links_name(&name) && !linked.contains(&name) {
+            } else if is_known && number_of_links(&name).is_some() && !linked.contains(&name) {
                 note(self.remove_named(&name));
             }
         }
-        for link in self.links().map(|link| temporary(&link)).filter(|link| is_own_link(link)) {
+        for link in self.pointing().map(|link| temporary(&link)).filter(|link| is_own_link(link)) {
             note(self.files.remove(&link));
         }
         for n in manifest::numbers(&self.meta())? {
@@ -339,12 +358,14 @@ impl Root {
         let live: HashSet<&str> = live.map(|file| file.path.as_str()).collect();
         for dir in DIRS {
             let path_of_dir = self.lake().join(dir);
-            for name in files::list(&path_of_dir)? {
-                let path = path_of_dir.join(&name);
-                if is_name(dir, &name) && !live.contains(name.as_str()) && is_unlinked(&path, grace) {
+            let names = files::list(&path_of_dir);
+            for name in names.as_deref().unwrap_or_default() {
+                let path = path_of_dir.join(name);
+                if is_name(dir, name) && !live.contains(name.as_str()) && is_unlinked(&path, grace) {
                     note(self.files.remove(&path));
                 }
             }
+            note(names.map(drop));
         }
         first
     }
@@ -396,6 +417,13 @@ pub(super) fn second_name(n: u64, file: &str) -> String {
     format!("{n}-{file}")
 }
 
+/// Those of some files, sorted.
+fn second_names(n: u64, files: &[FileEntry]) -> Vec<String> {
+    let mut names: Vec<String> = files.iter().map(|file| second_name(n, &file.path)).collect();
+    names.sort_unstable();
+    names
+}
+
 /// The name of the directory with the second names of a typed table.
 fn links_name(table: &TypedTable) -> String {
     format!("{TYPED_LINKS}{}-{}", table.linked, table.name)
@@ -406,10 +434,10 @@ fn links_target(table: &TypedTable) -> PathBuf {
     Path::new("../..").join(links_name(table))
 }
 
-/// Whether a name is such a one.
-fn is_links_name(name: &str) -> bool {
-    let parts = name.strip_prefix(TYPED_LINKS).and_then(|rest| rest.split_once('-'));
-    parts.is_some_and(|(n, table)| canonical(n).is_some() && !table.is_empty() && !table.contains('.'))
+/// The number in such a name; `None` where it is none.
+fn number_of_links(name: &str) -> Option<u64> {
+    let (n, table) = name.strip_prefix(TYPED_LINKS)?.split_once('-')?;
+    canonical(n).filter(|_| !table.is_empty() && !table.contains('.'))
 }
 
 /// The number of the generation to which a link points.

@@ -802,6 +802,79 @@ fn a_typed_table_that_is_as_it_was_keeps_its_names_for_as_long_as_somebody_may_r
     drop(lake);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_typed_table_whose_names_others_have_changed_gets_new_ones() {
+    let place = |root: &Path| fs::canonicalize(root.join("tables/orders")).unwrap();
+    let changes: [fn(&Path); 4] = [
+        |orders| {
+            let lost = orders.join("current").read_dir().unwrap().next().unwrap().unwrap().path();
+            fs::remove_file(lost).unwrap();
+        },
+        |orders| fs::write(orders.join("versions/mine.parquet"), "x").unwrap(),
+        |orders| fs::create_dir(orders.join("mine")).unwrap(),
+        |orders| fs::remove_dir_all(orders).unwrap(),
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        // While it is open, and something comes of another type.
+        let (dir, store, mut lake) = some_published(LakeOptions::default(), Files::default());
+        let root = dir.path();
+        lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap();
+        let orders = place(root);
+        change(&orders);
+        append(&store, &[(0, 0, 1, 100, 100, 0, None)], &mut 1000);
+        let n = lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap().n;
+        assert_ne!(place(root), orders, "{at}");
+        assert_typed(root, &store, 1);
+        // When a crash came before the generation had its name.
+        drop(lake);
+        let orders = place(root);
+        change(&orders);
+        fs::remove_dir_all(root.join(".gen").join(n.to_string())).unwrap();
+        let wanted = if orders.exists() { n + 1 } else { n };
+        let lake = Lake::open(root, LakeOptions::default()).unwrap();
+        assert_eq!(lake.manifest.n, wanted, "{at}");
+        assert_typed(root, &store, 1);
+        assert!(lake.root.is_live(&lake.manifest).unwrap());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_looked_at_keeps_nothing_else_from_being_removed_and_no_number_comes_twice() {
+    let (dir, store, mut lake) = some_published(LakeOptions::default(), Files::default());
+    let root = dir.path();
+    let before = lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap().n;
+    append(&store, &[(0, 0, 1, 100, 100, 0, None)], &mut 1000);
+    lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap();
+    drop(lake);
+    // Of one that somebody may still read it is not known where it leads.
+    let tables = root.join(".gen").join(before.to_string()).join("tables");
+    fs::remove_dir_all(&tables).unwrap();
+    fs::write(&tables, "x").unwrap();
+    // Of a publication whose manifest is lost.
+    let links = root.join(".gen/typed-77-users");
+    fs::create_dir_all(links.join("current")).unwrap();
+    let orphans = [
+        root.join("_meta/manifest-7.json.tmp"),
+        root.join("lake/events/events-01ARZ3NDEKTSV4RRFFQ69G5FAV.parquet"),
+    ];
+    for orphan in &orphans {
+        fs::write(orphan, "x").unwrap();
+    }
+    let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+    let error = lake.gc().unwrap_err();
+    assert!(matches!(&error, ServerError::Io { file, .. } if *file == tables), "{error}");
+    assert!(orphans.iter().all(|orphan| !orphan.exists()) && links.is_dir());
+    append(&store, &[(0, 0, 1, 101, 101, 0, None)], &mut 2000);
+    assert_eq!(lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap().n, 78);
+    assert_typed(root, &store, 1);
+    fs::remove_file(&tables).unwrap();
+    lake.gc().unwrap();
+    assert!(!links.exists());
+    assert_typed(root, &store, 1);
+}
+
 #[test]
 fn without_a_schema_there_are_no_typed_tables() {
     let options = LakeOptions::default().with_grace(Duration::ZERO);
