@@ -40,10 +40,11 @@ Examples:
   zstd -dc old.jsonl.zst | keplor backfill data - --client crm
 
 A line is as for `keplor ingest --file`, must have a time, `at`, and no expected_version, which is no condition for what has happened.
-No server may run on the root. All lines are read and sorted by their
-times first, to the nanosecond: within --sort-memory, or on the root's disk, which then needs room for somewhat more bytes than the files have, and for twice
-as many where they have more than 128 times --sort-memory. It needs room for the log, too, and for the Parquet files, which are written
-again where they are merged, and stay as they were for ten minutes. Then events are captured in batches, and in the end published and merged, once.
+No server may run on the root. All lines are read and sorted by their times first, to the nanosecond: within --sort-memory, or on the
+root's disk, which then needs room for somewhat more bytes than the files have, and for twice as many where they have more than 128 times
+--sort-memory. It needs room for the log, too, and for the Parquet files: several times what these have in the end. They are written for
+two million events at a time, or about 1 GiB, nearly all files of entities anew each time, and those that were replaced stay for ten
+minutes. Events are captured in batches, and in the end published and merged, all together.
 What was so at a time is known from now on: --known-at of before does not see it.
 
 An event is captured once by its event_id. A line without one gets one that is made of its text, so the same command again captures what
