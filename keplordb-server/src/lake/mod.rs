@@ -227,8 +227,8 @@ impl Lake {
     }
 
     /// Takes all events that came since the last time and are on disk, and publishes their rows at once; `None` when there were none, and
-    /// the newest schema has no other columns. Tables of types that it gives other columns are made after that, some at a time; what comes
-    /// meanwhile is published in between.
+    /// the newest schema has no other columns. Tables of types that it gives other columns are made after that, some at a time, each as a
+    /// whole; what comes meanwhile is published in between, and waits until then.
     ///
     /// After an error a beginning of them is published, all tables to the same event; the next call goes on from there.
     ///
@@ -244,8 +244,22 @@ impl Lake {
         let typings = typings_of(schemas.newest().map(Arc::as_ref));
         let mut published = self.publish_events(store, schema_version)?;
         while let Some(next) = self.manifest.tables.next_typings(&typings) {
+            let before = self.manifest.tables.typings();
+            let made: Vec<&str> = next
+                .iter()
+                .filter(|(entity_type, typing)| before.get(*entity_type) != Some(*typing))
+                .map(|(entity_type, _)| entity_type.as_str())
+                .collect();
             let draft = self.draft(self.manifest.tables.clone(), self.manifest.checkpoint());
             self.commit_draft(draft, schema_version, &next)?;
+            if !made.is_empty() {
+                let types = made.join(", ");
+                tracing::info!(
+                    types,
+                    schema_version,
+                    "the tables of types have the columns of the newest schema"
+                );
+            }
             let meanwhile = self.publish_events(store, schema_version)?;
             published = Some(published.unwrap_or(0) + meanwhile.unwrap_or(0));
         }
