@@ -612,12 +612,16 @@ pub(super) fn differs(store: &Store<Event>, checkpoint: Checkpoint) -> Result<Op
 
 /// Refuses to make anew from a log what that no longer has: of the events up to a sequence so many rows were made; it is not known how
 /// many by `None`. They are counted whatever the log says of what it has dropped: a manifest of the engine that was made anew does not
-/// know it any more, and then the published rows are all that there is of these events.
+/// know it any more, and then the published rows are all that there is of these events. A log that has its
+/// first event, and says of none that it was dropped, is another matter: an older copy, or another's, which who asks for a replay wants.
 pub(super) fn check_replay(store: &Store<Event>, until: u64, rows: Option<u64>) -> Result<()> {
     let what = if let Some(rows) = rows {
-        let until = i64::try_from(until).unwrap_or(i64::MAX);
-        let (found,) = store.query(Event::cols().sequence.le(until)).select((count(),)).one()?;
-        (found < rows).then(|| format!("the log has {found} of the {rows} events that are published"))
+        let (last, c) = (i64::try_from(until).unwrap_or(i64::MAX), Event::cols());
+        let count_of = |filter| store.query(filter).select((count(),)).one().map(|(found,)| found);
+        let found = count_of(c.sequence.le(last))?;
+        let is_whole = count_of(c.sequence.le(1))? > 0 && !has_gap(store, until)?;
+        (found < rows && !is_whole)
+            .then(|| format!("the log has {found} of the {rows} events that are published"))
     } else {
         has_gap(store, until)?
             .then(|| "the log has not all events, and how many are published cannot be read".to_owned())
