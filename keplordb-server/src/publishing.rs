@@ -21,14 +21,16 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Publishes until the server stops. What fails is said and tried again: the log has everything.
 pub(crate) async fn publish(capture: Arc<Capture>, every: Duration) {
     let mut pause = every;
+    // From when the pause counts: what came just after a publication was begun is in the next one, so that is not to wait for its end too.
+    let mut since = Instant::now();
     // Where the log was when what is published was begun; nothing after a failure.
     let mut from = Some(capture.position());
     loop {
         tokio::select! {
-            () = due(&capture, pause, from, WAITING_EVENTS) => {}
+            () = due(&capture, since, pause, from, WAITING_EVENTS) => {}
             () = capture.streams_end() => return,
         }
-        let begun_at = capture.position();
+        let (begun, begun_at) = (Instant::now(), capture.position());
         let publishing = Arc::clone(&capture);
         let publishing = move || {
             if let Err(error) = publishing.maintain() {
@@ -39,22 +41,22 @@ pub(crate) async fn publish(capture: Arc<Capture>, every: Duration) {
         let error = match tokio::task::spawn_blocking(publishing).await {
             // The loop ends too where the server stops.
             Ok(Ok(_) | Err(ServerError::Stopping)) => {
-                (pause, from) = (every, Some(begun_at));
+                (since, pause, from) = (begun, every, Some(begun_at));
                 continue;
             }
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic.to_string(),
         };
         // What failed may have begun with much work.
-        (pause, from) = ((pause * 2).min(PAUSE_MAX).max(every), None);
+        (since, pause, from) = (Instant::now(), (pause * 2).min(PAUSE_MAX).max(every), None);
         tracing::error!(error, again_after = ?pause, "what came could not be published");
     }
 }
 
-/// Waits until it is time to publish, or so many events came in behind a position.
-async fn due(capture: &Capture, pause: Duration, from: Option<u64>, waiting: u64) {
+/// Waits until it is time to publish, a pause after an instant, or so many events came in behind a position.
+async fn due(capture: &Capture, since: Instant, pause: Duration, from: Option<u64>, waiting: u64) {
     let is_much = || from.is_some_and(|from| capture.position().saturating_sub(from) >= waiting);
-    let end = Instant::now() + pause.min(PAUSE_LONGEST);
+    let end = since + pause.min(PAUSE_LONGEST);
     while !is_much() && Instant::now() < end {
         tokio::time::sleep_until(end.min(Instant::now() + LOOK)).await;
     }
@@ -79,14 +81,14 @@ mod tests {
         capture_one().await.unwrap();
         let from = capture.position();
         let hour = Duration::from_hours(1);
-        let waited = tokio::time::timeout(LOOK * 2, due(&capture, hour, Some(from), 2)).await;
+        let waited = tokio::time::timeout(LOOK * 2, due(&capture, Instant::now(), hour, Some(from), 2)).await;
         assert!(waited.is_err());
         for _ in 0..2 {
             capture_one().await.unwrap();
         }
-        tokio::time::timeout(hour, due(&capture, hour, Some(from), 2)).await.unwrap();
+        tokio::time::timeout(hour, due(&capture, Instant::now(), hour, Some(from), 2)).await.unwrap();
         // After a failure it waits its time.
-        assert!(tokio::time::timeout(LOOK * 2, due(&capture, hour, None, 2)).await.is_err());
-        due(&capture, Duration::ZERO, None, 2).await;
+        assert!(tokio::time::timeout(LOOK * 2, due(&capture, Instant::now(), hour, None, 2)).await.is_err());
+        due(&capture, Instant::now(), Duration::ZERO, None, 2).await;
     }
 }
