@@ -292,17 +292,9 @@ mod tests {
         };
         let typed: BTreeMap<String, TypedTable> =
             names.iter().map(|name| (name.clone(), table(name))).collect();
-        let row = |entity_type: &str, number: usize| CurrentRow {
-            entity_type: entity_type.to_owned(),
-            entity_id: number.to_string(),
-            state: format!("{{\"a\":\"{}\"}}", "x".repeat(10_000)),
-            version: 1,
-            created_at_ms: 0,
-            updated_at_ms: 0,
-            received_at_ms: 0,
-            first_sequence: 1,
-            last_sequence: 1,
-            schema_version: 1,
+        let row = |entity_type: &str, number: usize| {
+            let state = format!("{{\"a\":\"{}\"}}", "x".repeat(10_000));
+            CurrentRow::of_first(entity_type, number.to_string(), state)
         };
         let mut of_rows = OfRows::<CurrentRow>::new(&typed);
         let mut waiting_max = 0;

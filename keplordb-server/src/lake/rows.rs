@@ -503,6 +503,25 @@ pub(super) struct CurrentRow {
     pub(super) schema_version: u32,
 }
 
+#[cfg(test)]
+impl CurrentRow {
+    /// One of a first event, with all of its times at zero.
+    pub(super) fn of_first(entity_type: &str, entity_id: String, state: String) -> Self {
+        Self {
+            entity_type: entity_type.to_owned(),
+            entity_id,
+            state,
+            version: 1,
+            created_at_ms: 0,
+            updated_at_ms: 0,
+            received_at_ms: 0,
+            first_sequence: 1,
+            last_sequence: 1,
+            schema_version: 1,
+        }
+    }
+}
+
 impl Row for CurrentRow {
     const TABLE: Table = Table::Current;
     const BLOOMS: &'static [&'static str] = &["entity_id"];

@@ -227,19 +227,8 @@ mod tests {
     use crate::schema;
 
     fn row(id: usize, elements: usize) -> CurrentRow {
-        CurrentRow {
-            entity_type: "All".to_owned(),
-            entity_id: format!("id {id}"),
-            state: serde_json::json!({ "many": vec![serde_json::json!({}); elements], "one": "x" })
-                .to_string(),
-            version: 1,
-            created_at_ms: 0,
-            updated_at_ms: 0,
-            received_at_ms: 0,
-            first_sequence: 1,
-            last_sequence: 1,
-            schema_version: 1,
-        }
+        let state = serde_json::json!({ "many": vec![serde_json::json!({}); elements], "one": "x" });
+        CurrentRow::of_first("All", format!("id {id}"), state.to_string())
     }
 
     #[test]
