@@ -180,18 +180,55 @@ struct Writer {
 /// A batch of the log while it is put together.
 #[derive(Default)]
 struct Group {
-    events: Vec<<Event as keplordb::Schema>::Builder>,
-    /// Of each event, what it does.
-    operations: Vec<Operation>,
+    records: Vec<Placed>,
     waiting: Vec<Waiting>,
-    /// Of the ids that clients gave, the event that has it, and its entity.
-    ids: HashMap<String, (usize, Entity)>,
-    /// Events of each entity in the batch.
-    versions: HashMap<Entity, u64>,
+    /// Of the ids that clients gave, the record that has it.
+    ids: HashMap<String, usize>,
+    /// Records of each entity in the batch; counted from when a record first says how many events there must be.
+    versions: Option<HashMap<Entity, u64>>,
+}
+
+/// A record that becomes an event, and the id that it has.
+struct Placed {
+    record: Checked,
+    id: String,
 }
 
 /// A type and an id.
 type Entity = (String, String);
+
+impl Group {
+    fn push(&mut self, record: Checked, id: String) {
+        if let Some(versions) = &mut self.versions {
+            *versions.entry(record.entity()).or_default() += 1;
+        }
+        self.records.push(Placed { record, id });
+    }
+
+    /// Takes out the records from one on, as if they had not come.
+    fn truncate(&mut self, begin: usize) {
+        for Placed { record, id } in self.records.drain(begin..) {
+            if self.ids.get(&id).is_some_and(|place| *place >= begin) {
+                self.ids.remove(&id);
+            }
+            if let Some(count) = self.versions.as_mut().and_then(|versions| versions.get_mut(&record.entity())) {
+                *count -= 1;
+            }
+        }
+    }
+
+    /// How many records of an entity the batch has.
+    fn version(&mut self, entity: &Entity) -> u64 {
+        let versions = self.versions.get_or_insert_with(|| {
+            let mut versions = HashMap::new();
+            for Placed { record, .. } in &self.records {
+                *versions.entry(record.entity()).or_default() += 1;
+            }
+            versions
+        });
+        versions.get(entity).copied().unwrap_or_default()
+    }
+}
 
 /// Who waits for events to be written.
 struct Waiting {
@@ -223,7 +260,7 @@ impl Writer {
             while let Some(job) = next {
                 bytes += job.bytes;
                 self.add(job, &mut group);
-                let is_full = group.events.len() >= GROUP_MAX || bytes >= GROUP_BYTES_MAX;
+                let is_full = group.records.len() >= GROUP_MAX || bytes >= GROUP_BYTES_MAX;
                 next = if is_full { None } else { jobs.try_recv().ok() };
             }
             self.write(group);
@@ -233,26 +270,19 @@ impl Writer {
     /// Adds records to the batch: all or none, where that is asked for.
     fn add(&self, Job { records, is_all_or_none, reply, room, .. }: Job, group: &mut Group) {
         let is_alone = records.len() == 1;
-        let (begin, mut answers, mut given) =
-            (group.events.len(), Vec::with_capacity(records.len()), Vec::new());
-        let mut entities = Vec::with_capacity(records.len());
+        let (begin, mut answers) = (group.records.len(), Vec::with_capacity(records.len()));
         for (index, record) in records.into_iter().enumerate() {
             match self.place(&record, group) {
                 Ok(Place::New) => {
-                    let place = group.events.len();
-                    let entity = (record.entity_type.clone(), record.entity_id.clone());
+                    let place = group.records.len();
                     let id = if record.event_id.is_empty() {
                         Ulid::generate().to_string()
                     } else {
-                        group.ids.insert(record.event_id.clone(), (place, entity.clone()));
-                        given.push(record.event_id.clone());
+                        group.ids.insert(record.event_id.clone(), place);
                         record.event_id.clone()
                     };
-                    *group.versions.entry(entity.clone()).or_default() += 1;
-                    entities.push(entity);
-                    group.operations.push(record.operation);
-                    group.events.push(record.into_event(id.clone(), self.now_ms, self.received_at_ms));
-                    answers.push(Answer::Event { place, id, is_duplicate: false });
+                    answers.push(Answer::Event { place, id: id.clone(), is_duplicate: false });
+                    group.push(record, id);
                 }
                 Ok(Place::InBatch(place)) => {
                     answers.push(Answer::Event { place, id: record.event_id, is_duplicate: true });
@@ -263,17 +293,7 @@ impl Writer {
                     answers.push(Answer::Refused(refused));
                 }
                 Err(refused) => {
-                    // As if none of them had come.
-                    group.events.truncate(begin);
-                    group.operations.truncate(begin);
-                    for id in &given {
-                        group.ids.remove(id);
-                    }
-                    for entity in &entities {
-                        if let Some(count) = group.versions.get_mut(entity) {
-                            *count -= 1;
-                        }
-                    }
+                    group.truncate(begin);
                     let refused = if is_alone { refused } else { refused.in_batch(index) };
                     self.metrics.refused(Status::from(refused.clone()).code());
                     // Who asked may be gone; the answer is for nobody then.
@@ -285,15 +305,16 @@ impl Writer {
         group.waiting.push(Waiting { answers, reply, room });
     }
 
-    fn place(&self, record: &Checked, group: &Group) -> Result<Place> {
+    fn place(&self, record: &Checked, group: &mut Group) -> Result<Place> {
         let stored = |error: &keplordb::DbError| Refused::from(error);
         if !record.event_id.is_empty() {
             let id = &record.event_id;
-            if let Some((place, (entity_type, entity_id))) = group.ids.get(id) {
-                if (entity_type, entity_id) != (&record.entity_type, &record.entity_id) {
+            if let Some(place) = group.ids.get(id).copied() {
+                let is_of_entity = |placed: &Placed| placed.record.is_of_entity_of(record);
+                if !group.records.get(place).is_some_and(is_of_entity) {
                     return Err(Refused::IdTaken { id: id.clone() });
                 }
-                return Ok(Place::InBatch(*place));
+                return Ok(Place::InBatch(place));
             }
             if let Some(row) = self.store.get(id).map_err(|error| stored(&error))? {
                 if (row.entity_type(), row.entity_id())
@@ -326,8 +347,7 @@ impl Writer {
             let c = Event::cols();
             let of_entity = c.entity_type.eq(&record.entity_type) & c.entity_id.eq(&record.entity_id);
             let there = self.store.query(of_entity).totals().map_err(|error| stored(&error))?.event_count;
-            let entity = (record.entity_type.clone(), record.entity_id.clone());
-            let found = there + group.versions.get(&entity).copied().unwrap_or(0);
+            let found = there + group.version(&record.entity());
             if found != expected {
                 return Err(Refused::Version { expected, found });
             }
@@ -336,8 +356,11 @@ impl Writer {
     }
 
     /// Writes the batch, all or nothing, and answers everybody who waits for it.
-    fn write(&self, Group { events, operations, waiting, .. }: Group) {
-        let (count, begun) = (events.len(), Instant::now());
+    fn write(&self, Group { records, waiting, .. }: Group) {
+        let (count, begun) = (records.len(), Instant::now());
+        let operations: Vec<Operation> = records.iter().map(|placed| placed.record.operation).collect();
+        let event = |Placed { record, id }: Placed| record.into_event(id, self.now_ms, self.received_at_ms);
+        let events: Vec<_> = records.into_iter().map(event).collect();
         let appended = if events.is_empty() {
             // What was there already may be there in memory alone, when its sync failed: nobody is told so before it is on disk.
             self.store.sync().map(|()| None)

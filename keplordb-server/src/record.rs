@@ -254,6 +254,16 @@ impl Envelope {
 }
 
 impl Checked {
+    /// The type and the id of its entity.
+    pub(crate) fn entity(&self) -> (String, String) {
+        (self.entity_type.clone(), self.entity_id.clone())
+    }
+
+    /// Whether another one is of the same entity.
+    pub(crate) fn is_of_entity_of(&self, other: &Self) -> bool {
+        (&self.entity_type, &self.entity_id) == (&other.entity_type, &other.entity_id)
+    }
+
     /// About what it takes in memory until it is written.
     pub(crate) fn bytes(&self) -> usize {
         const AROUND: usize = 256;
