@@ -15,6 +15,7 @@ mod entity;
 mod error;
 mod fold;
 pub mod grpc;
+mod guards;
 mod holder;
 mod http;
 mod ingest;

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
-use crate::auth::{self, Gate};
+use crate::auth::Gate;
 use crate::capture::Capture;
 use crate::connection::{self, Served};
 use crate::error::ServerError;
 use crate::grpc::{DESCRIPTORS, Services, v1, v2};
+use crate::guards::{self, Guards};
 use crate::http;
-use crate::http::guard::{self, Hosts};
+use crate::http::guard::Hosts;
 use crate::keys::Ring;
 use crate::limits::{self, Room};
 use crate::metrics::Metrics;
@@ -217,7 +218,7 @@ async fn refresh(guarded: Guarded, metrics: Arc<Metrics>) {
     }
 }
 
-/// All that can be asked for, behind all that guards it. From without: the log, the names of the server, the key, the limits.
+/// All that can be asked for, behind all that guards it.
 async fn routes(
     capture: &Arc<Capture>,
     Guarded { ring, hosts, is_reached, .. }: Guarded,
@@ -256,11 +257,7 @@ async fn routes(
         .add_service(captures)
         .add_service(v2::entity_service_server::EntityServiceServer::new(services.clone()))
         .add_service(v2::schema_service_server::SchemaServiceServer::new(services));
-    // The last layer is the first that sees a request; over all of them, since a browser can send what is meant for gRPC too.
-    routes
-        .into_axum_router()
-        .layer(from_fn_with_state(room, limits::of_methods))
-        .layer(from_fn_with_state(gate, auth::gate))
-        .layer(from_fn_with_state(hosts, guard::same_origin))
-        .layer(from_fn(auth::log::logged))
+    // Over all of them, since a browser can send what is meant for gRPC too.
+    let guards = Arc::new(Guards { hosts, gate, room });
+    routes.into_axum_router().layer(from_fn_with_state(guards, guards::guarded))
 }

@@ -28,9 +28,14 @@ pub(crate) enum Caller {
 impl Caller {
     /// The name of the key, and without one, what he says.
     pub(crate) fn client(&self, said: &str) -> String {
+        self.key_name().unwrap_or(said).to_owned()
+    }
+
+    /// The name of the key.
+    pub(super) fn key_name(&self) -> Option<&str> {
         match self {
-            Self::Anybody { .. } => said.to_owned(),
-            Self::Holder { key, .. } => key.name.clone(),
+            Self::Anybody { .. } => None,
+            Self::Holder { key, .. } => Some(&key.name),
         }
     }
 

@@ -5,16 +5,14 @@
 //! of them a key is for is asked where they are, through the `Caller` that it gives along.
 
 mod caller;
-pub(crate) mod log;
 mod table;
 
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tonic::{Code, Status};
 
@@ -41,29 +39,48 @@ pub(crate) struct Gate {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LetIn;
 
-/// Lets requests through that may be answered, with their [`Caller`], and answers the others.
-pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    match gate.admit(&request) {
-        Ok((row, caller)) => {
-            let told = log::Told::of(row, &caller);
-            request.extensions_mut().insert(caller);
-            request.extensions_mut().insert(row.need);
-            let is_let_in = row.need != Need::Nothing;
-            let mut response = next.run(request).await;
-            response.extensions_mut().insert(told);
-            if is_let_in {
-                response.extensions_mut().insert(LetIn);
-            }
-            response
-        }
-        Err(refused) => {
-            gate.metrics.refused(refused.code());
-            refusal(is_grpc(request.headers()), refused)
+/// A request that may be answered.
+pub(crate) struct Admitted {
+    row: &'static Row,
+    key: Option<String>,
+}
+
+impl Admitted {
+    /// The route, or the method of gRPC, as the table has it.
+    pub(crate) fn path(&self) -> &'static str {
+        self.row.path
+    }
+
+    /// The name of the key.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// Tells those behind the answer how long its connection may stay open.
+    pub(crate) fn leave(&self, response: &mut Response) {
+        if self.row.need != Need::Nothing {
+            response.extensions_mut().insert(LetIn);
         }
     }
 }
 
 impl Gate {
+    /// Lets a request through that may be answered, with its [`Caller`] and its [`Need`]; gives the answer to another.
+    pub(crate) fn enter(&self, request: &mut Request) -> Result<Admitted, Box<Response>> {
+        match self.admit(request) {
+            Ok((row, caller)) => {
+                let key = caller.key_name().map(str::to_owned);
+                request.extensions_mut().insert(caller);
+                request.extensions_mut().insert(row.need);
+                Ok(Admitted { row, key })
+            }
+            Err(refused) => {
+                self.metrics.refused(refused.code());
+                Err(Box::new(refusal(is_grpc(request.headers()), refused)))
+            }
+        }
+    }
+
     fn admit(&self, request: &Request) -> Result<(&'static Row, Caller), Status> {
         let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
         let row = match meant(request.method(), matched, request.uri().path()) {

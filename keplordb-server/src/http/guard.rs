@@ -7,11 +7,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use super::answer::Failure;
@@ -49,9 +48,9 @@ impl Hosts {
     }
 }
 
-/// Refuses requests that name another host than the server's, come from another one's page, or say that they are gRPC by their path
-/// alone: those a browser sends for another page without asking first.
-pub(crate) async fn same_origin(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
+/// The refusal of a request that names another host than the server's, comes from another one's page, or says that it is gRPC by its path
+/// alone: one that a browser sends for another page without asking first.
+pub(crate) fn foreign(hosts: &Hosts, request: &Request) -> Option<Response> {
     let host = match request.uri().authority() {
         Some(authority) => Some(authority.clone()),
         // Of two, whoever stands before the server may have looked at the other one.
@@ -60,24 +59,26 @@ pub(crate) async fn same_origin(State(hosts): State<Hosts>, request: Request, ne
     };
     if !host.as_ref().is_some_and(|host| hosts.have(host)) {
         let why = "the request names another host; ask for localhost or 127.0.0.1, or give the server its name: --host";
-        return Failure::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", why).into_response();
+        return Some(Failure::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", why).into_response());
     }
     if request.headers().contains_key(ORIGIN) {
         let origin = text(request.headers(), ORIGIN).and_then(|origin| origin.split_once("://"));
         let origin = origin.and_then(|(_, authority)| authority.parse::<Authority>().ok());
         if origin.is_none() || origin != host {
             let why = "the request comes from the page of another host";
-            return Failure::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", why).into_response();
+            return Some(Failure::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", why).into_response());
         }
     }
     if request.uri().path().starts_with("/reflog.") || request.uri().path().starts_with("/grpc.") {
         let kind = text(request.headers(), CONTENT_TYPE).unwrap_or_default();
         if request.method() != Method::POST || !kind.starts_with("application/grpc") {
             let why = "this is a method of gRPC; its content-type is application/grpc";
-            return Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "INVALID_ARGUMENT", why).into_response();
+            return Some(
+                Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "INVALID_ARGUMENT", why).into_response(),
+            );
         }
     }
-    next.run(request).await
+    None
 }
 
 fn text(headers: &HeaderMap, name: axum::http::HeaderName) -> Option<&str> {

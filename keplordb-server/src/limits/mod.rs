@@ -150,13 +150,13 @@ fn too_long() -> Response {
 }
 
 /// Takes room for each message of a request of gRPC while it is read, and ends requests whose answer does not begin in time.
-pub(crate) async fn of_methods(State(room): State<Room>, request: Request, next: Next) -> Response {
+pub(crate) async fn of_methods(room: &Room, request: Request, next: Next) -> Response {
     if !is_grpc(request.headers()) {
         return next.run(request).await;
     }
     let is_open = request.extensions().get() == Some(&Need::Nothing);
     let most = if is_open { OPEN_BYTES_MAX } else { BATCH_BYTES_MAX };
-    let request = request.map(|body| Body::new(Metered::new(body, room, most)));
+    let request = request.map(|body| Body::new(Metered::new(body, room.clone(), most)));
     within(METHOD_MAX, true, next.run(request)).await
 }
 
