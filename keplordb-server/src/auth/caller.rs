@@ -97,6 +97,15 @@ impl Caller {
         }
     }
 
+    /// Returns when it is the caller's turn, for what comes on a stream.
+    pub(crate) async fn in_turn(&self) {
+        while let Self::Holder { key, ring } = self
+            && let Err(wait) = ring.turn(key)
+        {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
     /// That the key is still good, and that none is needed still, for answers that go on and on.
     pub(crate) fn check_still(&self) -> Result<()> {
         match self {

@@ -7,6 +7,7 @@
 mod caller;
 mod table;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -22,6 +23,7 @@ pub(crate) use caller::Caller;
 
 use crate::http::Failure;
 use crate::keys::{Found, Ring, names};
+use crate::limits;
 use crate::metrics::Metrics;
 use table::{Meant, meant};
 
@@ -115,16 +117,25 @@ impl Gate {
                 ));
             }
         };
-        match row.need {
-            Need::Scope(scope) if !key.scopes.contains(&scope) => {
-                let has = names(&key.scopes);
-                Err(Status::permission_denied(format!(
-                    "this needs a key with the scope {scope}; that of {} has {has}",
-                    key.name
-                )))
-            }
-            _ => Ok((row, Caller::Holder { key, ring: Arc::clone(&self.ring) })),
+        if let Need::Scope(scope) = row.need
+            && !key.scopes.contains(&scope)
+        {
+            let has = names(&key.scopes);
+            return Err(Status::permission_denied(format!(
+                "this needs a key with the scope {scope}; that of {} has {has}",
+                key.name
+            )));
         }
+        self.ring.turn(&key).map_err(|wait| {
+            let why = format!(
+                "the key of {} may ask {} times a second; ask again in {} ms, or send more in one batch",
+                key.name,
+                key.rate.map_or(0, NonZeroU32::get),
+                wait.as_millis() + 1
+            );
+            limits::exhausted(why)
+        })?;
+        Ok((row, Caller::Holder { key, ring: Arc::clone(&self.ring) }))
     }
 }
 

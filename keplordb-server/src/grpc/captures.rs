@@ -61,6 +61,7 @@ impl v2::capture_service_server::CaptureService for Services {
                 let under_way = match request {
                     Err(status) => return drop(pending.send(Err(status)).await),
                     Ok(request) => {
+                        caller.in_turn().await;
                         if let Err(refused) = capture.counted(caller.check_still()) {
                             return drop(pending.send(Err(Status::from(refused))).await);
                         }

@@ -3,11 +3,13 @@
 //! A key is 256 random bits, which a person sees once. Its name is who sends: with keys it stands in every event as its client.
 //! One that is revoked stays in the list, so that a root that ever had keys asks for one for ever.
 
+mod rate;
 mod ring;
 mod secret;
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -101,6 +103,10 @@ pub struct Key {
     /// For these types of entities: names, and beginnings of names that end in `*`. For all where there is none.
     #[serde(default)]
     pub types: Vec<String>,
+    /// How many requests a second, in the long run; within a second so many may come at once. Any number where it is not said. A batch is
+    /// one, and so is each batch of a stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<NonZeroU32>,
     /// When it was made.
     pub created: Timestamp,
     /// From when on it is good for nothing.
@@ -140,6 +146,8 @@ pub struct NewKey {
     pub scopes: Vec<Scope>,
     /// For which types of entities; for all where there is none.
     pub types: Vec<String>,
+    /// How many requests a second; see [`Key::rate`].
+    pub rate: Option<NonZeroU32>,
     /// From when on it is good for nothing; never where that is not said.
     pub expires: Option<Timestamp>,
 }
@@ -234,8 +242,8 @@ impl Keys {
             let hash = secret::Hash::of(secret.expose());
             let mut id = hash.to_string();
             id.truncate(ID_DIGITS);
-            let NewKey { name, scopes, types, expires } = new;
-            let key = Key { id, name, scopes, types, created: now, expires, revoked: None, hash };
+            let NewKey { name, scopes, types, rate, expires } = new;
+            let key = Key { id, name, scopes, types, rate, created: now, expires, revoked: None, hash };
             keys.push(key.clone());
             Ok((key, secret))
         })

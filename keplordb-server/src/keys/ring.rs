@@ -3,10 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use subtle::ConstantTimeEq as _;
 
+use super::rate::Rates;
 use super::secret::{Hash, TEXT_BYTES_MAX};
 use super::{Key, Keys, bytes_of};
 use crate::error::ServerError;
@@ -24,6 +26,7 @@ struct Held {
     /// What the file was when it was last read, to see whether it is another one.
     seen: Option<Vec<u8>>,
     keys: Vec<Arc<Key>>,
+    rates: Rates,
     /// Whether a key was ever needed; from then on it is, whatever becomes of the file.
     is_asking: bool,
 }
@@ -61,7 +64,9 @@ impl Ring {
         let keys = keys.inspect_err(|_| self.ask())?;
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         held.is_asking |= !keys.0.is_empty();
-        held.keys = keys.0.into_iter().map(Arc::new).collect();
+        let Held { keys: of_file, rates, .. } = &mut *held;
+        *of_file = keys.0.into_iter().map(Arc::new).collect();
+        rates.follow(of_file);
         held.seen = bytes;
         Ok(true)
     }
@@ -104,6 +109,11 @@ impl Ring {
         }
     }
 
+    /// Counts a request of a key; or says how long it is until it may ask again.
+    pub(crate) fn turn(&self, key: &Key) -> Result<(), Duration> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).rates.turn(key)
+    }
+
     /// Whether a key that was good still is.
     pub(crate) fn is_still_good(&self, key: &Key) -> bool {
         let now = Timestamp::now();
@@ -138,6 +148,24 @@ mod tests {
         assert!(matches!(ring.find(secret.expose()), Found::Revoked(_)));
         assert!(!ring.is_still_good(&key) && !ring.has_good_ones());
         assert!(ring.is_asking(), "a root that had keys asks for one");
+    }
+
+    #[test]
+    fn a_key_asks_as_often_as_it_may_also_when_the_file_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let rate = std::num::NonZeroU32::new(2);
+        let (slow, _) = Keys::add(dir.path(), NewKey { rate, ..new("slow") }).unwrap();
+        let (free, _) = Keys::add(dir.path(), new("free")).unwrap();
+        let ring = Ring::open(dir.path()).unwrap();
+        assert_eq!((ring.turn(&slow), ring.turn(&slow)), (Ok(()), Ok(())));
+        Keys::revoke(dir.path(), "free").unwrap();
+        assert!(ring.refresh().unwrap());
+        // What half a second gives back is not there yet.
+        let wait = ring.turn(&slow).unwrap_err();
+        assert!(wait <= Duration::from_millis(500), "{wait:?}");
+        assert!((0..1000).all(|_| ring.turn(&free).is_ok()));
+        std::thread::sleep(wait);
+        assert_eq!(ring.turn(&slow), Ok(()));
     }
 
     #[test]

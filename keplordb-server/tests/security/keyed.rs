@@ -1,13 +1,20 @@
 //! What a key says of who sends, and of which entities it is for.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
-use keplordb_server::{Capture, Instant, Keys, NewKey, Record, Scope};
+use keplordb_server::grpc::v2::capture_service_client::CaptureServiceClient;
+use keplordb_server::grpc::{v1, v2};
+use keplordb_server::{Capture, Keys, NewKey, Record, Scope};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_stream::StreamExt as _;
+use tonic::transport::Channel;
+use tonic::{Code, Request};
 
-use super::ask::{ask, bearer};
+use super::ask::{ask, bearer, is_grpc};
 use super::common::serving;
 
 async fn post(address: SocketAddr, key: &str, client: &str, body: &serde_json::Value) -> (u16, String) {
@@ -37,7 +44,7 @@ async fn a_key_says_who_sends_and_for_which_types_it_is() {
         name: "shop".to_owned(),
         scopes: vec![Scope::Ingest, Scope::Read],
         types: vec!["User".to_owned(), "Ord*".to_owned()],
-        expires: None,
+        ..NewKey::default()
     };
     let key = Keys::add(dir.path(), new).unwrap().1;
     let key = key.expose();
@@ -87,8 +94,67 @@ async fn a_key_says_who_sends_and_for_which_types_it_is() {
     })
     .await;
     let capture = Capture::open(dir.path()).unwrap();
-    let events = capture.log().history("User", "2", Instant::default()).unwrap();
+    let events = capture.log().history("User", "2", keplordb_server::Instant::default()).unwrap();
     assert!(events.iter().all(|event| event.client == "shop"), "{events:?}");
-    assert!(capture.log().history("Secret", "2", Instant::default()).unwrap().is_empty());
+    assert!(capture.log().history("Secret", "2", keplordb_server::Instant::default()).unwrap().is_empty());
     capture.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_key_with_a_rate_asks_no_more_often() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = |name: &str, rate| NewKey {
+        name: name.to_owned(),
+        scopes: vec![Scope::Ingest, Scope::Read],
+        rate: NonZeroU32::new(rate),
+        ..NewKey::default()
+    };
+    let slow = Keys::add(dir.path(), new("slow", 1)).unwrap().1;
+    let free = Keys::add(dir.path(), new("free", 0)).unwrap().1;
+    serving(dir.path(), async |address| {
+        let (slow, free) = (bearer(slow.expose()), bearer(free.expose()));
+        let begun = Instant::now();
+        let mut let_in = 0;
+        // Over HTTP and gRPC it is one rate.
+        for path in ["/e", "/reflog.v1.ProtoService/GetProtos"].into_iter().cycle().take(10) {
+            let method = if is_grpc(path) { "POST" } else { "GET" };
+            let answer = ask(address, method, path, &[("authorization", &slow)]).await;
+            if answer.status == 429 || answer.grpc_status == Some(8) {
+                assert!(answer.text.contains("retry-after: 1"), "{answer:?}");
+            } else {
+                assert_eq!(answer.status, 200, "{answer:?}");
+                let_in += 1;
+            }
+            assert_eq!(ask(address, "GET", "/e", &[("authorization", &free)]).await.status, 200);
+        }
+        let most = 1 + begun.elapsed().as_secs();
+        assert!((1..=most).contains(&let_in), "{let_in} of {most}");
+
+        // What comes on a stream waits for its turn.
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        let batch = |id: u64| v2::IngestBatchRequest {
+            records: vec![v1::IngestRecord {
+                entity_type: "User".to_owned(),
+                entity_id: id.to_string(),
+                operation: v1::Operation::Create.into(),
+                payload: b"{}".to_vec(),
+                ..v1::IngestRecord::default()
+            }],
+        };
+        let begun = Instant::now();
+        let answers = loop {
+            let mut request = Request::new(tokio_stream::iter((0..3).map(batch)));
+            request.metadata_mut().insert("authorization", slow.parse().unwrap());
+            match CaptureServiceClient::new(channel.clone()).ingest_stream(request).await {
+                Ok(answers) => break answers.into_inner(),
+                Err(status) => assert_eq!(status.code(), Code::ResourceExhausted, "{status}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let receipts: Vec<_> = answers.map(|answer| answer.unwrap().receipts.len()).collect().await;
+        assert_eq!(receipts, [1, 1, 1]);
+        // The stream itself may have come at once.
+        assert!(begun.elapsed() > Duration::from_secs(2), "{:?}", begun.elapsed());
+    })
+    .await;
 }

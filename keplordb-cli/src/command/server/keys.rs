@@ -1,5 +1,6 @@
 //! `keplor keys`: who may do what on a server.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub(crate) enum KeysCommand {
 #[command(after_help = "\
 Examples:
   keplor keys add data --name shop --scope ingest --out shop.key
-  keplor keys add data --name audit --scope read --type User --type 'Order*' --expires-in 90d
+  keplor keys add data --name audit --scope read --type User --type 'Order*' --expires-in 90d --rate 50
 
 Without --out the key is printed. It is nowhere else; the server keeps its hash. Its name is the client of the events that are
 sent with it. Run it as the user of the server, who must be able to read the file of keys. From the first key on, a server asks
@@ -49,6 +50,9 @@ pub(crate) struct Add {
     /// How long it is good: 90d, 12h; for ever by default
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     expires_in: Option<Duration>,
+    /// How many requests a second; a batch is one. Any number by default
+    #[arg(long, value_name = "REQUESTS")]
+    rate: Option<NonZeroU32>,
     /// Write the key to this new file, which only you may read, and do not print it
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     out: Option<PathBuf>,
@@ -91,7 +95,7 @@ impl Add {
     fn run(self, out: &mut Output) -> Result<()> {
         serve::check_directory(&self.root)?;
         let expires = self.expires_in.map(|span| jiff::Timestamp::now().checked_add(span)).transpose()?;
-        let new = NewKey { name: self.name, scopes: self.scope, types: self.types, expires };
+        let new = NewKey { name: self.name, scopes: self.scope, types: self.types, rate: self.rate, expires };
         let Some(path) = &self.out else {
             let (key, secret) = Keys::add(&self.root, new)?;
             return print(&key, &secret, self.json, out);
@@ -127,7 +131,8 @@ impl Ls {
     fn run(self, out: &mut Output) -> Result<()> {
         ensure!(is_root(&self.root), ServerError::NoRoot { dir: self.root });
         let keys = Keys::load(&self.root)?;
-        let headings = ["id", "name", "scopes", "types", "created", "expires", "state"].map(Heading::left);
+        let headings =
+            ["id", "name", "scopes", "types", "rate", "created", "expires", "state"].map(Heading::left);
         let mut sheet = Sheet::new(out, self.form, headings.into());
         for key in keys.all() {
             let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();
@@ -136,6 +141,7 @@ impl Ls {
                 Cell::Text(key.name.clone()),
                 Cell::Text(scopes.join(", ")),
                 text(&key.types.join(", ")),
+                key.rate.map_or(Cell::Nothing, |rate| Cell::Number(rate.get().into())),
                 time(Some(key.created)),
                 time(key.expires),
                 Cell::Text(state(key).to_owned()),
