@@ -2,7 +2,8 @@
 //!
 //! One thread gives each event its place and the time at which it came in, so that both go up together; it knows which ids and
 //! versions there are without a lock. Whatever waits when it comes round is one batch of the log with one sync: one record alone waits
-//! for its own, sixty-four that come at once share one.
+//! for its own, sixty-four that come at once share one. A second thread makes segments of what was written, or everybody would wait for
+//! that now and then.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ const WAITING_MAX: usize = 16_384;
 const GROUP_MAX: usize = 16_384;
 /// Bytes after which likewise.
 const GROUP_BYTES_MAX: usize = 8 << 20;
+/// Bytes of records after which they are made a segment: a quarter of what the log takes until it does so by itself.
+const FLUSH_BYTES: usize = 16 << 20;
 /// How far ahead of the server's clock an event's time may be.
 pub(crate) const SKEW_MAX: Duration = Duration::from_mins(5);
 
@@ -86,7 +89,8 @@ impl Ingest {
             );
         }
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
-        let writer = Writer { store, metrics, now_ms: now_ms(), received_at_ms };
+        let flusher = Flusher::start(Arc::clone(&store))?;
+        let writer = Writer { store, metrics, flusher, now_ms: now_ms(), received_at_ms };
         let thread =
             thread::Builder::new().name("keplor-ingest".to_owned()).spawn(move || writer.run(waiting));
         let thread = thread.map_err(|source| ServerError::Thread { source })?;
@@ -167,10 +171,54 @@ impl UnderWay {
     }
 }
 
+/// Another thread, which makes segments of what was written.
+struct Flusher {
+    /// Bytes that were written since it was last asked to.
+    bytes: usize,
+    asked: Option<std::sync::mpsc::SyncSender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Flusher {
+    fn start(store: Arc<Store<Event>>) -> std::result::Result<Self, ServerError> {
+        let (asked, asks) = std::sync::mpsc::sync_channel(1);
+        let flush = move || {
+            for () in asks {
+                if let Err(error) = store.flush() {
+                    // Nothing is lost: the log has it, and tries again when it must.
+                    tracing::error!(%error, "what was written could not be made a segment");
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("keplor-flush".to_owned()).spawn(flush);
+        let thread = thread.map_err(|source| ServerError::Thread { source })?;
+        Ok(Self { bytes: 0, asked: Some(asked), thread: Some(thread) })
+    }
+
+    /// Asks for it when enough was written.
+    fn wrote(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        // One that is at work is asked again with the next batch.
+        if self.bytes >= FLUSH_BYTES && self.asked.as_ref().is_some_and(|asked| asked.try_send(()).is_ok()) {
+            self.bytes = 0;
+        }
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.asked = None;
+        if let Some(Err(_)) = self.thread.take().map(thread::JoinHandle::join) {
+            tracing::error!("what makes segments ended by a mistake of the server");
+        }
+    }
+}
+
 /// The thread that writes.
 struct Writer {
     store: Arc<Store<Event>>,
     metrics: Arc<Metrics>,
+    flusher: Flusher,
     /// The clock, as it was when the batch was begun.
     now_ms: i64,
     /// Of the last event; no later one has an earlier one.
@@ -211,7 +259,9 @@ impl Group {
             if self.ids.get(&id).is_some_and(|place| *place >= begin) {
                 self.ids.remove(&id);
             }
-            if let Some(count) = self.versions.as_mut().and_then(|versions| versions.get_mut(&record.entity())) {
+            if let Some(count) =
+                self.versions.as_mut().and_then(|versions| versions.get_mut(&record.entity()))
+            {
                 *count -= 1;
             }
         }
@@ -264,6 +314,7 @@ impl Writer {
                 next = if is_full { None } else { jobs.try_recv().ok() };
             }
             self.write(group);
+            self.flusher.wrote(bytes);
         }
     }
 
