@@ -55,7 +55,7 @@ use crate::schema::Schemas;
 type Result<T> = std::result::Result<T, ServerError>;
 
 /// Chunks of events after which what was made of them is committed: an attempt that fails later goes on from there.
-const COMMIT_CHUNKS: usize = 8;
+const COMMIT_CHUNKS: usize = 16;
 
 /// How the lake is made; what matters is in the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,9 +64,9 @@ pub struct LakeOptions {
     /// Bytes of a file of entities after which its type gets twice as many (64 MiB), also where it takes eight times as many in memory.
     /// A publication rewrites each file of which it touches an entity: smaller ones cost less of that, and are more.
     pub bucket_bytes_max: u64,
-    /// Bytes of events that are held in memory at a time, and of rows that they make (128 MiB).
+    /// Bytes of events that are held in memory at a time, and of rows that they make (64 MiB).
     pub chunk_bytes: usize,
-    /// Events that are held in memory at a time (250,000).
+    /// Events that are held in memory at a time (100,000).
     pub chunk_events: usize,
     /// Neighbouring files that are merged into one (8; at least 2): each level has fewer.
     pub merge_files: usize,
@@ -80,8 +80,8 @@ impl Default for LakeOptions {
     fn default() -> Self {
         Self {
             bucket_bytes_max: 64 << 20,
-            chunk_bytes: 128 << 20,
-            chunk_events: 250_000,
+            chunk_bytes: 64 << 20,
+            chunk_events: 100_000,
             merge_files: 8,
             file_bytes_max: 512 << 20,
             grace: Duration::from_mins(10),
