@@ -26,6 +26,10 @@ use clap::Parser;
 
 use crate::command::Done;
 
+/// The system's keeps much of what many threads have given back, and takes longer.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match command::run(|| args::Arguments::parse().command) {
         Ok(Done::Well) => ExitCode::SUCCESS,
