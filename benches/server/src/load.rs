@@ -1,19 +1,26 @@
 //! A client that sends changes of users, one by one or in batches.
 
-use anyhow::{Context as _, Result, ensure};
-use keplordb_server::grpc::v1::ingest_service_client::IngestServiceClient;
-use keplordb_server::grpc::v1::{IngestRecord, Operation};
+use anyhow::{Context as _, Result, bail, ensure};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use h2::client::SendRequest;
+use http::Request;
+use keplordb_server::grpc::v1::{IngestRecord, IngestResponse, Operation};
 use keplordb_server::grpc::v2::IngestBatchRequest;
 use keplordb_server::grpc::v2::capture_service_client::CaptureServiceClient;
+use prost::Message as _;
+use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 
+/// Bytes before a message of gRPC: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
 /// Users that a client changes in turns.
 const USERS: u64 = 20_000;
 
 /// A connection, and what it sends next.
 #[derive(Debug)]
 pub(crate) struct Sender {
-    ingest: IngestServiceClient<Channel>,
+    events: SendRequest<Bytes>,
+    uri: String,
     captures: CaptureServiceClient<Channel>,
     client: u64,
     sent: u64,
@@ -21,9 +28,15 @@ pub(crate) struct Sender {
 
 impl Sender {
     pub(crate) async fn connect(address: &str, client: u64) -> Result<Self> {
-        let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (events, connection) = h2::client::handshake(stream).await?;
+        // It ends when the sender is dropped; what goes wrong is seen by who sends.
+        tokio::spawn(connection);
+        let channel = Endpoint::from_shared(format!("http://{address}"))?.connect_lazy();
         Ok(Self {
-            ingest: IngestServiceClient::new(channel.clone()),
+            events,
+            uri: format!("http://{address}/reflog.v1.IngestService/Ingest"),
             captures: CaptureServiceClient::new(channel),
             client,
             sent: 0,
@@ -33,7 +46,25 @@ impl Sender {
     /// Sends one event, and waits until it is on disk; gives its sequence.
     pub(crate) async fn event(&mut self) -> Result<u64> {
         let record = self.next();
-        Ok(self.ingest.ingest(record).await?.into_inner().sequence)
+        let request =
+            Request::post(&self.uri).header("content-type", "application/grpc").header("te", "trailers");
+        let mut ready = self.events.clone().ready().await?;
+        let (answer, mut sent) = ready.send_request(request.body(())?, false)?;
+        sent.send_data(framed(&record)?, true)?;
+        let answer = answer.await?;
+        let is_refused = answer.headers().contains_key("grpc-status");
+        let mut body = answer.into_body();
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = body.data().await.transpose()? {
+            body.flow_control().release_capacity(piece.len())?;
+            bytes.put(piece);
+        }
+        let trailers = body.trailers().await?.unwrap_or_default();
+        if is_refused || trailers.get("grpc-status").is_none_or(|status| status != "0") {
+            bail!("the event was refused: {trailers:?}");
+        }
+        let message = bytes.get(PREFIX_BYTES..).context("an answer has a message")?;
+        Ok(IngestResponse::decode(message)?.sequence)
     }
 
     /// Sends a batch, and waits until it is on disk; gives its last sequence.
@@ -63,4 +94,14 @@ impl Sender {
             ..IngestRecord::default()
         }
     }
+}
+
+/// A message as gRPC sends it.
+fn framed(record: &IngestRecord) -> Result<Bytes> {
+    let length = record.encoded_len();
+    let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + length);
+    bytes.put_u8(0);
+    bytes.put_u32(u32::try_from(length)?);
+    record.encode(&mut bytes)?;
+    Ok(bytes.freeze())
 }

@@ -45,10 +45,11 @@ impl Server {
         Ok(kib.parse::<f64>()? / 1024.0)
     }
 
-    /// Asks it to end, and waits until its root is closed.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    /// Asks it to end, and waits until its root is closed. Clients are told meanwhile.
+    pub(crate) async fn stop(mut self) -> Result<()> {
         let asked = Command::new("kill").arg(self.process.id().to_string()).status()?;
-        ensure!(asked.success() && self.process.wait()?.success(), "the server ends in good order");
+        let ended = tokio::task::spawn_blocking(move || self.process.wait()).await??;
+        ensure!(asked.success() && ended.success(), "the server ends in good order");
         Ok(())
     }
 }
