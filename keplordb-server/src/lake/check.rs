@@ -90,7 +90,7 @@ impl Counted {
 
 pub(super) fn check(store: &Store<Event>, root: &Root, manifest: &Manifest) -> Result<LakeCheck> {
     // Of what the log no longer has it cannot say anything.
-    check_replay(store, manifest.checkpoint_seq, Some(manifest.tables.events.rows()))?;
+    check_replay(store, manifest.checkpoint(), manifest.tables.events.rows())?;
     let [events, current, versions] = of_log(store, manifest.checkpoint_seq)?;
     let typed = &manifest.tables.typed;
     let (mut live, mut history) = (OfRows::<CurrentRow>::new(typed), OfRows::<VersionRow>::new(typed));

@@ -585,10 +585,21 @@ impl Whole<'_> {
     }
 }
 
-/// Why a log is not the one of which rows up to a checkpoint were made; `None` where nothing says so.
-pub(super) fn differs(store: &Store<Event>, checkpoint: Checkpoint) -> Result<Option<String>> {
+/// How a log shows that it is not the one of which rows up to a checkpoint were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Difference {
+    /// It has another event in the place of the last one.
+    Other,
+    /// It ends before that one: an older copy, or another log.
+    Shorter,
+    /// It has later ones, not that one, and does not say that it has dropped it: another log, or the same, which lost it.
+    Lacking,
+}
+
+/// `None` where nothing says so. What the last event was is told by its sequence alone where its hash is not known.
+fn difference(store: &Store<Event>, checkpoint: Checkpoint) -> Result<Option<Difference>> {
     let Checkpoint { sequence, hash } = checkpoint;
-    if sequence == 0 || hash == Sum::default() {
+    if sequence == 0 {
         return Ok(None);
     }
     let mut tail = store.tail(Start::After(sequence - 1));
@@ -599,34 +610,57 @@ pub(super) fn differs(store: &Store<Event>, checkpoint: Checkpoint) -> Result<Op
             found => break found?,
         }
     };
-    match found.filter(|found| found.sequence() == sequence) {
-        Some(found) if hash_of(&EventRow::of_log(&found)?) == hash => Ok(None),
-        None if is_dropped => Ok(None),
-        found => Ok(Some(format!(
-            "its rows go up to an event {sequence} that {}: nothing is published of it. Bring back the log of which they were made; or \
-             `keplor replay` makes all files anew from the one that is there, where that has as many events",
-            if found.is_some() { "is another one in the log" } else { "the log does not have" }
-        ))),
-    }
+    Ok(match found {
+        Some(found) if found.sequence() == sequence => {
+            let is_same = hash == Sum::default() || hash_of(&EventRow::of_log(&found)?) == hash;
+            (!is_same).then_some(Difference::Other)
+        }
+        _ if is_dropped => None,
+        // Where a log ends is where its last event is: each time that it is opened its sequences go on far behind that.
+        None => Some(Difference::Shorter),
+        Some(_) => Some(Difference::Lacking),
+    })
 }
 
-/// Refuses to make anew from a log what that no longer has: of the events up to a sequence so many rows were made; it is not known how
-/// many by `None`. They are counted whatever the log says of what it has dropped: a manifest of the engine that was made anew does not
-/// know it any more, and then the published rows are all that there is of these events. A log that has its
-/// first event, and says of none that it was dropped, is another matter: an older copy, or another's, which who asks for a replay wants.
-pub(super) fn check_replay(store: &Store<Event>, until: u64, rows: Option<u64>) -> Result<()> {
-    let what = if let Some(rows) = rows {
-        let (last, c) = (i64::try_from(until).unwrap_or(i64::MAX), Event::cols());
-        let count_of = |filter| store.query(filter).select((count(),)).one().map(|(found,)| found);
-        let found = count_of(c.sequence.le(last))?;
-        let is_whole = count_of(c.sequence.le(1))? > 0 && !has_gap(store, until)?;
-        (found < rows && !is_whole)
-            .then(|| format!("the log has {found} of the {rows} events that are published"))
-    } else {
-        has_gap(store, until)?
-            .then(|| "the log has not all events, and how many are published cannot be read".to_owned())
-    };
-    what.map_or(Ok(()), |what| Err(ServerError::Dropped { what }))
+/// Why a log is not the one of which rows up to a checkpoint were made; `None` where nothing says so.
+pub(super) fn differs(store: &Store<Event>, checkpoint: Checkpoint) -> Result<Option<String>> {
+    Ok(difference(store, checkpoint)?.map(|difference| {
+        format!(
+            "its rows go up to an event {} that {}: nothing is published of it. Bring back the log of which they were made; or \
+             `keplor replay` makes all files anew from the one that is there, where that has as many events",
+            checkpoint.sequence,
+            if difference == Difference::Other { "is another one in the log" } else { "the log does not have" }
+        )
+    }))
+}
+
+/// Refuses to make anew from a log what that no longer has: of the events up to a checkpoint so many rows were made. They are counted
+/// whatever the log says of what it has dropped: a manifest of the engine that was made anew does not know it any more, and then the
+/// published rows are all that there is of these events.
+///
+/// A log that is another one, has its first event, and says of none that it was dropped, is another matter: an older copy, or another's,
+/// which who asks for a replay wants. To have the first event is not enough: what age drops may lie between others by their sequences.
+pub(super) fn check_replay(store: &Store<Event>, checkpoint: Checkpoint, rows: u64) -> Result<()> {
+    let (last, c) = (i64::try_from(checkpoint.sequence).unwrap_or(i64::MAX), Event::cols());
+    let count_of = |filter| store.query(filter).select((count(),)).one().map(|(found,)| found);
+    let found = count_of(c.sequence.le(last))?;
+    if found >= rows {
+        return Ok(());
+    }
+    let is_other = matches!(difference(store, checkpoint)?, Some(Difference::Other | Difference::Shorter));
+    if is_other && count_of(c.sequence.le(1))? > 0 && !has_gap(store, checkpoint.sequence)? {
+        return Ok(());
+    }
+    Err(ServerError::Dropped { what: format!("the log has {found} of the {rows} events that are published") })
+}
+
+/// Likewise where it cannot be read of how many events there are rows, nor up to which.
+pub(super) fn check_replay_of_unread(store: &Store<Event>) -> Result<()> {
+    if has_gap(store, u64::MAX)? {
+        let what = "the log has not all events, and how many are published cannot be read".to_owned();
+        return Err(ServerError::Dropped { what });
+    }
+    Ok(())
 }
 
 /// Whether a log says that it has dropped some of the events up to a sequence.

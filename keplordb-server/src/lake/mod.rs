@@ -32,7 +32,7 @@ use std::time::Duration;
 use keplordb::{Start, Store};
 
 pub use self::check::{LakeCheck, TableCheck};
-use self::draft::{Draft, check_replay, differs};
+use self::draft::{Draft, check_replay, check_replay_of_unread, differs};
 use self::files::Files;
 #[cfg(feature = "sql")]
 pub(crate) use self::manifest::Table as LakeTable;
@@ -295,10 +295,9 @@ impl Lake {
         self.root.check_own()?;
         self.root.create()?;
         if self.manifest.n > 0 {
-            let rows = self.manifest.tables.events.rows();
-            check_replay(store, self.manifest.checkpoint_seq, Some(rows))?;
+            check_replay(store, self.manifest.checkpoint(), self.manifest.tables.events.rows())?;
         } else if self.damage.is_some() {
-            check_replay(store, u64::MAX, None)?;
+            check_replay_of_unread(store)?;
         }
         let mut draft = self.draft(Tables::default(), Checkpoint::default());
         let events = draft.take(store, store.tail(Start::Now).position(), usize::MAX)?;

@@ -14,7 +14,7 @@ use arrow::array::{Array, AsArray as _, RecordBatch};
 use arrow::datatypes::{
     DataType, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
-use keplordb::{Filter, Store};
+use keplordb::{Filter, Options, Store};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use proptest::collection::vec;
@@ -1211,6 +1211,12 @@ fn an_event_that_cannot_be_read_is_published_as_it_is() {
     assert!(lake.check(&store).unwrap().is_sound());
 }
 
+/// A log as whoever opens it the next time finds it: its sequences go on far behind the last event.
+fn reopened(store: Arc<Store<Event>>, dir: &Path) -> Arc<Store<Event>> {
+    Arc::into_inner(store).unwrap().close().unwrap();
+    Arc::new(Store::open(dir).unwrap())
+}
+
 #[test]
 fn another_log_is_not_taken_for_the_one_that_was_published() {
     for events in [some(20, 9), some(5, 3)] {
@@ -1219,6 +1225,7 @@ fn another_log_is_not_taken_for_the_one_that_was_published() {
         drop((store, lake));
         let other = Arc::new(Store::<Event>::open(dir.path().join("other")).unwrap());
         append(&other, &events, &mut 0);
+        let other = reopened(other, &dir.path().join("other"));
         let mut lake = Lake::open(dir.path(), LakeOptions::default()).unwrap();
         let error = lake.publish(&other, &Schemas::default()).unwrap_err().to_string();
         assert!(error.contains("its rows go up to an event"), "{error}");
@@ -1229,6 +1236,62 @@ fn another_log_is_not_taken_for_the_one_that_was_published() {
         lake.replay(&other, &Schemas::default()).unwrap();
         assert_published(dir.path(), &other);
     }
+}
+
+#[test]
+fn a_log_that_goes_on_without_the_last_published_event_may_have_lost_it() {
+    let (dir, store, mut lake) = some_published(LakeOptions::default(), Files::default());
+    let before = published::<EventRow>(dir.path());
+    drop(store);
+    let other = Arc::new(Store::<Event>::open(dir.path().join("other")).unwrap());
+    append(&other, &some(5, 3), &mut 0);
+    let other = reopened(other, &dir.path().join("other"));
+    append(&other, &some(30, 4), &mut 100);
+    lake.is_of_log = false;
+    let error = lake.publish(&other, &Schemas::default()).unwrap_err().to_string();
+    assert!(error.contains("that the log does not have"), "{error}");
+    let error = lake.replay(&other, &Schemas::default()).unwrap_err();
+    assert!(matches!(error, ServerError::Dropped { .. }), "{error}");
+    assert!(error.to_string().contains("the log has 5 of the 20 events that are published"), "{error}");
+    assert_eq!(published::<EventRow>(dir.path()), before);
+}
+
+#[test]
+fn what_was_dropped_between_others_and_forgotten_is_not_lost_by_a_replay() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let segments = root.join("segments");
+    // What is dropped is gone at once, or it would be found again.
+    let config = <Event as keplordb::Schema>::default_config(segments.clone());
+    let options = Options::default().unlink_grace(Duration::ZERO);
+    let store = Arc::new(Store::<Event>::open_with(config, options).unwrap());
+    let schemas = Schemas::default();
+    let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+    append(&store, &[(0, 0, 0, 100, 1, 0, None), (0, 1, 0, 101, 1, 0, None)], &mut 0);
+    store.flush().unwrap();
+    // What happened before is brought in later, and goes first.
+    append(&store, &[(1, 0, 0, 1, 1, 1, None), (1, 1, 0, 2, 1, 1, None)], &mut 10);
+    store.flush().unwrap();
+    lake.publish(&store, &schemas).unwrap();
+    assert_eq!(store.gc(50_000_000).unwrap().events_deleted, 2);
+    append(&store, &[(0, 0, 1, 102, 1, 2, None)], &mut 20);
+    lake.publish(&store, &schemas).unwrap();
+    let before = published::<EventRow>(root);
+    let store = reopened(store, &segments);
+    assert_eq!(store.gaps().len(), 1);
+    Arc::into_inner(store).unwrap().close().unwrap();
+    fs::remove_file(segments.join("MANIFEST")).unwrap();
+    let store = Store::<Event>::open(&segments).unwrap();
+    assert!(store.gaps().is_empty());
+    // It has its first event, and the last one that is published.
+    let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+    let error = lake.replay(&store, &schemas).unwrap_err();
+    assert!(error.to_string().contains("the log has 3 of the 5 events that are published"), "{error}");
+    assert_eq!(published::<EventRow>(root), before);
+    // It goes on with what comes.
+    append(&store, &[(0, 1, 1, 103, 1, 2, None)], &mut 30);
+    lake.publish(&store, &schemas).unwrap().unwrap();
+    assert_eq!(published::<EventRow>(root).len(), 6);
 }
 
 #[test]
