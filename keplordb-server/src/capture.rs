@@ -244,7 +244,7 @@ impl Capture {
     }
 
     /// Publishes what came since the last time as Parquet, for other programs to read, and merges files where they are many; `None` when
-    /// there was nothing new. Files that are lost or damaged are made anew. See [`Lake`].
+    /// there was nothing new. Files that are lost or damaged are made anew, of the log of which they were made only. See [`Lake`].
     ///
     /// # Errors
     /// As [`Lake::publish`].
@@ -252,7 +252,7 @@ impl Capture {
         self.with_lake(|lake, schemas| {
             if let Some(damage) = lake.damage() {
                 tracing::warn!(%damage, "the Parquet files are made anew from the log");
-                return lake.replay(&self.store, schemas).map(Some);
+                return lake.remake(&self.store, schemas).map(Some);
             }
             let published = lake.publish(&self.store, schemas)?;
             while lake.compact()? {}

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test takes files away")]
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use keplordb_server::{
@@ -81,6 +82,54 @@ async fn what_is_lost_while_the_server_runs_is_made_anew() {
     assert_eq!(capture.publish().unwrap().unwrap().events, 200);
     let published = capture.check_published().unwrap();
     assert!(published.is_sound(), "{published:?}");
+    capture.close().unwrap();
+}
+
+/// All files below a directory, in another one.
+fn copied(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let copy = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copied(&path, &copy);
+        } else {
+            fs::copy(&path, &copy).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_lost_is_not_made_anew_by_itself_of_an_older_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, older) = (dir.path().join("root"), dir.path().join("older"));
+    let capture = Capture::open(&root).unwrap();
+    capture.capture_batch((0..60).map(record).collect()).await.unwrap();
+    capture.close().unwrap();
+    copied(&root.join("segments"), &older);
+    let capture = Capture::open(&root).unwrap();
+    capture.capture_batch((60..100).map(record).collect()).await.unwrap();
+    capture.publish().unwrap().unwrap();
+    capture.close().unwrap();
+
+    fs::rename(root.join("segments"), dir.path().join("newer")).unwrap();
+    fs::rename(&older, root.join("segments")).unwrap();
+    let lost = fs::read_dir(root.join("lake/current")).unwrap().next().unwrap().unwrap().path();
+    fs::rename(&lost, dir.path().join("lost")).unwrap();
+    let capture = Capture::open(&root).unwrap();
+    for _ in 0..2 {
+        let error = capture.publish().unwrap_err().to_string();
+        assert!(error.contains("its rows go up to an event"), "{error}");
+        assert_eq!(LakeState::beside(&root).unwrap().unwrap().events, 100);
+    }
+    capture.close().unwrap();
+
+    // Of the right one it is.
+    fs::remove_dir_all(root.join("segments")).unwrap();
+    fs::rename(dir.path().join("newer"), root.join("segments")).unwrap();
+    let capture = Capture::open(&root).unwrap();
+    assert_eq!(capture.publish().unwrap().unwrap().events, 100);
+    assert!(capture.check_published().unwrap().is_sound());
     capture.close().unwrap();
 }
 

@@ -14,7 +14,8 @@ use crate::shape::Shape;
 
 /// Of this description.
 const FORMAT: u32 = 1;
-/// Of the rules by which events become rows; files that were made by other ones are made anew.
+/// Of the rules by which events become rows; files that were made by other ones are made anew. Their log is known by the hash of an
+/// event's row in their manifest: a version with another hash of events has to leave that out where the manifest is of an older one.
 pub(super) const FOLD_VERSION: u32 = 1;
 
 const CHECKSUM: &str = ",\"checksum\":\"";

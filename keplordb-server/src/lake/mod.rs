@@ -284,10 +284,11 @@ impl Lake {
         }
     }
 
-    /// Makes all files anew from the log and publishes them at once; until then what was published stays.
+    /// Makes all files anew from the log and publishes them at once; until then what was published stays. That the log is another one than
+    /// that of which they were made is for who asks to know.
     ///
     /// # Errors
-    /// As [`publish`](Self::publish), but for files that are damaged.
+    /// As [`publish`](Self::publish), but for files that are damaged, and for another log.
     pub fn replay(&mut self, store: &Store<Event>, schemas: &Schemas) -> Result<Published> {
         if self.is_unsure {
             self.recover()?;
@@ -306,6 +307,20 @@ impl Lake {
         self.damage = None;
         self.is_of_log = true;
         Ok(self.published(events))
+    }
+
+    /// As [`replay`](Self::replay), where nobody asked for it: only of the log of which the rows were made, as far as its last published
+    /// event tells, and only where that has all of them.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), but for files that are damaged.
+    pub(crate) fn remake(&mut self, store: &Store<Event>, schemas: &Schemas) -> Result<Published> {
+        if self.is_unsure {
+            self.recover()?;
+        }
+        // The wrong log may have been put in place of the right one, and what is published may be all that there is of that.
+        self.check_log(store)?;
+        self.replay(store, schemas)
     }
 
     /// Merges files where they are many, and publishes that; gives whether there was something to do. No row changes.
