@@ -999,6 +999,12 @@ fn a_doctor_tells_an_older_log_that_grew_from_the_one_that_was_published() {
     done(&run("doctor", &root, &[]));
 
     fs::remove_dir_all(&segments).unwrap();
+    copied(&older, &segments);
+    let told = refused(1, &run("replay", &root, &["--check"]));
+    assert!(told.contains("the published events that it does not have are lost by that"), "{told}");
+    let (_, _, remedy) = checks(&run("doctor", &root, &["--json"])).remove("published").unwrap();
+    assert!(remedy.as_str().unwrap().ends_with("are lost by that"), "{remedy}");
+    fs::remove_dir_all(&segments).unwrap();
     fs::rename(&older, &segments).unwrap();
     // Others than those that were there, and more.
     let text = fs::read_to_string(&file).unwrap().replace("past-", "other-").replace("user_", "new_");

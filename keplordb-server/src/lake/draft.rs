@@ -624,12 +624,19 @@ fn difference(store: &Store<Event>, checkpoint: Checkpoint) -> Result<Option<Dif
 
 /// Why a log is not the one of which rows up to a checkpoint were made; `None` where nothing says so.
 pub(super) fn differs(store: &Store<Event>, checkpoint: Checkpoint) -> Result<Option<String>> {
+    const MADE_ANEW: &str = "`keplor replay` makes all files anew from the one that is there, unless that has dropped some of its events; \
+         the published events that it does not have are lost by that";
+    const OWN_ROOT: &str =
+        "`keplor backup` and `restore` give the one that is there a root of its own, without published files";
     Ok(difference(store, checkpoint)?.map(|difference| {
+        let (place, instead) = match difference {
+            Difference::Other => ("is another one in the log", MADE_ANEW),
+            Difference::Shorter => ("the log does not have", MADE_ANEW),
+            Difference::Lacking => ("the log does not have, and it has later ones", OWN_ROOT),
+        };
         format!(
-            "its rows go up to an event {} that {}: nothing is published of it. Bring back the log of which they were made; or \
-             `keplor replay` makes all files anew from the one that is there, where that has as many events",
-            checkpoint.sequence,
-            if difference == Difference::Other { "is another one in the log" } else { "the log does not have" }
+            "its rows go up to an event {} that {place}: nothing is published of it. Bring back the log of which they were made; or {instead}",
+            checkpoint.sequence
         )
     }))
 }

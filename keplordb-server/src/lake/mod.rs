@@ -344,6 +344,10 @@ impl Lake {
     /// As [`publish`](Self::publish), but for files that are damaged: they are in what it gives. [`Dropped`](ServerError::Dropped) where
     /// the log no longer has all events of which the rows were made.
     pub fn check(&mut self, store: &Store<Event>) -> Result<LakeCheck> {
+        // With another log there is nothing to compare, and nobody is to be told to make the files anew from it.
+        if let Some(what) = differs(store, self.manifest.checkpoint())? {
+            return Err(ServerError::Lake { file: self.root.lake(), what });
+        }
         let check = check::check(store, &self.root, &self.manifest)?;
         let damaged: Vec<&str> =
             check.tables.iter().flat_map(|table| &table.damaged).map(String::as_str).collect();

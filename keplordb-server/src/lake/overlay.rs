@@ -113,7 +113,7 @@ pub enum OverlayError {
     #[error(
         "the files go up to event {checkpoint_seq}, which the log does not have, and it has later ones, so nothing says whether they are \
          its own: bring back the log of which they were made; or `keplor replay` makes all files anew from the one that is there, where that \
-         has as many events"
+         has as many events; else `keplor backup` and `restore` give that a root of its own, without published files"
     )]
     Unknown {
         /// The sequence of their last event.

@@ -1232,6 +1232,9 @@ fn another_log_is_not_taken_for_the_one_that_was_published() {
         // It may be the log that is wrong: nothing is made anew by itself.
         assert!(lake.damage().is_none());
         lake.publish(&other, &Schemas::default()).unwrap_err();
+        let told = lake.check(&other).unwrap_err().to_string();
+        assert_eq!(told, error);
+        assert!(told.ends_with("the published events that it does not have are lost by that"), "{told}");
         // It has its first event and dropped none: who asks for it has it made anew, also of fewer events.
         lake.replay(&other, &Schemas::default()).unwrap();
         assert_published(dir.path(), &other);
@@ -1249,7 +1252,8 @@ fn a_log_that_goes_on_without_the_last_published_event_may_have_lost_it() {
     append(&other, &some(30, 4), &mut 100);
     lake.is_of_log = false;
     let error = lake.publish(&other, &Schemas::default()).unwrap_err().to_string();
-    assert!(error.contains("that the log does not have"), "{error}");
+    assert!(error.contains("`keplor backup` and `restore` give the one that is there a root"), "{error}");
+    assert_eq!(lake.check(&other).unwrap_err().to_string(), error);
     let error = lake.replay(&other, &Schemas::default()).unwrap_err();
     assert!(matches!(error, ServerError::Dropped { .. }), "{error}");
     assert!(error.to_string().contains("the log has 5 of the 20 events that are published"), "{error}");

@@ -74,8 +74,8 @@ impl Pinned {
         go_on(is_ended)?;
         let mut head = log.head(&summaries)?;
         go_on(is_ended)?;
-        // The log is the truth. Files of another one, such as those of a root that was restored from a copy, are made anew by the next
-        // publication.
+        // The log is the truth. Files of another one, such as where an older copy of it was put back, are no answer; they stay until
+        // somebody brings back the log of which they were made, or has them made anew.
         if !lake.is_of(&log, head)? {
             lake = PinnedLake::nothing();
         }

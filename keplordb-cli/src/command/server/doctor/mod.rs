@@ -357,8 +357,8 @@ fn published(
     if let Some(of_place) = of_place {
         let found = format!("{of_published} published up to one of the sequence {checkpoint}, {of_place}");
         let remedy = format!(
-            "bring back the log of which they were made, unless `keplor gc` dropped it and that was forgotten with the log's manifest; or, where \
-             this one has as many events, publish it by `keplor replay {root}` while no server runs"
+            "bring back the log of which they were made, unless `keplor gc` dropped it and that was forgotten with the log's manifest; or \
+             publish this one by `keplor replay {root}` while no server runs: the published events that it does not have are lost by that"
         );
         return Check::fail(NAME, found, remedy);
     }
