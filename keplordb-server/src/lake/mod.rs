@@ -341,9 +341,18 @@ impl Lake {
     /// entity. Files that it finds damaged are [`damage`](Self::damage) from then on.
     ///
     /// # Errors
-    /// As [`publish`](Self::publish), but for files that are damaged: they are in what it gives. [`Dropped`](ServerError::Dropped) where
-    /// the log no longer has all events of which the rows were made.
+    /// As [`publish`](Self::publish), but for files that are damaged: they are in what it gives, unless it cannot be read which there are.
+    /// [`Dropped`](ServerError::Dropped) where the log no longer has all events of which the rows were made.
     pub fn check(&mut self, store: &Store<Event>) -> Result<LakeCheck> {
+        if self.is_unsure {
+            self.recover()?;
+        }
+        // What readers see no manifest says then, and nothing would be compared.
+        if self.manifest.n == 0
+            && let Some(what) = &self.damage
+        {
+            return Err(ServerError::Lake { file: self.root.lake(), what: what.clone() });
+        }
         // With another log there is nothing to compare, and nobody is to be told to make the files anew from it.
         if let Some(what) = differs(store, self.manifest.checkpoint())? {
             return Err(ServerError::Lake { file: self.root.lake(), what });

@@ -652,6 +652,26 @@ fn what_is_lost_or_changed_is_found_and_replayed() {
 }
 
 #[test]
+fn a_lake_whose_manifests_cannot_be_read_is_not_sound() {
+    let (dir, store, lake) = some_published(LakeOptions::default(), Files::default());
+    let root = dir.path();
+    drop(lake);
+    for name in super::files::list(&root.join("_meta")).unwrap() {
+        fs::write(root.join("_meta").join(name), "torn").unwrap();
+    }
+    let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+    let error = lake.check(&store).unwrap_err().to_string();
+    assert!(error.contains("none of its manifests can be read"), "{error}");
+    lake.replay(&store, &Schemas::default()).unwrap();
+    assert!(lake.check(&store).unwrap().is_sound());
+    assert_published(root, &store);
+    // Nothing was ever published: there is nothing that is not sound.
+    let nothing = tempfile::tempdir().unwrap();
+    let mut lake = Lake::open(nothing.path(), LakeOptions::default()).unwrap();
+    assert!(lake.check(&store).unwrap().is_sound());
+}
+
+#[test]
 fn a_generation_that_was_changed_gets_another_number() {
     for changed in ["_events", "tables/users/current", "tables/orders/versions"] {
         let dir = tempfile::tempdir().unwrap();
