@@ -1078,6 +1078,15 @@ fn what_only_the_published_files_have_is_told_and_kept_when_the_log_has_forgotte
     assert!(told.contains("the log has 50 of the 100 events that are published"), "{told}");
     let (state, ..) = checks(&run("doctor", &root, &["--json"])).remove("published").unwrap();
     assert_eq!(state, "fail", "they are published still");
+
+    // As it is told.
+    assert!(told.contains("`keplor backup` and `restore`"), "{told}");
+    let (copy, other) = (temporary.path().join("copy"), temporary.path().join("other"));
+    printed("backup", &root, &[copy.to_str().unwrap()]);
+    printed("restore", &copy, &[other.to_str().unwrap()]);
+    let output = run("doctor", &other, &["--json"]);
+    done(&output);
+    assert_eq!(checks(&output)["published"].1, "all 50 events");
 }
 
 #[test]

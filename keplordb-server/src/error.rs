@@ -105,7 +105,8 @@ pub enum ServerError {
     /// Events are no longer in the log, from which rows would have to be made anew.
     #[error(
         "{what}: events were dropped from the log or lost, and rows that are made anew without them would be wrong; what is published \
-         stays as it is"
+         stays as it is. Bring back from a copy what is missing, of the log or of the published files; or `keplor backup` and `restore` \
+         make a root of the events that are there"
     )]
     Dropped {
         /// What would have to be made anew, and which events are missing.

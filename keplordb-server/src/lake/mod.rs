@@ -22,7 +22,7 @@ mod state;
 mod tests;
 mod typed;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ use self::draft::{Draft, check_replay, check_replay_of_unread, differs};
 use self::files::Files;
 #[cfg(feature = "sql")]
 pub(crate) use self::manifest::Table as LakeTable;
-use self::manifest::{Checkpoint, Manifest, Tables};
+use self::manifest::{Checkpoint, Manifest, TYPED_PARTS, Tables};
 #[cfg(feature = "sql")]
 pub use self::overlay::OverlayError;
 #[cfg(feature = "sql")]
@@ -150,6 +150,9 @@ pub struct Lake {
     is_unsure: bool,
     /// Why nothing can be added to the files that are there.
     damage: Option<String>,
+    /// Types of whose tables files are lost or damaged. They are made of those of `_current` and `_versions` and nothing else, so the next
+    /// publication makes them anew, whatever the log still has; until then readers see what is published.
+    lost: BTreeSet<String>,
     /// Whether the log is known to be the one of which the rows were made.
     is_of_log: bool,
     /// Whether what is under way is to end without a result.
@@ -175,6 +178,7 @@ impl Lake {
             manifest: Manifest::empty(),
             is_unsure: true,
             damage: None,
+            lost: BTreeSet::new(),
             is_of_log: false,
             stop: Arc::default(),
         };
@@ -199,15 +203,22 @@ impl Lake {
         self.manifest = newest.unwrap_or_else(Manifest::empty);
         // First, for the room that it may give.
         self.gc_or_warn();
+        let typed = self.manifest.tables.typed.iter();
+        let is_lost = typed.filter(|(_, table)| !self.root.has_files(table));
+        self.lost = is_lost.map(|(entity_type, _)| entity_type.clone()).collect();
+        let mut whole = self.manifest.clone();
+        whole.tables.typed.retain(|entity_type, _| !self.lost.contains(entity_type));
         if is_expected {
-            self.damage = state::damage(&self.root, is_there.then_some(&self.manifest));
+            self.damage = state::damage(&self.root, is_there.then_some(&whole));
         }
         if self.damage.is_some() {
             // What is published stays as it is.
-        } else if self.root.is_foreign(&self.manifest)? {
+        } else if self.root.is_foreign(&self.manifest)?
+            // What is lost has no second name to be given, unless it has it.
+            || (!self.lost.is_empty() && !self.root.is_live(&self.manifest)?)
+        {
             // A directory that may be read is not changed: the same lake gets another number.
-            let Manifest { schema_version, tables, .. } = self.manifest.clone();
-            self.commit(tables, self.manifest.checkpoint(), schema_version, None)?;
+            self.commit(whole.tables, self.manifest.checkpoint(), self.manifest.schema_version, None)?;
         } else if self.manifest.n > 0 {
             self.root.publish(&self.manifest)?;
         }
@@ -216,7 +227,8 @@ impl Lake {
     }
 
     /// Why nothing can be added to the files that are there, and only a [replay](Self::replay) helps; `None` when they are sound as far
-    /// as their lengths tell and what was read of them. What was published stays as it was.
+    /// as their lengths tell and what was read of them. What was published stays as it was. Files of types' tables are none of these: they
+    /// are made of the others, and what is lost of them the next [publication](Self::publish) makes.
     pub fn damage(&self) -> Option<&str> {
         self.damage.as_deref()
     }
@@ -338,7 +350,8 @@ impl Lake {
     }
 
     /// Compares all rows with those that the log's events up to the checkpoint make. Memory: what is live and the last version of each
-    /// entity. Files that it finds damaged are [`damage`](Self::damage) from then on.
+    /// entity. Files that it finds damaged are [`damage`](Self::damage) from then on; those of a type's table the next
+    /// [publication](Self::publish) makes anew.
     ///
     /// # Errors
     /// As [`publish`](Self::publish), but for files that are damaged: they are in what it gives, unless it cannot be read which there are.
@@ -358,8 +371,16 @@ impl Lake {
             return Err(ServerError::Lake { file: self.root.lake(), what });
         }
         let check = check::check(store, &self.root, &self.manifest)?;
-        let damaged: Vec<&str> =
-            check.tables.iter().flat_map(|table| &table.damaged).map(String::as_str).collect();
+        let mut damaged: Vec<&str> = Vec::new();
+        for table in check.tables.iter().filter(|table| !table.damaged.is_empty()) {
+            let mut typed = self.manifest.tables.typed.iter();
+            let of =
+                typed.find(|(_, typed)| TYPED_PARTS.iter().any(|part| typed.place(*part) == table.table));
+            match of {
+                Some((entity_type, _)) => self.lost.extend([entity_type.clone()]),
+                None => damaged.extend(table.damaged.iter().map(String::as_str)),
+            }
+        }
         if !damaged.is_empty() {
             self.damage = Some(format!("{} have other rows than were written", damaged.join(", ")));
         }
@@ -387,10 +408,16 @@ impl Lake {
         if self.is_unsure {
             self.recover()?;
         }
-        match &self.damage {
-            None => Ok(()),
-            Some(what) => Err(ServerError::Lake { file: self.root.lake(), what: what.clone() }),
+        if let Some(what) = &self.damage {
+            return Err(ServerError::Lake { file: self.root.lake(), what: what.clone() });
         }
+        // What is made next is made of what is whole.
+        let lost = std::mem::take(&mut self.lost);
+        if !lost.is_empty() {
+            tracing::warn!(types = ?lost, "files of types' tables are lost or damaged, and made anew of those of the others");
+            self.manifest.tables.typed.retain(|entity_type, _| !lost.contains(entity_type));
+        }
+        Ok(())
     }
 
     /// Whether the log is the one of which the rows were made; looked at once.
@@ -471,6 +498,7 @@ impl Lake {
         }
         committed?;
         self.manifest = manifest;
+        self.lost.clear();
         self.root.publish(&self.manifest)?;
         self.is_unsure = false;
         Ok(())

@@ -153,6 +153,15 @@ impl Root {
         Ok(())
     }
 
+    /// Whether each file of a typed table is there with its length.
+    pub(super) fn has_files(&self, table: &TypedTable) -> bool {
+        let dir = self.lake().join(TYPED);
+        let has = |file: &FileEntry| {
+            dir.join(&file.path).metadata().is_ok_and(|metadata| metadata.len() == file.bytes)
+        };
+        TYPED_PARTS.into_iter().all(|part| table.get(part).iter().all(has))
+    }
+
     /// Whether the generation of a manifest, or what it would lead to, is another one than it says.
     pub(super) fn is_foreign(&self, manifest: &Manifest) -> Result<bool> {
         let generation = self.generation(manifest.n);

@@ -35,8 +35,8 @@ pub struct LakeState {
     /// Whether the links that other programs follow lead to these files. Between a publication's commit and its end they lead to the one
     /// before; what a crash leaves there is mended when the lake is opened.
     pub is_live: bool,
-    /// Why nothing can be added to the files, and only a [replay](super::Lake::replay) helps. It is known from their names and lengths; what
-    /// is in them is looked at by [`check`](super::Lake::check).
+    /// Why nothing can be added to the files, and only a [replay](super::Lake::replay) helps; or, of those of a type's table, the next
+    /// publication. It is known from their names and lengths; what is in them is looked at by [`check`](super::Lake::check).
     pub damage: Option<String>,
     /// Whether a newer program has made the rows, by rules that this one does not know; that is their `damage` then.
     pub is_newer: bool,

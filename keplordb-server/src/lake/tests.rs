@@ -938,11 +938,81 @@ fn a_typed_file_that_is_lost_or_changed_is_found() {
         let check = lake.check(&store).unwrap();
         let found = check.tables.iter().find(|table| table.table == "tables/users/versions").unwrap();
         assert_eq!((&found.damaged, found.log == found.manifest), (&vec![name], true));
-        assert!(!check.is_sound() && lake.damage().is_some());
-        lake.replay(&store, &SCHEMAS[1]).unwrap();
+        assert!(!check.is_sound() && lake.damage().is_none());
+        // Without an event too.
+        assert_eq!(lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap().events, 0);
         assert!(lake.check(&store).unwrap().is_sound());
         assert_typed(root, &store, 1);
     }
+}
+
+#[test]
+fn a_typed_file_that_is_lost_is_made_anew_though_the_log_has_dropped_its_events() {
+    let (dir, store, mut lake) = some_published(LakeOptions::default(), Files::default());
+    let root = dir.path();
+    lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap();
+    let parts = ["users/current", "users/versions", "orders/current", "orders/versions"];
+    let typed = || parts.map(|part| typed_rows(&root.join("tables").join(part)));
+    let before = (published::<EventRow>(root), typed());
+    store.flush().unwrap();
+    assert_eq!(store.gc(i64::MAX).unwrap().events_deleted, 20);
+
+    let lose = |file: &super::manifest::FileEntry| {
+        fs::remove_file(root.join("lake/typed").join(&file.path)).unwrap();
+    };
+    lose(&lake.manifest.tables.typed["User"].current[0]);
+    lose(&lake.manifest.tables.typed["Order"].versions[0]);
+    let n = lake.manifest.n;
+    drop(lake);
+    let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+    assert!(lake.damage().is_none());
+    // Whoever has it by its second name has it.
+    assert_eq!((lake.manifest.n, typed()), (n, before.1.clone()));
+    assert_eq!(lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap().events, 0);
+    assert_eq!((published::<EventRow>(root), typed()), before);
+    assert!(LakeState::beside(root).unwrap().unwrap().damage.is_none());
+    assert!(lake.publish(&store, &SCHEMAS[1]).unwrap().is_none());
+
+    // Also where the second names are gone with it, and when a crash came before the generation had its name.
+    for path in [root.join("tables"), root.join(".live")] {
+        lose(&lake.manifest.tables.typed["User"].versions[0]);
+        drop(lake);
+        fs::remove_dir_all(fs::canonicalize(path).unwrap()).unwrap();
+        lake = Lake::open(root, LakeOptions::default()).unwrap();
+        assert_eq!(published::<EventRow>(root), before.0);
+        lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap();
+        assert_eq!((published::<EventRow>(root), typed()), before);
+    }
+    // And it goes on.
+    append(&store, &[(0, 4, 0, 200, 1, 0, None)], &mut 1000);
+    assert_eq!(lake.publish(&store, &SCHEMAS[1]).unwrap().unwrap().events, 1);
+    assert!(LakeState::beside(root).unwrap().unwrap().damage.is_none());
+}
+
+#[test]
+fn what_is_lost_and_can_be_made_of_nothing_is_brought_back_or_left_out_by_another_root() {
+    let (dir, store, lake) = some_published(LakeOptions::default(), Files::default());
+    let root = dir.path();
+    let before = published::<EventRow>(root);
+    drop(lake);
+    store.flush().unwrap();
+    assert_eq!(store.gc(i64::MAX).unwrap().events_deleted, 20);
+    append(&store, &some(3, 5), &mut 1000);
+    let lost = root.join("lake/events").join(&names(root, Table::Events)[0]);
+    let copy = fs::read(&lost).unwrap();
+    fs::remove_file(&lost).unwrap();
+    let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+    let error = lake.remake(&store, &Schemas::default()).unwrap_err().to_string();
+    assert!(error.contains("the log has 0 of the 20 events that are published"), "{error}");
+    assert!(error.contains("Bring back from a copy what is missing"), "{error}");
+    assert_eq!(published::<EventRow>(root), before);
+    let other = tempfile::tempdir().unwrap();
+    Lake::open(other.path(), LakeOptions::default()).unwrap().replay(&store, &Schemas::default()).unwrap();
+    assert_published(other.path(), &store);
+    fs::write(&lost, copy).unwrap();
+    let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
+    assert_eq!(lake.publish(&store, &Schemas::default()).unwrap().unwrap().events, 3);
+    assert_eq!(published::<EventRow>(root).len(), 23);
 }
 
 /// An open log and the directory in which it is, with a lake beside it in which some events are published.

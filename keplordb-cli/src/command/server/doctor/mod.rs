@@ -298,8 +298,10 @@ fn lake_files(root: &str, lake: &Result<Option<LakeState>, ServerError>, is_held
             Check::fail(NAME, damage.clone(), remedy)
         }
         Ok(Some(LakeState { damage: Some(damage), .. })) => {
-            let remedy =
-                format!("the next start of a server makes the files anew, or `keplor replay {root}`");
+            let remedy = format!(
+                "the next start of a server makes the files anew from the log, or `keplor replay {root}`; where the log has dropped events, \
+                 only those below `tables`: bring back the others from a copy"
+            );
             Check::fail(NAME, damage.clone(), remedy)
         }
         Ok(Some(lake)) => {
