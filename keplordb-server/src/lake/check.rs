@@ -5,6 +5,7 @@
 //! are made, as they are read to be compared themselves.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::ErrorKind;
 
 use keplordb::Store;
 
@@ -95,9 +96,9 @@ pub(super) fn check(store: &Store<Event>, root: &Root, manifest: &Manifest) -> R
     let typed = &manifest.tables.typed;
     let (mut live, mut history) = (OfRows::<CurrentRow>::new(typed), OfRows::<VersionRow>::new(typed));
     let damaged = [
-        damaged_files(root, manifest, |_: EventRow| ()),
-        damaged_files(root, manifest, |row| live.take(row)),
-        damaged_files(root, manifest, |row| history.take(row)),
+        damaged_files(root, manifest, |_: EventRow| ())?,
+        damaged_files(root, manifest, |row| live.take(row))?,
+        damaged_files(root, manifest, |row| history.take(row))?,
     ];
     let mut tables: Vec<TableCheck> = Vec::new();
     for ((table, log), damaged) in Table::ALL.into_iter().zip([events, current, versions]).zip(damaged) {
@@ -105,8 +106,8 @@ pub(super) fn check(store: &Store<Event>, root: &Root, manifest: &Manifest) -> R
     }
     for (entity_type, table) in typed {
         for (part, made, damaged) in [
-            (Table::Current, live.made(entity_type), damaged_typed::<CurrentRow>(root, table)),
-            (Table::Versions, history.made(entity_type), damaged_typed::<VersionRow>(root, table)),
+            (Table::Current, live.made(entity_type), damaged_typed::<CurrentRow>(root, table)?),
+            (Table::Versions, history.made(entity_type), damaged_typed::<VersionRow>(root, table)?),
         ] {
             tables.push(compared(table.place(part), made, table.get(part), damaged));
         }
@@ -225,7 +226,7 @@ fn of_log(store: &Store<Event>, until: u64) -> Result<[Counted; 3]> {
 }
 
 /// The files of a table whose rows are not those that the manifest says; `see` is given all rows that can be read.
-fn damaged_files<R: Row>(root: &Root, manifest: &Manifest, mut see: impl FnMut(R)) -> Vec<String> {
+fn damaged_files<R: Row>(root: &Root, manifest: &Manifest, mut see: impl FnMut(R)) -> Result<Vec<String>> {
     let dir = root.lake().join(R::TABLE.dir());
     let mut damaged = Vec::new();
     for file in &manifest.tables.get(R::TABLE).files {
@@ -238,19 +239,31 @@ fn damaged_files<R: Row>(root: &Root, manifest: &Manifest, mut see: impl FnMut(R
                 Ok(())
             })
         });
-        // What cannot be read is what was looked for.
-        if read.is_err() || (found.rows, found.sum) != (file.rows, file.row_hash) {
+        if is_damaged(file, read, found)? {
             damaged.push(file.path.clone());
         }
     }
-    damaged
+    Ok(damaged)
+}
+
+/// Whether a file is not there, or has other rows than were written. What the disk refuses to read says nothing of them.
+fn is_damaged(file: &FileEntry, read: Result<()>, found: Counted) -> Result<bool> {
+    match read {
+        Ok(()) => Ok((found.rows, found.sum) != (file.rows, file.row_hash)),
+        Err(ServerError::Io { file, op, source }) if source.kind() != ErrorKind::NotFound => {
+            Err(ServerError::Io { file, op, source })
+        }
+        // What cannot be read is what was looked for.
+        Err(_) => Ok(true),
+    }
 }
 
 /// Likewise the files of a typed table that are made of a table's.
-fn damaged_typed<R: TypedRow>(root: &Root, table: &TypedTable) -> Vec<String> {
+fn damaged_typed<R: TypedRow>(root: &Root, table: &TypedTable) -> Result<Vec<String>> {
     let dir = root.lake().join(TYPED);
     let schema = TypedColumns::<R>::new(&table.columns).schema();
-    let is_damaged = |file: &&FileEntry| {
+    let mut damaged = Vec::new();
+    for file in table.get(R::TABLE) {
         let mut found = Counted::default();
         let read = batches(&dir.join(&file.path), &schema).and_then(|mut batches| {
             batches.try_for_each(|batch| {
@@ -260,9 +273,11 @@ fn damaged_typed<R: TypedRow>(root: &Root, table: &TypedTable) -> Vec<String> {
                 Ok(())
             })
         });
-        read.is_err() || (found.rows, found.sum) != (file.rows, file.row_hash)
-    };
-    table.get(R::TABLE).iter().filter(is_damaged).map(|file| file.path.clone()).collect()
+        if is_damaged(file, read, found)? {
+            damaged.push(file.path.clone());
+        }
+    }
+    Ok(damaged)
 }
 
 #[cfg(test)]

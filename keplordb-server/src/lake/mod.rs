@@ -17,6 +17,7 @@ mod parquet;
 mod pinned;
 mod publication;
 mod rows;
+mod source;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -431,7 +432,8 @@ impl Lake {
         Ok(())
     }
 
-    /// Takes note of a file that cannot be read: the next attempt would fail as this one did.
+    /// Takes note of a file that is not as it was written: the next attempt would fail as this one did. What the disk refuses to read may
+    /// be read the next time.
     fn noted<T>(&mut self, done: Result<T>) -> Result<T> {
         let lake = self.root.lake();
         let damage = done.as_ref().err().filter(|error| match error {

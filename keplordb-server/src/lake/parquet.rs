@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufWriter;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::array::{RecordBatch, RecordBatchReader as _};
 use arrow::datatypes::SchemaRef;
@@ -17,9 +17,10 @@ use parquet::schema::types::ColumnPath;
 use ulid::Ulid;
 
 use super::columns::{Columns, damaged};
-use super::files::{self, Files, temporary};
+use super::files::{Files, temporary};
 use super::manifest::{Bucket, FileEntry, Sum};
 use super::rows::Row;
+use super::source::{Source, Unread};
 use crate::error::ServerError;
 
 type Result<T> = std::result::Result<T, ServerError>;
@@ -244,7 +245,7 @@ fn properties(file: &Path, values_max: usize, blooms: &[&str], sequence: &str) -
 
 /// The rows of a file, in their order.
 pub(super) struct Rows<R> {
-    path: PathBuf,
+    unread: Unread,
     batches: ParquetRecordBatchReader,
     batch: std::vec::IntoIter<R>,
     /// Rows of the file.
@@ -252,16 +253,16 @@ pub(super) struct Rows<R> {
 }
 
 /// The rows of a file as columns, not too many at a time, and how many they are.
-fn batches_of(path: &Path) -> Result<(ParquetRecordBatchReader, usize)> {
-    let file = files::open(path)?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(refused(path))?;
+fn batches_of(path: &Path) -> Result<(ParquetRecordBatchReader, usize, Unread)> {
+    let (source, unread) = Source::open(path)?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(source).map_err(|error| unread.because(error))?;
     let count = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(usize::MAX);
     let mut said = builder.metadata().file_metadata().key_value_metadata().into_iter().flatten();
     let said = said.find(|said| said.key == ROW_BYTES_MAX).and_then(|said| said.value.as_ref()?.parse().ok());
     let row_bytes_max = said.unwrap_or(ROW_BYTES_UNSAID).max(1);
     let rows = (READ_BYTES / row_bytes_max).clamp(1, READ_ROWS);
-    let batches = builder.with_batch_size(rows).build().map_err(refused(path))?;
-    Ok((batches, count))
+    let batches = builder.with_batch_size(rows).build().map_err(|error| unread.because(error))?;
+    Ok((batches, count, unread))
 }
 
 /// The rows of a file as columns, of which it has exactly some.
@@ -269,7 +270,7 @@ pub(super) fn batches(
     path: &Path,
     schema: &SchemaRef,
 ) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
-    let (batches, _) = batches_of(path)?;
+    let (batches, _, unread) = batches_of(path)?;
     let found = batches.schema();
     let has_columns = found.fields().len() == schema.fields().len()
         && found.fields().iter().zip(schema.fields()).all(|(found, wanted)| {
@@ -278,14 +279,13 @@ pub(super) fn batches(
     if !has_columns {
         return Err(damaged(path, "its columns are not those that were written"));
     }
-    let path = path.to_owned();
-    Ok(batches.map(move |batch| batch.map_err(|error| refused(&path)(error.into()))))
+    Ok(batches.map(move |batch| batch.map_err(|error| unread.because(error.into()))))
 }
 
 impl<R: Row> Rows<R> {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let (batches, count) = batches_of(path)?;
-        Ok(Self { path: path.to_owned(), batches, batch: Vec::new().into_iter(), count })
+        let (batches, count, unread) = batches_of(path)?;
+        Ok(Self { unread, batches, batch: Vec::new().into_iter(), count })
     }
 }
 
@@ -302,8 +302,8 @@ impl<R: Row> Iterator for Rows<R> {
                 return Some(Ok(row));
             }
             let decoded = match self.batches.next()? {
-                Ok(batch) => R::decode(Columns { batch: &batch, file: &self.path }),
-                Err(error) => Err(refused(&self.path)(error.into())),
+                Ok(batch) => R::decode(Columns { batch: &batch, file: self.unread.path() }),
+                Err(error) => Err(self.unread.because(error.into())),
             };
             match decoded {
                 Ok(rows) => self.batch = rows.into_iter(),
@@ -322,12 +322,14 @@ pub(super) fn has_entity(path: &Path, entities: &Ids) -> Result<bool> {
     if entities.values().all(BTreeSet::is_empty) {
         return Ok(false);
     }
-    let builder = ParquetRecordBatchReaderBuilder::try_new(files::open(path)?).map_err(refused(path))?;
+    let (source, unread) = Source::open(path)?;
+    let refused = |error: ParquetError| unread.because(error);
+    let builder = ParquetRecordBatchReaderBuilder::try_new(source).map_err(refused)?;
     let id = builder.parquet_schema().columns().iter().position(|column| column.name() == ID);
     let Some(id) = id else { return Err(damaged(path, "it has no column entity_id")) };
     let mut groups = Vec::new();
     for group in 0..builder.metadata().num_row_groups() {
-        let filter = builder.get_row_group_column_bloom_filter(group, id).map_err(refused(path))?;
+        let filter = builder.get_row_group_column_bloom_filter(group, id).map_err(refused)?;
         // What has no filter may have any.
         let may_have =
             filter.is_none_or(|filter| entities.values().flatten().any(|id| filter.check(id.as_str())));
@@ -340,8 +342,8 @@ pub(super) fn has_entity(path: &Path, entities: &Ids) -> Result<bool> {
     }
     let columns = ProjectionMask::columns(builder.parquet_schema(), ["entity_type", ID]);
     let builder = builder.with_row_groups(groups).with_projection(columns).with_batch_size(ID_ROWS);
-    for batch in builder.build().map_err(refused(path))? {
-        let batch = batch.map_err(|error| refused(path)(error.into()))?;
+    for batch in builder.build().map_err(refused)? {
+        let batch = batch.map_err(|error| refused(error.into()))?;
         let columns = Columns { batch: &batch, file: path };
         let (entity_type, entity_id) = (columns.texts("entity_type")?, columns.texts(ID)?);
         let mut pairs = entity_type.iter().zip(entity_id).filter_map(|(kind, id)| Some((kind?, id?)));
@@ -399,6 +401,8 @@ impl<R: Row> Iterator for Merged<R> {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "a test damages files")]
 mod tests {
+    use std::path::PathBuf;
+
     use super::super::rows::VersionRow;
     use super::*;
     use crate::fold::Operation;
@@ -441,7 +445,9 @@ mod tests {
         bytes[4..60].fill(0xff);
         std::fs::write(&path, bytes).unwrap();
         assert!(!has_entity(&path, &ids("another")).unwrap());
-        has_entity(&path, &ids("id 4")).unwrap_err();
+        // A page that cannot be decompressed, and so is none of a disk that refuses.
+        let error = has_entity(&path, &ids("id 4")).unwrap_err();
+        assert!(matches!(error, ServerError::Parquet { .. }), "{error}");
     }
 
     #[test]

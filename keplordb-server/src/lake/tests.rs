@@ -27,6 +27,7 @@ use super::manifest::{DIRS, Manifest, Sum, Table, numbers};
 use super::parquet::Rows;
 use super::publication::second_name;
 use super::rows::{CurrentRow, EventRow, Row, VersionRow};
+use super::source::refusal;
 use super::{Lake, LakeOptions, LakeState};
 use crate::entity::fold;
 use crate::error::ServerError;
@@ -1259,6 +1260,40 @@ fn a_file_that_is_found_damaged_is_made_anew_by_the_next_replay() {
         assert!(lake.damage().is_none());
         assert_published(root, &store);
     }
+}
+
+#[test]
+fn what_the_disk_refuses_to_read_is_no_damage_and_is_read_the_next_time() {
+    let (dir, store, mut lake) = some_published(LakeOptions::default(), Files::default());
+    lake.publish(&store, &SCHEMAS[1]).unwrap();
+    // Some come late, so that the history is read too.
+    append(&store, &some(9, 4), &mut 100);
+    let is_refused = |error: &ServerError| matches!(error, ServerError::Io { op: "reading", source, .. } if source.raw_os_error() == Some(5));
+    let mut refused = 0;
+    loop {
+        refusal::after(Some(refused));
+        let done = lake.publish(&store, &SCHEMAS[1]);
+        refusal::after(None);
+        let Err(error) = done else { break };
+        assert!(is_refused(&error), "{error}");
+        assert!(lake.damage().is_none(), "{refused}");
+        refused += 1;
+    }
+    assert!(refused > 50, "{refused}");
+    assert_published(dir.path(), &store);
+    assert_typed(dir.path(), &store, 1);
+    let mut refused = 0;
+    let check = loop {
+        refusal::after(Some(refused));
+        let check = lake.check(&store);
+        refusal::after(None);
+        match check {
+            Err(error) => assert!(is_refused(&error) && lake.damage().is_none(), "{error}"),
+            Ok(check) => break check,
+        }
+        refused += 7;
+    };
+    assert!(refused > 50 && check.is_sound(), "{refused}");
 }
 
 #[test]
