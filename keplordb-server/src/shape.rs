@@ -20,6 +20,8 @@ use prost_reflect::{FieldDescriptor, Kind as Proto, MessageDescriptor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::rql::time::time_ns;
+
 type Result<T> = std::result::Result<T, ArrowError>;
 
 const UTC: &str = "UTC";
@@ -481,9 +483,9 @@ fn double(value: &Value) -> Option<f64> {
     }
 }
 
+/// Without the rest of a microsecond, as jiff has it: towards 1970.
 fn time_us(value: &Value) -> Option<i64> {
-    let time: jiff::Timestamp = value.as_str()?.parse().ok()?;
-    Some(time.as_microsecond())
+    i64::try_from(time_ns(value.as_str()?)? / 1000).ok()
 }
 
 /// A text as it is, all else as JSON.
@@ -612,6 +614,26 @@ mod tests {
         assert!(columns[8].as_map().keys().as_boolean().value(0));
         assert_eq!(columns[9].as_string::<i32>().value(0), "7");
         assert!(columns[10].as_primitive::<Float32Type>().value(0).is_finite());
+    }
+
+    #[test]
+    fn a_time_is_there_up_to_the_end_of_what_protobuf_has() {
+        let shape = shape("message All { google.protobuf.Timestamp a = 1; }");
+        let texts = [
+            ("0001-01-01T00:00:00Z", Some(-62_135_596_800_000_000)),
+            ("1969-12-31T23:59:59.999999500Z", Some(0)),
+            ("9999-12-30T22:00:00.999999999Z", Some(253_402_207_200_999_999)),
+            ("9999-12-30T22:00:01Z", Some(253_402_207_201_000_000)),
+            ("9999-12-31T00:00:00Z", Some(253_402_214_400_000_000)),
+            ("9999-12-31T23:59:59.999999999Z", Some(253_402_300_799_999_999)),
+            ("9999-12-31", None),
+            ("9999-12-32T00:00:00Z", None),
+            ("10000-01-01T00:00:00Z", None),
+        ];
+        let states: Vec<Value> = texts.iter().map(|(text, _)| json!({ "a": text })).collect();
+        let columns = columns_of(&shape, &states);
+        let found: Vec<Option<i64>> = columns[0].as_primitive::<TimestampMicrosecondType>().iter().collect();
+        assert_eq!(found, texts.map(|(_, wanted)| wanted));
     }
 
     #[test]
