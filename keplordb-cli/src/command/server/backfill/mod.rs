@@ -92,10 +92,9 @@ impl Backfill {
         let is_whole = ended?;
         if is_whole {
             let waiting = Waiting::begin("publishing");
-            let published = capture.publish().and_then(|_| capture.compact());
+            let ended = publish(|| capture.publish(), || capture.compact());
             drop(waiting);
-            published
-                .context("the events are captured, and not published; a server does that when it runs")?;
+            ended?;
         }
         capture.close()?;
         if !is_whole {
@@ -193,6 +192,16 @@ impl Backfill {
         batch.write(capture, &runtime, brought)?;
         Ok(true)
     }
+}
+
+/// Publishes what is captured, and then merges files. Where one of these fails, what was done before it is said too.
+fn publish<T, E: std::error::Error + Send + Sync + 'static>(
+    publish: impl FnOnce() -> Result<T, E>,
+    merge: impl FnOnce() -> Result<(), E>,
+) -> Result<()> {
+    publish().context("the events are captured, and not published; a server does that when it runs")?;
+    merge()
+        .context("the events are captured and published; files are not merged, which a server does by itself")
 }
 
 fn is_stdin(file: &Path) -> bool {
@@ -351,6 +360,17 @@ impl Brought {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fails_behind_the_events_says_what_is_done() {
+        let failed = || Err(std::io::Error::other("no room"));
+        let unpublished = publish(failed, || panic!("there is nothing to merge")).unwrap_err();
+        assert!(unpublished.to_string().starts_with("the events are captured, and not published"));
+        let unmerged = publish(|| Ok(1), failed).unwrap_err();
+        assert!(unmerged.to_string().starts_with("the events are captured and published; files are not"));
+        assert_eq!(format!("{:#}", unmerged.root_cause()), "no room");
+        publish(|| Ok(1), || Ok::<_, std::io::Error>(())).unwrap();
+    }
 
     #[test]
     fn a_line_without_an_id_has_the_same_one_again() {
