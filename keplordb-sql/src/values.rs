@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::concat;
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err, plan_err};
@@ -366,6 +366,13 @@ impl ScalarUDFImpl for Bounded {
     }
 }
 
+/// What stands in an operator's place is null where an argument is, as the operator is: the schema of a `UNION` was made of that.
+fn field_of(function: &impl ScalarUDFImpl, args: &[FieldRef]) -> Result<FieldRef> {
+    let kinds: Vec<_> = args.iter().map(|arg| arg.data_type().clone()).collect();
+    let is_nullable = args.iter().any(|arg| arg.is_nullable());
+    Ok(Arc::new(Field::new(function.name(), function.return_type(&kinds)?, is_nullable)))
+}
+
 /// The right side of an operator that looks for a pattern; it gives what it is put to, by the same name.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Pattern {
@@ -388,6 +395,10 @@ impl ScalarUDFImpl for Pattern {
     fn return_type(&self, args: &[DataType]) -> Result<DataType> {
         let [kind] = args else { return internal_err!("a pattern is the argument") };
         Ok(kind.clone())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        field_of(self, args.arg_fields)
     }
 
     fn is_strict(&self) -> bool {
@@ -428,6 +439,10 @@ impl ScalarUDFImpl for Joined {
         args.try_fold(first.clone(), |one, other| {
             BinaryTypeCoercer::new(&one, &Operator::StringConcat, other).get_result_type()
         })
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        field_of(self, args.arg_fields)
     }
 
     fn is_strict(&self) -> bool {
@@ -559,6 +574,13 @@ mod tests {
         assert!(why.contains("4096 places"), "{why}");
         let failed = asked(&session, "SELECT lpad('x', -value) FROM generate_series(1, 2) AS s(value)").await;
         assert!(failed.unwrap_err().to_string().contains("a length below zero"));
+        // What is never null stays so.
+        for (call, rows) in [("'x' || value", 6), ("value::text ~ ('[0-' || value || ']')", 1)] {
+            let one =
+                |from: u8| format!("SELECT {call} AS x FROM generate_series({from}, {from} + 2) AS s(value)");
+            let batches = asked(&session, &format!("{} UNION {}", one(1), one(4))).await.unwrap();
+            assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), rows, "{call}");
+        }
         // Names stay what they were.
         let names = "SELECT upper('a'), 'a' || 'b', concat('a', 'b') FROM generate_series(1, 1)";
         let batches = asked(&session, names).await.unwrap();
