@@ -27,9 +27,9 @@ use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Documentation, Expr, ExprSchemable as _, ExpressionPlacement, LogicalPlan,
-    Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, StructFieldMapping,
-    Volatility,
+    BinaryExpr, ColumnarValue, Documentation, Expr, ExprSchemable as _, ExpressionPlacement, Like,
+    LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    StructFieldMapping, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_expr::PhysicalExpr as _;
@@ -116,6 +116,11 @@ impl Limits {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_for_patterns(op) => {
                 let right = Box::new(self.pattern(*right));
                 Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right }))
+            }
+            // It becomes such an operator when there are no rules any more.
+            Expr::SimilarTo(like) => {
+                let pattern = Box::new(self.pattern(*like.pattern));
+                Transformed::yes(Expr::SimilarTo(Like { pattern, ..like }))
             }
             other => Transformed::no(other),
         })
@@ -522,6 +527,14 @@ mod tests {
             .replace("10)", "1000)"),
             of_rows("regexp_count('a', '\\w{50}' || value)").replace("10)", "1000)"),
             of_rows("'a' ~ ('\\w{50}' || value)").replace("10)", "1000)"),
+            of_rows("'a' SIMILAR TO ('a' || value)").replace("10)", "1000)"),
+            of_rows("'a' NOT SIMILAR TO ('a' || value)").replace("10)", "1000)"),
+            // With each of its flags a pattern is another one.
+            of_rows("regexp_like('a', 'a', repeat('i', value))").replace("10)", "1000)"),
+            of_rows("regexp_count('a', 'a', 1, repeat('i', value))").replace("10)", "1000)"),
+            of_rows("regexp_instr('a', 'a', 1, 1, repeat('i', value))").replace("10)", "1000)"),
+            of_rows("regexp_match('a', 'a', repeat('i', value))").replace("10)", "1000)"),
+            of_rows("regexp_replace('a', 'a', 'b', repeat('i', value))").replace("10)", "1000)"),
             of_rows("ltrim(repeat('x', 60000 + value), repeat('y', 60000) || 'x')"),
             grown("x || x"),
             grown("concat(x, x)"),

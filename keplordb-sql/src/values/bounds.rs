@@ -111,7 +111,7 @@ fn of_texts(
             })
         }
         "regexp_replace" => {
-            args.few_patterns(1)?;
+            args.few_patterns(1, Some(3))?;
             // It may be found anywhere, and be all of the text; what is put in its place refers to it as often as it likes.
             let (text, to, copies) = (args.lengths(0)?, args.lengths(2)?, args.marks(2, &['\\', '$'])?);
             let everywhere = args.marks(3, &['g'])?;
@@ -122,16 +122,21 @@ fn of_texts(
             })
         }
         "regexp_match" => {
-            args.few_patterns(1)?;
+            args.few_patterns(1, Some(2))?;
             let (text, groups) = (args.lengths(0)?, args.marks(1, &['('])?);
             Box::new(move |row| product(text.at(row) + ELEMENT_BYTES, 1 + groups.at(row)))
         }
         "regexp_like" | "regexp_count" | "regexp_instr" => {
-            args.few_patterns(1)?;
+            let flags = match name {
+                "regexp_like" => 2,
+                "regexp_count" => 3,
+                _ => 4,
+            };
+            args.few_patterns(1, Some(flags))?;
             Box::new(|_| 0)
         }
         PATTERN => {
-            args.few_patterns(0)?;
+            args.few_patterns(0, None)?;
             Box::new(all)
         }
         "concat_ws" => {
@@ -344,14 +349,24 @@ impl Args<'_> {
         Ok((0..rows).map(found).collect())
     }
 
-    /// That patterns do not differ from row to row.
-    fn few_patterns(self, place: usize) -> Result<()> {
-        let Some(ColumnarValue::Array(array)) = self.0.get(place) else { return Ok(()) };
-        let texts = cast(array, &DataType::LargeUtf8)?;
-        let mut patterns = HashSet::new();
-        for pattern in texts.as_string::<i64>().iter().flatten() {
-            patterns.insert(pattern);
-            if patterns.len() > PATTERNS_MAX {
+    /// That patterns do not differ from row to row, with their flags.
+    fn few_patterns(self, pattern: usize, flags: Option<usize>) -> Result<()> {
+        let texts = |place: usize| {
+            let array = self.array(place)?;
+            array.map(|array| cast(&array, &DataType::LargeUtf8)).transpose()
+        };
+        let parts = [Some(pattern), flags].into_iter().flatten().map(texts);
+        let parts: Vec<ArrayRef> = parts.filter_map(Result::transpose).collect::<Result<_>>()?;
+        let mut found = HashSet::new();
+        for row in 0..parts.iter().map(arrow::array::Array::len).max().unwrap_or(0) {
+            let of_row = parts.iter().map(|part| {
+                let texts = part.as_string::<i64>();
+                // A constant is there once.
+                let row = if texts.len() == 1 { 0 } else { row };
+                texts.is_valid(row).then(|| texts.value(row))
+            });
+            found.insert(of_row.collect::<Vec<_>>());
+            if found.len() > PATTERNS_MAX {
                 return exec_err!(
                     "more than {PATTERNS_MAX} patterns are looked for in a batch of rows, and as many are granted: ask for shorter values, or \
                      write the pattern as a constant"
