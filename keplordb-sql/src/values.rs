@@ -263,6 +263,10 @@ impl ScalarUDFImpl for Bounded {
             self.by_parts(&args, of_row)?
         };
         match &values {
+            // What is said beforehand may be too little.
+            ColumnarValue::Array(array) if bounds::bytes(array)? > limits.batch_bytes => {
+                self.too_much(bounds::bytes(array)?)
+            }
             ColumnarValue::Scalar(value) if value.size() as u64 > limits.constant_bytes => self.refused(
                 "gives a constant of more bytes than stand in every row,",
                 value.size() as u64,
@@ -535,6 +539,8 @@ mod tests {
             of_rows("regexp_instr('a', 'a', 1, 1, repeat('i', value))").replace("10)", "1000)"),
             of_rows("regexp_match('a', 'a', repeat('i', value))").replace("10)", "1000)"),
             of_rows("regexp_replace('a', 'a', 'b', repeat('i', value))").replace("10)", "1000)"),
+            of_rows("to_char(TIMESTAMP '2024-01-31 12:00:00', repeat('%c', 6000 + value))"),
+            of_rows("array_to_string(array_repeat(5e-324, 400 + value), '')"),
             of_rows("ltrim(repeat('x', 60000 + value), repeat('y', 60000) || 'x')"),
             grown("x || x"),
             grown("concat(x, x)"),

@@ -15,8 +15,13 @@ use datafusion::logical_expr::ColumnarValue;
 const ELEMENT_BYTES: u64 = 16;
 /// Bytes of a character.
 const CHARACTER_BYTES: u64 = 4;
-/// How many times as long a number is as a text.
+/// How many times as long a whole number is as a text.
 const TEXT_OF_NUMBER: u64 = 4;
+/// Bytes of a broken number as a text, which may be 5 behind 323 zeros, a point and a sign.
+const TEXT_OF_FLOAT: u64 = 330;
+/// Bytes of a time for each byte of its format, of which `%+` gives most: `+262142-12-31T23:59:59.999999999+00:00`, with room to spare; and
+/// of one without a format.
+const TEXT_OF_TIME: (u64, u64) = (24, 64);
 /// Nanoseconds of a day, and days of the shortest month.
 const DAY_NS: i128 = 86_400_000_000_000;
 const MONTH_DAYS: i128 = 28;
@@ -60,7 +65,7 @@ pub(super) fn bounds(name: &str, args: &[ColumnarValue], rows: usize, granted: u
         Some(of_row) => of_row,
         None => match of_lists(name, args, rows, &sizes)? {
             Some(of_row) => of_row,
-            // Letters in upper case, bytes as digits: a few times as much.
+            // Letters in upper case, bytes as digits, letters for others: four times as much at the most.
             None => Box::new(move |row| sizes.at(row)),
         },
     };
@@ -92,6 +97,11 @@ fn of_texts(
             }
             let wide = args.numbers(1)?;
             Box::new(move |row| all(row).saturating_add(product(CHARACTER_BYTES, wide.at(row))))
+        }
+        "to_char" => {
+            let (each, plain) = TEXT_OF_TIME;
+            let format = args.lengths(1)?;
+            Box::new(move |row| product(each, format.at(row)).saturating_add(plain))
         }
         "string_to_array" => {
             let text = args.lengths(0)?;
@@ -179,8 +189,9 @@ fn of_lists(name: &str, args: Args<'_>, rows: usize, sizes: &Rc<Sizes>) -> Resul
         "array_to_string" => {
             // Between any two values, and in the place of each that is none; also of lists within the list.
             let (values, between, instead) = (args.leaves(0)?, args.lengths(1)?, args.lengths(2)?);
+            let own = if args.has_floats(0) { TEXT_OF_FLOAT } else { ELEMENT_BYTES };
             Box::new(move |row| {
-                let each = between.at(row).saturating_add(instead.at(row)).saturating_add(ELEMENT_BYTES);
+                let each = between.at(row).saturating_add(instead.at(row)).saturating_add(own);
                 product(TEXT_OF_NUMBER, all(row)).saturating_add(product(values.at(row), each))
             })
         }
@@ -313,6 +324,20 @@ impl Args<'_> {
             within(array).map_or(array.len() as u64, |elements| of(&elements))
         }
         self.each(place, |array| Ok((0..array.len()).map(|row| of(&array.slice(row, 1))).collect()))
+    }
+
+    /// Whether the values of lists within lists have digits behind a point.
+    fn has_floats(self, place: usize) -> bool {
+        fn of(kind: &DataType) -> bool {
+            match kind {
+                DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
+                    of(field.data_type())
+                }
+                DataType::Dictionary(_, kind) => of(kind),
+                kind => kind.is_floating(),
+            }
+        }
+        self.0.get(place).is_some_and(|arg| of(&arg.data_type()))
     }
 
     /// How often something is done.
