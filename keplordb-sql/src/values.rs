@@ -27,9 +27,9 @@ use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Documentation, Expr, ExprSchemable as _, ExpressionPlacement, Like,
+    BinaryExpr, Cast, ColumnarValue, Documentation, Expr, ExprSchemable as _, ExpressionPlacement, Like,
     LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    StructFieldMapping, Volatility,
+    StructFieldMapping, TryCast, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_expr::PhysicalExpr as _;
@@ -43,8 +43,8 @@ const PART_OF_MEMORY: usize = 8;
 const BATCH_BYTES_MIN: usize = 1 << 20;
 /// What a constant may take in any session.
 const CONSTANT_BYTES_MIN: usize = 64 << 10;
-/// Places that every row has of what is of one size.
-const WIDE_MAX: i32 = 4096;
+/// Values that every row has of what is of one size.
+const WIDE_MAX: u64 = 4096;
 /// Steps of a call for each byte that it might give instead.
 const STEPS_A_BYTE: u64 = 16;
 
@@ -96,6 +96,9 @@ impl AnalyzerRule for ValuesCount {
 impl Limits {
     /// A call or an operator with its arguments as they are, bounded. It is called as it was.
     fn bounded(self, expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+        if let Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) = &expression {
+            granted_places("CAST", field.data_type())?;
+        }
         Ok(match expression {
             Expr::ScalarFunction(call) if may_give_much(&call, schema)? => {
                 let ScalarFunction { func, args } = call;
@@ -159,24 +162,36 @@ fn may_give_much(call: &ScalarFunction, schema: &DFSchema) -> Result<bool> {
         return Ok(false);
     }
     let Ok(gives) = Expr::ScalarFunction(call.clone()).get_type(schema) else { return Ok(true) };
-    if is_wide(&gives) {
-        return plan_err!(
-            "{} to {gives}: at most {WIDE_MAX} places are granted to what has as many in each row",
-            func.name()
-        );
-    }
+    granted_places(func.name(), &gives)?;
     Ok(bounds::is_long(func.name()) || is_any_size(&gives))
 }
 
-fn is_wide(kind: &DataType) -> bool {
+/// # Errors
+/// A plan's: it takes as much in a row where it is nothing.
+fn granted_places(name: &str, kind: &DataType) -> Result<()> {
+    if places(kind) > WIDE_MAX {
+        return plan_err!(
+            "{name} to {kind}: at most {WIDE_MAX} places are granted to what has as many in each row"
+        );
+    }
+    Ok(())
+}
+
+/// How many values each row has of what is of one size, or of a list each element.
+fn places(kind: &DataType) -> u64 {
+    use DataType::{FixedSizeBinary, FixedSizeList, LargeList, LargeListView, List, ListView, Map, Struct};
     match kind {
-        DataType::FixedSizeBinary(places) => *places > WIDE_MAX,
-        DataType::FixedSizeList(field, places) => *places > WIDE_MAX || is_wide(field.data_type()),
-        DataType::List(field) | DataType::LargeList(field) | DataType::Map(field, _) => {
-            is_wide(field.data_type())
+        FixedSizeBinary(places) => u64::try_from(*places).unwrap_or(0),
+        FixedSizeList(field, times) => {
+            places(field.data_type()).saturating_mul(u64::try_from(*times).unwrap_or(0))
         }
-        DataType::Struct(fields) => fields.iter().any(|field| is_wide(field.data_type())),
-        _ => false,
+        Struct(fields) => {
+            fields.iter().fold(0, |all: u64, field| all.saturating_add(places(field.data_type())))
+        }
+        List(field) | LargeList(field) | ListView(field) | LargeListView(field) | Map(field, _) => {
+            places(field.data_type())
+        }
+        _ => 1,
     }
 }
 
@@ -588,9 +603,19 @@ mod tests {
             let why = asked(&session, endless).await.unwrap_err().to_string();
             assert!(why.contains("forth and back"), "{why}");
         }
-        let wide = "SELECT arrow_cast(NULL, 'FixedSizeBinary(2147483647)') FROM generate_series(1, 1024)";
-        let why = asked(&session, wide).await.unwrap_err().to_string();
-        assert!(why.contains("4096 places"), "{why}");
+        for wide in [
+            "arrow_cast(NULL, 'FixedSizeBinary(2147483647)')",
+            "NULL::BIGINT[5000]",
+            "TRY_CAST(NULL AS BIGINT[5000])",
+            "CAST(NULL AS BIGINT[70][70])",
+            "arrow_cast(NULL, 'FixedSizeList(70, FixedSizeList(70, Int64))')",
+        ] {
+            let wide = format!("SELECT {wide} FROM generate_series(1, 10)");
+            let why = asked(&session, &wide).await.unwrap_err().to_string();
+            assert!(why.contains("4096 places"), "{why}: {wide}");
+        }
+        let narrow = "SELECT NULL::BIGINT[60] AS x FROM generate_series(1, 10)";
+        assert_eq!(asked(&session, narrow).await.unwrap()[0].num_rows(), 10);
         let failed = asked(&session, "SELECT lpad('x', -value) FROM generate_series(1, 2) AS s(value)").await;
         assert!(failed.unwrap_err().to_string().contains("a length below zero"));
         // What is never null stays so.
