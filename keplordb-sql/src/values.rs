@@ -5,6 +5,8 @@
 //! which its arguments say. Where that is too much for a batch its rows are taken in parts, and where it is too much for one row, or the
 //! parts together are, the call is an error. As arguments are what other calls gave, none grows by more than one call at a time.
 //!
+//! What all calls of a statement gave may be there at once, so from the ninth on they share what is granted to eight.
+//!
 //! A constant stands in every row that it is put to, so less is granted to it, unless it is put to one row. What computes at length without
 //! giving much is bounded by its steps, because nothing interrupts a call. Not all is bounded: patterns are slow on texts that fit them
 //! almost, functions of a program's own are taken to give what they are put to, and a join puts what it found into many rows.
@@ -18,7 +20,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode as _};
+use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::interval_arithmetic::Interval;
@@ -45,6 +47,8 @@ const BATCH_BYTES_MIN: usize = 1 << 20;
 const CONSTANT_BYTES_MIN: usize = 64 << 10;
 /// Values that every row has of what is of one size.
 const WIDE_MAX: u64 = 4096;
+/// Calls of a statement that have a part each; more of them share as many parts, because what all of them gave may be there at once.
+const CALLS_ALONE: u64 = 8;
 /// Steps of a call for each byte that it might give instead.
 const STEPS_A_BYTE: u64 = 16;
 
@@ -54,6 +58,7 @@ pub(crate) struct Limits {
     batch_bytes: u64,
     constant_bytes: u64,
     steps: u64,
+    places: u64,
 }
 
 impl Limits {
@@ -62,7 +67,23 @@ impl Limits {
         let batch_bytes = (memory_bytes / PART_OF_MEMORY).max(BATCH_BYTES_MIN);
         let constant_bytes = (batch_bytes / batch_rows.max(1)).max(CONSTANT_BYTES_MIN) as u64;
         let batch_bytes = batch_bytes as u64;
-        Self { batch_bytes, constant_bytes, steps: batch_bytes.saturating_mul(STEPS_A_BYTE) }
+        Self {
+            batch_bytes,
+            constant_bytes,
+            steps: batch_bytes.saturating_mul(STEPS_A_BYTE),
+            places: WIDE_MAX,
+        }
+    }
+
+    /// Those of each of so many calls.
+    fn shared_by(self, calls: u64) -> Self {
+        let shared = |all: u64| all.saturating_mul(CALLS_ALONE) / calls.max(CALLS_ALONE);
+        Self {
+            batch_bytes: shared(self.batch_bytes),
+            constant_bytes: shared(self.constant_bytes),
+            steps: shared(self.steps),
+            places: shared(self.places),
+        }
     }
 
     fn of_one_row(self) -> Self {
@@ -76,16 +97,11 @@ pub(crate) struct ValuesCount(pub(crate) Limits);
 
 impl AnalyzerRule for ValuesCount {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let bounded = plan.transform_up_with_subqueries(|plan| {
-            let schema = merge_schema(&plan.inputs());
-            // What is put to one row stands in it alone: `SELECT unnest(range(1, 100000))`.
-            let is_one_row = plan.inputs().iter().all(|input| matches!(input, LogicalPlan::EmptyRelation(_)));
-            let limits = if is_one_row { self.0.of_one_row() } else { self.0 };
-            plan.map_expressions(|expression| {
-                expression.transform_up(|expression| limits.bounded(expression, &schema))
-            })
-        });
-        Ok(bounded?.data)
+        let bounded = self.0.of_all(plan.clone())?;
+        match calls(&bounded)? {
+            ..=CALLS_ALONE => Ok(bounded),
+            calls => self.0.shared_by(calls).of_all(plan),
+        }
     }
 
     fn name(&self) -> &'static str {
@@ -93,14 +109,48 @@ impl AnalyzerRule for ValuesCount {
     }
 }
 
+/// The calls of a plan that are bounded, and the casts that give as much whatever they are put to.
+fn calls(plan: &LogicalPlan) -> Result<u64> {
+    let mut calls = 0;
+    plan.apply_with_subqueries(|plan| {
+        plan.apply_expressions(|expression| {
+            expression.apply(|expression| {
+                calls += u64::from(match expression {
+                    Expr::ScalarFunction(call) => call.func.inner().is::<Bounded>(),
+                    Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) => {
+                        places(field.data_type()) > 1
+                    }
+                    _ => false,
+                });
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(calls)
+}
+
 impl Limits {
+    /// A plan whose calls are bounded so, each by itself.
+    fn of_all(self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let bounded = plan.transform_up_with_subqueries(|plan| {
+            let schema = merge_schema(&plan.inputs());
+            // What is put to one row stands in it alone: `SELECT unnest(range(1, 100000))`.
+            let is_one_row = plan.inputs().iter().all(|input| matches!(input, LogicalPlan::EmptyRelation(_)));
+            let limits = if is_one_row { self.of_one_row() } else { self };
+            plan.map_expressions(|expression| {
+                expression.transform_up(|expression| limits.bounded(expression, &schema))
+            })
+        });
+        Ok(bounded?.data)
+    }
+
     /// A call or an operator with its arguments as they are, bounded. It is called as it was.
     fn bounded(self, expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         if let Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) = &expression {
-            granted_places("CAST", field.data_type())?;
+            self.granted_places("CAST", field.data_type())?;
         }
         Ok(match expression {
-            Expr::ScalarFunction(call) if may_give_much(&call, schema)? => {
+            Expr::ScalarFunction(call) if self.may_give_much(&call, schema)? => {
                 let ScalarFunction { func, args } = call;
                 let func = Arc::new(ScalarUDF::from(Bounded { inner: func, limits: self }));
                 Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args }))
@@ -129,6 +179,33 @@ impl Limits {
         })
     }
 
+    /// # Errors
+    /// A plan's, for what is of so many places in each row that no batch has room for it: what is cast to it may be nothing.
+    fn may_give_much(self, call: &ScalarFunction, schema: &DFSchema) -> Result<bool> {
+        let func = &call.func;
+        // Those that go to the leaves of a plan give a part of what is there.
+        let is_part =
+            func.placement(&[ExpressionPlacement::Column]) == ExpressionPlacement::MoveTowardsLeafNodes;
+        if is_part || func.inner().is::<Bounded>() || func.as_async().is_some() {
+            return Ok(false);
+        }
+        let Ok(gives) = Expr::ScalarFunction(call.clone()).get_type(schema) else { return Ok(true) };
+        self.granted_places(func.name(), &gives)?;
+        Ok(bounds::is_long(func.name()) || is_any_size(&gives))
+    }
+
+    fn granted_places(self, name: &str, kind: &DataType) -> Result<()> {
+        let (found, granted) = (places(kind), self.places);
+        // What is one value by itself is of no size, however many calls there are.
+        if found > granted.max(1) {
+            return plan_err!(
+                "{name} gives {found} values in each row, whatever it is put to, and {granted} are granted: ask for shorter values, or \
+                 with fewer calls"
+            );
+        }
+        Ok(())
+    }
+
     /// A pattern, as it is.
     fn pattern(self, side: Expr) -> Expr {
         match side {
@@ -150,31 +227,6 @@ fn is_joined(call: &ScalarFunction) -> bool {
 fn is_for_patterns(op: Operator) -> bool {
     use Operator::{RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch};
     matches!(op, RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch)
-}
-
-/// # Errors
-/// A plan's, for what is of so many places in each row that no batch has room for it: what is cast to it may be nothing.
-fn may_give_much(call: &ScalarFunction, schema: &DFSchema) -> Result<bool> {
-    let func = &call.func;
-    // Those that go to the leaves of a plan give a part of what is there.
-    let is_part = func.placement(&[ExpressionPlacement::Column]) == ExpressionPlacement::MoveTowardsLeafNodes;
-    if is_part || func.inner().is::<Bounded>() || func.as_async().is_some() {
-        return Ok(false);
-    }
-    let Ok(gives) = Expr::ScalarFunction(call.clone()).get_type(schema) else { return Ok(true) };
-    granted_places(func.name(), &gives)?;
-    Ok(bounds::is_long(func.name()) || is_any_size(&gives))
-}
-
-/// # Errors
-/// A plan's: it takes as much in a row where it is nothing.
-fn granted_places(name: &str, kind: &DataType) -> Result<()> {
-    if places(kind) > WIDE_MAX {
-        return plan_err!(
-            "{name} to {kind}: at most {WIDE_MAX} places are granted to what has as many in each row"
-        );
-    }
-    Ok(())
 }
 
 /// How many values each row has of what is of one size, or of a list each element.
@@ -209,7 +261,7 @@ struct Bounded {
 impl Bounded {
     fn refused<T>(&self, what: &str, found: u64, granted: u64) -> Result<T> {
         exec_err!(
-            "{} {what} {found}, and {granted} are granted: ask for shorter values, or for parts of them",
+            "{} {what} {found}, and {granted} are granted: ask for shorter values, for parts of them, or with fewer calls",
             self.inner.name()
         )
     }
@@ -612,7 +664,7 @@ mod tests {
         ] {
             let wide = format!("SELECT {wide} FROM generate_series(1, 10)");
             let why = asked(&session, &wide).await.unwrap_err().to_string();
-            assert!(why.contains("4096 places"), "{why}: {wide}");
+            assert!(why.contains("4096 are granted"), "{why}: {wide}");
         }
         let narrow = "SELECT NULL::BIGINT[60] AS x FROM generate_series(1, 10)";
         assert_eq!(asked(&session, narrow).await.unwrap()[0].num_rows(), 10);
@@ -634,6 +686,33 @@ mod tests {
         let plain = plain.sql(names).await.unwrap();
         let wanted: Vec<&str> = plain.schema().fields().iter().map(|field| field.name().as_str()).collect();
         assert_eq!(found, wanted);
+    }
+
+    /// By itself each of them gives less than it may.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_calls_share_what_eight_may_give() {
+        let session = small();
+        let each = |calls: usize, call: &str| {
+            let calls: Vec<_> =
+                (0..calls).map(|n| format!("{call} AS a{n}").replace('N', &n.to_string())).collect();
+            calls.join(", ")
+        };
+        let rows = " FROM generate_series(1, 10) AS s(value)";
+        let repeated = "repeat('x', 90000 + N + value)";
+        let few = format!("SELECT {}{rows}", each(8, &format!("length({repeated})")));
+        assert_eq!(asked(&session, &few).await.unwrap()[0].num_rows(), 10);
+        let wide: Vec<_> = (900..940).map(|n| format!("NULL::BIGINT[{n}] AS a{n}")).collect();
+        let constants: Vec<_> = (0..40).map(|n| format!("(repeat('{n}', 400000))")).collect();
+        for statement in [
+            format!("SELECT {}{rows}", each(40, repeated)),
+            format!("SELECT {}", each(40, "repeat('N', 400000)")),
+            format!("VALUES {}", constants.join(", ")),
+            format!("SELECT {}{rows}", wide.join(", ")),
+        ] {
+            let failed = asked(&session, &statement).await.map(|batches| batches.len()).unwrap_err();
+            let why = failed.to_string();
+            assert!(why.contains("with fewer calls"), "{why}: {statement}");
+        }
     }
 
     /// A call over texts, and numbers around what counts; some of its arguments are constants.
