@@ -7,7 +7,8 @@
 //!
 //! What all calls of a statement gave may be there at once, so from the ninth on they share what is granted to eight.
 //!
-//! A constant stands in every row that it is put to, so less is granted to it, unless it is put to one row. What computes at length without
+//! A constant stands in every row that it is put to, so less is granted to it, unless the statement has one row. So does what a subquery
+//! gives in the place of a value; that is measured when it is put to the rows of a batch. What computes at length without
 //! giving much is bounded by its steps, because nothing interrupts a call. Not all is bounded: patterns are slow on texts that fit them
 //! almost, functions of a program's own are taken to give what they are put to, and a join puts what it found into many rows.
 
@@ -97,16 +98,38 @@ pub(crate) struct ValuesCount(pub(crate) Limits);
 
 impl AnalyzerRule for ValuesCount {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let bounded = self.0.of_all(plan.clone())?;
+        let is_of_one_row = is_of_one_row(&plan)?;
+        let bounded = self.0.of_all(plan.clone(), is_of_one_row)?;
         match calls(&bounded)? {
             ..=CALLS_ALONE => Ok(bounded),
-            calls => self.0.shared_by(calls).of_all(plan),
+            calls => self.0.shared_by(calls).of_all(plan, is_of_one_row),
         }
     }
 
     fn name(&self) -> &'static str {
         "values_count"
     }
+}
+
+/// Whether nothing in a plan puts what a row has into other rows: `SELECT unnest(range(1, 100000))` does not, but whatever stood beside
+/// that would be in each of its rows. A subquery's value may be put to any number of rows.
+fn is_of_one_row(plan: &LogicalPlan) -> Result<bool> {
+    use LogicalPlan::{
+        Aggregate, Analyze, EmptyRelation, Explain, Filter, Limit, Projection, Sort, SubqueryAlias, Unnest,
+        Values,
+    };
+    let mut is_alone = true;
+    plan.apply_with_subqueries(|plan| {
+        is_alone &= match plan {
+            Projection(_) | EmptyRelation(_) | Values(_) | SubqueryAlias(_) | Filter(_) | Sort(_)
+            | Limit(_) | Explain(_) | Analyze(_) => true,
+            Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+            Unnest(unnest) => unnest.input.schema().fields().len() == 1 && unnest.schema.fields().len() == 1,
+            _ => false,
+        };
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(is_alone)
 }
 
 /// The calls of a plan that are bounded, and the casts that give as much whatever they are put to.
@@ -131,14 +154,24 @@ fn calls(plan: &LogicalPlan) -> Result<u64> {
 
 impl Limits {
     /// A plan whose calls are bounded so, each by itself.
-    fn of_all(self, plan: LogicalPlan) -> Result<LogicalPlan> {
+    fn of_all(self, plan: LogicalPlan, is_of_one_row: bool) -> Result<LogicalPlan> {
         let bounded = plan.transform_up_with_subqueries(|plan| {
             let schema = merge_schema(&plan.inputs());
-            // What is put to one row stands in it alone: `SELECT unnest(range(1, 100000))`.
-            let is_one_row = plan.inputs().iter().all(|input| matches!(input, LogicalPlan::EmptyRelation(_)));
-            let limits = if is_one_row { self.of_one_row() } else { self };
+            // Above the row there may be more: of an `unnest`, or of `VALUES`.
+            let is_put_to_one = is_of_one_row
+                && plan.inputs().iter().all(|input| matches!(input, LogicalPlan::EmptyRelation(_)));
+            let limits = if is_put_to_one { self.of_one_row() } else { self };
             plan.map_expressions(|expression| {
-                expression.transform_up(|expression| limits.bounded(expression, &schema))
+                expression.transform_up(|expression| match &expression {
+                    // One that knows of the row becomes a join, and its value a column.
+                    Expr::ScalarSubquery(subquery)
+                        if subquery.outer_ref_columns.is_empty()
+                            && is_any_size(&expression.get_type(&schema)?) =>
+                    {
+                        Ok(Transformed::yes(self.as_it_is(bounds::SUBQUERY, expression)))
+                    }
+                    _ => limits.bounded(expression, &schema),
+                })
             })
         });
         Ok(bounded?.data)
@@ -206,17 +239,19 @@ impl Limits {
         Ok(())
     }
 
-    /// A pattern, as it is.
     fn pattern(self, side: Expr) -> Expr {
         match side {
             Expr::Literal(..) => side,
             Expr::ScalarFunction(ref call) if call.func.name() == bounds::PATTERN => side,
-            side => {
-                let signature = Signature::any(1, Volatility::Immutable);
-                let inner = Arc::new(ScalarUDF::from(Pattern { signature }));
-                ScalarUDF::from(Bounded { inner, limits: self }).call(vec![side])
-            }
+            side => self.as_it_is(bounds::PATTERN, side),
         }
+    }
+
+    /// A value that is bounded as if a function gave it.
+    fn as_it_is(self, name: &'static str, value: Expr) -> Expr {
+        let signature = Signature::any(1, Volatility::Immutable);
+        let inner = Arc::new(ScalarUDF::from(AsItIs { name, signature }));
+        ScalarUDF::from(Bounded { inner, limits: self }).call(vec![value])
     }
 }
 
@@ -313,10 +348,17 @@ fn sliced(args: &ScalarFunctionArgs, first: usize, rows: usize) -> ScalarFunctio
 }
 
 impl ScalarUDFImpl for Bounded {
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let limits = self.limits;
-        let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let rows = if is_constant { 1 } else { args.number_rows };
+        // What has no arguments may be another value in each row: `uuid()`.
+        let is_constant = !args.args.is_empty()
+            && self.inner.signature().volatility != Volatility::Volatile
+            && args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let in_rows = args.number_rows;
+        if is_constant {
+            args.number_rows = 1;
+        }
+        let rows = args.number_rows;
         let Bounds { of_row, steps } = bounds(self.inner.name(), &args.args, rows, limits.batch_bytes)?;
         if steps > limits.steps {
             return self.refused("would take more steps at a time than it may,", steps, limits.steps);
@@ -329,18 +371,26 @@ impl ScalarUDFImpl for Bounded {
         } else {
             self.by_parts(&args, of_row)?
         };
-        match &values {
-            // What is said beforehand may be too little.
-            ColumnarValue::Array(array) if bounds::bytes(array)? > limits.batch_bytes => {
-                self.too_much(bounds::bytes(array)?)
+        let value = match values {
+            ColumnarValue::Scalar(value) => value,
+            ColumnarValue::Array(array) if is_constant => ScalarValue::try_from_array(&array, 0)?,
+            ColumnarValue::Array(array) => {
+                // What is said beforehand may be too little.
+                let given = bounds::bytes(&array)?;
+                return if given > limits.batch_bytes { self.too_much(given) } else { Ok(array.into()) };
             }
-            ColumnarValue::Scalar(value) if value.size() as u64 > limits.constant_bytes => self.refused(
-                "gives a constant of more bytes than stand in every row,",
-                value.size() as u64,
-                limits.constant_bytes,
-            ),
-            _ => Ok(values),
+        };
+        let granted = if self.inner.name() == bounds::SUBQUERY {
+            limits.batch_bytes / in_rows.max(1) as u64
+        } else {
+            // It may be computed while the statement is planned, before the rows that it is put to.
+            limits.constant_bytes
+        };
+        let given = value.size() as u64;
+        if given > granted {
+            return self.refused("gives a constant of more bytes than stand in every row,", given, granted);
         }
+        Ok(value.into())
     }
 
     /// As far as the function is simplified to others, these are bounded too.
@@ -449,15 +499,16 @@ fn field_of(function: &impl ScalarUDFImpl, args: &[FieldRef]) -> Result<FieldRef
     Ok(Arc::new(Field::new(function.name(), function.return_type(&kinds)?, is_nullable)))
 }
 
-/// The right side of an operator that looks for a pattern; it gives what it is put to, by the same name.
+/// The right side of an operator that looks for a pattern, or what a subquery gives; it gives what it is put to, by the same name.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Pattern {
+struct AsItIs {
+    name: &'static str,
     signature: Signature,
 }
 
-impl ScalarUDFImpl for Pattern {
+impl ScalarUDFImpl for AsItIs {
     fn name(&self) -> &'static str {
-        bounds::PATTERN
+        self.name
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
@@ -469,7 +520,7 @@ impl ScalarUDFImpl for Pattern {
     }
 
     fn return_type(&self, args: &[DataType]) -> Result<DataType> {
-        let [kind] = args else { return internal_err!("a pattern is the argument") };
+        let [kind] = args else { return internal_err!("a value is the argument") };
         Ok(kind.clone())
     }
 
@@ -483,7 +534,7 @@ impl ScalarUDFImpl for Pattern {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let Some(value) = args.args.into_iter().next() else {
-            return internal_err!("a pattern is the argument");
+            return internal_err!("a value is the argument");
         };
         Ok(value)
     }
@@ -542,8 +593,8 @@ impl ScalarUDFImpl for Joined {
 #[cfg(test)]
 mod tests {
     use arrow::array::{AsArray as _, RecordBatch};
-    use arrow::compute::concat_batches;
-    use arrow::datatypes::Int64Type;
+    use arrow::compute::{cast, concat_batches};
+    use arrow::datatypes::{DataType, Int64Type};
 
     use crate::{Session, SqlError};
 
@@ -712,6 +763,42 @@ mod tests {
             let failed = asked(&session, &statement).await.map(|batches| batches.len()).unwrap_err();
             let why = failed.to_string();
             assert!(why.contains("with fewer calls"), "{why}: {statement}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_stands_in_many_rows_is_no_more_than_a_batch_has_room_for() {
+        let session = small();
+        let large = "repeat('x', 500000)";
+        let found =
+            "(SELECT string_agg(repeat('x', 30000 + value), '') FROM generate_series(1, 10) AS s(value))";
+        for statement in [
+            format!("SELECT arrow_cast({large}, 'LargeUtf8') AS x, unnest(range(1, 40))"),
+            format!("SELECT x, unnest(range(1, 40)) FROM (SELECT {large} AS x)"),
+            format!("SELECT x FROM (SELECT {large} AS x), generate_series(1, 40)"),
+            format!("SELECT (SELECT {large}) FROM generate_series(1, 40)"),
+            format!("SELECT {found} FROM generate_series(1, 40)"),
+            format!("SELECT {found} || {found} FROM generate_series(1, 40)"),
+            format!("SELECT concat({found}, value) FROM generate_series(1, 40)"),
+            format!("SELECT 1 FROM generate_series(1, 40) WHERE value::text < {found}"),
+        ] {
+            let failed = asked(&session, &statement).await.map(|batches| batches.len()).unwrap_err();
+            let why = failed.to_string();
+            assert!(why.contains("are granted: ask for shorter values"), "{why}: {statement}");
+        }
+        for (statement, wanted) in [
+            (format!("SELECT length({large})"), 500_000),
+            (format!("SELECT length({found}) AS n"), 300_055),
+            ("SELECT sum(x) FROM (SELECT unnest(range(1, 20000)) AS x)".to_owned(), 199_990_000),
+            ("SELECT count(*) FROM generate_series(1, 5000) WHERE value > (SELECT 10)".to_owned(), 4990),
+            ("SELECT count(*) FROM generate_series(1, 5000) WHERE value::text = (SELECT '7')".to_owned(), 1),
+            // Not one for all.
+            ("SELECT count(DISTINCT uuid()) FROM generate_series(1, 5000)".to_owned(), 5000),
+        ] {
+            let batches =
+                asked(&session, &statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+            let found = cast(batches[0].column(0), &DataType::Int64).unwrap();
+            assert_eq!(found.as_primitive::<Int64Type>().value(0), wanted, "{statement}");
         }
     }
 

@@ -30,6 +30,8 @@ const PATTERNS_MAX: usize = 64;
 
 /// The right side of an operator that looks for a pattern.
 pub(super) const PATTERN: &str = "a pattern";
+/// What a subquery gives in the place of a value.
+pub(super) const SUBQUERY: &str = "a subquery";
 
 /// What a call costs at most.
 pub(super) struct Bounds {
