@@ -260,6 +260,14 @@ impl Capture {
         })
     }
 
+    /// The sequence of the last event that is published; 0 before the first.
+    ///
+    /// # Errors
+    /// As [`Lake::open`].
+    pub(crate) fn published(&self) -> std::result::Result<u64, ServerError> {
+        self.with_lake(|lake, _| Ok(lake.checkpoint_seq()))
+    }
+
     /// Makes all Parquet files anew from the log; until then what was published stays.
     ///
     /// # Errors

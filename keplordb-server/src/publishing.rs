@@ -24,7 +24,7 @@ pub(crate) async fn publish(capture: Arc<Capture>, every: Duration) {
     // From when the pause counts: what came just after a publication was begun is in the next one, so that is not to wait for its end too.
     let mut since = Instant::now();
     // Where the log was when what is published was begun; nothing after a failure.
-    let mut from = Some(capture.position());
+    let mut from = begun(&capture).await;
     loop {
         tokio::select! {
             () = due(&capture, since, pause, from, WAITING_EVENTS) => {}
@@ -51,6 +51,18 @@ pub(crate) async fn publish(capture: Arc<Capture>, every: Duration) {
         (since, pause, from) = (Instant::now(), (pause * 2).min(PAUSE_MAX).max(every), None);
         tracing::error!(error, again_after = ?pause, "what came could not be published");
     }
+}
+
+/// Where the log would be if what waits to be published since before the start had come from there on, since from one start to the next
+/// sequences leap; nothing where what is published cannot be read, which publishing says then.
+async fn begun(capture: &Arc<Capture>) -> Option<u64> {
+    let capture = Arc::clone(capture);
+    let begun = tokio::task::spawn_blocking(move || {
+        let position = capture.position();
+        let waiting = capture.log().behind(capture.published().ok()?).ok()?.events;
+        Some(position.saturating_sub(waiting))
+    });
+    begun.await.ok()?
 }
 
 /// Waits until it is time to publish, a pause after an instant, or so many events came in behind a position.
@@ -90,5 +102,24 @@ mod tests {
         // After a failure it waits its time.
         assert!(tokio::time::timeout(LOOK * 2, due(&capture, Instant::now(), hour, None, 2)).await.is_err());
         due(&capture, Instant::now(), Duration::ZERO, None, 2).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_waits_since_before_the_start_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = || Record::new("User", "u1", Operation::Update).json(&json!({"plan": "free"}));
+        for unpublished in [1, 2] {
+            // It is as if the server before had ended without a publication.
+            let capture = Arc::new(Capture::open(dir.path()).unwrap());
+            let from = begun(&capture).await;
+            assert_eq!(capture.position() - from.unwrap(), unpublished - 1);
+            capture.capture(record()).await.unwrap();
+            let due = due(&capture, Instant::now(), Duration::from_hours(1), from, 2);
+            assert_eq!(tokio::time::timeout(LOOK * 4, due).await.is_ok(), unpublished == 2);
+            Arc::into_inner(capture).unwrap().close().unwrap();
+        }
+        let capture = Arc::new(Capture::open(dir.path()).unwrap());
+        capture.publish().unwrap().unwrap();
+        assert_eq!(begun(&capture).await, Some(capture.position()));
     }
 }
