@@ -32,7 +32,7 @@ use crate::error::ServerError;
 use crate::lake::OverlayError;
 use crate::limits::{REQUEST_MAX, TIMES};
 use crate::rql::Query as Rql;
-use crate::sql::{QueryError, Sql, SqlOptions};
+use crate::sql::{Held, QueryError, Sql, SqlOptions};
 
 /// Bytes of an answer that are made before the first of them goes out: what fails until then is an answer of its own, with its status
 /// and its reason. They are as many as a browser's table may have.
@@ -43,7 +43,8 @@ const PIECE_BYTES: usize = 64 << 10;
 const WAITING_PIECES: usize = 2;
 /// Threads that read for questions, at most: their scans and what they fold of the log.
 const READERS_MAX: usize = 64;
-/// Questions that are answered at a time; each may hold [`HELD_BYTES`], and more while it is written.
+/// Questions that are answered at a time. An answer in SQL holds [`HELD_BYTES`] and a batch of rows at most; one in RQL counts with the
+/// memory of all questions until it has gone out.
 const QUESTIONS_MAX: usize = 64;
 /// How long the end of questions is waited for when the server ends.
 const END_MAX: Duration = Duration::from_secs(5);
@@ -193,7 +194,7 @@ pub(super) async fn ask(
     });
     let (begun, place) = begun.await?;
     let body = match begun {
-        Begun::Whole(bytes) => return Ok(whole(format, bytes, place)),
+        Begun::Whole(bytes) => return Ok(whole(format, bytes, place, None)),
         Begun::Part(part) => {
             let (encoder, rows) = *part;
             let (sender, pieces) = mpsc::channel(WAITING_PIECES);
@@ -210,15 +211,15 @@ pub(super) async fn ask(
     Ok(([(CONTENT_TYPE, format.content_type())], body).into_response())
 }
 
-/// An answer that is there, and gives its place back when it has gone out.
-fn whole(format: Format, bytes: Bytes, place: OwnedSemaphorePermit) -> Response {
+/// An answer that is there, and gives its place and its memory back when it has gone out.
+fn whole(format: Format, bytes: Bytes, place: OwnedSemaphorePermit, memory: Option<Held>) -> Response {
     let length = bytes.len();
-    let pieces = stream::unfold((bytes, place), async |(mut rest, place)| {
+    let pieces = stream::unfold((bytes, (place, memory)), async |(mut rest, held)| {
         if rest.is_empty() {
             return None;
         }
         let piece = rest.split_to(rest.len().min(PIECE_BYTES));
-        Some((Ok::<_, io::Error>(piece), (rest, place)))
+        Some((Ok::<_, io::Error>(piece), (rest, held)))
     });
     let kind = (CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     ([kind, (CONTENT_LENGTH, length.into())], Body::from_stream(pieces)).into_response()
@@ -424,12 +425,16 @@ pub(super) async fn entities(
 async fn answer(questions: &Questions, query: Rql, entity_type: Option<String>) -> Result<Response, Failure> {
     let (sql, place) = (questions.sql.clone(), questions.place()?);
     let written = questions.apart(async move {
-        let answer = sql.rql(&query, entity_type.as_deref()).await?;
+        let (answer, memory) = sql.rql_held(&query, entity_type.as_deref()).await?;
+        // Its text is beside it while it is written, and shorter as a rule than what it is made of.
+        memory.resize(2 * memory.size())?;
         let written = serde_json::to_vec(&answer).map_err(|error| Failure::internal(error.to_string()))?;
-        Ok((written, place))
+        drop(answer);
+        memory.resize(written.capacity())?;
+        Ok((written, place, memory))
     });
-    let (written, place) = written.await?;
-    Ok(whole(Format::Json, written.into(), place))
+    let (written, place, memory) = written.await?;
+    Ok(whole(Format::Json, written.into(), place, Some(memory)))
 }
 
 fn read(text: &str, is_json: bool) -> Result<Rql, Failure> {
@@ -477,6 +482,8 @@ fn is_of_values(error: &DataFusionError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fold::Operation;
+    use crate::record::Record;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn who_goes_away_ends_his_question() {
@@ -513,7 +520,7 @@ mod tests {
     async fn an_answer_has_its_place_until_it_has_gone_out() {
         let places = Arc::new(Semaphore::new(1));
         let place = Arc::clone(&places).try_acquire_owned().unwrap();
-        let answer = whole(Format::Json, Bytes::from(vec![b'7'; PIECE_BYTES + 1]), place);
+        let answer = whole(Format::Json, Bytes::from(vec![b'7'; PIECE_BYTES + 1]), place, None);
         assert_eq!(answer.headers()[CONTENT_LENGTH], (PIECE_BYTES + 1).to_string());
         let mut pieces = answer.into_body().into_data_stream();
         for length in [PIECE_BYTES, 1] {
@@ -522,6 +529,26 @@ mod tests {
         }
         assert!(pieces.next().await.is_none());
         assert_eq!(places.available_permits(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn entities_count_until_they_have_gone_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let capture = Arc::new(Capture::open(dir.path()).unwrap());
+        let text = "x".repeat(PIECE_BYTES);
+        for n in 0..4 {
+            let record = Record::new("User", format!("u{n}"), Operation::Create);
+            capture.capture(record.json(&serde_json::json!({"text": text}))).await.unwrap();
+        }
+        let questions = Questions::new(capture).unwrap();
+        let session = questions.sql.session(LogInstant::default()).await.unwrap();
+        let reserved = || session.context().runtime_env().memory_pool.reserved();
+        let given = answer(&questions, Rql::parse("entity:users").unwrap(), None).await.unwrap();
+        assert!(reserved() >= 4 * PIECE_BYTES, "{} bytes", reserved());
+        let bytes = axum::body::to_bytes(given.into_body(), usize::MAX).await.unwrap();
+        assert!(bytes.len() >= 4 * PIECE_BYTES);
+        assert_eq!(reserved(), 0);
+        questions.end().await;
     }
 
     #[tokio::test]

@@ -62,6 +62,7 @@ use keplordb_sql::{Rows, Session};
 use self::catalog::Catalog;
 pub use self::error::QueryError;
 use self::pin::{Ended, Pinned};
+pub(crate) use self::rql::Held;
 pub use self::rql::{RqlAnswer, RqlEntity};
 use crate::capture::Capture;
 use crate::entity::LogInstant;
@@ -84,7 +85,7 @@ const BATCH_ROWS: usize = 1024;
 ///
 /// | limit | default | |
 /// |---|---|---|
-/// | `memory_bytes` | 1 GiB | of all questions together: sorts, groups, joins, rows folded from the log, entities of answers in RQL |
+/// | `memory_bytes` | 1 GiB | of all questions together: sorts, groups, joins, rows folded from the log, entities of answers in RQL until they are given, over HTTP until they have gone out |
 /// | `timeout` | 30 s | from planning to the last row; the same again to see what there is |
 /// | `rows` | 1,000,000 | of an answer; more are an error |
 /// | `overlay_events` | 500,000 | events behind the last publication that one question folds |

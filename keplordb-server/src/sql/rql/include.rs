@@ -40,7 +40,7 @@ struct Related {
     shown: Value,
 }
 
-/// Of each entity that was found, what comes along, by the names that the query has.
+/// Of each entity that was found, what comes along, by the names that the query has; and what that holds.
 pub(super) async fn included(
     sql: &Sql,
     pinned: &Arc<Pinned>,
@@ -48,7 +48,7 @@ pub(super) async fn included(
     at: LogInstant,
     query: &Query,
     found: &[Found],
-) -> Result<Vec<Map<String, Value>>> {
+) -> Result<(Vec<Map<String, Value>>, Held)> {
     let mut all = vec![Map::new(); found.len()];
     let mut count = 0;
     let held = Held::new(&sql.session, "entities that come along");
@@ -109,7 +109,7 @@ pub(super) async fn included(
         }
         held.resize(held.size().saturating_sub(looked_up))?;
     }
-    Ok(all)
+    Ok((all, held))
 }
 
 /// What a value says as a key: numbers as their text, of a list each element.

@@ -97,10 +97,19 @@ impl Sql {
     /// # Panics
     /// Outside of a tokio runtime with its timer.
     pub async fn rql(&self, query: &Query, entity_type: Option<&str>) -> Result<RqlAnswer> {
+        Ok(self.rql_held(query, entity_type).await?.0)
+    }
+
+    /// [`rql`](Self::rql), and what the answer holds of the memory of all questions, which is free again when that is dropped.
+    pub(crate) async fn rql_held(
+        &self,
+        query: &Query,
+        entity_type: Option<&str>,
+    ) -> Result<(RqlAnswer, Held)> {
         self.within_time(self.rql_within(query, entity_type)).await
     }
 
-    async fn rql_within(&self, query: &Query, asked: Option<&str>) -> Result<RqlAnswer> {
+    async fn rql_within(&self, query: &Query, asked: Option<&str>) -> Result<(RqlAnswer, Held)> {
         let pinned = self.pin().await?;
         let entity_type = type_of(&pinned, query, asked)?;
         let (usual, most) = LIMIT;
@@ -125,15 +134,18 @@ impl Sql {
             held: Held::new(&self.session, "entities that a query found"),
         };
         self.each(&pinned, &entity_type, at, condition, |found| first.take(found)).await?;
-        let (found, is_more, _held) = first.end();
+        let (found, is_more, held) = first.end();
         let cursor = found
             .last()
             .filter(|_| is_more)
             .map(|last| Cursor::behind(last, query, &entity_type, sequence).print());
-        let included = include::included(self, &pinned, &entity_type, at, query, &found).await?;
+        let (included, along) = include::included(self, &pinned, &entity_type, at, query, &found).await?;
+        let bytes = held.size() + along.size();
+        drop(along);
+        held.resize(bytes)?;
         let entities =
             found.into_iter().zip(included).map(|(found, included)| entity(query, found, included));
-        Ok(RqlAnswer { entity_type, entities: entities.collect(), cursor, sequence })
+        Ok((RqlAnswer { entity_type, entities: entities.collect(), cursor, sequence }, held))
     }
 
     /// Gives each entity of a type that is there at an instant and meets a condition over `id` and `state`.
@@ -217,8 +229,9 @@ fn found_in(batch: &RecordBatch) -> Result<Vec<Found>> {
     Ok(all)
 }
 
-/// Entities that are in memory, which count with all questions.
-struct Held {
+/// Entities that are in memory, and texts made of them, which count with all questions.
+#[derive(Debug)]
+pub(crate) struct Held {
     bytes: MemoryReservation,
     session: Session,
 }
@@ -230,12 +243,12 @@ impl Held {
     }
 
     /// So many bytes in all; gives whether one question may have them.
-    fn resize(&self, bytes: usize) -> Result<bool> {
+    pub(crate) fn resize(&self, bytes: usize) -> Result<bool> {
         self.bytes.try_resize(bytes).map_err(|error| QueryError::of(error, &self.session))?;
         Ok(bytes <= HELD_BYTES_MAX)
     }
 
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.bytes.size()
     }
 }
