@@ -8,7 +8,7 @@
 //! | a head of HTTP/1, and the pause between two of them | [`Times::head`] |
 //! | a head of HTTP/2, or a connection of it without requests | [`Times::idle`]; and who does not answer pings goes sooner |
 //! | a body | its request, which has its own time: `limits` |
-//! | an answer that nobody takes | [`Times::taking`] |
+//! | an answer that nobody takes | [`Times::taking`]; over HTTP/2 where nothing goes out at all, and of one of several who made it |
 //!
 //! A connection has its place from when it is accepted until it ends, so a handshake counts and keeps nobody else waiting. Who finds no place
 //! is told so, in HTTP, on one of a few more. On a port with TLS there is nothing without.

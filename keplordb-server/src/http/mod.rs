@@ -24,6 +24,8 @@
 mod answer;
 mod events;
 pub(crate) mod guard;
+#[cfg(feature = "sql")]
+mod outgoing;
 mod read;
 #[cfg(feature = "sql")]
 mod sql;

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::answer::{Failure, time_ms};
+use super::outgoing::Outgoing;
 use crate::auth::Caller;
 use crate::capture::Capture;
 use crate::entity::{Instant, LogInstant};
@@ -37,8 +38,6 @@ use crate::sql::{Held, QueryError, Sql, SqlOptions};
 /// Bytes of an answer that are made before the first of them goes out: what fails until then is an answer of its own, with its status
 /// and its reason. They are as many as a browser's table may have.
 const HELD_BYTES: usize = 4 << 20;
-/// Bytes that go out at a time of an answer that is there.
-const PIECE_BYTES: usize = 64 << 10;
 /// Pieces of an answer that wait for a reader who takes them slowly; each is made of one batch of rows.
 const WAITING_PIECES: usize = 2;
 /// Threads that read for questions, at most: their scans and what they fold of the log.
@@ -93,7 +92,7 @@ impl Questions {
         Ok(Self { sql, handle, threads: Arc::new(Threads(Mutex::new(Some(threads)))), places })
     }
 
-    /// A place among those that are answered; it is free again when the answer has gone out.
+    /// A place among those that are answered; it is free again when the answer has gone out, or nobody takes it.
     fn place(&self) -> Result<OwnedSemaphorePermit, Failure> {
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             let why = format!("{QUESTIONS_MAX} questions are being answered; ask again when fewer are");
@@ -199,28 +198,25 @@ pub(super) async fn ask(
             let (encoder, rows) = *part;
             let (sender, pieces) = mpsc::channel(WAITING_PIECES);
             let (whole, is_whole) = oneshot::channel();
+            // Of whichever of the two is there longer: the work, and its last pieces.
+            let place = Arc::new(place);
+            let held = Arc::clone(&place);
             drop(questions.handle.spawn(async move {
                 let _place = place;
                 if flow(encoder, rows, sender).await {
                     whole.send(()).ok();
                 }
             }));
-            Body::from_stream(whole_or_broken(pieces, is_whole))
+            Body::from_stream(Outgoing::new(whole_or_broken(pieces, is_whole), held, TIMES.taking))
         }
     };
     Ok(([(CONTENT_TYPE, format.content_type())], body).into_response())
 }
 
-/// An answer that is there, and gives its place and its memory back when it has gone out.
+/// An answer that is there, and gives its place and its memory back when it has gone out, or nobody takes it.
 fn whole(format: Format, bytes: Bytes, place: OwnedSemaphorePermit, memory: Option<Held>) -> Response {
     let length = bytes.len();
-    let pieces = stream::unfold((bytes, (place, memory)), async |(mut rest, held)| {
-        if rest.is_empty() {
-            return None;
-        }
-        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
-        Some((Ok::<_, io::Error>(piece), (rest, held)))
-    });
+    let pieces = Outgoing::new(stream::once(ready(Ok(bytes))), (place, memory), TIMES.taking);
     let kind = (CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     ([kind, (CONTENT_LENGTH, length.into())], Body::from_stream(pieces)).into_response()
 }
@@ -250,8 +246,8 @@ impl Begun {
 /// Gives the rest of an answer as it is found, until its end or that of the connection; says whether it is whole.
 async fn flow(mut encoder: Encoder, mut rows: Rows, sender: mpsc::Sender<Bytes>) -> bool {
     loop {
-        // A reader who takes nothing keeps the rows, and the files that they are in.
-        if sender.send_timeout(encoder.take(), TIMES.taking).await.is_err() {
+        // A reader who takes nothing keeps the rows, and the files that they are in, until he is given up.
+        if sender.send(encoder.take()).await.is_err() {
             return false;
         }
         let next = tokio::select! {
@@ -260,8 +256,7 @@ async fn flow(mut encoder: Encoder, mut rows: Rows, sender: mpsc::Sender<Bytes>)
         };
         let done = match next {
             None => {
-                return encoder.finish().is_ok()
-                    && sender.send_timeout(encoder.take(), TIMES.taking).await.is_ok();
+                return encoder.finish().is_ok() && sender.send(encoder.take()).await.is_ok();
             }
             Some(Ok(batch)) => encoder.put(&batch).map_err(|error| Failure::invalid(unwritten(&error))),
             Some(Err(error)) => Err(QueryError::from(error).into()),
@@ -481,6 +476,7 @@ fn is_of_values(error: &DataFusionError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::outgoing::PIECE_BYTES;
     use super::*;
     use crate::fold::Operation;
     use crate::record::Record;
@@ -549,6 +545,16 @@ mod tests {
         assert!(bytes.len() >= 4 * PIECE_BYTES);
         assert_eq!(reserved(), 0);
         questions.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_takes_gives_its_place_back() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).try_acquire_owned().unwrap();
+        // Nobody asks for a piece, as over HTTP/2 while the client lets none come.
+        let _answer = whole(Format::Json, Bytes::from(vec![b'7'; PIECE_BYTES + 1]), place, None);
+        tokio::time::sleep(2 * TIMES.taking).await;
+        assert_eq!(places.available_permits(), 1);
     }
 
     #[tokio::test]
