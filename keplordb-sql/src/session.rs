@@ -231,6 +231,7 @@ impl SessionBuilder {
                 memory_bytes: memory_limit_bytes,
                 rows: row_limit,
                 timeout,
+                values,
             },
         })
     }
@@ -286,6 +287,7 @@ struct Limits {
     memory_bytes: usize,
     rows: Option<u64>,
     timeout: Option<Duration>,
+    values: ValueLimits,
 }
 
 impl std::fmt::Debug for Session {
@@ -454,8 +456,8 @@ impl Session {
         }
         let shown = words(&statement);
         let mut state = self.context.state();
-        state.register_relation_planner(Arc::new(CallsApart::default())).map_err(failed)?;
-        let time_travel = Arc::new(AsOfPlanner::of(&state, params.clone()));
+        state.register_relation_planner(Arc::new(CallsApart::new(self.limits.values))).map_err(failed)?;
+        let time_travel = Arc::new(AsOfPlanner::of(&state, params.clone()).within(self.limits.values));
         state.register_relation_planner(time_travel).map_err(failed)?;
         let mut plan = state.statement_to_plan(statement).await.map_err(failed)?;
         granted_levels(levels(&plan).map_err(failed)?)?;

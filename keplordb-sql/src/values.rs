@@ -21,7 +21,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::interval_arithmetic::Interval;
@@ -225,6 +225,12 @@ impl Limits {
         let Ok(gives) = Expr::ScalarFunction(call.clone()).get_type(schema) else { return Ok(true) };
         self.granted_places(func.name(), &gives)?;
         Ok(bounds::is_long(func.name()) || is_any_size(&gives))
+    }
+
+    /// A constant that is computed before there is a plan, and so before the rule: an argument of a table function, an instant.
+    pub(crate) fn of_constant(self, constant: Expr) -> Result<Expr> {
+        let nothing = DFSchema::empty();
+        constant.transform_up(|part| self.bounded(part, &nothing)).data()
     }
 
     fn granted_places(self, name: &str, kind: &DataType) -> Result<()> {

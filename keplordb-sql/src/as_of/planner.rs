@@ -24,6 +24,7 @@ use super::historic::{HistoricTable, Instants};
 use super::instant;
 use super::rewrite::Axis;
 use crate::table::{AsOf, KeplorTable};
+use crate::values::Limits;
 
 /// Plans the calls that [`parse`](super::parse) makes of time travel: the rows of a [`KeplorTable`] up to an
 /// instant.
@@ -67,6 +68,8 @@ pub struct AsOfPlanner {
     /// When the statement began; `None` is each instant's own clock.
     started: Option<ExecutionProps>,
     params: Option<ParamValues>,
+    /// What an instant may take to be computed; anything by `None`.
+    values: Option<Limits>,
 }
 
 impl AsOfPlanner {
@@ -79,7 +82,11 @@ impl AsOfPlanner {
     /// `$name`, have these values. They are needed at planning:
     /// [`with_param_values`](datafusion::dataframe::DataFrame::with_param_values) comes too late for an instant.
     pub fn of(state: &SessionState, params: Option<ParamValues>) -> Self {
-        Self { started: Some(state.execution_props().clone()), params }
+        Self { started: Some(state.execution_props().clone()), params, values: None }
+    }
+
+    pub(crate) fn within(self, values: Limits) -> Self {
+        Self { values: Some(values), ..self }
     }
 
     /// The value that an expression has before the statement runs.
@@ -105,7 +112,11 @@ impl AsOfPlanner {
             .build();
         let simplifier = ExprSimplifier::new(info);
         let coerced = simplifier.coerce(given, &nothing).map_err(failed)?;
-        match simplifier.simplify(coerced).map_err(failed)? {
+        let bounded = match self.values {
+            Some(values) => values.of_constant(coerced).map_err(failed)?,
+            None => coerced,
+        };
+        match simplifier.simplify(bounded).map_err(failed)? {
             Expr::Literal(value, _) => Ok(value),
             other => Err(no_constant(format!("`{other}` is not known before the statement runs"))),
         }
