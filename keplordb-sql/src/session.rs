@@ -115,9 +115,9 @@ impl SessionBuilder {
     /// what [`Rows::collect`] is collecting. The few batches that are under way in each partition come on top.
     ///
     /// What one call of a function gives for a batch of rows may take an eighth of it, and a constant an even part of that for each row of a
-    /// batch, but no less than 64 KiB; a call that would give more fails before it does. Not everything is counted: a few such values
-    /// in each partition are beside this limit, and so is what a window holds of the few rows that it looks back. Who lets
-    /// strangers ask should bound the process as well.
+    /// batch, but no less than 64 KiB; a call that would give more fails before it does. More than eight calls of a statement share what
+    /// eight may give. Not everything is counted: a few such values in each partition are beside this limit, and so is what a window holds
+    /// of the few rows that it looks back. Who lets strangers ask should bound the process as well.
     pub fn memory_limit_bytes(mut self, bytes: usize) -> Self {
         self.memory_limit_bytes = bytes;
         self

@@ -10,7 +10,8 @@
 //! A constant stands in every row that it is put to, so less is granted to it, unless the statement has one row. So does what a subquery
 //! gives in the place of a value; that is measured when it is put to the rows of a batch. What computes at length without
 //! giving much is bounded by its steps, because nothing interrupts a call. Not all is bounded: patterns are slow on texts that fit them
-//! almost, functions of a program's own are taken to give what they are put to, and a join puts what it found into many rows.
+//! almost, functions of a program's own are taken to give what they are put to, a join puts what it found into many rows, `unnest` into as
+//! many as a list has, and a cast makes as much of each element of a list as its kind says.
 
 mod bounds;
 
