@@ -27,8 +27,8 @@ const CLOSE_TRIES: u32 = 100;
 /// See [`CLOSE_TRIES`].
 const CLOSE_PAUSE: Duration = Duration::from_millis(10);
 
-/// What is done in the log at a time: about a second of work.
-const MAINTAINED: Budget = Budget::rows(1_000_000);
+/// What is done in the log at a time: some hundred bytes of memory for each row.
+const MAINTAINED: Budget = Budget::rows(300_000);
 
 /// Most records of one batch.
 pub const MAX_BATCH_RECORDS: usize = 10_000;
