@@ -33,7 +33,7 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     BinaryExpr, Cast, ColumnarValue, Documentation, Expr, ExprSchemable as _, ExpressionPlacement, Like,
     LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    StructFieldMapping, TryCast, Volatility,
+    StructFieldMapping, TryCast, Unnest, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_expr::PhysicalExpr as _;
@@ -119,18 +119,23 @@ fn is_of_one_row(plan: &LogicalPlan) -> Result<bool> {
         Aggregate, Analyze, EmptyRelation, Explain, Filter, Limit, Projection, Sort, SubqueryAlias, Unnest,
         Values,
     };
-    let mut is_alone = true;
+    let mut is_of_one = true;
     plan.apply_with_subqueries(|plan| {
-        is_alone &= match plan {
+        is_of_one &= match plan {
             Projection(_) | EmptyRelation(_) | Values(_) | SubqueryAlias(_) | Filter(_) | Sort(_)
             | Limit(_) | Explain(_) | Analyze(_) => true,
             Aggregate(aggregate) => aggregate.group_expr.is_empty(),
-            Unnest(unnest) => unnest.input.schema().fields().len() == 1 && unnest.schema.fields().len() == 1,
+            Unnest(unnest) => is_alone(unnest),
             _ => false,
         };
         Ok(TreeNodeRecursion::Continue)
     })?;
-    Ok(is_alone)
+    Ok(is_of_one)
+}
+
+/// Whether all that the rows have which are taken apart is one list.
+fn is_alone(unnest: &Unnest) -> bool {
+    unnest.input.schema().fields().len() == 1 && unnest.schema.fields().len() == 1
 }
 
 /// The calls of a plan that are bounded, and the casts that give as much whatever they are put to.
@@ -162,6 +167,7 @@ impl Limits {
             let is_put_to_one = is_of_one_row
                 && plan.inputs().iter().all(|input| matches!(input, LogicalPlan::EmptyRelation(_)));
             let limits = if is_put_to_one { self.of_one_row() } else { self };
+            let plan = self.apart(plan)?.data;
             plan.map_expressions(|expression| {
                 expression.transform_up(|expression| match &expression {
                     // One that knows of the row becomes a join, and its value a column.
@@ -176,6 +182,37 @@ impl Limits {
             })
         });
         Ok(bounded?.data)
+    }
+
+    /// A plan that takes a list apart which nothing else has: however many rows stand above, none has the list, and it may be as large as
+    /// in one row.
+    fn apart(self, plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+        match &plan {
+            LogicalPlan::Unnest(unnest) if is_alone(unnest) => {}
+            _ => return Ok(Transformed::no(plan)),
+        }
+        plan.map_children(|input| match &input {
+            LogicalPlan::Projection(list) if matches!(*list.input, LogicalPlan::EmptyRelation(_)) => input
+                .map_expressions(|expression| {
+                    expression.transform_up(|expression| Ok(self.as_of_one_row(expression)))
+                }),
+            _ => Ok(Transformed::no(input)),
+        })
+    }
+
+    /// A call that was bounded for every row, bounded for one.
+    fn as_of_one_row(self, expression: Expr) -> Transformed<Expr> {
+        let Expr::ScalarFunction(ScalarFunction { func, args }) = expression else {
+            return Transformed::no(expression);
+        };
+        match func.inner().downcast_ref::<Bounded>() {
+            Some(Bounded { inner, .. }) => {
+                let of_one_row = Bounded { inner: Arc::clone(inner), limits: self.of_one_row() };
+                let func = Arc::new(ScalarUDF::from(of_one_row));
+                Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args }))
+            }
+            None => Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })),
+        }
     }
 
     /// A call or an operator with its arguments as they are, bounded. It is called as it was.
@@ -388,7 +425,7 @@ impl ScalarUDFImpl for Bounded {
             }
         };
         let granted = if self.inner.name() == bounds::SUBQUERY {
-            limits.batch_bytes / in_rows.max(1) as u64
+            (limits.batch_bytes / in_rows.max(1) as u64).max(limits.constant_bytes)
         } else {
             // It may be computed while the statement is planned, before the rows that it is put to.
             limits.constant_bytes
@@ -797,6 +834,12 @@ mod tests {
             (format!("SELECT length({large})"), 500_000),
             (format!("SELECT length({found}) AS n"), 300_055),
             ("SELECT sum(x) FROM (SELECT unnest(range(1, 20000)) AS x)".to_owned(), 199_990_000),
+            // However many rows there are above, none has the list.
+            (
+                "SELECT sum(b.x) FROM (SELECT unnest(range(0, 20000)) AS x) a JOIN (SELECT unnest(range(0, 20000)) AS x) b ON a.x = b.x"
+                    .to_owned(),
+                199_990_000,
+            ),
             ("SELECT count(*) FROM generate_series(1, 5000) WHERE value > (SELECT 10)".to_owned(), 4990),
             ("SELECT count(*) FROM generate_series(1, 5000) WHERE value::text = (SELECT '7')".to_owned(), 1),
             // Not one for all.
