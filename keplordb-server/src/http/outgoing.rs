@@ -116,7 +116,9 @@ impl Stream for Outgoing {
         }
         going.since = Some(Instant::now());
         let length = going.piece.len().min(PIECE_BYTES);
-        Poll::Ready(Some(Ok(going.piece.split_to(length))))
+        // Who sends it may keep it for as long as the reader likes, and of a part all that it is a part of.
+        let piece = Bytes::copy_from_slice(&going.piece.split_to(length));
+        Poll::Ready(Some(Ok(piece)))
     }
 }
 
@@ -166,6 +168,24 @@ mod tests {
             assert!(held.upgrade().is_none());
             assert!(answer.next().await.unwrap().is_err(), "a part is never the whole");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_piece_that_was_taken_keeps_nothing_else() {
+        struct Whole(Vec<u8>, #[expect(dead_code, reason = "it tells whether this is there")] Arc<()>);
+        impl AsRef<[u8]> for Whole {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        let there = Arc::new(());
+        let is_there = Arc::downgrade(&there);
+        let whole = Bytes::from_owner(Whole(vec![b'1'; 3 * PIECE_BYTES], there));
+        let (mut answer, _) = going(stream::iter([Ok(whole)]));
+        let taken = answer.next().await.unwrap().unwrap();
+        assert!(is_there.upgrade().is_some());
+        sleep(2 * TAKING).await;
+        assert!(is_there.upgrade().is_none() && taken.len() == PIECE_BYTES);
     }
 
     #[tokio::test(start_paused = true)]

@@ -42,8 +42,8 @@ const HELD_BYTES: usize = 4 << 20;
 const WAITING_PIECES: usize = 2;
 /// Threads that read for questions, at most: their scans and what they fold of the log.
 const READERS_MAX: usize = 64;
-/// Questions that are answered at a time. An answer in SQL holds [`HELD_BYTES`] and a batch of rows at most; one in RQL counts with the
-/// memory of all questions until it has gone out.
+/// Questions that are answered at a time. An answer in SQL holds [`HELD_BYTES`] and, as they are written, [`WAITING_PIECES`] batches of
+/// rows and one on either side of them; one in RQL counts with the memory of all questions until it has gone out.
 const QUESTIONS_MAX: usize = 64;
 /// How long the end of questions is waited for when the server ends.
 const END_MAX: Duration = Duration::from_secs(5);
