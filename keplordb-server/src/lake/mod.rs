@@ -331,6 +331,12 @@ impl Lake {
         if self.is_unsure {
             self.recover()?;
         }
+        if self.manifest.n == 0
+            && let Some(what) = &self.damage
+        {
+            // Nothing says which log it was.
+            return Err(ServerError::Lake { file: self.root.lake(), what: what.clone() });
+        }
         // The wrong log may have been put in place of the right one, and what is published may be all that there is of that.
         self.check_log(store)?;
         self.replay(store, schemas)

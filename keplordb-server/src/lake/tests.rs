@@ -663,6 +663,9 @@ fn a_lake_whose_manifests_cannot_be_read_is_not_sound() {
     let mut lake = Lake::open(root, LakeOptions::default()).unwrap();
     let error = lake.check(&store).unwrap_err().to_string();
     assert!(error.contains("none of its manifests can be read"), "{error}");
+    // Nor is anything made anew that nobody asked for: of which log it was is not known.
+    let error = lake.remake(&store, &Schemas::default()).unwrap_err().to_string();
+    assert!(error.contains("none of its manifests can be read"), "{error}");
     lake.replay(&store, &Schemas::default()).unwrap();
     assert!(lake.check(&store).unwrap().is_sound());
     assert_published(root, &store);
