@@ -15,19 +15,24 @@ const PAUSE_MAX: Duration = Duration::from_mins(5);
 const WAITING_EVENTS: u64 = 250_000;
 /// What is longer than this is as good as never; a clock has an end.
 const PAUSE_LONGEST: Duration = Duration::from_hours(24 * 365);
+/// Between two publications nothing is published for at least this part of the time that the first one took.
+const REST_PART: u32 = 4;
+/// The least time from one publication to the next, and until what failed is tried again.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// How often it is looked whether as many wait.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Publishes until the server stops. What fails is said and tried again: the log has everything.
 pub(crate) async fn publish(capture: Arc<Capture>, every: Duration) {
+    let every = every.clamp(PAUSE_MIN, PAUSE_LONGEST);
     let mut pause = every;
-    // From when the pause counts: what came just after a publication was begun is in the next one, so that is not to wait for its end too.
-    let mut since = Instant::now();
+    // What came just after a publication was begun is in the next one: that is not to wait for the end of the first one too.
+    let mut at = Instant::now() + every;
     // Where the log was when what is published was begun; nothing after a failure.
     let mut from = begun(&capture).await;
     loop {
         tokio::select! {
-            () = due(&capture, since, pause, from, WAITING_EVENTS) => {}
+            () = due(&capture, at, from, WAITING_EVENTS) => {}
             () = capture.streams_end() => return,
         }
         let (begun, begun_at) = (Instant::now(), capture.position());
@@ -41,14 +46,17 @@ pub(crate) async fn publish(capture: Arc<Capture>, every: Duration) {
         let error = match tokio::task::spawn_blocking(publishing).await {
             // The loop ends too where the server stops.
             Ok(Ok(_) | Err(ServerError::Stopping)) => {
-                (since, pause, from) = (begun, every, Some(begun_at));
+                // One that takes as long as the interval leaves the disk to others too.
+                let rest = begun.elapsed() / REST_PART;
+                (pause, from, at) = (every, Some(begun_at), (begun + every).max(Instant::now() + rest));
                 continue;
             }
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic.to_string(),
         };
         // What failed may have begun with much work.
-        (since, pause, from) = (Instant::now(), (pause * 2).min(PAUSE_MAX).max(every), None);
+        (pause, from) = ((pause * 2).min(PAUSE_MAX).max(every), None);
+        at = Instant::now() + pause;
         tracing::error!(error, again_after = ?pause, "what came could not be published");
     }
 }
@@ -65,12 +73,11 @@ async fn begun(capture: &Arc<Capture>) -> Option<u64> {
     begun.await.ok()?
 }
 
-/// Waits until it is time to publish, a pause after an instant, or so many events came in behind a position.
-async fn due(capture: &Capture, since: Instant, pause: Duration, from: Option<u64>, waiting: u64) {
+/// Waits until it is time to publish, or so many events came in behind a position.
+async fn due(capture: &Capture, at: Instant, from: Option<u64>, waiting: u64) {
     let is_much = || from.is_some_and(|from| capture.position().saturating_sub(from) >= waiting);
-    let end = since + pause.min(PAUSE_LONGEST);
-    while !is_much() && Instant::now() < end {
-        tokio::time::sleep_until(end.min(Instant::now() + LOOK)).await;
+    while !is_much() && Instant::now() < at {
+        tokio::time::sleep_until(at.min(Instant::now() + LOOK)).await;
     }
 }
 
@@ -93,15 +100,16 @@ mod tests {
         capture_one().await.unwrap();
         let from = capture.position();
         let hour = Duration::from_hours(1);
-        let waited = tokio::time::timeout(LOOK * 2, due(&capture, Instant::now(), hour, Some(from), 2)).await;
+        let waited =
+            tokio::time::timeout(LOOK * 2, due(&capture, Instant::now() + hour, Some(from), 2)).await;
         assert!(waited.is_err());
         for _ in 0..2 {
             capture_one().await.unwrap();
         }
-        tokio::time::timeout(hour, due(&capture, Instant::now(), hour, Some(from), 2)).await.unwrap();
+        tokio::time::timeout(hour, due(&capture, Instant::now() + hour, Some(from), 2)).await.unwrap();
         // After a failure it waits its time.
-        assert!(tokio::time::timeout(LOOK * 2, due(&capture, Instant::now(), hour, None, 2)).await.is_err());
-        due(&capture, Instant::now(), Duration::ZERO, None, 2).await;
+        assert!(tokio::time::timeout(LOOK * 2, due(&capture, Instant::now() + hour, None, 2)).await.is_err());
+        due(&capture, Instant::now(), None, 2).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +122,7 @@ mod tests {
             let from = begun(&capture).await;
             assert_eq!(capture.position() - from.unwrap(), unpublished - 1);
             capture.capture(record()).await.unwrap();
-            let due = due(&capture, Instant::now(), Duration::from_hours(1), from, 2);
+            let due = due(&capture, Instant::now() + Duration::from_hours(1), from, 2);
             assert_eq!(tokio::time::timeout(LOOK * 4, due).await.is_ok(), unpublished == 2);
             Arc::into_inner(capture).unwrap().close().unwrap();
         }
