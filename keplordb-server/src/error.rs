@@ -188,6 +188,18 @@ pub enum Refused {
         /// How many may.
         most: usize,
     },
+    /// The key is for fewer requests a second.
+    #[error(
+        "the key of {name} may ask {rate} times a second; ask again in {wait_ms} ms, or send more in one batch"
+    )]
+    TooOften {
+        /// Whose key it is.
+        name: String,
+        /// How many requests a second.
+        rate: u32,
+        /// When it may ask again.
+        wait_ms: u64,
+    },
     /// The key is not for this, or is none any more.
     #[error("{what}")]
     Denied {

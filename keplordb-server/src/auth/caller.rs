@@ -1,5 +1,6 @@
 //! Who sends a request, and which entities he may touch. Every answerer of requests is given one.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::error::{Refused, Result};
@@ -97,13 +98,14 @@ impl Caller {
         }
     }
 
-    /// Returns when it is the caller's turn, for what comes on a stream.
-    pub(crate) async fn in_turn(&self) {
-        while let Self::Holder { key, ring } = self
-            && let Err(wait) = ring.turn(key)
-        {
-            tokio::time::sleep(wait).await;
-        }
+    /// That it is the caller's turn: a key may be for so many requests a second.
+    pub(crate) fn check_turn(&self) -> Result<()> {
+        let Self::Holder { key, ring } = self else { return Ok(()) };
+        ring.turn(key).map_err(|wait| Refused::TooOften {
+            name: key.name.clone(),
+            rate: key.rate.map_or(0, NonZeroU32::get),
+            wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1),
+        })
     }
 
     /// That the key is still good, and that none is needed still, for answers that go on and on.

@@ -7,7 +7,6 @@
 mod caller;
 mod table;
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -23,7 +22,6 @@ pub(crate) use caller::Caller;
 
 use crate::http::Failure;
 use crate::keys::{Found, Ring, names};
-use crate::limits;
 use crate::metrics::Metrics;
 use table::{Meant, meant};
 
@@ -126,16 +124,9 @@ impl Gate {
                 key.name
             )));
         }
-        self.ring.turn(&key).map_err(|wait| {
-            let why = format!(
-                "the key of {} may ask {} times a second; ask again in {} ms, or send more in one batch",
-                key.name,
-                key.rate.map_or(0, NonZeroU32::get),
-                wait.as_millis() + 1
-            );
-            limits::exhausted(why)
-        })?;
-        Ok((row, Caller::Holder { key, ring: Arc::clone(&self.ring) }))
+        let caller = Caller::Holder { key, ring: Arc::clone(&self.ring) };
+        caller.check_turn()?;
+        Ok((row, caller))
     }
 }
 

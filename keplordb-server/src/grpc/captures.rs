@@ -61,14 +61,15 @@ impl v2::capture_service_server::CaptureService for Services {
                 let under_way = match request {
                     Err(status) => return drop(pending.send(Err(status)).await),
                     Ok(request) => {
-                        caller.in_turn().await;
                         if let Err(refused) = capture.counted(caller.check_still()) {
                             return drop(pending.send(Err(Status::from(refused))).await);
                         }
                         let records = request.records.into_iter();
                         let records: Vec<_> =
                             records.map(|record| record_of(record, client.clone())).collect();
-                        match capture.counted(caller.check_records(&records)) {
+                        // Who waited with a batch in hand would keep the room that it was read in from others.
+                        let admitted = caller.check_turn().and_then(|()| caller.check_records(&records));
+                        match capture.counted(admitted) {
                             Ok(()) => capture.submit_batch(records).await,
                             Err(refused) => Err(refused),
                         }

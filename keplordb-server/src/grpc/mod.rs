@@ -150,9 +150,10 @@ impl From<Refused> for Status {
             Refused::Version { .. } => Code::FailedPrecondition,
             Refused::IdTaken { .. } => Code::AlreadyExists,
             Refused::Denied { .. } => Code::PermissionDenied,
-            Refused::Busy { .. } | Refused::Full { .. } | Refused::Subscribers { .. } => {
-                Code::ResourceExhausted
-            }
+            Refused::Busy { .. }
+            | Refused::Full { .. }
+            | Refused::Subscribers { .. }
+            | Refused::TooOften { .. } => Code::ResourceExhausted,
             Refused::Stopping => Code::Unavailable,
             Refused::Failed { .. } | Refused::InBatch { .. } => Code::Internal,
         };

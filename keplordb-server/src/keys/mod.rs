@@ -104,7 +104,7 @@ pub struct Key {
     #[serde(default)]
     pub types: Vec<String>,
     /// How many requests a second, in the long run; within a second so many may come at once. Any number where it is not said. A batch is
-    /// one, and so is each batch of a stream.
+    /// one, and so is each batch of a stream, beside the stream itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<NonZeroU32>,
     /// When it was made.

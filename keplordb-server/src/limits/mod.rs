@@ -114,20 +114,15 @@ impl Room {
                 "{READING_BYTES_MAX} bytes of requests are being read, which is as much as may be; try again a little later"
             );
             self.metrics.refused(Code::ResourceExhausted);
-            exhausted(why)
+            let mut status = Status::resource_exhausted(why);
+            status.metadata_mut().insert("retry-after", tonic::metadata::MetadataValue::from_static("1"));
+            status
         };
         let permits = u32::try_from(bytes).map_err(|_| full())?;
         let permit = Arc::clone(&self.free).try_acquire_many_owned(permits).map_err(|_| full())?;
         self.metrics.reading_bytes.increment(bytes as f64);
         Ok(Taken { bytes, metrics: Arc::clone(&self.metrics), _permit: permit })
     }
-}
-
-/// What there is none of for a second.
-pub(crate) fn exhausted(why: String) -> Status {
-    let mut status = Status::resource_exhausted(why);
-    status.metadata_mut().insert("retry-after", tonic::metadata::MetadataValue::from_static("1"));
-    status
 }
 
 /// Takes room for the body of a request of HTTP until it is answered: for what it says it has, or for as much as it may have.
