@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::auth::{Admitted, Gate};
+use crate::explorer::{Encrypted, Wants, failure};
 use crate::http::guard::{self, Hosts};
 use crate::limits::{self, Room};
 
@@ -18,6 +19,8 @@ pub(crate) struct Guards {
     pub(crate) hosts: Hosts,
     pub(crate) gate: Gate,
     pub(crate) room: Room,
+    /// Whether requests come over TLS.
+    pub(crate) is_encrypted: bool,
 }
 
 /// Answers a request that may be answered, and refuses another. When the answer begins, a line is logged at the level `debug`; a stream
@@ -25,6 +28,13 @@ pub(crate) struct Guards {
 /// of an entity.
 pub(crate) async fn guarded(State(guards): State<Arc<Guards>>, mut request: Request, next: Next) -> Response {
     let (method, begun) = (request.method().clone(), Instant::now());
+    if guards.is_encrypted {
+        request.extensions_mut().insert(Encrypted);
+    }
+    // What is refused is refused in the form that is wanted, wherever that happens.
+    let (parts, body) = request.into_parts();
+    let wants = Wants::of(&parts);
+    request = Request::from_parts(parts, body);
     let admitted = match guard::foreign(&guards.hosts, &request) {
         Some(refused) => Err(Box::new(refused)),
         None => guards.gate.enter(&mut request),
@@ -37,6 +47,7 @@ pub(crate) async fn guarded(State(guards): State<Arc<Guards>>, mut request: Requ
         }
         Err(refused) => (*refused, None),
     };
+    let response = failure::as_page(wants, response).await;
     let grpc_status = response.headers().get("grpc-status").and_then(|status| status.to_str().ok());
     tracing::debug!(
         method = method.as_str(),

@@ -13,6 +13,7 @@ mod connection;
 mod copy;
 mod entity;
 mod error;
+mod explorer;
 mod fold;
 pub mod grpc;
 mod guards;

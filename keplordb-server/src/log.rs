@@ -311,9 +311,36 @@ impl EntityLog {
     /// # Errors
     /// [`Failed`](Refused::Failed) when the log cannot be read.
     pub fn last(&self, selection: &Selection, limit: usize) -> Result<Vec<EntityEvent>> {
+        self.last_of(&selection.filter(), limit)
+    }
+
+    /// Likewise of those before a sequence that an instant sees.
+    pub(crate) fn last_before(
+        &self,
+        selection: &Selection,
+        before: Option<u64>,
+        instant: Instant,
+        limit: usize,
+    ) -> Result<Vec<EntityEvent>> {
+        let c = Event::cols();
+        let end_ns = |time_ms: i64| time_ms.saturating_add(1).saturating_mul(1_000_000);
+        let mut filter = selection.filter();
+        if let Some(before) = before {
+            filter = filter & c.sequence.lt(i64::try_from(before).unwrap_or(i64::MAX));
+        }
+        if let Some(as_of_ms) = instant.as_of_ms {
+            filter = filter & c.ts_ns.lt(end_ns(as_of_ms));
+        }
+        if let Some(known_at_ms) = instant.known_at_ms {
+            filter = filter & c.metric.lt(end_ns(known_at_ms));
+        }
+        self.last_of(&filter, limit)
+    }
+
+    fn last_of(&self, filter: &Filter<Event>, limit: usize) -> Result<Vec<EntityEvent>> {
         let failed = |error: keplordb::DbError| Refused::from(&error);
         let mut last = BinaryHeap::with_capacity(limit.min(1024) + 1);
-        let all = self.query(selection.filter());
+        let all = self.query(filter.clone());
         all.each(|row| {
             last.push(Reverse(row.sequence()));
             if last.len() > limit {
@@ -323,11 +350,26 @@ impl EntityLog {
         .map_err(failed)?;
         let Some(Reverse(first)) = last.peek() else { return Ok(Vec::new()) };
         let first = i64::try_from(*first).unwrap_or(i64::MAX);
-        let rows = self.query(selection.filter() & Event::cols().sequence.ge(first)).rows();
+        let rows = self.query(filter.clone() & Event::cols().sequence.ge(first)).rows();
         let mut events: Vec<_> =
             rows.map_err(failed)?.iter().map(EntityEvent::of_row).collect::<Result<_>>()?;
         events.sort_unstable_by_key(|event| event.sequence);
         Ok(events.split_off(events.len().saturating_sub(limit)))
+    }
+
+    /// The event with a sequence, if there is one, and those right before and behind it.
+    ///
+    /// # Errors
+    /// [`Failed`](Refused::Failed) when the log cannot be read.
+    pub(crate) fn around(&self, sequence: u64) -> Result<Vec<EntityEvent>> {
+        let c = Event::cols();
+        // No event has a sequence that the engine cannot compare.
+        let Ok(sequence) = i64::try_from(sequence) else { return Ok(Vec::new()) };
+        let near = c.sequence.ge(sequence.saturating_sub(1)) & c.sequence.le(sequence.saturating_add(1));
+        let rows = self.query(near).rows().map_err(|error| Refused::from(&error))?;
+        let mut events: Vec<_> = rows.iter().map(EntityEvent::of_row).collect::<Result<_>>()?;
+        events.sort_unstable_by_key(|event| event.sequence);
+        Ok(events)
     }
 
     /// The sequence of the last event that had come in at a time, in milliseconds since the Unix epoch; `None` where there was none.

@@ -221,7 +221,7 @@ async fn refresh(guarded: Guarded, metrics: Arc<Metrics>) {
 /// All that can be asked for, behind all that guards it.
 async fn routes(
     capture: &Arc<Capture>,
-    Guarded { ring, hosts, is_reached, .. }: Guarded,
+    Guarded { ring, hosts, is_reached, identity }: Guarded,
     #[cfg(feature = "sql")] questions: http::Questions,
 ) -> Router {
     let services = Services(Arc::clone(capture));
@@ -258,6 +258,6 @@ async fn routes(
         .add_service(v2::entity_service_server::EntityServiceServer::new(services.clone()))
         .add_service(v2::schema_service_server::SchemaServiceServer::new(services));
     // Over all of them, since a browser can send what is meant for gRPC too.
-    let guards = Arc::new(Guards { hosts, gate, room });
+    let guards = Arc::new(Guards { hosts, gate, room, is_encrypted: identity.is_some() });
     routes.into_axum_router().layer(from_fn_with_state(guards, guards::guarded))
 }

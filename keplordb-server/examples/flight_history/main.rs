@@ -101,7 +101,9 @@ fn propose(root: &Path, rows: &[Row], address: &str) {
     let Some(row) = questions::late(rows) else { return };
     let (root, id) = (root.display(), row.id());
     println!(
-        "\nserving {root} on {address} until Ctrl-C; ask it from another terminal:\n\
+        "\nserving {root} on {address} until Ctrl-C; open it in a browser, or ask it from another terminal:\n\
+         \n  http://{address}/e/{TYPE}/{id}\
+         \n\
          \n  keplor history {root} {TYPE} {id}\
          \n  keplor get {root} {TYPE}/{id} --as-of {}\
          \n  keplor blame {root} {TYPE} {id}\

@@ -33,11 +33,17 @@ impl Caller {
     }
 
     /// The name of the key.
-    pub(super) fn key_name(&self) -> Option<&str> {
+    pub(crate) fn key_name(&self) -> Option<&str> {
         match self {
             Self::Anybody { .. } => None,
             Self::Holder { key, .. } => Some(&key.name),
         }
+    }
+
+    /// What is wrong with a text that is said to be a key; nothing where it is a good one.
+    pub(crate) fn wrong_with(&self, text: &str) -> Option<String> {
+        let (Self::Anybody { ring } | Self::Holder { ring, .. }) = self;
+        super::good(ring, text).err()
     }
 
     /// Whether entities of a type are his to see and to send events of.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use tonic::{Code, Status};
 
@@ -20,10 +20,14 @@ pub use table::{Need, Row, TABLE};
 
 pub(crate) use caller::Caller;
 
+use crate::explorer::login::key_in;
 use crate::http::Failure;
-use crate::keys::{Found, Ring, names};
+use crate::keys::{Found, Key, Ring, names};
 use crate::metrics::Metrics;
 use table::{Meant, meant};
+
+/// The cookie in which a browser keeps a key.
+pub(crate) const COOKIE: &str = "keplor_key";
 
 /// What the gate knows.
 #[derive(Debug, Clone)]
@@ -95,26 +99,8 @@ impl Gate {
         if row.need == Need::Nothing || !(self.is_always_asking || self.ring.is_asking()) {
             return Ok((row, Caller::Anybody { ring: Arc::clone(&self.ring) }));
         }
-        let key = match self.ring.find(bearer(request.headers())?) {
-            Found::Good(key) => key,
-            Found::Expired(key) => {
-                return Err(Status::unauthenticated(format!(
-                    "the key of {} has expired; ask for a new one",
-                    key.name
-                )));
-            }
-            Found::Revoked(key) => {
-                return Err(Status::unauthenticated(format!(
-                    "the key of {} was revoked; ask for a new one",
-                    key.name
-                )));
-            }
-            Found::Unknown => {
-                return Err(Status::unauthenticated(
-                    "the key is none of this server's; `keplor keys ls` lists them",
-                ));
-            }
-        };
+        let brought = brought(request.method(), request.headers())?;
+        let key = good(&self.ring, brought).map_err(Status::unauthenticated)?;
         if let Need::Scope(scope) = row.need
             && !key.scopes.contains(&scope)
         {
@@ -130,7 +116,27 @@ impl Gate {
     }
 }
 
-/// The key that a request brings: `authorization: Bearer KEY`, once.
+/// The key with a text, or what is wrong with it.
+fn good(ring: &Ring, text: &str) -> Result<Arc<Key>, String> {
+    match ring.find(text) {
+        Found::Good(key) => Ok(key),
+        Found::Expired(key) => Err(format!("the key of {} has expired; ask for a new one", key.name)),
+        Found::Revoked(key) => Err(format!("the key of {} was revoked; ask for a new one", key.name)),
+        Found::Unknown => Err("the key is none of this server's; `keplor keys ls` lists them".to_owned()),
+    }
+}
+
+/// The key that a request brings. A browser that signed in brings a cookie, which counts for what changes nothing: it sends that along
+/// whoever made it ask.
+fn brought<'r>(method: &Method, headers: &'r HeaderMap) -> Result<&'r str, Status> {
+    let is_safe = *method == Method::GET || *method == Method::HEAD;
+    match key_in(headers) {
+        Some(key) if is_safe && !headers.contains_key(AUTHORIZATION) => Ok(key),
+        _ => bearer(headers),
+    }
+}
+
+/// The key in a request's header: `authorization: Bearer KEY`, once.
 fn bearer(headers: &HeaderMap) -> Result<&str, Status> {
     const HOW: &str = "send the header `authorization: Bearer KEY`; `keplor keys add` makes one";
     let mut given = headers.get_all(AUTHORIZATION).iter();
@@ -194,6 +200,21 @@ mod tests {
             let error = with(values).unwrap_err();
             assert!(error.starts_with(why) && !error.contains("abc"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_cookie_opens_what_changes_nothing() {
+        let mut headers = HeaderMap::new();
+        headers.insert(axum::http::header::COOKIE, HeaderValue::from_static("keplor_key=abc"));
+        let of = |method: Method, headers: &HeaderMap| brought(&method, headers).map(str::to_owned).ok();
+        assert_eq!(of(Method::GET, &headers).as_deref(), Some("abc"));
+        assert_eq!(of(Method::HEAD, &headers).as_deref(), Some("abc"));
+        for method in [Method::POST, Method::PUT, Method::DELETE] {
+            assert_eq!(of(method, &headers), None);
+        }
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer def"));
+        assert_eq!(of(Method::GET, &headers).as_deref(), Some("def"));
+        assert_eq!(of(Method::POST, &headers).as_deref(), Some("def"));
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::Sse;
 use axum::response::sse;
+use axum::response::{Response, Sse};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,9 +18,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 
 use super::answer::{Failure, blocking, time_ms};
+use super::read::{instant, source};
 use crate::auth::Caller;
 use crate::capture::Capture;
-use crate::entity::EntityEvent;
+use crate::entity::{EntityEvent, Instant};
+use crate::explorer::{self, Format, View, Wants};
 use crate::fold::Operation;
 use crate::ingest::Receipt;
 use crate::log::Selection;
@@ -162,14 +164,19 @@ pub(super) struct Asked {
     entity_type: Option<String>,
     id: Option<String>,
     limit: Option<usize>,
+    /// The last events before this one, and by an instant those that it sees: what a page shows.
+    before: Option<u64>,
+    as_of: Option<String>,
+    known_at: Option<String>,
+    #[serde(rename = "format")]
+    _format: Option<Format>,
 }
 
 impl Asked {
     fn selection(&self) -> Selection {
-        Selection {
-            entity_types: self.entity_type.iter().cloned().collect(),
-            entity_ids: self.id.iter().cloned().collect(),
-        }
+        // A form has a field that nobody filled in as an empty text, which no type and no id is.
+        let some = |text: &Option<String>| text.iter().filter(|text| !text.is_empty()).cloned().collect();
+        Selection { entity_types: some(&self.entity_type), entity_ids: some(&self.id) }
     }
 }
 
@@ -184,20 +191,67 @@ pub(super) struct Page {
 pub(super) async fn list(
     State(capture): State<Arc<Capture>>,
     Extension(caller): Extension<Caller>,
+    wants: Wants,
     Query(asked): Query<Asked>,
-) -> Result<Json<Page>, Failure> {
-    capture.counted(caller.check_selection(&asked.selection()))?;
-    let log = capture.log();
+) -> Result<Response, Failure> {
+    let selection = asked.selection();
+    // A page leaves out what is not the reader's; a program is told to ask for what is its own.
+    if matches!(wants, Wants::Json) || !selection.entity_types.is_empty() {
+        capture.counted(caller.check_selection(&selection))?;
+    }
+    let source = source(&capture, caller);
     blocking(move || {
         let (usual, most) = PAGE;
-        let limit = asked.limit.unwrap_or(usual).min(most);
-        let after = match &asked.since {
-            Some(since) => log.sequence_at(time_ms("since", since)?.saturating_sub(1))?.max(asked.after),
-            None => asked.after,
+        let seen_at = instant(asked.as_of.as_deref(), asked.known_at.as_deref())?;
+        let json = || {
+            let limit = asked.limit.unwrap_or(usual).min(most);
+            if asked.before.is_some() || seen_at != Instant::default() {
+                let events = source.log.last_before(&selection, asked.before, seen_at, limit)?;
+                let next = events.last().map(|event| event.sequence);
+                return Ok(Page { events, next });
+            }
+            let after = match &asked.since {
+                Some(since) => {
+                    source.log.sequence_at(time_ms("since", since)?.saturating_sub(1))?.max(asked.after)
+                }
+                None => asked.after,
+            };
+            let events = source.log.events(&selection, after, limit)?;
+            let next = events.last().map(|event| event.sequence);
+            Ok(Page { events, next })
         };
-        let events = log.events(&asked.selection(), after, limit)?;
-        let next = events.last().map(|event| event.sequence);
-        Ok(Json(Page { events, next }))
+        let page = |view: &View| {
+            let asked =
+                explorer::events::Asked { selection: &selection, before: asked.before, after: asked.after };
+            explorer::events::page(view, &source, asked, seen_at)
+        };
+        wants.both(json, page)
+    })
+    .await
+}
+
+pub(super) async fn one(
+    State(capture): State<Arc<Capture>>,
+    Extension(caller): Extension<Caller>,
+    wants: Wants,
+    Path(sequence): Path<u64>,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Failure> {
+    let source = source(&capture, caller);
+    let counting = Arc::clone(&capture);
+    blocking(move || {
+        instant(asked.as_of.as_deref(), asked.known_at.as_deref())?;
+        let around = source.log.around(sequence)?;
+        let Some(event) = around.iter().find(|event| event.sequence == sequence) else {
+            let why = if source.log.gaps().iter().any(|gap| gap.first <= sequence && sequence <= gap.last) {
+                format!("event {sequence} was dropped from the log, by its age or for want of room")
+            } else {
+                format!("there is no event {sequence}")
+            };
+            return Err(Failure::not_found(why));
+        };
+        counting.counted(source.caller.check_type(&event.entity_type))?;
+        wants.both(|| Ok(event), |view| explorer::event::page(view, &source, event, &around))
     })
     .await
 }

@@ -33,7 +33,7 @@ use crate::error::ServerError;
 use crate::lake::OverlayError;
 use crate::limits::{REQUEST_MAX, TIMES};
 use crate::rql::Query as Rql;
-use crate::sql::{Held, QueryError, Sql, SqlOptions};
+use crate::sql::{Held, QueryError, RqlAnswer, Sql, SqlOptions};
 
 /// Bytes of an answer that are made before the first of them goes out: what fails until then is an answer of its own, with its status
 /// and its reason. They are as many as a browser's table may have.
@@ -415,6 +415,20 @@ pub(super) async fn entities(
     // What is included may be of any type.
     capture.counted(caller.check_all_types())?;
     answer(questions, read(text, false)?, Some(entity_type.to_owned())).await
+}
+
+/// Likewise what it finds.
+pub(super) async fn found(
+    capture: &Capture,
+    caller: &Caller,
+    questions: &Questions,
+    entity_type: &str,
+    query: Rql,
+) -> Result<RqlAnswer, Failure> {
+    capture.counted(caller.check_all_types())?;
+    let (sql, _place) = (questions.sql.clone(), questions.place()?);
+    let entity_type = entity_type.to_owned();
+    questions.apart(async move { Ok(sql.rql(&query, Some(&entity_type)).await?) }).await
 }
 
 async fn answer(questions: &Questions, query: Rql, entity_type: Option<String>) -> Result<Response, Failure> {
